@@ -1,0 +1,129 @@
+"""The one idea of this package: whatever answers an inference is a Model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from graphpipe.errors import GraphPipeError, ModelFailed
+from graphpipe.signature import Signature
+from graphpipe.wire.dtypes import to_sendable
+
+if TYPE_CHECKING:
+    from graphpipe.backends.load import LoadOptions
+
+__all__ = ["Backend", "LoadedModel", "Model"]
+
+Array = NDArray[Any]
+
+
+@runtime_checkable
+class Model(Protocol):
+    """Named arrays in, named arrays out; safe to call from several threads at once.
+
+    A model may also have ``version`` (a digest of what it was made from: equal versions give equal answers), ``description``,
+    and ``quick = True`` if it needs so little time that a server may run it on its event loop.
+    """
+
+    @property
+    def signature(self) -> Signature:
+        """What it takes and gives."""
+        ...
+
+    def infer(
+        self, inputs: Mapping[str, Array], outputs: Sequence[str] | None = None, *, config: str = ""
+    ) -> dict[str, Array]:
+        """Run once and give the ``outputs`` asked for (None: the defaults) by name.
+
+        ``inputs`` have been checked against the signature, are C-contiguous and little-endian, may be read-only and may
+        start at any address; strings are object arrays of bytes. ``config`` is whatever the caller sent, opaque to all
+        but the model.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give back what it holds. It is not called again afterwards."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """How sources of one kind become models.
+
+    ``matches`` looks at a source's name, or at the file, without importing the framework; ``open`` loads it, and raises
+    LoadError with one clear line if it cannot.
+    """
+
+    name: str
+    matches: Callable[[str], bool]
+    open: Callable[[str, LoadOptions], Model]
+
+
+class LoadedModel:
+    """A model at this process's edge: what ``graphpipe.load`` gives.
+
+    The same promises as a client's ``infer`` makes, without a socket between: any arrays in, checked before the model sees
+    them, the same errors out.
+    """
+
+    def __init__(self, model: Model, name: str) -> None:
+        self.model = model
+        self.name = name
+
+    @property
+    def signature(self) -> Signature:
+        """What it takes and gives."""
+        return self.model.signature
+
+    @property
+    def version(self) -> str:
+        """A digest of what it was made from; empty where there is none."""
+        return str(getattr(self.model, "version", ""))
+
+    @property
+    def description(self) -> str:
+        """A sentence for people; may be empty."""
+        return str(getattr(self.model, "description", ""))
+
+    def infer(
+        self,
+        inputs: Mapping[str, Any],
+        outputs: Sequence[str] | None = None,
+        *,
+        config: str = "",
+        cast: bool = False,
+    ) -> dict[str, Array]:
+        """Run the model once and give the ``outputs`` asked for (None: the defaults) by name.
+
+        ``inputs`` are arrays or what numpy makes arrays of. ``cast`` allows conversion between numbers.
+
+        Raises InvalidRequest if they do not fit the signature, ModelFailed if the model raised (the cause is attached).
+        """
+        arrays = [to_sendable(value, repr(name))[1] for name, value in inputs.items()]
+        arrays = [a if a.dtype != np.bool_ else a.view(np.uint8) for a in arrays]
+        plan = self.signature.plan(
+            [a.dtype for a in arrays], [a.shape for a in arrays], list(inputs), outputs or (), cast=cast
+        )
+        try:
+            return self.model.infer(plan.inputs(arrays), plan.outputs or None, config=config)
+        except GraphPipeError:
+            raise
+        except Exception as cause:
+            raise ModelFailed(f"model {self.name!r} failed on this input") from cause
+
+    def close(self) -> None:
+        """Give back what the model holds."""
+        self.model.close()
+
+    def __repr__(self) -> str:
+        return f"<{self.name}: {self.signature}>"
+
+    def __enter__(self) -> LoadedModel:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()

@@ -1,0 +1,282 @@
+"""What a model takes and gives: names, element types and shapes, and the check of a request against them.
+
+A check looks at names, types and shapes, never at elements, and gives a *plan*: which input each tensor is, what has to be
+converted, which outputs are wanted. Every refusal says what came, what was expected, and how to mend it.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from graphpipe.errors import InvalidRequest
+from graphpipe.wire.dtypes import dtype_name
+
+__all__ = ["Plan", "Signature", "TensorSpec"]
+
+Array = NDArray[Any]
+Dim = int | str | None
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """One input or output.
+
+    ``dtype`` is None where it is unknown and object for strings. ``shape`` counts elements, outermost axis first: a number
+    is fixed, a symbol (``"n"``) may be anything but the same wherever it occurs in one request, None may be anything.
+    A ``shape`` of None stands for any rank.
+    """
+
+    name: str
+    dtype: np.dtype[Any] | None = None
+    shape: tuple[Dim, ...] | None = None
+    description: str = ""
+
+    def __str__(self) -> str:
+        dims = "any shape" if self.shape is None else f"[{', '.join('?' if d is None else str(d) for d in self.shape)}]"
+        return f"{self.name} {dtype_name(self.dtype)} {dims}"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How the tensors of requests with one head become a model's inputs.
+
+    ``names[i]`` is the input that tensor i is, or None if it is left out; ``casts[i]`` the type it is converted to first.
+    """
+
+    names: tuple[str | None, ...]
+    casts: tuple[np.dtype[Any] | None, ...]
+    outputs: tuple[str, ...]
+
+    def inputs(self, tensors: Sequence[Array]) -> dict[str, Array]:
+        """The tensors by the names of the inputs that they are.
+
+        Raises InvalidRequest where a value does not fit the type that it is to be converted to.
+        """
+        return {
+            name: tensor if dtype is None else _cast(tensor, dtype, name)
+            for name, dtype, tensor in zip(self.names, self.casts, tensors, strict=True)
+            if name is not None
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """All inputs and outputs of a model, in order.
+
+    ``default_inputs`` and ``default_outputs`` name what a request without names means; None: all, in order. ``variadic``
+    models take any number of tensors under any names; ``open_outputs`` models can be asked for outputs not listed here.
+    """
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    default_inputs: tuple[str, ...] | None = None
+    default_outputs: tuple[str, ...] | None = None
+    variadic: bool = False
+    open_outputs: bool = False
+
+    def __post_init__(self) -> None:
+        for what, specs, defaults in (
+            ("input", self.inputs, self.default_inputs),
+            ("output", self.outputs, self.default_outputs),
+        ):
+            names = [spec.name for spec in specs]
+            if len(set(names)) < len(names):
+                raise ValueError(f"an {what} name occurs twice in {names}")
+            unknown = [] if self.variadic else [name for name in defaults or () if name not in names]
+            if unknown and not (what == "output" and self.open_outputs):
+                raise ValueError(f"there is no {what} {unknown[0]!r}; {_have(names, what)}")
+
+    def __str__(self) -> str:
+        return f"({', '.join(map(str, self.inputs))}) -> ({', '.join(map(str, self.outputs))})"
+
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        """The default inputs, in order."""
+        return tuple(s.name for s in self.inputs) if self.default_inputs is None else self.default_inputs
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """The default outputs, in order."""
+        return tuple(s.name for s in self.outputs) if self.default_outputs is None else self.default_outputs
+
+    def plan(
+        self,
+        dtypes: Sequence[np.dtype[Any]],
+        shapes: Sequence[tuple[int, ...]],
+        input_names: Sequence[str] = (),
+        output_names: Sequence[str] = (),
+        *,
+        cast: bool = False,
+        ignore_extra_inputs: bool = False,
+    ) -> Plan:
+        """Check the tensors of a request, given by type and shape, and the names that it uses.
+
+        Tensor i is the input ``input_names[i]``, or default input i where that is missing or empty; further names are
+        ignored. No ``output_names`` means all defaults, an empty one the default at its place; order and repeats are kept.
+        ``cast`` allows a conversion between numbers (never from floating point to integers, never between text and
+        numbers); ``ignore_extra_inputs`` leaves out tensors that the model does not know.
+
+        Raises InvalidRequest.
+        """
+        outputs = self._outputs(output_names)
+        names = self._inputs(input_names, len(dtypes), ignore_extra_inputs)
+        if self.variadic:
+            return Plan(names, (None,) * len(names), outputs)
+        by_name = {spec.name: spec for spec in self.inputs}
+        # A graph's input may be any tensor of it (open), and such a one has no spec here.
+        specs = [by_name.get(name) if name is not None else None for name in names]
+        symbols: dict[str, tuple[int, str]] = {}
+        casts = []
+        for spec, dtype, shape in zip(specs, dtypes, shapes, strict=True):
+            casts.append(None if spec is None else _check_dtype(spec, dtype, cast))
+            if spec is not None:
+                _check_shape(spec, shape, symbols)
+        return Plan(names, tuple(casts), outputs)
+
+    def _inputs(self, given: Sequence[str], count: int, ignore_extra: bool) -> tuple[str | None, ...]:
+        defaults = self.input_names
+        known = {spec.name for spec in self.inputs}
+        names: list[str | None] = []
+        for i in range(count):
+            name = given[i] if i < len(given) else ""
+            if not name:
+                if i < len(defaults):
+                    name = defaults[i]
+                elif self.variadic:
+                    name = f"input_{i}"
+                else:
+                    raise InvalidRequest(
+                        f"{count} tensors came, and tensor {i} has no name; {_have(defaults, 'input')}: "
+                        f"send {len(defaults)}, or name them"
+                    )
+            found = name if self.variadic else _find(name, known)
+            if found is None and not ignore_extra:
+                raise InvalidRequest(
+                    f"there is no input {name!r}; {_have(_names(self.inputs), 'input')}{_nearest(name, known)}; "
+                    "leave it out, or start the server with --ignore-extra-inputs"
+                )
+            if found is not None and found in names:
+                raise InvalidRequest(f"input {found!r} came twice; send each input once")
+            names.append(found)
+        missing = [] if self.variadic else [name for name in defaults if name not in names]
+        if missing:
+            what = "input" if len(missing) == 1 else "inputs"
+            came = f"{count} came" if not any(given) else f"{', '.join(repr(n) for n in names if n)} came"
+            raise InvalidRequest(f"missing {what} {', '.join(map(repr, missing))}; {came}; {_have(defaults, 'input')}")
+        return tuple(names)
+
+    def _outputs(self, asked: Sequence[str]) -> tuple[str, ...]:
+        defaults = self.output_names
+        if not asked:
+            return () if self.variadic else defaults
+        if self.variadic:
+            return tuple(name or f"output_{i}" for i, name in enumerate(asked))
+        known = {spec.name for spec in self.outputs}
+        names = []
+        for i, name in enumerate(asked):
+            if not name:
+                if i >= len(defaults):
+                    raise InvalidRequest(
+                        f"output {i} has no name, and there is no default for it; {_have(defaults, 'output')}"
+                    )
+                name = defaults[i]
+            found = _find(name, known)
+            if found is None:
+                if not self.open_outputs:
+                    have = _have(_names(self.outputs), "output")
+                    raise InvalidRequest(f"there is no output {name!r}; {have}{_nearest(name, known)}")
+                found = name
+            names.append(found)
+        return tuple(names)
+
+
+def _names(specs: Iterable[TensorSpec]) -> list[str]:
+    return [spec.name for spec in specs]
+
+
+def _find(name: str, known: set[str]) -> str | None:
+    """The known name that is meant: TensorFlow's callers write ``x`` and ``x:0`` for the same tensor."""
+    if name in known:
+        return name
+    other = name[:-2] if name.endswith(":0") else f"{name}:0"
+    return other if other in known else None
+
+
+def _have(names: Sequence[str], what: str) -> str:
+    if not names:
+        return f"the model has no {what}s"
+    shown = ", ".join(map(repr, names[:10])) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
+    return f"the model's {what}{' is' if len(names) == 1 else 's are'} {shown}"
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, list(known), 1)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def _check_dtype(spec: TensorSpec, dtype: np.dtype[Any], cast: bool) -> np.dtype[Any] | None:
+    want = spec.dtype
+    if want is None or dtype == want:
+        return None
+    if want == np.bool_ and dtype == np.uint8:
+        return want  # how bool travels
+    if want.kind == "O" and dtype.kind in "OSU":
+        return None
+    came, expected = dtype_name(dtype), dtype_name(want)
+    head = f"input {spec.name!r} is {came}, but the model takes {expected}"
+    if "O" in (want.kind, dtype.kind) or dtype.kind in "SU":
+        raise InvalidRequest(f"{head}; text and numbers are not converted into each other")
+    if not np.can_cast(dtype, want, "same_kind"):
+        raise InvalidRequest(f"{head}; convert it first: .astype({expected!r})")
+    if not cast:
+        raise InvalidRequest(
+            f"{head}; convert it first: .astype({expected!r}), or allow conversion: cast=True in the client, "
+            "--cast on the server"
+        )
+    return want
+
+
+def _check_shape(spec: TensorSpec, shape: tuple[int, ...], symbols: dict[str, tuple[int, str]]) -> None:
+    want = spec.shape
+    if want is None:
+        return
+    if len(shape) != len(want):
+        hint = ""
+        if len(shape) + 1 == len(want):
+            hint = f"; for one row, send it as [1, {', '.join(map(str, shape))}]" if shape else "; send a list of one"
+        raise InvalidRequest(
+            f"input {spec.name!r} has shape {list(shape)}, but the model takes {len(want)} dimensions: {spec}{hint}"
+        )
+    for axis, (got, expected) in enumerate(zip(shape, want, strict=True)):
+        if isinstance(expected, int):
+            if got != expected:
+                raise InvalidRequest(
+                    f"input {spec.name!r} has shape {list(shape)}: {got} along axis {axis}, "
+                    f"but the model takes {expected} there: {spec}"
+                )
+        elif expected is not None:
+            first, where = symbols.setdefault(expected, (got, spec.name))
+            if got != first:
+                raise InvalidRequest(
+                    f"input {spec.name!r} has {got} along axis {axis}, but {expected!r} is already {first} in {where!r}; "
+                    f"both must be equal: {spec}"
+                )
+
+
+def _cast(array: Array, dtype: np.dtype[Any], name: str) -> Array:
+    if dtype.kind in "iu" and array.dtype.kind in "iu" and array.size:
+        limits = np.iinfo(dtype)
+        if int(array.min()) < limits.min or int(array.max()) > limits.max:
+            raise InvalidRequest(f"input {name!r} has values that {dtype} cannot hold ({limits.min} to {limits.max})")
+    with np.errstate(over="raise"):
+        try:
+            return array.astype(dtype)
+        except FloatingPointError:
+            raise InvalidRequest(f"input {name!r} has values that {dtype} cannot hold; scale it first") from None
+
