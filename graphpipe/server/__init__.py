@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from graphpipe.server.serve import serve
+from graphpipe.server.serving import serve
 
 __all__ = ["serve"]
