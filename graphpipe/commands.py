@@ -6,7 +6,6 @@ one line instead of failing on an import that means nothing to the caller.
 
 import importlib
 import sys
-from collections.abc import Sequence
 from importlib.util import find_spec
 
 # What graphpipe.server.cli imports, and what `pip install 'graphpipe-rpc[server]'` brings.
@@ -23,7 +22,7 @@ def main() -> None:
     _run("graphpipe", "graphpipe.cli")
 
 
-def _run(command: str, module: str, needs: Sequence[str] = SERVER_MODULES) -> None:
-    if any(find_spec(name) is None for name in needs):
+def _run(command: str, module: str) -> None:
+    if any(find_spec(name) is None for name in SERVER_MODULES):
         sys.exit(f"{command} needs the server extra: pip install 'graphpipe-rpc[server]'")
     importlib.import_module(module).main()
