@@ -46,8 +46,8 @@ def load(source: str | Path, *, backend: str = "", name: str = "", **options: An
     for option in options:
         if option not in known:
             raise TypeError(f"load() has no option {option!r}; it has {', '.join(sorted(known))}")
-    tuples = {key: tuple(value) if isinstance(value, list) else value for key, value in options.items()}
-    return LoadedModel(open_model(str(source), LoadOptions(**tuples), backend), name or default_name(str(source)))
+    values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in options.items()}
+    return LoadedModel(open_model(str(source), LoadOptions(**values), backend), name or default_name(str(source)))
 
 
 def open_model(source: str, options: LoadOptions, backend: str = "") -> Model:

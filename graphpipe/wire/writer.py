@@ -35,11 +35,14 @@ _zeros = bytes(ALIGNMENT)
 
 
 class TensorKey(NamedTuple):
-    """What the prefix has to know of a tensor. ``length`` counts the bytes of its data, or of its string vector's rest."""
+    """What the prefix has to know of a tensor.
+
+    ``length_word`` is the u32 in front of its vector: bytes of data, or number of strings. ``length`` counts the bytes after.
+    """
 
     type: Type
     shape: tuple[int, ...]
-    count: int
+    length_word: int
     length: int
 
 
@@ -56,7 +59,7 @@ def payload(value: object, what: str) -> tuple[TensorKey, Segment]:
         body = _strings(array, what)
         return TensorKey(wire_type, shape, array.size, len(body)), body
     # An array of bool is read as bytes; memoryview casts only what has elements, and only from or to bytes.
-    data = memoryview(array.reshape(-1).view(np.uint8)) if array.size else b""
+    data = memoryview(array.reshape(-1).view(np.uint8).data) if array.size else b""
     return TensorKey(wire_type, shape, array.nbytes, array.nbytes), data
 
 
@@ -173,7 +176,7 @@ def layout(build: Callable[[Prefix], list[int]], keys: Sequence[TensorKey]) -> t
         # A numeric tensor's bytes start at a multiple of 64; a string vector's offsets need only 4.
         ahead, alignment = (end + 4, ALIGNMENT) if key.type is not Type.STRING else (end, 4)
         padding = -ahead % alignment
-        gaps.append(_zeros[:padding] + _pack_u32(key.count))
+        gaps.append(_zeros[:padding] + _pack_u32(key.length_word))
         length_at = end + padding
         end = length_at + 4 + key.length
         if end >= BYTES_MAX:

@@ -1,0 +1,223 @@
+"""The blocking client: calls on pooled connections, from any number of threads."""
+
+from __future__ import annotations
+
+import os
+import ssl
+import threading
+from collections.abc import Mapping, Sequence
+from time import monotonic
+from types import TracebackType
+
+from graphpipe.buffers import BufferPool
+from graphpipe.client.address import Address
+from graphpipe.client.calls import Array, Reply, fit, metadata_of, needs_metadata, outputs_of, request_segments
+from graphpipe.client.connection import Connection, NotSent
+from graphpipe.client.http1 import request_head
+from graphpipe.errors import InvalidRequest
+from graphpipe.wire import MetadataResponse, Segment
+from graphpipe.wire.messages import encode_metadata_request
+
+__all__ = ["Client"]
+
+_IDLE_CONNECTIONS_MAX = 16
+_IDLE_BUFFER_BYTES_MAX = 256 << 20
+
+
+class Client:
+    """Calls one model on one server.
+
+    ``url`` is ``http://HOST:PORT``, ``https://...`` or ``unix:/path/to.sock``, with ``/models/NAME`` at the end for another
+    model than the first (``unix:/path/to.sock:/models/NAME``). ``timeout`` is in seconds, for each call as a whole, and is
+    told to the server. Answers larger than ``response_bytes_max`` are not taken. ``tls`` replaces the default TLS context.
+
+    One client may be used by many threads, and by a child process after fork. A request is sent a second time only if the
+    server closed a reused connection before it can have read any of it: a model may not be safe to run twice.
+
+    Calls raise a ServiceError if the server said no (``code``, ``http_status``, ``message``), and NoAnswer if no answer was
+    understood.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        timeout: float = 60.0,
+        *,
+        response_bytes_max: int = 2**31 - 1,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        if not timeout > 0:
+            raise ValueError(f"timeout is a positive number of seconds; {timeout!r} came")
+        self._address = Address.of(url)
+        self._timeout = timeout
+        self._response_bytes_max = response_bytes_max
+        self._tls = (tls or ssl.create_default_context()) if self._address.tls else None
+        self._start()
+
+    def _start(self) -> None:
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        self._idle: list[Connection] = []
+        self._closed = False
+        self._buffers = BufferPool(1 << 62, _IDLE_BUFFER_BYTES_MAX)
+        self._metadata: MetadataResponse | None = None
+
+    @property
+    def url(self) -> str:
+        """The URL that this client calls."""
+        return self._address.url
+
+    # --- calls ---
+
+    def execute(
+        self,
+        value: object,
+        input_name: str | None = None,
+        output_name: str | None = None,
+        *,
+        config: str = "",
+        cast: bool = False,
+        timeout: float | None = None,
+    ) -> Array | list[Array]:
+        """Run the model on one input: an array if there is one output, else a list of them.
+
+        ``value`` is an array, or lists and numbers, which take the model's element type. ``cast`` allows conversion of an
+        array's numbers too (float64 to float32, say).
+        """
+        outputs = self.execute_multi(
+            [value],
+            None if input_name is None else [input_name],
+            None if output_name is None else [output_name],
+            config=config,
+            cast=cast,
+            timeout=timeout,
+        )
+        return outputs[0] if len(outputs) == 1 else outputs
+
+    def execute_multi(
+        self,
+        inputs: Sequence[object],
+        input_names: Sequence[str | None] | None = None,
+        output_names: Sequence[str | None] | None = None,
+        *,
+        config: str | None = "",
+        cast: bool = False,
+        timeout: float | None = None,
+    ) -> list[Array]:
+        """Run the model on several inputs: the outputs in the order asked for, repeats included.
+
+        Without names the inputs are the server's default inputs, in order, and its default outputs are answered.
+        """
+        deadline = self._deadline(timeout)
+        if cast or any(map(needs_metadata, inputs)):
+            meta = self._known_metadata(deadline)
+            names = list(input_names or ())
+            inputs = [
+                fit(value, names[i] if i < len(names) else None, i, meta, cast) for i, value in enumerate(inputs)
+            ]
+        reply = self._call(request_segments(inputs, input_names, output_names, config), deadline)
+        return outputs_of(reply, self._address, len(output_names or ()))
+
+    def infer(
+        self,
+        inputs: Mapping[str, object],
+        outputs: Sequence[str] | None = None,
+        *,
+        config: str = "",
+        cast: bool = False,
+        timeout: float | None = None,
+    ) -> dict[str, Array]:
+        """Run the model on named inputs: the ``outputs`` asked for by name, or all of the model's defaults.
+
+        Answers carry no names on the wire; without ``outputs`` the model's metadata is fetched once to ask by name.
+        """
+        deadline = self._deadline(timeout)
+        known = outputs is None and self._metadata is not None
+        wanted = list(outputs) if outputs is not None else [o.name for o in self._known_metadata(deadline).outputs]
+
+        def run(names: list[str]) -> dict[str, Array]:
+            values = self.execute_multi(
+                list(inputs.values()), list(inputs), names, config=config, cast=cast, timeout=deadline - monotonic()
+            )
+            return dict(zip(names, values, strict=False))
+
+        try:
+            return run(wanted)
+        except InvalidRequest as error:
+            if not known or "output" not in error.message:
+                raise
+        # Another model may have taken the place of the one whose outputs we know. It did not run.
+        self._metadata = None
+        return run([o.name for o in self._known_metadata(deadline).outputs])
+
+    def metadata(self, *, timeout: float | None = None) -> MetadataResponse:
+        """What the model takes and gives, asked anew."""
+        deadline = self._deadline(timeout)
+        self._metadata = metadata_of(self._call([encode_metadata_request()], deadline), self._address)
+        return self._metadata
+
+    # --- connections ---
+
+    def close(self) -> None:
+        """Close the idle connections; calls under way finish."""
+        with self._lock:
+            self._closed = True
+            idle, self._idle = self._idle, []
+        for connection in idle:
+            connection.close()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Client({self.url!r})"
+
+    def _deadline(self, timeout: float | None) -> float:
+        return monotonic() + (self._timeout if timeout is None else timeout)
+
+    def _known_metadata(self, deadline: float) -> MetadataResponse:
+        return self._metadata or self.metadata(timeout=deadline - monotonic())
+
+    def _call(self, segments: list[Segment], deadline: float) -> Reply:
+        if self._pid != os.getpid():
+            # A forked child must not talk into its parent's connections.
+            self._start()
+        left_ms = max(1, int((deadline - monotonic()) * 1000))
+        head = request_head(self._address, sum(map(len, segments)), left_ms)
+        connection = self._take()
+        if connection is not None:
+            try:
+                return self._call_on(connection, head, segments, deadline)
+            except NotSent:
+                pass
+        return self._call_on(Connection(self._address, deadline, self._tls), head, segments, deadline)
+
+    def _call_on(self, connection: Connection, head: bytes, segments: list[Segment], deadline: float) -> Reply:
+        try:
+            return connection.call(head, segments, deadline, self._buffers, self._response_bytes_max)
+        finally:
+            # After any exception, a KeyboardInterrupt too, an answer may still be on its way: never reuse.
+            self._put_back(connection)
+
+    def _take(self) -> Connection | None:
+        while True:
+            with self._lock:
+                if not self._idle:
+                    return None
+                connection = self._idle.pop()
+            if connection.still_open():
+                return connection
+            connection.close()
+
+    def _put_back(self, connection: Connection) -> None:
+        if connection.reusable:
+            with self._lock:
+                if not self._closed and len(self._idle) < _IDLE_CONNECTIONS_MAX:
+                    self._idle.append(connection)
+                    return
+        connection.close()

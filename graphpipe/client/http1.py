@@ -1,0 +1,131 @@
+"""The bytes of HTTP/1.1 that a client of ours sends and understands. No sockets here."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from graphpipe import __version__
+from graphpipe.client.address import Address
+from graphpipe.errors import NoAnswer
+
+__all__ = ["HEAD_BYTES_MAX", "Chunks", "ResponseHead", "parse_head", "request_head"]
+
+HEAD_BYTES_MAX = 64 * 1024
+
+# Errors come as messages to those who ask for them; compression would cost more than it saves.
+_FIXED = (
+    f"User-Agent: graphpipe-python/{__version__}\r\nAccept: application/vnd.graphpipe, application/octet-stream, */*;q=0.1\r\n"
+    "Accept-Encoding: identity\r\nContent-Type: application/octet-stream\r\n"
+)
+
+_STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: [^\r\n]*)?\r?$")
+
+
+def request_head(address: Address, length: int, timeout_ms: int) -> bytes:
+    """The head of a POST of ``length`` bytes to ``address``."""
+    return (
+        f"POST {address.target} HTTP/1.1\r\nHost: {address.host_header}\r\n{_FIXED}"
+        f"GraphPipe-Timeout-Ms: {timeout_ms}\r\nContent-Length: {length}\r\n\r\n"
+    ).encode("ascii")
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseHead:
+    """What the head of an answer says. ``length`` is None where the body is chunked or ends with the connection."""
+
+    status: int
+    content_type: str
+    length: int | None
+    chunked: bool
+    keep_alive: bool
+    location: str
+
+
+def parse_head(head: bytes) -> ResponseHead:
+    """The head of an answer, its last empty line included.
+
+    Raises NoAnswer if these are not the bytes of HTTP/1.
+    """
+    lines = head.split(b"\n")
+    status_line = _STATUS_LINE.match(lines[0])
+    if status_line is None:
+        raise NoAnswer(f"what came is not HTTP: {lines[0][:60]!r}")
+    status = int(status_line[2])
+    length: int | None = None
+    chunked, content_type, location = False, "", ""
+    keep_alive = status_line[1] == b"1"
+    for line in lines[1:-2]:
+        name, colon, value = line.partition(b":")
+        if not colon or not name or name[:1] in b" \t":
+            raise NoAnswer(f"what came is not HTTP: header line {line[:60]!r}")
+        name, value = name.lower(), value.strip()
+        if name == b"content-length":
+            if not value.isdigit() or len(value) > 18 or (length is not None and length != int(value)):
+                raise NoAnswer(f"the answer's Content-Length is {value[:40]!r}")
+            length = int(value)
+        elif name == b"transfer-encoding":
+            if value.lower() != b"chunked":
+                raise NoAnswer(f"the answer's Transfer-Encoding is {value[:40]!r}; only chunked is understood")
+            chunked = True
+        elif name == b"content-encoding":
+            if value.lower() not in (b"identity", b""):
+                raise NoAnswer(f"the answer is compressed ({value[:40]!r}), which was not asked for")
+        elif name == b"content-type":
+            content_type = value.decode("latin-1")
+        elif name == b"connection":
+            words = value.lower().replace(b" ", b"").split(b",")
+            keep_alive = (keep_alive or b"keep-alive" in words) and b"close" not in words
+        elif name == b"location":
+            location = value.decode("latin-1")
+    if status in (204, 304):
+        length, chunked = 0, False
+    elif chunked:
+        length = None
+    elif length is None:
+        keep_alive = False
+    return ResponseHead(status, content_type, length, chunked, keep_alive, location)
+
+
+class Chunks:
+    """Takes a chunked body apart as it comes."""
+
+    def __init__(self) -> None:
+        self.done = False
+        self._buffer = bytearray()
+        self._left = 0  # bytes of the current chunk still to come; -1 or -2: the line end after it
+        self._trailers = False
+
+    def feed(self, data: bytes | memoryview) -> bytes:
+        """The bytes of the body in what came next. Raises NoAnswer if it is not chunked."""
+        self._buffer += data
+        body = bytearray()
+        while not self.done:
+            if self._left > 0:
+                taken = self._buffer[: self._left]
+                body += taken
+                del self._buffer[: len(taken)]
+                self._left -= len(taken)
+                if self._left:
+                    break
+                self._left = -1
+            end = self._buffer.find(b"\n")
+            if end < 0:
+                if len(self._buffer) > HEAD_BYTES_MAX:
+                    raise NoAnswer("a chunk of the answer has an endless first line")
+                break
+            line = bytes(self._buffer[:end]).strip()
+            del self._buffer[: end + 1]
+            if self._left == -1:
+                if line:
+                    raise NoAnswer("a chunk of the answer is longer than it says")
+                self._left = 0
+            elif self._trailers:
+                self.done = not line
+            else:
+                size = line.partition(b";")[0].strip()
+                if not re.fullmatch(rb"[0-9a-fA-F]{1,15}", size):
+                    raise NoAnswer(f"a chunk of the answer starts with {line[:40]!r}, not with its size")
+                self._left = int(size, 16)
+                self._trailers = self._left == 0
+        return bytes(body)

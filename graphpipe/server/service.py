@@ -1,0 +1,174 @@
+"""From the bytes of a request to the bytes of its answer, whatever carried them.
+
+Decode, find out what is meant, check it against the signature, infer, encode. Knows messages and stages, no HTTP.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from graphpipe import __version__
+from graphpipe.backends.model import Model
+from graphpipe.errors import ModelFailed, NotFound, ServiceError
+from graphpipe.server.stages import Request, Stage
+from graphpipe.signature import Plan, TensorSpec
+from graphpipe.wire import (
+    ErrorInfo,
+    InferRequest,
+    IOMetadata,
+    MetadataResponse,
+    RequestHead,
+    Segment,
+    decode_request,
+    encode_infer_response,
+    encode_metadata_response,
+)
+from graphpipe.wire.dtypes import DTYPES, type_of
+
+__all__ = ["SERVER", "Service", "encode_error"]
+
+log = logging.getLogger("graphpipe.service")
+
+SERVER = f"graphpipe/{__version__}"
+
+# Checking or copying this much on the event loop would be felt by the other callers.
+_OFF_LOOP_FROM = 256 * 1024
+_PLANS_MAX = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """One model behind its stages, answering bytes with bytes."""
+
+    name: str
+    model: Model
+    stage: Stage
+    cast: bool
+    ignore_extra_inputs: bool
+    metadata: MetadataResponse
+    _metadata_bytes: bytes
+    _plans: dict[RequestHead, Plan]
+
+    @classmethod
+    def of(
+        cls, name: str, model: Model, stage: Stage, *, cast: bool = False, ignore_extra_inputs: bool = False
+    ) -> Service:
+        """The service of ``model``, whose first stage is ``stage``."""
+        metadata = _metadata(name, model)
+        return cls(name, model, stage, cast, ignore_extra_inputs, metadata, encode_metadata_response(metadata), {})
+
+    async def answer(self, body: memoryview, deadline: float | None = None) -> list[Segment]:
+        """The answer to a request's body, as segments.
+
+        ``deadline`` is loop time. The arrays that the model gets borrow ``body``.
+
+        Raises ServiceError for whatever is wrong with the request, the model or the load.
+        """
+        body = body.toreadonly()
+        if len(body) < _OFF_LOOP_FROM:
+            message = decode_request(body)
+        else:
+            # Numbers take microseconds at any size, but nobody knows yet that these are not a million strings.
+            message = await asyncio.get_running_loop().run_in_executor(None, decode_request, body)
+        if not isinstance(message, InferRequest):
+            return [self._metadata_bytes]
+        plan = self._plan(message.head)
+        if len(body) >= _OFF_LOOP_FROM and any(plan.casts):
+            inputs = await asyncio.get_running_loop().run_in_executor(None, plan.inputs, message.inputs)
+        else:
+            inputs = plan.inputs(message.inputs)
+        request = Request(inputs, plan.outputs, message.head.config, deadline)
+        outputs = await self.stage.infer(request)
+        wanted = [outputs[name] for name in plan.outputs] if plan.outputs else list(outputs.values())
+        try:
+            if any(_is_work(array) for array in wanted):
+                return await asyncio.get_running_loop().run_in_executor(None, encode_infer_response, wanted)
+            return encode_infer_response(wanted)
+        except ServiceError as error:
+            # The caller did nothing wrong: the model gave what cannot travel.
+            raise _unsendable(self.name, error) from None
+        except Exception:
+            log.exception("model %r gave what is not an array", self.name)
+            raise ModelFailed(f"model {self.name!r} failed on this input; the server's log has the cause") from None
+
+    def _plan(self, head: RequestHead) -> Plan:
+        plan = self._plans.get(head)
+        if plan is None:
+            plan = self.model.signature.plan(
+                [DTYPES[t] or np.dtype("V0") for t in head.types],
+                head.shapes,
+                head.input_names,
+                head.output_names,
+                cast=self.cast,
+                ignore_extra_inputs=self.ignore_extra_inputs,
+            )
+            if len(self._plans) >= _PLANS_MAX:
+                self._plans.clear()
+            self._plans[head] = plan
+        return plan
+
+    def close(self) -> None:
+        """Give back what the stages hold."""
+        self.stage.close()
+
+
+def find(services: Mapping[str, Service], name: str) -> Service:
+    """The service of a model by name. Raises NotFound, which lists the names."""
+    service = services.get(name)
+    if service is None:
+        raise NotFound(f"there is no model {name!r}; there are {', '.join(map(repr, services))}")
+    return service
+
+
+def encode_error(error: ServiceError) -> bytes:
+    """An error as the body of an answer, for clients that can read it."""
+    return b"".join(encode_infer_response([], [ErrorInfo(error.code, error.message)]))
+
+
+def _is_work(array: NDArray[Any]) -> bool:
+    """Whether encoding this costs more than a moment: many strings, or a large copy."""
+    if array.dtype.kind in "OSU":
+        return array.size > 1000
+    return array.nbytes >= _OFF_LOOP_FROM and not array.flags.c_contiguous
+
+
+def _unsendable(name: str, error: ServiceError) -> ServiceError:
+    failed = ModelFailed(f"model {name!r} gave an answer that cannot travel: {error.message}")
+    failed.code = error.code if error.http_status == 413 else failed.code
+    return failed
+
+
+def _metadata(name: str, model: Model) -> MetadataResponse:
+    signature = model.signature
+    return MetadataResponse(
+        name=name,
+        version=str(getattr(model, "version", "")),
+        server=SERVER,
+        description=str(getattr(model, "description", "")),
+        inputs=_ios(signature.inputs, signature.input_names),
+        outputs=_ios(signature.outputs, signature.output_names),
+    )
+
+
+def _ios(specs: Sequence[TensorSpec], names: Sequence[str]) -> tuple[IOMetadata, ...]:
+    by_name = {spec.name: spec for spec in specs}
+    return tuple(_io(by_name.get(name, TensorSpec(name))) for name in names)
+
+
+def _io(spec: TensorSpec) -> IOMetadata:
+    shape = tuple(d if isinstance(d, int) else -1 for d in spec.shape or ())
+    words = [spec.description] if spec.description else []
+    if spec.shape is None:
+        words += [] if "any shape" in spec.description else ["any shape"]
+    elif any(isinstance(d, str) for d in spec.shape):
+        words.append(f"[{', '.join('?' if d is None else str(d) for d in spec.shape)}]")
+    if spec.dtype == np.bool_:
+        words.append("bool, as 0 and 1")
+    return IOMetadata(spec.name, "; ".join(words), shape, type_of(spec.dtype))

@@ -1,0 +1,49 @@
+"""``graphpipe.serve``: put a model that is already here behind a socket."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from graphpipe.backends import LoadedModel, Model, load
+from graphpipe.server.settings import ModelSettings, Settings
+
+__all__ = ["serve"]
+
+
+def serve(
+    model: Model | LoadedModel | str | Path,
+    listen: str = "127.0.0.1:9000",
+    *,
+    name: str = "",
+    threads: int = 0,
+    cast: bool = False,
+    ignore_extra_inputs: bool = False,
+    on_ready: Callable[[str], None] | None = None,
+    **settings: Any,
+) -> None:
+    """Serve a model until SIGTERM or Ctrl-C. Blocks.
+
+    ``model`` is a loaded model, anything with the methods of Model, or a source for ``graphpipe.load``. ``listen`` is
+    HOST:PORT, [IPv6]:PORT or unix:PATH; port 0 picks a free one. ``on_ready`` is called with the URL when requests are
+    welcome; without it the URL is printed. ``settings`` are those of graphpipe.server.settings.Settings, by name.
+
+    Raises LoadError, or BindError if the address cannot be listened on.
+    """
+    known = {field.name for field in fields(Settings)} - {"listen"}
+    for setting in settings:
+        if setting not in known:
+            raise TypeError(f"serve() has no setting {setting!r}; it has {', '.join(sorted(known))}")
+    if isinstance(model, str | Path):
+        model = load(model)
+    name = name or getattr(model, "name", "") or type(model).__name__.lower()
+    bare = model.model if isinstance(model, LoadedModel) else model
+    from graphpipe.server.app import run
+
+    run(
+        [(ModelSettings(name, "", threads=threads, cast=cast, ignore_extra_inputs=ignore_extra_inputs), bare)],
+        Settings(listen=listen, **settings),
+        on_ready=on_ready or (lambda url: print(f"listening on {url}", flush=True)),
+    )
