@@ -2,7 +2,7 @@
 
     python scripts/demo.py [--port N] [--keep-serving]
 
-The server is the real one, ``graphpipe-serve``, in a process of its own, and the call is the one that a user would write.
+The server is the real one, ``graphpipe-serve``, in a process of its own, and the call is one that a user would write.
 With ``--keep-serving`` it serves until Ctrl-C or SIGTERM; either way, what went well ends with status 0.
 """
 
@@ -45,10 +45,11 @@ def main() -> None:
     options = parser.parse_args()
     if not options.port.isdecimal() or int(options.port) > 65535:
         raise DemoFailed(f"PORT is a number from 0 to 65535, not {options.port!r}")
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, stop)
     with terminal_of_our_own(), contextlib.suppress(Stopped), server(f"127.0.0.1:{options.port}") as (process, url):
         classify_one(url)
+        say_what_to_try(url, options.keep_serving)
         if options.keep_serving:
             print(f"Serving on {url} until Ctrl-C.", flush=True)
             wait_for(process)
@@ -62,10 +63,13 @@ def stop(number: int, frame: object) -> None:
 @contextlib.contextmanager
 def server(listen: str) -> Iterator[tuple["subprocess.Popen[str]", str]]:
     """A running ``graphpipe-serve`` and its URL; stopped, and waited for, at the end of the block."""
-    command = [Path(sys.executable).with_name("graphpipe-serve"), "--model", DIGITS / "digits.onnx", "--listen", listen]
+    program = Path(sys.executable).with_name("graphpipe-serve")
+    command = [str(program), "--model", str(DIGITS / "digits.onnx"), "--listen", listen]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    url = ""
     try:
-        yield process, url_of(process)
+        url = url_of(process)
+        yield process, url
     finally:
         process.terminate()
         try:
@@ -73,8 +77,8 @@ def server(listen: str) -> Iterator[tuple["subprocess.Popen[str]", str]]:
         except subprocess.TimeoutExpired:
             process.kill()
             raise DemoFailed(f"the server did not end within {STOP_S_MAX} s of SIGTERM, and was killed") from None
-    if status != 0:
-        raise DemoFailed(f"the server ended with status {status} instead of 0")
+        if url and status != 0:
+            raise DemoFailed(f"the server ended with status {status} instead of 0")
 
 
 def url_of(process: "subprocess.Popen[str]") -> str:
@@ -102,60 +106,62 @@ def pass_on(process: "subprocess.Popen[str]", urls: "queue.Queue[str | None]") -
 
 
 def classify_one(url: str) -> None:
-    """Send the bundled digit through the socket, and print the answer and what to paste next."""
+    """Send the bundled digit through the socket, and print it and the answer."""
     pixels = np.load(DIGITS / "digit.npy")
     expected = json.loads((DIGITS / "digit.json").read_text())["label"]
     answer = int(graphpipe.remote.execute(url, pixels, output_name="label")[0])
-    print(drawn(pixels), flush=True)
-    print(f"The model says: {answer}   (whoever wrote it says: {expected})")
-    print(f"The server:     {url}\n")
-    print("Ask it yourself, from another terminal in this folder:\n")
-    print(f"  .venv/bin/python examples/digits/classify.py {url}")
+    print(f"{drawn(pixels)}\n\nThe model at {url} says: {answer}   (whoever wrote it says: {expected})\n", flush=True)
+    if answer != expected:
+        raise DemoFailed(f"the model took a {expected} for a {answer}")
+
+
+def say_what_to_try(url: str, keep_serving: bool) -> None:
+    """Commands to paste."""
+    where = "from another terminal in this folder"
+    print(f"Ask it yourself, {where}:" if keep_serving else f"`make serve` keeps it serving; then ask it {where}:")
     call = f'graphpipe.remote.execute("{url}", numpy.load("examples/digits/digit.npy"), output_name="label")'
     print(f"  .venv/bin/python -c 'import graphpipe, numpy; print({call})'")
     print(f"  curl {url}/\n", flush=True)
-    if answer != expected:
-        raise DemoFailed(f"the model took a {expected} for a {answer}")
 
 
 def drawn(pixels: "np.ndarray") -> str:
     """An 8 x 8 image with values from 0 to 16 as text, two characters a pixel."""
     rows = (pixels.reshape(8, 8) / 16 * (len(SHADES) - 1)).astype(int)
-    return "\n".join("    " + "".join(SHADES[value] * 2 for value in row) for row in rows)
+    return "\n".join(("    " + "".join(SHADES[value] * 2 for value in row)).rstrip() for row in rows)
 
 
 def wait_for(process: "subprocess.Popen[str]") -> None:
     """Sleep until a signal says stop, make is gone, or the server ends by itself, which it should not."""
     make = os.getppid()
+    make_minds_sigint = catches_sigint(make)
     while True:
         try:
             process.wait(0.5)
         except subprocess.TimeoutExpired:
-            if os.getppid() != make or is_dying(make):
+            # A make that gets a SIGINT of its own passes it on to nobody and waits for us, for ever; what shows is that
+            # it no longer catches the next one.
+            if os.getppid() != make or catches_sigint(make) != make_minds_sigint:
                 raise Stopped from None
         else:
             raise DemoFailed(f"the server ended by itself with status {process.returncode}")
 
 
-def is_dying(make: int) -> bool:
-    """Whether make had a SIGINT of its own: it passes that on to nobody, and then waits for us for ever.
-
-    It catches SIGINT while all is well, and no longer once it has had one.
-    """
-    status = Path(f"/proc/{make}/status")
-    if Path(f"/proc/{make}/comm").read_text().strip() not in ("make", "gmake"):
-        return False
-    caught = next(line for line in status.read_text().splitlines() if line.startswith("SigCgt"))
-    return not int(caught.split()[1], 16) >> (signal.SIGINT - 1) & 1
+def catches_sigint(pid: int) -> bool:
+    """Whether a process has a handler for SIGINT."""
+    with contextlib.suppress(OSError):  # it is gone, or this is no Linux
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith("SigCgt:"):
+                return bool(int(line.split()[1], 16) >> (signal.SIGINT - 1) & 1)
+    return False
 
 
 @contextlib.contextmanager
 def terminal_of_our_own() -> Iterator[None]:
     """Take the terminal's keys from make for a while.
 
-    Ctrl-C goes to all processes in the foreground of a terminal. A make that gets it ends with an error, however well its
-    recipe ends; one that does not get it ends as the recipe does. So this process and the server go to the foreground
-    alone, as a shell's jobs do, and Ctrl-C is ours to handle.
+    Ctrl-C goes to all processes in the foreground of a terminal. A make that gets it ends with an error, however well
+    its recipe ends; one that does not get it ends as the recipe does. So this process and the server go to the
+    foreground alone, as a shell's jobs do, and Ctrl-C is ours to handle.
     """
     try:
         terminal = os.open("/dev/tty", os.O_RDWR)

@@ -189,7 +189,12 @@ def run(suite: Suite) -> Outcome:
 def run_command(command: Sequence[str], folder: Path, counter: Counter) -> int:
     print(f"$ {' '.join(command)}", flush=True)
     process = subprocess.Popen(
-        command, cwd=folder, env=environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        command,
+        cwd=folder,
+        env=environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
     )
     assert process.stdout is not None
     try:
@@ -204,7 +209,7 @@ def run_command(command: Sequence[str], folder: Path, counter: Counter) -> int:
 
 
 def environment() -> dict[str, str]:
-    """What the suites see: .venv first, and an empty home of their own, so that they write nothing outside the clone."""
+    """What the suites see: .venv first, and a home of their own, so that they write nothing outside the clone."""
     HOME.mkdir(parents=True, exist_ok=True)
     REPORTS.mkdir(exist_ok=True)
     mine = Path(os.environ.get("HOME", HOME))

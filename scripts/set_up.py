@@ -93,8 +93,8 @@ def create_venv() -> None:
         return
     shutil.rmtree(VENV, ignore_errors=True)
     try:
-        import ensurepip  # noqa: F401, PLC0415 -- Debian packs venv without it
-        import venv  # noqa: F401, PLC0415
+        import ensurepip  # noqa: F401 -- Debian packs venv without it
+        import venv  # noqa: F401
     except ImportError:
         version = f"{sys.version_info.major}.{sys.version_info.minor}"
         raise SetUpFailed(
@@ -107,14 +107,8 @@ def create_venv() -> None:
 
 def install(extra: str) -> None:
     pip = [str(PYTHON), "-m", "pip", "--disable-pip-version-check", "--no-input", "--retries=2"]
-    scratch = BUILD / "tmp"  # /tmp may be small, or memory
-    scratch.mkdir(exist_ok=True)
     cache = [] if "PIP_CACHE_DIR" in os.environ else ["--no-cache-dir"]
-    # pip asks rustc for its version, and rustup's rustc would make itself a home outside the clone to answer.
-    environment = {"RUSTUP_HOME": str(scratch), **os.environ, "TMPDIR": str(scratch)}
-    status = logged([*pip, "install", *cache, "-c", "constraints.txt", "-e", f".[{extra}]"], environment)
-    shutil.rmtree(scratch, ignore_errors=True)
-    if status != 0:
+    if logged([*pip, "install", *cache, "-c", "constraints.txt", "-e", f".[{extra}]"]) != 0:
         raise SetUpFailed(why_pip_failed(LOG.read_text(errors="replace")) + f": see {LOG}")
 
 
@@ -127,11 +121,18 @@ def why_pip_failed(log: str) -> str:
     return f"pip could not install ({errors[0]})" if errors else "pip failed"
 
 
-def logged(command: list[str], environment: dict[str, str] | None = None) -> int:
+def logged(command: list[str]) -> int:
+    """Run a command that writes to the log and below .build only, and return its status."""
+    scratch = BUILD / "tmp"  # /tmp may be small, or memory
+    scratch.mkdir(exist_ok=True)
+    # pip asks rustc for its version, and rustup's rustc would make itself a home outside the clone to answer.
+    environment = {"RUSTUP_HOME": str(scratch), **os.environ, "TMPDIR": str(scratch)}
     with LOG.open("ab") as log:
-        return subprocess.run(
+        status = subprocess.run(
             command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False
         ).returncode
+    shutil.rmtree(scratch, ignore_errors=True)
+    return status
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ import pytest
 
 import graphpipe.commands
 
+
 @pytest.mark.parametrize(("function", "command"), [("serve_main", "graphpipe-serve"), ("main", "graphpipe")])
 def test_a_missing_extra_is_named_in_one_line(monkeypatch, function, command):
     monkeypatch.setattr(graphpipe.commands, "SERVER_MODULES", ("aiohttp", "no_such_module_at_all"))
@@ -28,7 +29,7 @@ def test_the_base_install_alone_reaches_that_line(function):
 
 
 def test_with_the_extra_graphpipe_serve_runs():
-    code = "import sys; sys.argv = ['graphpipe-serve', '--version']; from graphpipe.commands import serve_main as run; run()"
+    code = "import sys; from graphpipe.commands import serve_main; sys.argv = ['', '--version']; serve_main()"
     process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (process.returncode, process.stderr) == (0, "")
     assert process.stdout == f"graphpipe-serve {graphpipe.__version__}\n"

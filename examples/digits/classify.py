@@ -1,6 +1,6 @@
 """Ask a running digit server which digit the bundled image shows.
 
-    python examples/digits/classify.py [URL]
+Usage: python examples/digits/classify.py [URL]
 """
 
 import sys

@@ -2,9 +2,10 @@
 
     python examples/digits/train.py [FOLDER]
 
-The model looks how similar a digit is to each of 128 digits that it has seen (a radial kernel), and a logistic regression
-judges by those similarities. It learns from four fifths of scikit-learn's 8 x 8 digits; the rest is held out to measure
-it. The ONNX graph is written node by node, which shows what a served model is made of. The same seed gives the same model.
+The model looks how similar a digit is to each of 128 digits that it has seen (a radial kernel), and a logistic
+regression judges by those similarities. It learns from four fifths of scikit-learn's 8 x 8 digits; the rest is held out
+to measure it. The ONNX graph is written node by node, which shows what a served model is made of. The same seed gives
+the same model.
 """
 
 import json
