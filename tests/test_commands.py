@@ -28,8 +28,25 @@ def test_the_base_install_alone_reaches_that_line(function):
     assert "graphpipe-rpc[server]" in process.stderr
 
 
-def test_with_the_extra_graphpipe_serve_runs():
-    code = "import sys; from graphpipe.commands import serve_main; sys.argv = ['', '--version']; serve_main()"
-    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+def run(function, *arguments):
+    code = f"import sys; from graphpipe.commands import {function} as run; sys.argv[0] = ''; run()"
+    return subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(("function", "command"), [("serve_main", "graphpipe-serve"), ("main", "graphpipe")])
+def test_with_the_extra_both_commands_know_their_version(function, command):
+    process = run(function, "--version")
     assert (process.returncode, process.stderr) == (0, "")
-    assert process.stdout == f"graphpipe-serve {graphpipe.__version__}\n"
+    assert process.stdout == f"{command} {graphpipe.__version__}\n"
+
+
+def test_graphpipe_serve_is_also_a_command_of_graphpipe():
+    assert "--model" in run("main", "serve", "--help").stdout
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:9", "nonsense"])
+def test_no_metadata_is_one_line_and_status_1(url):
+    process = run("main", "metadata", url)
+    assert (process.returncode, process.stdout) == (1, "")
+    assert process.stderr.count("\n") == 1
+    assert url in process.stderr
