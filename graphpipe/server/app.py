@@ -79,6 +79,8 @@ async def _serve(
         Routes(services, admission, settings, state).application(),
         access_log=None,
         handle_signals=False,
+        # A compressed body is refused, and must not be inflated before anybody can say so.
+        auto_decompress=False,
         keepalive_timeout=settings.keepalive_timeout_s,
         # What arrives while a connection waits to be closed is thrown away, not read for long.
         lingering_time=1.0,

@@ -66,7 +66,7 @@ class Routes:
         app.router.add_get("/control/client_count", self._client_count, allow_head=False)
         app.router.add_route("*", "/control/shutdown", self._shutdown)
         app.router.add_get("/models", self._models, allow_head=False)
-        app.router.add_post("/{path:.*}", self._infer)
+        app.router.add_post("/{path:.*}", self._infer, expect_handler=_say_nothing_yet)
         app.router.add_get("/{path:.*}", self._describe, allow_head=False)
         app.on_response_prepare.append(self._on_prepare)
         return app
@@ -97,6 +97,10 @@ class Routes:
     async def _body(self, request: web.Request) -> memoryview:
         size = request.content_length
         body = await self._admission.soon(POOLED_FROM if size is None else size)
+        if request.headers.get("Expect", "").lower() == "100-continue":
+            # Only now: who asks before sending wants to hear of a refusal first.
+            await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            request.writer.output_size = 0
         filled = 0
         while True:
             try:
@@ -184,6 +188,10 @@ class Routes:
             # What is still to come of the body will not be read.
             response.force_close()
         return response
+
+
+async def _say_nothing_yet(request: web.Request) -> None:
+    """Leaves the answer to ``Expect: 100-continue`` to whoever knows whether the body is welcome."""
 
 
 def deadline_of(value: str | None, now: float) -> float | None:

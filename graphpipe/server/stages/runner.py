@@ -116,7 +116,7 @@ class ModelRunner:
         if job.future.cancelled():
             return
         deadline = job.request.deadline
-        if deadline is not None and job.loop.time() > deadline:
+        if deadline is not None and job.loop.time() >= deadline:
             job.error = DeadlineExceeded("the caller's deadline passed while the request waited; it was not run")
             return
         try:
