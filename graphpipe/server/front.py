@@ -448,7 +448,9 @@ class Connection(asyncio.BufferedProtocol):
         elif state == _BODY:
             if waited_s > settings.body_timeout_s:
                 if self._filled - self._mark < _PROGRESS_BYTES_PER_S * waited_s:
-                    self._refuse_head(408, f"the body came too slowly: {self._filled - self._mark} bytes in {waited_s:g} s")
+                    self._refuse_head(
+                        408, f"the body came too slowly: {self._filled - self._mark} bytes in {waited_s:g} s"
+                    )
                 else:
                     self._since, self._mark = tick, self._filled
         elif state == _SENDING:
@@ -491,7 +493,5 @@ def _has_bare_line_feed(data: bytes) -> bool:
 
 def _slices(segments: list[Segment]) -> list[Segment]:
     return [
-        memoryview(segment)[at : at + _TLS_SLICE]
-        for segment in segments
-        for at in range(0, len(segment), _TLS_SLICE)
+        memoryview(segment)[at : at + _TLS_SLICE] for segment in segments for at in range(0, len(segment), _TLS_SLICE)
     ]

@@ -28,7 +28,9 @@ def bind(listen: str) -> socket.socket:
         return _bind_unix(listen[len("unix:") :]) if listen.startswith("unix:") else _bind_tcp(listen)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
-            raise BindError(f"{listen} is already in use; stop the other server or choose another with --listen") from None
+            raise BindError(
+                f"{listen} is already in use; stop the other server or choose another with --listen"
+            ) from None
         raise BindError(f"cannot listen on {listen}: {error.strerror or error}") from None
 
 

@@ -182,7 +182,9 @@ class Routes:
         self, request: web.Request, error: ServiceError, headers: Mapping[str, str] | None = None
     ) -> web.StreamResponse:
         content_type, body = error_body(error, request.headers.get("Accept", ""))
-        response = web.Response(status=error.http_status, body=body, headers={**error_headers(error), **(headers or {})})
+        response = web.Response(
+            status=error.http_status, body=body, headers={**error_headers(error), **(headers or {})}
+        )
         response.headers["Content-Type"] = content_type
         if not request.content.is_eof():
             # What is still to come of the body will not be read.
