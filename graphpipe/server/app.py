@@ -77,6 +77,7 @@ async def _serve(
     app = web.AppRunner(
         Routes(services, admission, settings, state).application(),
         access_log=None,
+        logger=_silent_logger(),
         handle_signals=False,
         # A compressed body is refused, and must not be inflated before anybody can say so.
         auto_decompress=False,
@@ -103,6 +104,13 @@ async def _serve(
     state.alive = False
     for service in services.values():
         await loop.run_in_executor(None, service.close)
+
+
+def _silent_logger() -> logging.Logger:
+    # aiohttp's own messages hold raw bytes of the request, with a traceback for each stranger's typo or early leave.
+    logger = logging.getLogger("graphpipe.aiohttp")
+    logger.setLevel(logging.CRITICAL)
+    return logger
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
