@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -52,12 +52,18 @@ class Plan:
     names: tuple[str | None, ...]
     casts: tuple[np.dtype[Any] | None, ...]
     outputs: tuple[str, ...]
+    plain: bool = field(init=False)  # nothing left out, nothing converted
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "plain", None not in self.names and not any(d is not None for d in self.casts))
 
     def inputs(self, tensors: Sequence[Array]) -> dict[str, Array]:
         """The tensors by the names of the inputs that they are.
 
         Raises InvalidRequest where a value does not fit the type that it is to be converted to.
         """
+        if self.plain:
+            return dict(zip(self.names, tensors, strict=True))  # type: ignore[arg-type]
         return {
             name: tensor if dtype is None else _cast(tensor, dtype, name)
             for name, dtype, tensor in zip(self.names, self.casts, tensors, strict=True)

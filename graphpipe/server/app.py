@@ -15,6 +15,7 @@ from aiohttp import web
 from graphpipe.backends import Model, open_model
 from graphpipe.buffers import BufferPool
 from graphpipe.server.admission import Admission
+from graphpipe.server.front import Front
 from graphpipe.server.listener import bind, url_of
 from graphpipe.server.routes import Routes
 from graphpipe.server.service import Service
@@ -89,18 +90,25 @@ async def _serve(
     await app.setup()
     assert app.server is not None
     server = app.server
-    state.connections = lambda: len(server.connections)
     for name in (signal.SIGTERM, signal.SIGINT):
         # Not in a thread other than the main one: the caller ends it otherwise.
         with contextlib.suppress(ValueError, RuntimeError, NotImplementedError):
             loop.add_signal_handler(name, state.begin_drain)
-    site = web.SockSite(app, listener, backlog=1024)
-    await site.start()
+    front = Front(services, admission, settings, state, server)
+    state.connections = lambda: len(front.connections) + len(server.connections)
+    sockets = await _listen(front, listener)
     state.started = True
     on_ready(url_of(listener))
     await stop.wait()
     log.info("finishing %d requests", state.in_flight)
+    sockets.close()
+    front.drain()
+    deadline = loop.time() + settings.drain_timeout_s
+    while front.connections and loop.time() < deadline:
+        await asyncio.sleep(0.02)
+        front.drain()
     await app.cleanup()
+    front.close()
     state.alive = False
     for service in services.values():
         await loop.run_in_executor(None, service.close)
@@ -111,6 +119,13 @@ def _silent_logger() -> logging.Logger:
     logger = logging.getLogger("graphpipe.aiohttp")
     logger.setLevel(logging.CRITICAL)
     return logger
+
+
+async def _listen(front: Front, listener: socket.socket) -> asyncio.Server:
+    loop = asyncio.get_running_loop()
+    if listener.family == socket.AF_UNIX:
+        return await loop.create_unix_server(front, sock=listener, backlog=1024)
+    return await loop.create_server(front, sock=listener, backlog=1024)
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:

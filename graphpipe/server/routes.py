@@ -19,22 +19,22 @@ from graphpipe.errors import (
     Unsupported,
 )
 from graphpipe.server.admission import Admission
-from graphpipe.server.service import SERVER, Service, encode_error, find
+from graphpipe.server.refusal import error_body, error_headers
+from graphpipe.server.service import SERVER, Service, find
 from graphpipe.server.settings import Settings
 from graphpipe.server.state import State
 
-__all__ = ["ERROR_TYPE", "OCTETS", "TIMEOUT_HEADER", "Routes", "service_at"]
+__all__ = ["RESERVED", "Routes"]
 
 log = logging.getLogger("graphpipe.http")
 
 OCTETS = "application/octet-stream"
-ERROR_TYPE = "application/vnd.graphpipe"
 TIMEOUT_HEADER = "GraphPipe-Timeout-Ms"
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 # Paths that are not the first model's.
-_RESERVED = ("control", "models", "metrics", "livez", "readyz", "v1", "v2")
+RESERVED = frozenset(("control", "models", "metrics", "livez", "readyz", "v1", "v2"))
 
 
 def service_at(path: str, services: Mapping[str, Service]) -> Service:
@@ -42,7 +42,7 @@ def service_at(path: str, services: Mapping[str, Service]) -> Service:
     first, _, rest = path.lstrip("/").partition("/")
     if first == "models" and rest:
         return find(services, rest.rstrip("/"))
-    if first in _RESERVED:
+    if first in RESERVED:
         raise NotFound(f"nothing is served at {path}; POST to / or to /models/NAME: {', '.join(services)}")
     return next(iter(services.values()))
 
@@ -201,22 +201,6 @@ def deadline_of(value: str | None, now: float) -> float | None:
     if not (value.isascii() and value.isdigit() and len(value) <= 12):
         raise InvalidRequest(f"{TIMEOUT_HEADER} is a number of milliseconds; {value[:40]!r} came")
     return now + int(value) / 1000
-
-
-def error_body(error: ServiceError, accept: str) -> tuple[str, bytes]:
-    """Content type and body of a refusal: a message for clients that say they can read it, else text."""
-    if ERROR_TYPE in accept:
-        return ERROR_TYPE, encode_error(error)
-    return "text/plain; charset=utf-8", f"{error.message}\n".encode()
-
-
-def error_headers(error: ServiceError) -> dict[str, str]:
-    """Further headers of a refusal."""
-    if error.http_status == 503:
-        return {"Retry-After": str(getattr(error, "retry_after_s", 1))}
-    if isinstance(error, Unsupported) and error.http_status == 405:
-        return {"Allow": "GET, POST"}
-    return {}
 
 
 def _text(status: int, text: str) -> web.Response:

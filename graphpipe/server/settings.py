@@ -38,6 +38,7 @@ class Settings:
     keepalive_timeout_s: float = 75.0
     drain_timeout_s: float = 30.0
     enable_shutdown: bool = False
+    verbose: int = 0
 
     def in_flight_cap(self) -> int:
         """The bytes that may be in flight: as told, or a quarter of this machine's memory; at least one whole body."""

@@ -58,8 +58,8 @@ def payload(value: object, what: str) -> tuple[TensorKey, Segment]:
     if wire_type is Type.STRING:
         body = _strings(array, what)
         return TensorKey(wire_type, shape, array.size, len(body)), body
-    # An array of bool is read as bytes; memoryview casts only what has elements, and only from or to bytes.
-    data = memoryview(array.reshape(-1).view(np.uint8).data) if array.size else b""
+    # A memoryview of nothing cannot be cast.
+    data = array.data.cast("B") if array.size else b""
     return TensorKey(wire_type, shape, array.nbytes, array.nbytes), data
 
 
