@@ -197,10 +197,12 @@ def _digest(path: Path) -> str:
     digest = hashlib.sha256()
     content = path.read_bytes()
     digest.update(content)
-    # TensorProto.external_data is a list of key-value pairs; a pair "location" is protobuf's field 1, length 8, then field 2.
+    # TensorProto.external_data is a list of key-value pairs; a pair "location" is protobuf's field 1, length 8, then field 2
+    # with its length in seven bits a byte, the last without the eighth.
     names = set()
-    for match in re.finditer(rb"\n\x08location\x12([\x01-\x7f])", content):
-        names.add(content[match.end() : match.end() + match[1][0]])
+    for match in re.finditer(rb"\n\x08location\x12([\x80-\xff]?[\x01-\x7f])", content):
+        length = sum((byte & 0x7F) << 7 * i for i, byte in enumerate(match[1]))
+        names.add(content[match.end() : match.end() + length])
     for name in sorted(names):
         beside = path.parent / name.decode("utf-8", "replace")
         if beside.is_file():
