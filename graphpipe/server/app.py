@@ -64,6 +64,7 @@ class App:
         self.behind = web.AppRunner(
             Routes(self.services, self.admission, settings, self.state).application(),
             access_log=None,
+            logger=_silent_logger(),
             handle_signals=False,
             # A compressed body is refused, and must not be inflated before anybody can say so.
             auto_decompress=False,
@@ -131,59 +132,7 @@ def run(
         await app.finish()
 
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-<<<<<<< HEAD
-        runner.run(_serve(models, settings, listener, on_ready))
-
-
-async def _serve(
-    models: Sequence[tuple[ModelSettings, Model]],
-    settings: Settings,
-    listener: socket.socket,
-    on_ready: Callable[[str], None],
-) -> None:
-    loop = asyncio.get_running_loop()
-    state, stop = State(), asyncio.Event()
-    state.on_drain = stop.set
-    services = build(models)
-    pool = BufferPool(settings.in_flight_cap())
-    admission = Admission(pool, settings.body_bytes_max, settings.admission_wait_s)
-    app = web.AppRunner(
-        Routes(services, admission, settings, state).application(),
-        access_log=None,
-        logger=_silent_logger(),
-        handle_signals=False,
-        # A compressed body is refused, and must not be inflated before anybody can say so.
-        auto_decompress=False,
-        keepalive_timeout=settings.keepalive_timeout_s,
-        # What arrives while a connection waits to be closed is thrown away, not read for long.
-        lingering_time=1.0,
-        shutdown_timeout=settings.drain_timeout_s,
-    )
-    await app.setup()
-    assert app.server is not None
-    server = app.server
-    for name in (signal.SIGTERM, signal.SIGINT):
-        # Not in a thread other than the main one: the caller ends it otherwise.
-        with contextlib.suppress(ValueError, RuntimeError, NotImplementedError):
-            loop.add_signal_handler(name, state.begin_drain)
-    front = Front(services, admission, settings, state, server)
-    state.connections = lambda: len(front.connections) + len(server.connections)
-    sockets = await _listen(front, listener)
-    state.started = True
-    on_ready(url_of(listener))
-    await stop.wait()
-    log.info("finishing %d requests", state.in_flight)
-    sockets.close()
-    front.drain()
-    deadline = loop.time() + settings.drain_timeout_s
-    while front.connections and loop.time() < deadline:
-        await asyncio.sleep(0.02)
-        front.drain()
-    await app.cleanup()
-    front.close()
-    state.alive = False
-    for service in services.values():
-        await loop.run_in_executor(None, service.close)
+        runner.run(serve())
 
 
 def _silent_logger() -> logging.Logger:
@@ -191,16 +140,6 @@ def _silent_logger() -> logging.Logger:
     logger = logging.getLogger("graphpipe.aiohttp")
     logger.setLevel(logging.CRITICAL)
     return logger
-
-
-async def _listen(front: Front, listener: socket.socket) -> asyncio.Server:
-    loop = asyncio.get_running_loop()
-    if listener.family == socket.AF_UNIX:
-        return await loop.create_unix_server(front, sock=listener, backlog=1024)
-    return await loop.create_server(front, sock=listener, backlog=1024)
-=======
-        runner.run(serve())
->>>>>>> main
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
