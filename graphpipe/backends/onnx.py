@@ -116,7 +116,9 @@ def _open(source: str, options: LoadOptions) -> Model:
         declared = {}
     inputs = tuple(_spec(source, "input", arg, declared) for arg in session.get_inputs())
     wanted = options.outputs
-    outputs = tuple(_spec(source, "output", arg, {}) for arg in session.get_outputs() if not wanted or arg.name in wanted)
+    outputs = tuple(
+        _spec(source, "output", arg, {}) for arg in session.get_outputs() if not wanted or arg.name in wanted
+    )
     unknown = sorted(set(declared) - {spec.name for spec in inputs})
     if unknown:
         raise LoadError(f"{options.value_inputs}: {source} has no input {unknown[0]!r}")
@@ -129,7 +131,7 @@ def _open(source: str, options: LoadOptions) -> Model:
 
 def _session(onnxruntime: Any, source: str, options: LoadOptions) -> Any:
     settings = onnxruntime.SessionOptions()
-    settings.intra_op_num_threads = options.intra_threads
+    settings.intra_op_num_threads = options.intra_threads or 1
     settings.inter_op_num_threads = 1
     # Spinning threads take the cores that other calls need: 4.5 ms became 13 ms.
     settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
@@ -188,7 +190,8 @@ def _digest(path: Path) -> str:
     digest = hashlib.sha256()
     content = path.read_bytes()
     digest.update(content)
-    # TensorProto.external_data is a list of key-value pairs; a pair "location" is protobuf's field 1, length 8, then field 2.
+    # TensorProto.external_data is a list of key-value pairs; "location" is protobuf's field 1 of length 8, its value
+    # field 2.
     names = set()
     for match in re.finditer(rb"\n\x08location\x12([\x01-\x7f])", content):
         names.add(content[match.end() : match.end() + match[1][0]])
