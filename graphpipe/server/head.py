@@ -17,7 +17,9 @@ __all__ = ["Head", "parse"]
 
 # Visible ASCII without what would need decoding (%), dropping (#, ?) or an absolute form.
 _REQUEST_LINE = re.compile(rb"POST (/[A-Za-z0-9._~!$&'()*+,;=:@/-]*) HTTP/1\.1\r\n")
-_FIELD = re.compile(rb"([A-Za-z0-9!#$%&'*+.^_`|~-]+):[ \t]*([\x21-\x7e\x80-\xff](?:[\t\x20-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff])?)?[ \t]*\r\n")
+_FIELD = re.compile(
+    rb"([A-Za-z0-9!#$%&'*+.^_`|~-]+):[ \t]*([\x21-\x7e\x80-\xff](?:[\t\x20-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff])?)?[ \t]*\r\n"
+)
 
 # How a body is framed or encoded, or what the connection becomes: none of these is plain.
 _ODD = frozenset((b"transfer-encoding", b"content-encoding", b"upgrade", b"te", b"trailer", b"http2-settings"))

@@ -21,7 +21,9 @@ class Steps(Generic[T]):
 
     __slots__ = ("_coroutine", "_done", "_future")
 
-    def __init__(self, coroutine: Coroutine[Any, Any, T], done: Callable[[T | None, BaseException | None], None]) -> None:
+    def __init__(
+        self, coroutine: Coroutine[Any, Any, T], done: Callable[[T | None, BaseException | None], None]
+    ) -> None:
         self._coroutine: Coroutine[Any, Any, T] | None = coroutine
         self._done = done
         self._future: asyncio.Future[Any] | None = None
