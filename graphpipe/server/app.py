@@ -10,10 +10,11 @@ import socket
 import ssl
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from aiohttp import web
 
-from graphpipe.backends import Model, open_model
+from graphpipe.backends import LoadOptions, Model, open_model
 from graphpipe.buffers import BufferPool
 from graphpipe.server.admission import Admission
 from graphpipe.server.front import Front
@@ -33,7 +34,12 @@ log = logging.getLogger("graphpipe.server")
 
 def load_models(models: Sequence[ModelSettings]) -> list[tuple[ModelSettings, Model]]:
     """Open every model, in order. Raises LoadError for the first that cannot be."""
-    return [(model, open_model(model.source, model.options, model.backend)) for model in models]
+    return [(model, open_model(model.source, _one_thread(model.options), model.backend)) for model in models]
+
+
+def _one_thread(options: LoadOptions) -> LoadOptions:
+    # Several calls run at once here: one thread each, unless told otherwise.
+    return replace(options, intra_threads=options.intra_threads or 1)
 
 
 def build(models: Sequence[tuple[ModelSettings, Model]]) -> dict[str, Service]:
@@ -42,7 +48,7 @@ def build(models: Sequence[tuple[ModelSettings, Model]]) -> dict[str, Service]:
         settings.name: Service.of(
             settings.name,
             model,
-            ModelRunner(model, settings.name, settings.threads or usable_cpus()),
+            ModelRunner(model, settings.name, settings.threads or getattr(model, "threads", 0) or usable_cpus()),
             cast=settings.cast,
             ignore_extra_inputs=settings.ignore_extra_inputs,
         )

@@ -97,8 +97,9 @@ def _model(name: str, section: str, kind: Kind, what: str, **more: Any) -> Flag:
 FLAGS: tuple[Flag, ...] = (
     Flag(
         "model", "command", "Models", text("[NAME=]SOURCE"),
-        "A model to serve: a .onnx file, or echo. Repeat it to serve several: each at /models/NAME, the first at / "
-        "too. NAME is the file's stem unless given.",
+        "A model to serve: an ONNX, TorchScript, .pt2, frozen TensorFlow or Keras file, a SavedModel's folder, "
+        "module:function, the URL of another server, or echo. Repeat it to serve several: each at /models/NAME, the "
+        "first at / too. NAME is the file's stem unless given.",
         short="m", original_env="GP_MODEL",
     ),
     _model(
@@ -116,13 +117,28 @@ FLAGS: tuple[Flag, ...] = (
         "JSON file that names the inputs, their types and shapes, as the original took it.",
         original_env="GP_VALUE_INPUTS",
     ),
+    _model("signature", "Models", text("KEY"), "The SavedModel's signature.", default_text="serving_default"),
+    _model(
+        "pad", "Models", names("NAME:AXIS:VALUE"),
+        "Fill up inputs that are short along an axis of fixed size: input_ids:1:0,attention_mask:1:0.",
+    ),
+    _model("custom-ops", "Models", names("FILES"), "Libraries of operators to load first, separated by commas."),
     _model("backend", "Models", text("KIND"), "What loads the model, where its source does not say."),
     _model("cast", "Models", switch(), "Convert numbers to the type that the model takes, float64 to float32 say."),
     _model("ignore-extra-inputs", "Models", switch(), "Leave out tensors that the model has no input for."),
     _model(
         "threads", "Speed", integer(0, 1024), "Calls of one model that run at once.", default_text="usable CPUs"
     ),
-    _model("intra-threads", "Speed", integer(1, 1024), "Threads of one call."),
+    _model(
+        "intra-threads", "Speed", integer(0, 1024),
+        "Threads of one call. TensorFlow and PyTorch have one number for all their models.", default_text="1",
+    ),
+    _model(
+        "device", "Speed", text("DEVICE"), "Where the model runs: cpu, cuda:0.",
+        default_text="cpu; TensorFlow: a GPU if there is one",
+    ),
+    _model("bfloat16", "Speed", switch(), "PyTorch: keep the weights, and compute, in bfloat16."),
+    _model("channels-last", "Speed", switch(), "PyTorch: keep images and the weights of convolutions channels-last."),
     _model("providers", "Speed", names(), "ONNX execution providers, separated by commas, best first."),
     _server(
         "listen", "Network", text("ADDRESS"), "HOST:PORT, [IPv6]:PORT or unix:PATH. Port 0 picks a free one.", short="l"
