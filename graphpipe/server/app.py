@@ -15,14 +15,21 @@ from aiohttp import web
 
 from graphpipe.backends import Model, open_model
 from graphpipe.buffers import BufferPool
+from graphpipe.errors import LoadError
 from graphpipe.server.admission import Admission
 from graphpipe.server.front import Front
 from graphpipe.server.listener import bind, tls_context, url_of
 from graphpipe.server.routes import Routes
 from graphpipe.server.service import Service
 from graphpipe.server.settings import ModelSettings, Settings, usable_cpus
+from graphpipe.server.stages import Stage
+from graphpipe.server.stages.batcher import Batcher, BatchLimits
+from graphpipe.server.stages.fixed_rows import AnyRows, fixed_rows
+from graphpipe.server.stages.padding import parse_padding
+from graphpipe.server.stages.rows import RowEvidence, why_not_by_rows
 from graphpipe.server.stages.runner import ModelRunner
 from graphpipe.server.state import State
+from graphpipe.signature import Signature
 
 __all__ = ["App", "load_models", "run"]
 
@@ -37,17 +44,39 @@ def load_models(models: Sequence[ModelSettings]) -> list[tuple[ModelSettings, Mo
 
 
 def build(models: Sequence[tuple[ModelSettings, Model]]) -> dict[str, Service]:
-    """Each model behind its stages."""
-    return {
-        settings.name: Service.of(
-            settings.name,
-            model,
-            ModelRunner(model, settings.name, settings.threads or usable_cpus()),
-            cast=settings.cast,
-            ignore_extra_inputs=settings.ignore_extra_inputs,
-        )
-        for settings, model in models
-    }
+    """Each model behind its stages. Raises LoadError where a stage cannot be had with a model."""
+    return {settings.name: _service(settings, model) for settings, model in models}
+
+
+def _service(settings: ModelSettings, model: Model) -> Service:
+    if settings.batch_sizes and fixed_rows(model.signature) in settings.batch_sizes:
+        model = AnyRows(model)
+    threads = settings.threads or usable_cpus()
+    limits = _batch_limits(settings, model.signature, threads)
+    stage: Stage = ModelRunner(model, settings.name, threads)
+    if limits is not None:
+        stage = Batcher(limits, stage, RowEvidence(model.signature), settings.name)
+    return Service.of(
+        settings.name, model, stage, cast=settings.cast, ignore_extra_inputs=settings.ignore_extra_inputs
+    )
+
+
+def _batch_limits(settings: ModelSettings, signature: Signature, at_once: int) -> BatchLimits | None:
+    sizes = settings.batch_sizes
+    rows_max = settings.batch_rows_max or (max(sizes) if sizes else 0)
+    if not rows_max:
+        return None
+    reason = why_not_by_rows(signature)
+    if reason is not None:
+        raise LoadError(f"model {settings.name!r} cannot be batched: {reason}")
+    return BatchLimits(
+        rows_max,
+        settings.batch_wait_ms / 1000,
+        sizes,
+        parse_padding(settings.batch_pad, signature),
+        settings.queue_rows_max or max(1024, 16 * rows_max),
+        at_once,
+    )
 
 
 class App:

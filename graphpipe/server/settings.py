@@ -22,6 +22,11 @@ class ModelSettings:
     threads: int = 0
     cast: bool = False
     ignore_extra_inputs: bool = False
+    batch_rows_max: int = 0
+    batch_wait_ms: float = 0.0
+    batch_sizes: tuple[int, ...] = ()
+    batch_pad: tuple[str, ...] = ()
+    queue_rows_max: int = 0
 
 
 @dataclass(frozen=True, slots=True)
