@@ -14,7 +14,7 @@ from dataclasses import MISSING, dataclass, fields
 from typing import Any, Literal
 
 from graphpipe.backends.load import LoadOptions
-from graphpipe.server.kinds import Kind, choice, count, integer, names, number, path, size, switch, text
+from graphpipe.server.kinds import Kind, choice, count, integer, integers, names, number, path, size, switch, text
 from graphpipe.server.settings import ModelSettings, Settings
 
 __all__ = ["FLAGS", "Flag", "by_name"]
@@ -140,6 +140,29 @@ FLAGS: tuple[Flag, ...] = (
     _model("bfloat16", "Speed", switch(), "PyTorch: keep the weights, and compute, in bfloat16."),
     _model("channels-last", "Speed", switch(), "PyTorch: keep images and the weights of convolutions channels-last."),
     _model("providers", "Speed", names(), "ONNX execution providers, separated by commas, best first."),
+    _model(
+        "batch-rows-max", "Batching", integer(0, 1 << 20),
+        "Join the rows of several callers into calls of at most this many. Only for models whose rows are independent.",
+        default_text="no batching",
+    ),
+    _model(
+        "batch-wait-ms", "Batching", number(0, 60_000, "MS"),
+        "How long the first member of a batch waits for others; 0: a batch is what comes while the model is busy.",
+    ),
+    _model(
+        "batch-sizes", "Batching", integers(1, 1 << 20),
+        "The only numbers of rows that the model is called with: filled up by repeating a row, larger requests split.",
+        default_text="any",
+    ),
+    _model(
+        "batch-pad", "Batching", names("NAME:AXIS:VALUE"),
+        "Make ragged inputs equally long along an axis with a value; OUTPUT:AXIS:INPUT or OUTPUT:none say of an output "
+        "whether it grows with an input, where the model does not.",
+    ),
+    _model(
+        "queue-rows-max", "Batching", integer(0),
+        "Rows that may wait for their batch; beyond it 503.", default_text="16 batches, at least 1024",
+    ),
     _server(
         "listen", "Network", text("ADDRESS"), "HOST:PORT, [IPv6]:PORT or unix:PATH. Port 0 picks a free one.", short="l"
     ),

@@ -24,6 +24,11 @@ class ModelSettings:
     ignore_extra_inputs: bool = False
     queue_requests_max: int = 1024
     warmup: int = 1
+    batch_rows_max: int = 0
+    batch_wait_ms: float = 0.0
+    batch_sizes: tuple[int, ...] = ()
+    batch_pad: tuple[str, ...] = ()
+    queue_rows_max: int = 0
 
 
 @dataclass(frozen=True, slots=True)
