@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 
 import numpy as np
 import pytest
@@ -200,3 +201,32 @@ def test_a_closed_client_can_still_be_called_and_keeps_no_connection(url, run):
 def test_arguments_that_make_no_sense_are_refused(arguments):
     with pytest.raises(ValueError, match=r"positive|at least 1|not a server's URL"):
         graphpipe.AsyncClient(**{"url": "http://127.0.0.1:1", **arguments})
+
+
+@pytest.fixture(scope="module")
+def authority():
+    return pytest.importorskip("trustme").CA()
+
+
+def test_tls_serves_large_calls_and_checks_who_answers(serve, run, tmp_path, authority):
+    certificate = tmp_path / "server.pem"
+    authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(certificate)
+    server = serve("-m", "echo", "--tls-cert", certificate)
+    trusting = ssl.create_default_context()
+    authority.configure_trust(trusting)
+
+    async def call():
+        large = np.arange(5_000_000, dtype=np.float32)
+        async with graphpipe.AsyncClient(server.url, tls=trusting) as client:
+            for value in (A, large, A):
+                np.testing.assert_array_equal(await client.execute(value), value)
+            task = asyncio.create_task(client.execute(large))
+            await asyncio.sleep(0.01)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            np.testing.assert_array_equal(await client.execute(A), A)
+        async with graphpipe.AsyncClient(server.url) as client:
+            with pytest.raises(graphpipe.errors.Unreachable, match="certificate"):
+                await client.execute(A)
+
+    run(call())
