@@ -33,7 +33,9 @@ class Manner:
     data: str = "byte vector"  # or "numpy", "elements": three ways of the runtime; all align data to 4 bytes at most
     nul: bool = True  # strings end in NUL; the original Go programs wrote them as byte vectors, without
     shape_by_length: bool = False  # the shape is aligned to 4 only, as the original Go server copied it
-    tensors_first: bool = False  # which vectors come first in the buffer
+    tensors_first: bool = False  # names or tensors: what is built first stands at the buffer's end
+    config_last: bool = False  # config after both
+    data_first: bool = False  # a tensor's data before its shape
     empty_vectors: bool = True  # names that are not there: an empty vector, or no field
     both_data: bool = False  # the field of the other kind (data, string_val) is there too, empty
     defaults: bool = False  # fields with their default value are written
@@ -97,7 +99,7 @@ class Writer:
 
     def tensor(self, tensor: Tensor) -> int:
         is_string = tensor.type == STRING
-        shape = self.shape(tensor.shape)
+        shape = None if self.manner.data_first else self.shape(tensor.shape)
         data = strings = None
         if isinstance(tensor.data, bytes):
             data = self.data(tensor.data)
@@ -105,6 +107,8 @@ class Writer:
             strings = self.offsets([self.string(item) for item in tensor.data])
         if self.manner.both_data:
             data, strings = (self.data(b""), strings) if is_string else (data, self.offsets([]))
+        if shape is None:
+            shape = self.shape(tensor.shape)
         fbs.TensorStart(self.builder)
         fbs.TensorAddType(self.builder, tensor.type)
         fbs.TensorAddShape(self.builder, shape)
@@ -127,9 +131,12 @@ def write_request(
 ) -> bytes:
     w = Writer(manner)
     inputs = w.tensors(tensors) if manner.tensors_first else None
-    config_at, names, outputs = w.string(config), w.strings(input_names), w.strings(output_names)
+    config_at = None if manner.config_last else w.string(config)
+    names, outputs = w.strings(input_names), w.strings(output_names)
     if inputs is None:
         inputs = w.tensors(tensors)
+    if config_at is None:
+        config_at = w.string(config)
     fbs.InferRequestStart(w.builder)
     fbs.InferRequestAddConfig(w.builder, config_at)
     if names is not None:
