@@ -190,13 +190,15 @@ class Prefix:
     def tensors(self, field: int, keys: Sequence[TensorKey]) -> list[int]:
         """Place a vector of tensors without their bytes, and give the positions of the open offsets to those bytes."""
         places = self.offsets(field, len(keys))
-        numeric = self.vtable(16, 12, 4, 8)
-        strings = self.vtable(16, 12, 4, 0, 8)
+        vtables: dict[bool, int] = {}
         open_offsets = []
         for place, key in zip(places, keys, strict=True):
+            is_string = key.type is Type.STRING
+            if is_string not in vtables:
+                vtables[is_string] = self.vtable(16, 12, 4, 0, 8) if is_string else self.vtable(16, 12, 4, 8)
             self.align(4)
             self.point(place)
-            table = self.table(strings if key.type is Type.STRING else numeric, bytes(8) + bytes((key.type, 0, 0, 0)))
+            table = self.table(vtables[is_string], bytes(8) + bytes((key.type, 0, 0, 0)))
             open_offsets.append(table + 8)
             self.shape(table + 4, key.shape)
         return open_offsets

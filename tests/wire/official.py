@@ -41,6 +41,7 @@ class Manner:
     defaults: bool = False  # fields with their default value are written
 
 
+PLAIN = Manner()
 ORIGINAL_PYTHON = Manner(data="elements", tensors_first=True)
 ORIGINAL_GO = Manner(nul=False, shape_by_length=True, empty_vectors=False)
 
@@ -127,7 +128,7 @@ def write_request(
     input_names: Sequence[str] = (),
     output_names: Sequence[str] = (),
     config: str = "",
-    manner: Manner = Manner(),
+    manner: Manner = PLAIN,
 ) -> bytes:
     w = Writer(manner)
     inputs = w.tensors(tensors) if manner.tensors_first else None
@@ -148,7 +149,7 @@ def write_request(
     return w.finish(_request(w, fbs.Req.InferRequest, infer))
 
 
-def write_metadata_request(manner: Manner = Manner()) -> bytes:
+def write_metadata_request(manner: Manner = PLAIN) -> bytes:
     w = Writer(manner)
     fbs.MetadataRequestStart(w.builder)
     return w.finish(_request(w, fbs.Req.MetadataRequest, fbs.MetadataRequestEnd(w.builder)))
@@ -162,7 +163,7 @@ def _request(w: Writer, kind: int, member: int) -> int:
 
 
 def write_infer_response(
-    tensors: Sequence[Tensor], errors: Sequence[tuple[int, str]] = (), manner: Manner = Manner()
+    tensors: Sequence[Tensor], errors: Sequence[tuple[int, str]] = (), manner: Manner = PLAIN
 ) -> bytes:
     w = Writer(manner)
     outputs = w.tensors(tensors)
@@ -181,7 +182,7 @@ def write_infer_response(
     return w.finish(fbs.InferResponseEnd(w.builder))
 
 
-def write_metadata_response(meta: MetadataResponse, manner: Manner = Manner()) -> bytes:
+def write_metadata_response(meta: MetadataResponse, manner: Manner = PLAIN) -> bytes:
     w = Writer(manner)
     sides = []
     for side in (meta.inputs, meta.outputs):
@@ -218,8 +219,12 @@ class Request(NamedTuple):
     tensors: list[Tensor]
 
 
-def read_request(message: bytes) -> Request | None:
-    """The InferRequest; None for a MetadataRequest."""
+def read_request(message: bytes, absent_ok: bool = False) -> Request | None:
+    """The InferRequest; None for a MetadataRequest.
+
+    The original's accessors break where text, shape or data is absent, so ours must write them even when empty;
+    ``absent_ok`` is for messages that are not ours.
+    """
     request = fbs.Request.GetRootAs(message)
     member: Any = request.Req()
     if request.ReqType() == fbs.Req.MetadataRequest:
@@ -228,11 +233,13 @@ def read_request(message: bytes) -> Request | None:
     assert request.ReqType() == fbs.Req.InferRequest
     infer = fbs.InferRequest()
     infer.Init(member.Bytes, member.Pos)
+    config = infer.Config()
+    assert absent_ok or config is not None
     return Request(
-        infer.Config().decode(),
+        (config or b"").decode(),
         [name.decode() for name in _each(infer.InputNames, infer.InputNamesLength())],
         [name.decode() for name in _each(infer.OutputNames, infer.OutputNamesLength())],
-        [_tensor(each) for each in _each(infer.InputTensors, infer.InputTensorsLength())],
+        [_tensor(each, absent_ok) for each in _each(infer.InputTensors, infer.InputTensorsLength())],
     )
 
 
@@ -265,12 +272,11 @@ def _each(item: Callable[[int], Any], count: int) -> list[Any]:
     return [item(i) for i in range(count)]
 
 
-def _tensor(tensor: Any) -> Tensor:
-    # The original's accessors break where a vector is absent, so ours must always be there.
-    assert not tensor.ShapeIsNone()
+def _tensor(tensor: Any, absent_ok: bool = False) -> Tensor:
+    assert absent_ok or not tensor.ShapeIsNone()
     shape = tuple(_each(tensor.Shape, tensor.ShapeLength()))
     if tensor.Type() == STRING:
-        assert not tensor.StringValIsNone()
+        assert absent_ok or not tensor.StringValIsNone()
         return Tensor(STRING, shape, _each(tensor.StringVal, tensor.StringValLength()))
-    assert not tensor.DataIsNone()
-    return Tensor(tensor.Type(), shape, tensor.DataAsNumpy().tobytes())
+    assert absent_ok or not tensor.DataIsNone()
+    return Tensor(tensor.Type(), shape, b"" if tensor.DataIsNone() else tensor.DataAsNumpy().tobytes())
