@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
+from graphpipe.arrays import fitted
 from graphpipe.client.address import Address
 from graphpipe.client.http1 import ResponseHead
 from graphpipe.errors import InvalidRequest, MalformedMessage, NoAnswer, ServiceError, service_error
@@ -26,7 +26,7 @@ from graphpipe.wire import (
 )
 from graphpipe.wire.dtypes import DTYPES
 
-__all__ = ["Array", "Reply", "fit", "metadata_of", "needs_metadata", "outputs_of", "request_segments", "signature_of"]
+__all__ = ["Array", "Reply", "fit", "metadata_of", "outputs_of", "request_segments", "signature_of"]
 
 Array = NDArray[Any]
 
@@ -41,33 +41,13 @@ class Reply:
         self.body = body
 
 
-def needs_metadata(value: object) -> bool:
-    """Whether only the model knows the element type of ``value``: lists and numbers have none of their own."""
-    return not isinstance(value, np.ndarray | np.generic) and not hasattr(value, "__array__")
-
-
 def fit(value: object, name: str | None, place: int, meta: MetadataResponse, cast: bool) -> object:
     """``value`` in the element type that the model declares for the input called ``name``, or at ``place``.
 
     Lists and numbers are converted where nothing is lost; arrays only if ``cast``.
     """
     specs = [io for i, io in enumerate(meta.inputs) if (io.name == name if name else i == place)]
-    dtype = DTYPES[specs[0].type] if specs else None
-    array = np.asarray(value)
-    if array.dtype.kind == "U":
-        array = array.astype(object)
-    if dtype is None or array.dtype == dtype or (array.dtype == np.bool_ and dtype == np.uint8):
-        return array
-    if (cast or needs_metadata(value)) and "O" not in (dtype.kind, array.dtype.kind):
-        if np.can_cast(array.dtype, dtype, "same_kind"):
-            return array.astype(dtype)
-        if array.size == 0:
-            return array.astype(dtype)  # numpy makes float64 of []
-        if array.dtype.kind in "iu" and dtype.kind in "iu" and needs_metadata(value):
-            limits = np.iinfo(dtype)
-            if limits.min <= int(array.min()) and int(array.max()) <= limits.max:
-                return array.astype(dtype)
-    return array
+    return fitted(value, DTYPES[specs[0].type] if specs else None, cast, repr(name) if name else f"input {place}")
 
 
 def request_segments(

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from graphpipe.arrays import array_of
 from graphpipe.errors import InvalidRequest
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "Type",
     "dtype_name",
     "dtype_named",
+    "to_bytes",
     "to_sendable",
     "type_of",
 ]
@@ -107,10 +109,7 @@ def to_sendable(value: object, what: str) -> tuple[Type, NDArray[Any]]:
 
     Raises InvalidRequest for an element type that does not travel.
     """
-    try:
-        array = np.asarray(value)
-    except ValueError as error:
-        raise InvalidRequest(f"{what} is no array: {error}") from None
+    array = array_of(value, what)
     known = _TYPE_BY_DTYPE.get(array.dtype)
     if known is None:
         if array.dtype.kind in "SU":
@@ -123,6 +122,24 @@ def to_sendable(value: object, what: str) -> tuple[Type, NDArray[Any]]:
     if not array.flags.c_contiguous:
         array = array.copy(order="C")
     return known, array
+
+
+def to_bytes(item: object, what: str) -> bytes:
+    """One element of a tensor of strings as it travels. Raises InvalidRequest for what is no text."""
+    if isinstance(item, str):
+        try:
+            return item.encode("utf-8", "surrogateescape")
+        except UnicodeEncodeError as error:
+            raise InvalidRequest(
+                f"{what} holds text that has no UTF-8 form: {error.reason}; send it as bytes"
+            ) from None
+    if isinstance(item, bytes | bytearray):
+        return bytes(item)
+    if isinstance(item, memoryview):
+        return item.tobytes()
+    raise InvalidRequest(
+        f"{what} is an object array with an element of type {type(item).__name__}; only str and bytes travel in one"
+    )
 
 
 def _refusal(dtype: np.dtype[Any], what: str) -> str:
