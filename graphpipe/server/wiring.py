@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from graphpipe.backends import LoadOptions, Model, open_model
 from graphpipe.errors import LoadError
+from graphpipe.server.counters import Counters, Meter
 from graphpipe.server.service import Service
 from graphpipe.server.settings import ModelSettings, usable_cpus
 from graphpipe.server.stages import Stage
@@ -30,21 +31,23 @@ def _one_thread(options: LoadOptions) -> LoadOptions:
     return replace(options, intra_threads=options.intra_threads or 1)
 
 
-def build(models: Sequence[tuple[ModelSettings, Model]]) -> dict[str, Service]:
+def build(models: Sequence[tuple[ModelSettings, Model]], counters: Counters) -> dict[str, Service]:
     """Each model behind its stages. Raises LoadError where a stage cannot be had with a model."""
-    return {settings.name: _service(settings, model) for settings, model in models}
+    return {settings.name: _service(settings, model, counters.meter(settings.name)) for settings, model in models}
 
 
-def _service(settings: ModelSettings, model: Model) -> Service:
+def _service(settings: ModelSettings, model: Model, meter: Meter) -> Service:
     if settings.batch_sizes and fixed_rows(model.signature) in settings.batch_sizes:
         model = AnyRows(model)
     threads = settings.threads or getattr(model, "threads", 0) or usable_cpus()
     limits = _batch_limits(settings, model.signature, threads)
-    stage: Stage = ModelRunner(model, settings.name, threads)
+    stage: Stage = ModelRunner(
+        model, settings.name, threads, queue_requests_max=settings.queue_requests_max, meter=meter
+    )
     if limits is not None:
         stage = Batcher(limits, stage, RowEvidence(model.signature), settings.name)
     return Service.of(
-        settings.name, model, stage, cast=settings.cast, ignore_extra_inputs=settings.ignore_extra_inputs
+        settings.name, model, stage, meter, cast=settings.cast, ignore_extra_inputs=settings.ignore_extra_inputs
     )
 
 
