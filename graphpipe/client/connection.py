@@ -14,7 +14,7 @@ from graphpipe.buffers import BufferPool
 from graphpipe.client.address import Address
 from graphpipe.client.answer import SCRATCH_BYTES, AnswerReader
 from graphpipe.client.calls import Reply
-from graphpipe.client.failures import bytes_acknowledged, unanswered, unreachable
+from graphpipe.client.failures import never_arrived, unanswered, unreachable
 from graphpipe.errors import NoAnswer, TimedOut
 from graphpipe.wire import Segment
 
@@ -77,7 +77,7 @@ class Connection:
         except OSError as error:
             received = 0 if sent else self._answer_before_failure()
             if not received:
-                raise self._unanswered(sent) from error
+                raise self._unanswered(sent, error) from error
         if not received:
             raise self._unanswered(sent)
         try:
@@ -136,13 +136,9 @@ class Connection:
             return self._socket.recv_into(self._scratch)
         return 0
 
-    def _unanswered(self, sent: bool) -> NoAnswer:
-        return unanswered(self._address, may_send_again=self._used and (not sent or self._never_arrived()))
-
-    def _never_arrived(self) -> bool:
-        """Whether the server's kernel acknowledged nothing of this request, so that its program cannot have read it."""
-        acknowledged = None if self._address.tls else bytes_acknowledged(self._socket.fileno())
-        return acknowledged is not None and acknowledged <= self._bytes_sent_before
+    def _unanswered(self, sent: bool, error: OSError | None = None) -> NoAnswer:
+        again = not sent or (not self._address.tls and never_arrived(self._socket.fileno(), self._bytes_sent_before, error))
+        return unanswered(self._address, may_send_again=self._used and again)
 
     # --- in ---
 
