@@ -1,4 +1,4 @@
-"""A server from start to end. The only file that wires things together."""
+"""A server from start to end: it listens, serves, drains and ends."""
 
 from __future__ import annotations
 
@@ -13,41 +13,21 @@ from collections.abc import Callable, Sequence
 
 from aiohttp import web
 
-from graphpipe.backends import Model, open_model
+from graphpipe.backends import Model
 from graphpipe.buffers import BufferPool
 from graphpipe.server.admission import Admission
 from graphpipe.server.front import Front
 from graphpipe.server.listener import bind, tls_context, url_of
 from graphpipe.server.routes import Routes
-from graphpipe.server.service import Service
-from graphpipe.server.settings import ModelSettings, Settings, usable_cpus
-from graphpipe.server.stages.runner import ModelRunner
+from graphpipe.server.settings import ModelSettings, Settings
 from graphpipe.server.state import State
+from graphpipe.server.wiring import build
 
-__all__ = ["App", "load_models", "run"]
+__all__ = ["App", "run"]
 
 _BACKLOG = 1024
 
 log = logging.getLogger("graphpipe.server")
-
-
-def load_models(models: Sequence[ModelSettings]) -> list[tuple[ModelSettings, Model]]:
-    """Open every model, in order. Raises LoadError for the first that cannot be."""
-    return [(model, open_model(model.source, model.options, model.backend)) for model in models]
-
-
-def build(models: Sequence[tuple[ModelSettings, Model]]) -> dict[str, Service]:
-    """Each model behind its stages."""
-    return {
-        settings.name: Service.of(
-            settings.name,
-            model,
-            ModelRunner(model, settings.name, settings.threads or usable_cpus()),
-            cast=settings.cast,
-            ignore_extra_inputs=settings.ignore_extra_inputs,
-        )
-        for settings, model in models
-    }
 
 
 class App:

@@ -104,8 +104,9 @@ def _serve(**texts: Any) -> None:
     _log_to_stderr(settings.verbose)
     # `module:function` is looked for where the command is given, as with `python -m`.
     sys.path.insert(0, os.getcwd())
-    from graphpipe.server.app import load_models, run
+    from graphpipe.server.app import run
     from graphpipe.server.listener import bind
+    from graphpipe.server.wiring import load_models
 
     try:
         # The port first: loading a large model only to find it taken is a waste of somebody's minutes.
