@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from graphpipe.errors import InvalidRequest
 
-__all__ = ["BYTES_MAX", "DTYPES", "NDIM_MAX", "Type", "dtype_name", "dtype_named", "to_sendable", "type_of"]
+__all__ = ["BYTES_MAX", "DTYPES", "NDIM_MAX", "Type", "as_array", "dtype_name", "dtype_named", "to_sendable", "type_of"]
 
 # Offsets in a message have 31 bits, so no message and no tensor reaches this size.
 BYTES_MAX = 2**31
@@ -85,7 +85,7 @@ def to_sendable(value: object, what: str) -> tuple[Type, NDArray[Any]]:
 
     Raises InvalidRequest for an element type that does not travel.
     """
-    array = value if isinstance(value, np.ndarray) else np.asarray(value)
+    array = as_array(value, what)
     known = _TYPE_BY_DTYPE.get(array.dtype)
     if known is None:
         if array.dtype.kind in "SU":
@@ -98,6 +98,22 @@ def to_sendable(value: object, what: str) -> tuple[Type, NDArray[Any]]:
     if not array.flags.c_contiguous:
         array = array.copy(order="C")
     return known, array
+
+
+def as_array(value: object, what: str) -> NDArray[Any]:
+    """``value`` as numpy sees it, but text in lists as it is: numpy's own text types lose NULs at the end.
+
+    Raises InvalidRequest for what is no array, such as rows of unequal length.
+    """
+    if isinstance(value, np.ndarray):
+        return value
+    try:
+        array = np.asarray(value)
+        if array.dtype.kind in "SU" and not hasattr(value, "dtype"):
+            array = np.asarray(value, object)
+    except ValueError as error:
+        raise InvalidRequest(f"{what} is no array: {error}") from None
+    return array
 
 
 def _refusal(dtype: np.dtype[Any], what: str) -> str:
