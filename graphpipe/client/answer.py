@@ -22,7 +22,18 @@ class AnswerReader:
     ``scratch`` has SCRATCH_BYTES and is the reader's own until then; bodies larger than ``bytes_max`` are not taken.
     """
 
-    __slots__ = ("_body", "_bytes_max", "_chunks", "_filled", "_gathered", "_head", "_pool", "_scratch", "_url", "reply")
+    __slots__ = (
+        "_body",
+        "_bytes_max",
+        "_chunks",
+        "_filled",
+        "_gathered",
+        "_head",
+        "_pool",
+        "_scratch",
+        "_url",
+        "reply",
+    )
 
     def __init__(self, url: str, scratch: memoryview, pool: BufferPool, bytes_max: int) -> None:
         self.reply: Reply | None = None

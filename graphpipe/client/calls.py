@@ -27,7 +27,17 @@ from graphpipe.wire import (
 )
 from graphpipe.wire.dtypes import DTYPES, as_array
 
-__all__ = ["Array", "Reply", "fit", "metadata_of", "needs_metadata", "outputs_of", "request_segments", "seconds", "signature_of"]
+__all__ = [
+    "Array",
+    "Reply",
+    "fit",
+    "metadata_of",
+    "needs_metadata",
+    "outputs_of",
+    "request_segments",
+    "seconds",
+    "signature_of",
+]
 
 Array = NDArray[Any]
 
@@ -159,4 +169,3 @@ def _spec(io: IOMetadata) -> TensorSpec:
     any_rank = not io.shape and "any shape" in io.description
     shape = None if any_rank else tuple(d if d >= 0 else None for d in io.shape)
     return TensorSpec(io.name, DTYPES[Type(io.type)], shape, io.description)
-

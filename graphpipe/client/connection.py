@@ -152,7 +152,9 @@ class Connection:
     def _unanswered(self, answer: AnswerReader, sent: bool, error: OSError | None = None) -> NoAnswer:
         if answer.began:
             return NoAnswer(f"{self._address.url} closed the connection in the middle of its answer")
-        again = not sent or (not self._address.tls and never_arrived(self._socket.fileno(), self._bytes_sent_before, error))
+        again = not sent or (
+            not self._address.tls and never_arrived(self._socket.fileno(), self._bytes_sent_before, error)
+        )
         return unanswered(self._address, may_send_again=self._used and again)
 
     def _wait(self, events: int, deadline: float) -> int:

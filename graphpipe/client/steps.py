@@ -57,9 +57,7 @@ class Calls:
         names = list(input_names or ())
 
         def run(meta: MetadataResponse) -> Steps[list[Array]]:
-            fitted = [
-                fit(value, names[i] if i < len(names) else None, i, meta, cast) for i, value in enumerate(inputs)
-            ]
+            fitted = [fit(value, names[i] if i < len(names) else None, i, meta, cast) for i, value in enumerate(inputs)]
             return self.execute_multi(fitted, input_names, output_names, config, cast=False)
 
         return (yield from self._with_metadata(run))

@@ -134,7 +134,10 @@ def test_an_answer_over_the_size_limit_is_not_taken(frame) -> None:
 
 def test_a_length_beyond_all_memory_is_refused_before_memory_is_taken() -> None:
     for length in (2**31, 10**17, 10**30):
-        with says(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % length) as server, pytest.raises(graphpipe.NoAnswer):
+        with (
+            says(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % length) as server,
+            pytest.raises(graphpipe.NoAnswer),
+        ):
             ask(server)
 
 
@@ -151,7 +154,9 @@ def test_an_error_in_a_message_is_raised_as_what_it_is(code: int) -> None:
     assert (failure.value.code, failure.value.http_status) == (code, 418)
 
 
-@pytest.mark.parametrize(("status", "code"), [(400, 2), (401, 8), (403, 9), (404, 3), (405, 11), (413, 5), (503, 6), (504, 7), (500, 0)])
+@pytest.mark.parametrize(
+    ("status", "code"), [(400, 2), (401, 8), (403, 9), (404, 3), (405, 11), (413, 5), (503, 6), (504, 7), (500, 0)]
+)
 def test_a_foreign_servers_text_is_judged_by_its_status(status: int, code: int) -> None:
     with says(answer(b"some words\n", f"{status} Whatever", "Content-Type: text/plain")) as server:
         with pytest.raises(ServiceError, match="^some words$") as failure:
@@ -166,7 +171,10 @@ def test_an_error_without_words_gets_ours() -> None:
     with says(answer(b"\xff\xfe<html>" * 1000, "500 Oops")) as server, pytest.raises(ServiceError) as failure:
         ask(server)
     assert len(str(failure.value)) <= 2000
-    with says(answer(b"\1\2\3", "500 Oops", "Content-Type: application/vnd.graphpipe")) as server, pytest.raises(ServiceError):
+    with (
+        says(answer(b"\1\2\3", "500 Oops", "Content-Type: application/vnd.graphpipe")) as server,
+        pytest.raises(ServiceError),
+    ):
         ask(server)
 
 
@@ -296,7 +304,9 @@ def test_whatever_bytes_come_only_our_errors_leave_the_client() -> None:
                 elif change == 2:
                     del data[at : at + rng.randrange(1, 9)]
                 elif change == 3:
-                    data[at:at] = rng.choice((b"\0\0\0\0", b"\xff\xff\xff\x7f", b"\r\n", b"\r\n\r\n", b"1", b":", b"9" * 20))
+                    data[at:at] = rng.choice(
+                        (b"\0\0\0\0", b"\xff\xff\xff\x7f", b"\r\n", b"\r\n\r\n", b"1", b":", b"9" * 20)
+                    )
                 else:
                     data[at : at + 4] = rng.choice((b"\0\0\0\0", b"\xff\xff\xff\xff", b"\xff\xff\xff\x7f"))
                 data = data or bytearray(b"x")
@@ -328,7 +338,9 @@ def test_a_server_that_never_answers_is_given_up_in_time() -> None:
             client.execute(X, timeout=0.1)
 
 
-@pytest.mark.parametrize("whole", [answer(GOOD), CHUNKED + chunked(GOOD), UNTIL_CLOSE + GOOD], ids=["sized", "chunked", "close"])
+@pytest.mark.parametrize(
+    "whole", [answer(GOOD), CHUNKED + chunked(GOOD), UNTIL_CLOSE + GOOD], ids=["sized", "chunked", "close"]
+)
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.95])
 def test_a_server_that_stalls_in_the_middle_is_given_up_in_time(whole: bytes, share: float) -> None:
     def stalls(caller: Caller) -> None:

@@ -351,7 +351,16 @@ def test_a_server_that_does_not_accept_is_given_up_in_time() -> None:
 
 @pytest.mark.parametrize(
     "url",
-    ["", "localhost:9000", "ftp://x", "http://", "unix:", "http://user:secret@host", "http://host:99999", "http://[::1"],
+    [
+        "",
+        "localhost:9000",
+        "ftp://x",
+        "http://",
+        "unix:",
+        "http://user:secret@host",
+        "http://host:99999",
+        "http://[::1",
+    ],
 )
 def test_what_is_no_url_is_refused_at_once(url: str) -> None:
     with pytest.raises(ValueError) as refusal:  # noqa: PT011 - some words are the standard library's
@@ -406,7 +415,10 @@ def test_a_unix_connection_closed_while_idle_is_silently_replaced(tmp_path: Path
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(str(tmp_path / "p.sock"))
     listener.listen()
-    with canned(lambda caller: caller.serve(until=1), listener=listener) as server, graphpipe.Client(server.url) as client:
+    with (
+        canned(lambda caller: caller.serve(until=1), listener=listener) as server,
+        graphpipe.Client(server.url) as client,
+    ):
         for _ in range(20):
             assert np.array_equal(client.execute(X), X)
         assert server.requests == 20
