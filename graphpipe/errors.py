@@ -191,4 +191,3 @@ def service_error(code: int, http_status: int, message: str) -> ServiceError:
     error = cls(message)
     error.code, error.http_status = code or cls.code, http_status
     return error
-

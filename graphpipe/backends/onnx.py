@@ -115,8 +115,12 @@ def _open(source: str, options: LoadOptions) -> Model:
     else:
         declared = {}
     inputs = tuple(_spec(source, "input", arg, declared) for arg in session.get_inputs())
-    wanted = options.outputs
-    outputs = tuple(_spec(source, "output", arg, {}) for arg in session.get_outputs() if not wanted or arg.name in wanted)
+    # An output that cannot travel is in nobody's way if others were chosen.
+    outputs = tuple(
+        _spec(source, "output", arg, {})
+        for arg in session.get_outputs()
+        if not options.outputs or arg.name in options.outputs or _dtype(arg) is not None
+    )
     unknown = sorted(set(declared) - {spec.name for spec in inputs})
     if unknown:
         raise LoadError(f"{options.value_inputs}: {source} has no input {unknown[0]!r}")
@@ -129,7 +133,7 @@ def _open(source: str, options: LoadOptions) -> Model:
 
 def _session(onnxruntime: Any, source: str, options: LoadOptions) -> Any:
     settings = onnxruntime.SessionOptions()
-    settings.intra_op_num_threads = options.intra_threads
+    settings.intra_op_num_threads = options.intra_threads or 1
     settings.inter_op_num_threads = 1
     # Spinning threads take the cores that other calls need: 4.5 ms became 13 ms.
     settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
@@ -154,16 +158,21 @@ def _providers(available: Sequence[str], wanted: Sequence[str]) -> list[str]:
 
 
 def _spec(source: str, what: str, arg: Any, declared: Mapping[str, TensorSpec]) -> TensorSpec:
-    match = re.fullmatch(r"tensor\((\w+)\)", arg.type)
-    dtype = _DTYPES.get(match[1]) if match else None
+    dtype = _dtype(arg)
     if dtype is None:
         hint = f"choose others with --{what}s" if what == "output" else "have the model take plain tensors"
         raise LoadError(f"{source}: {what} {arg.name!r} is a {arg.type}, which has no type on the wire; {hint}")
     # A fixed dimension of 0 or less is how some exporters write "any".
     shape = tuple(d if not isinstance(d, int) or d > 0 else None for d in arg.shape)
-    spec = TensorSpec(arg.name, np.dtype(dtype), shape)
+    spec = TensorSpec(arg.name, dtype, shape)
     override = declared.get(arg.name)
     return replace(spec, dtype=override.dtype, shape=override.shape) if override else spec
+
+
+def _dtype(arg: Any) -> np.dtype[Any] | None:
+    match = re.fullmatch(r"tensor\((\w+)\)", arg.type)
+    name = _DTYPES.get(match[1]) if match else None
+    return np.dtype(name) if name else None
 
 
 def _value_inputs(path: str) -> dict[str, TensorSpec]:
@@ -188,10 +197,12 @@ def _digest(path: Path) -> str:
     digest = hashlib.sha256()
     content = path.read_bytes()
     digest.update(content)
-    # TensorProto.external_data is a list of key-value pairs; a pair "location" is protobuf's field 1, length 8, then field 2.
+    # TensorProto.external_data is a list of key-value pairs; a pair "location" is protobuf's field 1, length 8, then field 2
+    # with its length in seven bits a byte, the last without the eighth.
     names = set()
-    for match in re.finditer(rb"\n\x08location\x12([\x01-\x7f])", content):
-        names.add(content[match.end() : match.end() + match[1][0]])
+    for match in re.finditer(rb"\n\x08location\x12([\x80-\xff]?[\x01-\x7f])", content):
+        length = sum((byte & 0x7F) << 7 * i for i, byte in enumerate(match[1]))
+        names.add(content[match.end() : match.end() + length])
     for name in sorted(names):
         beside = path.parent / name.decode("utf-8", "replace")
         if beside.is_file():

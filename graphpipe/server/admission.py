@@ -25,13 +25,17 @@ class Admission:
         self._waiting: deque[asyncio.Future[None]] = deque()
         pool.on_return = self._on_return
 
+    def check(self, size: int) -> None:
+        """Raise TooLarge if a body of ``size`` bytes is over the limit of one body."""
+        if size > self.body_bytes_max:
+            raise TooLarge(f"the body has {size} bytes; at most {self.body_bytes_max} are taken (--body-bytes-max)")
+
     def now(self, size: int) -> memoryview | None:
         """Room for a body of ``size`` bytes, or None if there is none at this moment.
 
         Raises TooLarge if there never can be.
         """
-        if size > self.body_bytes_max:
-            raise TooLarge(f"the body has {size} bytes; at most {self.body_bytes_max} are taken (--body-bytes-max)")
+        self.check(size)
         if self._waiting:
             return None
         return self._lease(size)

@@ -4,136 +4,169 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import sys
+from collections.abc import Sequence
+from typing import Any
 
 import click
+from click.core import ParameterSource
+from click.shell_completion import CompletionItem
 
 from graphpipe import __version__
-from graphpipe.backends.load import LoadOptions, default_name
 from graphpipe.errors import GraphPipeError
-from graphpipe.server.settings import ModelSettings, Settings
+from graphpipe.server.config import Configuration, SettingsError, configure, unknown_variables
+from graphpipe.server.flags import FLAGS, Flag
+from graphpipe.server.kinds import Kind
 
 __all__ = ["main"]
 
-_EPILOG = """\b
+EXAMPLES = """\
 Examples:
   graphpipe-serve --model model.onnx
   graphpipe-serve -m digits=digits.onnx -m cats=cats.onnx -l 0.0.0.0:9000
-  graphpipe-serve -m model.onnx -l unix:/tmp/graphpipe.sock --threads 4
+  graphpipe-serve -m digits.onnx -m cats.onnx --threads 2 --threads cats=4
+  graphpipe-serve -m model.onnx -l unix:/tmp/graphpipe.sock --body-bytes-max 64MiB
+  graphpipe-serve --config serve.toml --print-config
 
-\b
 Then, from Python:
   import graphpipe
   answer = graphpipe.remote.execute("http://127.0.0.1:9000", array)
 """
 
+_ABOUT = """Serve models over HTTP, for the GraphPipe clients in Python, Go and Java.
 
-@click.command(epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.option(
-    "-m", "--model", "models", multiple=True, required=True, envvar="GP_MODEL", metavar="[NAME=]SOURCE",
-    help="A model to serve: a .onnx file, or echo. Repeat it to serve several: each at /models/NAME, the first at / too. "
-    "NAME is the file's stem unless given.  [env: GP_MODEL]",
-)
-@click.option(
-    "-l", "--listen", default="127.0.0.1:9000", show_default=True, metavar="ADDRESS",
-    help="HOST:PORT, [IPv6]:PORT or unix:PATH. Port 0 picks a free one.",
-)
-@click.option(
-    "-i", "--inputs", envvar="GP_INPUTS", metavar="NAMES",
-    help="Default inputs, separated by commas: which tensor an unnamed one is.  [env: GP_INPUTS]",
-)
-@click.option(
-    "-o", "--outputs", envvar="GP_OUTPUTS", metavar="NAMES",
-    help="Default outputs, separated by commas: what is answered when none is asked for.  [env: GP_OUTPUTS]",
-)
-@click.option("--threads", default=0, type=click.IntRange(0, 1024), help="Calls that run at once.  [default: usable CPUs]")
-@click.option("--intra-threads", default=1, show_default=True, type=click.IntRange(1, 1024), help="Threads of one call.")
-@click.option("--providers", metavar="NAMES", help="ONNX execution providers, separated by commas, best first.")
-@click.option(
-    "--value-inputs", envvar="GP_VALUE_INPUTS", metavar="FILE",
-    help="JSON file that names the inputs, their types and shapes, as the original took it.  [env: GP_VALUE_INPUTS]",
-)
-@click.option("--cast", is_flag=True, help="Convert numbers to the type that the model takes, float64 to float32 say.")
-@click.option("--ignore-extra-inputs", is_flag=True, help="Leave out tensors that the model has no input for.")
-@click.option(
-    "--body-bytes-max", default=1 << 30, show_default=True, type=click.IntRange(1, 2**31 - 1), metavar="BYTES",
-    help="Largest request body; a larger one gets 413.",
-)
-@click.option(
-    "--in-flight-bytes-max", default=0, type=click.IntRange(0), metavar="BYTES",
-    help="Bytes of large bodies held at once; beyond it 503.  [default: a quarter of the memory]",
-)
-@click.option("--enable-shutdown", is_flag=True, help="Let anybody who can reach the server end it: POST /control/shutdown.")
-@click.option("-v", "--verbose", count=True, help="Say more; twice: everything.")
-@click.version_option(__version__, "-V", "--version", prog_name="graphpipe-serve", message="%(prog)s %(version)s")
-def main(
-    models: tuple[str, ...],
-    listen: str,
-    inputs: str | None,
-    outputs: str | None,
-    threads: int,
-    intra_threads: int,
-    providers: str | None,
-    value_inputs: str | None,
-    cast: bool,
-    ignore_extra_inputs: bool,
-    body_bytes_max: int,
-    in_flight_bytes_max: int,
-    enable_shutdown: bool,
-    verbose: int,
-) -> None:
-    """Serve models over HTTP, for the GraphPipe clients in Python, Go and Java."""
-    _log_to_stderr(verbose)
-    options = LoadOptions(
-        inputs=_names(inputs),
-        outputs=_names(outputs),
-        intra_threads=intra_threads,
-        providers=_names(providers) or (),
-        value_inputs=value_inputs or "",
-    )
-    wanted = [
-        ModelSettings(name, source, options, threads=threads, cast=cast, ignore_extra_inputs=ignore_extra_inputs)
-        for name, source in map(_name_and_source, models)
-    ]
-    names = [model.name for model in wanted]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise click.UsageError(f"two models are called {twice[0]!r}; name them: -m NAME=SOURCE")
-    settings = Settings(
-        listen=listen,
-        body_bytes_max=body_bytes_max,
-        in_flight_bytes_max=in_flight_bytes_max,
-        enable_shutdown=enable_shutdown,
-    )
+[NAME=]VALUE: repeat the flag to give one model another value than the rest. Every flag can also be set in the
+environment (GRAPHPIPE_THREADS for --threads) or in a TOML file (--config); a flag beats the environment, which beats
+the file.
+"""
+
+
+class _Text(click.ParamType[str]):
+    """Takes any text: flags are read by their kinds, the same for a command line, the environment and a file."""
+
+    def __init__(self, kind: Kind) -> None:
+        self.name = kind.metavar or "text"
+        self._kind = kind
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        if self._kind.choices:
+            return [CompletionItem(word) for word in self._kind.choices if word.startswith(incomplete)]
+        return [CompletionItem(incomplete, type="file")] if self._kind.is_path or "SOURCE" in self.name else []
+
+
+class _Option(click.Option):
+    """The option of one flag. Every text given for it is kept, in order."""
+
+    def __init__(self, flag: Flag) -> None:
+        decls = [f"--{flag.name}", *([f"-{flag.short}"] if flag.short else [])]
+        more: dict[str, Any] = {"type": _Text(flag.kind), "multiple": True}
+        if flag.name == "verbose":
+            more = {"count": True}
+        elif flag.name == "print-config":
+            more = {"is_flag": True}
+        elif flag.kind.valueless:
+            more |= {"is_flag": False, "flag_value": "true"}
+        super().__init__([flag.field, *decls], help=_help(flag), metavar=flag.metavar or None, **more)
+        self.section = flag.section
+
+
+class _Command(click.Command):
+    """Help by section, and the examples last, as they are."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for option in self.get_params(ctx):
+            record = option.get_help_record(ctx)
+            if record is not None:
+                sections.setdefault(getattr(option, "section", "Help"), []).append(record)
+        for section, records in sections.items():
+            with formatter.section(section):
+                formatter.write_dl(records, col_max=34)
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        formatter.write(f"\n{EXAMPLES}")
+
+
+def _help(flag: Flag) -> str:
+    notes = [f"default: {flag.shown_default}"] if flag.shown_default else []
+    notes += [f"env: {flag.original_env}"] if flag.original_env else []
+    return flag.help + "".join(f"  [{note}]" for note in notes)
+
+
+def _serve(**texts: Any) -> None:
+    configuration = _configuration(texts)
+    if texts["print_config"]:
+        click.echo(str(configuration), nl=False)
+        return
+    if not configuration.models:
+        raise click.UsageError("no model is given; name one: --model model.onnx")
+    settings = configuration.settings
+    _log_to_stderr(settings.verbose)
     # `module:function` is looked for where the command is given, as with `python -m`.
     sys.path.insert(0, os.getcwd())
-    from graphpipe.server.app import load_models, run
+    from graphpipe.server.app import run
     from graphpipe.server.listener import bind
+    from graphpipe.server.wiring import load_models
 
     try:
         # The port first: loading a large model only to find it taken is a waste of somebody's minutes.
-        listener = bind(listen)
-        loaded = load_models(wanted)
+        listener = bind(settings.listen)
+        loaded = load_models(configuration.models)
         run(loaded, settings, listener=listener, on_ready=lambda url: click.echo(f"listening on {url}"))
     except GraphPipeError as error:
         click.echo(f"graphpipe-serve: {error}", err=True)
         sys.exit(1)
 
 
-def _names(text: str | None) -> tuple[str, ...] | None:
-    names = tuple(name.strip() for name in (text or "").split(",") if name.strip())
-    return names or None
+def _configuration(texts: dict[str, Any]) -> Configuration:
+    context = click.get_current_context()
+    given: dict[str, Sequence[str]] = {
+        flag.name: _texts(texts[flag.field])
+        for flag in FLAGS
+        if context.get_parameter_source(flag.field) is ParameterSource.COMMANDLINE
+    }
+    for wrong, right in unknown_variables(os.environ):
+        click.echo(f"graphpipe-serve: nothing reads {wrong} in the environment; did you mean {right}?", err=True)
+    try:
+        file = given["config"][-1] if "config" in given else os.environ.get("GRAPHPIPE_CONFIG")
+        return configure(given, os.environ, file)
+    except SettingsError as error:
+        raise click.UsageError(str(error)) from None
 
 
-def _name_and_source(text: str) -> tuple[str, str]:
-    match = re.fullmatch(r"([A-Za-z0-9][A-Za-z0-9_.-]*)=(.+)", text)
-    return (match[1], match[2]) if match else (default_name(text), text)
+def _texts(value: object) -> tuple[str, ...]:
+    return tuple(map(str, value)) if isinstance(value, tuple) else (str(value),)
+
+
+def _show_version(context: click.Context, option: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        click.echo(f"graphpipe-serve {__version__}")
+        context.exit()
 
 
 def _log_to_stderr(verbose: int) -> None:
     level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)]
     logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
-    # Its messages hold raw bytes of the request, with a traceback for each stranger's typo.
-    logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
     logging.getLogger("asyncio").setLevel(logging.ERROR)
+
+
+main = _Command(
+    "graphpipe-serve",
+    callback=_serve,
+    help=_ABOUT,
+    params=[
+        *(_Option(flag) for flag in FLAGS),
+        click.Option(
+            ["-V", "--version"],
+            is_flag=True,
+            is_eager=True,
+            expose_value=False,
+            callback=_show_version,
+            help="Show the version, and end.",
+        ),
+    ],
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
+
+if __name__ == "__main__":
+    main()

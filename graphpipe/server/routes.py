@@ -19,29 +19,29 @@ from graphpipe.errors import (
     Unsupported,
 )
 from graphpipe.server.admission import Admission
-from graphpipe.server.service import SERVER, Service, encode_error, find
+from graphpipe.server.refusal import error_body, error_headers
+from graphpipe.server.service import SERVER, Service, find
 from graphpipe.server.settings import Settings
 from graphpipe.server.state import State
 
-__all__ = ["ERROR_TYPE", "OCTETS", "TIMEOUT_HEADER", "Routes", "service_at"]
+__all__ = ["Routes", "service_at"]
 
 log = logging.getLogger("graphpipe.http")
 
 OCTETS = "application/octet-stream"
-ERROR_TYPE = "application/vnd.graphpipe"
 TIMEOUT_HEADER = "GraphPipe-Timeout-Ms"
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 # Paths that are not the first model's.
-_RESERVED = ("control", "models", "metrics", "livez", "readyz", "v1", "v2")
+_RESERVED = frozenset(("control", "models", "metrics", "livez", "readyz", "v1", "v2"))
 
 
 def service_at(path: str, services: Mapping[str, Service]) -> Service:
     """Whose inference endpoint a path is. Raises NotFound, which lists the models."""
-    first, _, rest = path.lstrip("/").partition("/")
-    if first == "models" and rest:
-        return find(services, rest.rstrip("/"))
+    _, first, *rest = path.split("/", 2)
+    if first == "models" and rest and rest[0]:
+        return find(services, rest[0].rstrip("/"))
     if first in _RESERVED:
         raise NotFound(f"nothing is served at {path}; POST to / or to /models/NAME: {', '.join(services)}")
     return next(iter(services.values()))
@@ -66,7 +66,7 @@ class Routes:
         app.router.add_get("/control/client_count", self._client_count, allow_head=False)
         app.router.add_route("*", "/control/shutdown", self._shutdown)
         app.router.add_get("/models", self._models, allow_head=False)
-        app.router.add_post("/{path:.*}", self._infer)
+        app.router.add_post("/{path:.*}", self._infer, expect_handler=_say_nothing_yet)
         app.router.add_get("/{path:.*}", self._describe, allow_head=False)
         app.on_response_prepare.append(self._on_prepare)
         return app
@@ -97,6 +97,10 @@ class Routes:
     async def _body(self, request: web.Request) -> memoryview:
         size = request.content_length
         body = await self._admission.soon(POOLED_FROM if size is None else size)
+        if request.headers.get("Expect", "").lower() == "100-continue":
+            # Only now: who asks before sending wants to hear of a refusal first.
+            await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            request.writer.output_size = 0
         filled = 0
         while True:
             try:
@@ -178,12 +182,18 @@ class Routes:
         self, request: web.Request, error: ServiceError, headers: Mapping[str, str] | None = None
     ) -> web.StreamResponse:
         content_type, body = error_body(error, request.headers.get("Accept", ""))
-        response = web.Response(status=error.http_status, body=body, headers={**error_headers(error), **(headers or {})})
+        response = web.Response(
+            status=error.http_status, body=body, headers={**error_headers(error), **(headers or {})}
+        )
         response.headers["Content-Type"] = content_type
         if not request.content.is_eof():
             # What is still to come of the body will not be read.
             response.force_close()
         return response
+
+
+async def _say_nothing_yet(request: web.Request) -> None:
+    """Leaves the answer to ``Expect: 100-continue`` to whoever knows whether the body is welcome."""
 
 
 def deadline_of(value: str | None, now: float) -> float | None:
@@ -193,22 +203,6 @@ def deadline_of(value: str | None, now: float) -> float | None:
     if not (value.isascii() and value.isdigit() and len(value) <= 12):
         raise InvalidRequest(f"{TIMEOUT_HEADER} is a number of milliseconds; {value[:40]!r} came")
     return now + int(value) / 1000
-
-
-def error_body(error: ServiceError, accept: str) -> tuple[str, bytes]:
-    """Content type and body of a refusal: a message for clients that say they can read it, else text."""
-    if ERROR_TYPE in accept:
-        return ERROR_TYPE, encode_error(error)
-    return "text/plain; charset=utf-8", f"{error.message}\n".encode()
-
-
-def error_headers(error: ServiceError) -> dict[str, str]:
-    """Further headers of a refusal."""
-    if error.http_status == 503:
-        return {"Retry-After": str(getattr(error, "retry_after_s", 1))}
-    if isinstance(error, Unsupported) and error.http_status == 405:
-        return {"Allow": "GET, POST"}
-    return {}
 
 
 def _text(status: int, text: str) -> web.Response:

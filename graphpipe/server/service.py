@@ -41,6 +41,8 @@ SERVER = f"graphpipe/{__version__}"
 # Checking or copying this much on the event loop would be felt by the other callers.
 _OFF_LOOP_FROM = 256 * 1024
 _PLANS_MAX = 256
+# Encoding less than this is a moment, whatever it is.
+_MOMENT_BYTES = 8 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,25 +73,24 @@ class Service:
 
         Raises ServiceError for whatever is wrong with the request, the model or the load.
         """
-        body = body.toreadonly()
         if len(body) < _OFF_LOOP_FROM:
-            message = decode_request(body)
+            message = decode_request(body.toreadonly())
         else:
             # Numbers take microseconds at any size, but nobody knows yet that these are not a million strings.
-            message = await asyncio.get_running_loop().run_in_executor(None, decode_request, body)
+            message = await asyncio.get_running_loop().run_in_executor(None, decode_request, body.toreadonly())
         if not isinstance(message, InferRequest):
             return [self._metadata_bytes]
-        plan = self._plan(message.head)
-        if len(body) >= _OFF_LOOP_FROM and any(plan.casts):
+        plan = self._plans.get(message.head) or self._plan(message.head)
+        if len(body) >= _OFF_LOOP_FROM and not plan.plain:
             inputs = await asyncio.get_running_loop().run_in_executor(None, plan.inputs, message.inputs)
         else:
             inputs = plan.inputs(message.inputs)
-        request = Request(inputs, plan.outputs, message.head.config, deadline)
-        outputs = await self.stage.infer(request)
-        wanted = [outputs[name] for name in plan.outputs] if plan.outputs else list(outputs.values())
+        outputs = await self.stage.infer(Request(inputs, plan.outputs, message.head.config, deadline))
         try:
-            if any(_is_work(array) for array in wanted):
-                return await asyncio.get_running_loop().run_in_executor(None, encode_infer_response, wanted)
+            wanted = [outputs[name] for name in plan.outputs] if plan.outputs else list(outputs.values())
+            for array in wanted:
+                if array.nbytes > _MOMENT_BYTES and _is_work(array):
+                    return await asyncio.get_running_loop().run_in_executor(None, encode_infer_response, wanted)
             return encode_infer_response(wanted)
         except ServiceError as error:
             # The caller did nothing wrong: the model gave what cannot travel.
@@ -99,19 +100,17 @@ class Service:
             raise ModelFailed(f"model {self.name!r} failed on this input; the server's log has the cause") from None
 
     def _plan(self, head: RequestHead) -> Plan:
-        plan = self._plans.get(head)
-        if plan is None:
-            plan = self.model.signature.plan(
-                [DTYPES[t] or np.dtype("V0") for t in head.types],
-                head.shapes,
-                head.input_names,
-                head.output_names,
-                cast=self.cast,
-                ignore_extra_inputs=self.ignore_extra_inputs,
-            )
-            if len(self._plans) >= _PLANS_MAX:
-                self._plans.clear()
-            self._plans[head] = plan
+        plan = self.model.signature.plan(
+            [DTYPES[t] or np.dtype("V0") for t in head.types],
+            head.shapes,
+            head.input_names,
+            head.output_names,
+            cast=self.cast,
+            ignore_extra_inputs=self.ignore_extra_inputs,
+        )
+        if len(self._plans) >= _PLANS_MAX:
+            self._plans.clear()
+        self._plans[head] = plan
         return plan
 
     def close(self) -> None:
@@ -133,9 +132,9 @@ def encode_error(error: ServiceError) -> bytes:
 
 
 def _is_work(array: NDArray[Any]) -> bool:
-    """Whether encoding this costs more than a moment: many strings, or a large copy."""
+    """Whether encoding this takes long: many strings, or a large copy."""
     if array.dtype.kind in "OSU":
-        return array.size > 1000
+        return True
     return array.nbytes >= _OFF_LOOP_FROM and not array.flags.c_contiguous
 
 

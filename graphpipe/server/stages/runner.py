@@ -13,7 +13,7 @@ import threading
 from queue import SimpleQueue
 from time import perf_counter
 
-from graphpipe.backends.model import Model
+from graphpipe.backends.model import Model, timed
 from graphpipe.errors import DeadlineExceeded, GraphPipeError, ModelFailed
 from graphpipe.server.stages.stage import Outputs, Request
 
@@ -42,6 +42,7 @@ class ModelRunner:
 
     def __init__(self, model: Model, name: str, threads: int) -> None:
         self._model = model
+        self._infer = timed(model)
         self._name = name
         self._quick = bool(getattr(model, "quick", False))
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
@@ -55,7 +56,7 @@ class ModelRunner:
     async def infer(self, request: Request) -> Outputs:
         """The model's outputs, or ModelFailed; what the model itself refuses passes through."""
         if self._quick:
-            return self._run(request)
+            return self._run(request, asyncio.get_running_loop())
         job = _Job(request, asyncio.get_running_loop())
         self._jobs.put(job)
         return await job.future
@@ -69,9 +70,10 @@ class ModelRunner:
         if not any(thread.is_alive() for thread in self._threads):
             self._model.close()
 
-    def _run(self, request: Request) -> Outputs:
+    def _run(self, request: Request, loop: asyncio.AbstractEventLoop) -> Outputs:
+        left_s = None if request.deadline is None else request.deadline - loop.time()
         try:
-            outputs = self._model.infer(request.inputs, request.outputs or None, config=request.config)
+            outputs = self._infer(request.inputs, request.outputs or None, request.config, left_s)
             for name in request.outputs:
                 if name not in outputs:
                     raise ValueError(f"the model gave {sorted(outputs)}, but not {name!r}")
@@ -116,11 +118,11 @@ class ModelRunner:
         if job.future.cancelled():
             return
         deadline = job.request.deadline
-        if deadline is not None and job.loop.time() > deadline:
+        if deadline is not None and job.loop.time() >= deadline:
             job.error = DeadlineExceeded("the caller's deadline passed while the request waited; it was not run")
             return
         try:
-            job.outputs = self._run(job.request)
+            job.outputs = self._run(job.request, job.loop)
         except BaseException as error:
             job.error = error
 
