@@ -108,9 +108,10 @@ class Service:
             cast=self.cast,
             ignore_extra_inputs=self.ignore_extra_inputs,
         )
-        if len(self._plans) >= _PLANS_MAX:
-            self._plans.clear()
-        self._plans[head] = plan
+        if head.is_remembered:  # others never come again, and may be large
+            if len(self._plans) >= _PLANS_MAX:
+                self._plans.clear()
+            self._plans[head] = plan
         return plan
 
     def close(self) -> None:
