@@ -125,11 +125,12 @@ class Service:
             cast=self.cast,
             ignore_extra_inputs=self.ignore_extra_inputs,
         )
-        if len(self._plans) >= _PLANS_MAX:
-            self._plans.clear()
         # What came first decides: inputs of different lengths have no rows in common anyway.
         rows = head.shapes[0][0] if head.shapes and head.shapes[0] else 1
-        self._plans[head] = plan, rows
+        if head.is_remembered:  # others never come again, and may be large
+            if len(self._plans) >= _PLANS_MAX:
+                self._plans.clear()
+            self._plans[head] = plan, rows
         return plan, rows
 
     def close(self) -> None:
