@@ -38,7 +38,7 @@ def serve(
         if setting not in known:
             raise TypeError(f"serve() has no setting {setting!r}; it has {', '.join(sorted(known))}")
     if isinstance(model, str | Path) or not isinstance(model, LoadedModel | Model):
-        model = load(model)
+        model = load(model, intra_threads=1)
     name = name or getattr(model, "name", "") or type(model).__name__.lower()
     bare = model.model if isinstance(model, LoadedModel) else model
     from graphpipe.server.app import run
