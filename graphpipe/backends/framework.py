@@ -33,9 +33,9 @@ def framework(module: str, source: str, extra: str) -> Any:
 def keep_triton_out() -> None:
     """In a process that has TensorFlow, see to it that triton is not imported afterwards.
 
-    Both bring an LLVM of their own, and triton's, loaded second, takes the process down (TensorFlow 2.21 with triton 3.7).
-    PyTorch imports triton on its own account, with torch.export for one; where there is none it goes on without it, and
-    loses only compiled GPU kernels.
+    Both bring an LLVM of their own, and triton's, loaded second, takes the process down (TensorFlow 2.21 with triton
+    3.7). PyTorch imports triton on its own account, with torch.export for one; where there is none it goes on without
+    it, and loses only compiled GPU kernels.
     """
     if "tensorflow" in sys.modules:
         sys.modules.setdefault("triton", None)  # type: ignore[arg-type]
