@@ -1,4 +1,4 @@
-"""A server from start to end. The only file that wires things together."""
+"""A server from start to end: it listens, serves, drains and ends."""
 
 from __future__ import annotations
 
@@ -10,50 +10,24 @@ import socket
 import ssl
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 from aiohttp import web
 
-from graphpipe.backends import LoadOptions, Model, open_model
+from graphpipe.backends import Model
 from graphpipe.buffers import BufferPool
 from graphpipe.server.admission import Admission
 from graphpipe.server.front import Front
 from graphpipe.server.listener import bind, tls_context, url_of
 from graphpipe.server.routes import Routes
-from graphpipe.server.service import Service
-from graphpipe.server.settings import ModelSettings, Settings, usable_cpus
-from graphpipe.server.stages.runner import ModelRunner
+from graphpipe.server.settings import ModelSettings, Settings
 from graphpipe.server.state import State
+from graphpipe.server.wiring import build
 
-__all__ = ["App", "load_models", "run"]
+__all__ = ["App", "run"]
 
 _BACKLOG = 1024
 
 log = logging.getLogger("graphpipe.server")
-
-
-def load_models(models: Sequence[ModelSettings]) -> list[tuple[ModelSettings, Model]]:
-    """Open every model, in order. Raises LoadError for the first that cannot be."""
-    return [(model, open_model(model.source, _one_thread(model.options), model.backend)) for model in models]
-
-
-def _one_thread(options: LoadOptions) -> LoadOptions:
-    # Several calls run at once here: one thread each, unless told otherwise.
-    return replace(options, intra_threads=options.intra_threads or 1)
-
-
-def build(models: Sequence[tuple[ModelSettings, Model]]) -> dict[str, Service]:
-    """Each model behind its stages."""
-    return {
-        settings.name: Service.of(
-            settings.name,
-            model,
-            ModelRunner(model, settings.name, settings.threads or getattr(model, "threads", 0) or usable_cpus()),
-            cast=settings.cast,
-            ignore_extra_inputs=settings.ignore_extra_inputs,
-        )
-        for settings, model in models
-    }
 
 
 class App:
@@ -70,6 +44,7 @@ class App:
         self.behind = web.AppRunner(
             Routes(self.services, self.admission, settings, self.state).application(),
             access_log=None,
+            logger=_silent_logger(),
             handle_signals=False,
             # A compressed body is refused, and must not be inflated before anybody can say so.
             auto_decompress=False,
@@ -138,6 +113,13 @@ def run(
 
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(serve())
+
+
+def _silent_logger() -> logging.Logger:
+    # aiohttp's own messages hold raw bytes of the request, with a traceback for each stranger's typo or early leave.
+    logger = logging.getLogger("graphpipe.aiohttp")
+    logger.setLevel(logging.CRITICAL)
+    return logger
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:

@@ -104,8 +104,9 @@ def _serve(**texts: Any) -> None:
     _log_to_stderr(settings.verbose)
     # `module:function` is looked for where the command is given, as with `python -m`.
     sys.path.insert(0, os.getcwd())
-    from graphpipe.server.app import load_models, run
+    from graphpipe.server.app import run
     from graphpipe.server.listener import bind
+    from graphpipe.server.wiring import load_models
 
     try:
         # The port first: loading a large model only to find it taken is a waste of somebody's minutes.
@@ -146,8 +147,6 @@ def _show_version(context: click.Context, option: click.Parameter, wanted: bool)
 def _log_to_stderr(verbose: int) -> None:
     level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)]
     logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
-    # Its messages hold raw bytes of the request, with a traceback for each stranger's typo.
-    logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
     logging.getLogger("asyncio").setLevel(logging.ERROR)
 
 

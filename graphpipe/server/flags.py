@@ -14,7 +14,7 @@ from dataclasses import MISSING, dataclass, fields
 from typing import Any, Literal
 
 from graphpipe.backends.load import LoadOptions
-from graphpipe.server.kinds import Kind, count, integer, names, number, path, size, switch, text
+from graphpipe.server.kinds import Kind, choice, count, integer, integers, names, number, path, size, switch, text
 from graphpipe.server.settings import ModelSettings, Settings
 
 __all__ = ["FLAGS", "Flag", "by_name"]
@@ -140,6 +140,29 @@ FLAGS: tuple[Flag, ...] = (
     _model("bfloat16", "Speed", switch(), "PyTorch: keep the weights, and compute, in bfloat16."),
     _model("channels-last", "Speed", switch(), "PyTorch: keep images and the weights of convolutions channels-last."),
     _model("providers", "Speed", names(), "ONNX execution providers, separated by commas, best first."),
+    _model(
+        "batch-rows-max", "Batching", integer(0, 1 << 20),
+        "Join the rows of several callers into calls of at most this many. Only for models whose rows are independent.",
+        default_text="no batching",
+    ),
+    _model(
+        "batch-wait-ms", "Batching", number(0, 60_000, "MS"),
+        "How long the first member of a batch waits for others; 0: a batch is what comes while the model is busy.",
+    ),
+    _model(
+        "batch-sizes", "Batching", integers(1, 1 << 20),
+        "The only numbers of rows that the model is called with: filled up by repeating a row, larger requests split.",
+        default_text="any",
+    ),
+    _model(
+        "batch-pad", "Batching", names("NAME:AXIS:VALUE"),
+        "Make ragged inputs equally long along an axis with a value; OUTPUT:AXIS:INPUT or OUTPUT:none say of an output "
+        "whether it grows with an input, where the model does not.",
+    ),
+    _model(
+        "queue-rows-max", "Batching", integer(0),
+        "Rows that may wait for their batch; beyond it 503.", default_text="16 batches, at least 1024",
+    ),
     _server(
         "listen", "Network", text("ADDRESS"), "HOST:PORT, [IPv6]:PORT or unix:PATH. Port 0 picks a free one.", short="l"
     ),
@@ -156,6 +179,30 @@ FLAGS: tuple[Flag, ...] = (
     _server("body-timeout-s", "Limits", number(0.001), "How long a body may make no progress on its way in."),
     _server("send-timeout-s", "Limits", number(0.001), "How long an answer may make no progress on its way out."),
     _server("keepalive-timeout-s", "Limits", number(0), "How long an idle connection is kept open."),
+    _model(
+        "queue-requests-max", "Limits", integer(1),
+        "Requests that may wait for a thread of the model; beyond it 503.",
+    ),
+    _server(
+        "connection-age-max-s", "Limits", number(0),
+        "Age from which a connection is closed with its next answer, so that balancers can move it; 0: never.",
+    ),
+    _server("workers", "Operation", integer(1, 256), "Processes that serve on the one address; more than one are watched."),
+    _server(
+        "memory-limit-bytes", "Limits", size(),
+        "Memory from which a worker is replaced by a fresh one, gracefully; 0: never.",
+    ),
+    _model("warmup", "Operation", integer(0, 1000), "Calls on made-up inputs before requests are welcome."),
+    _server("metrics-listen", "Operation", text("ADDRESS"), "One more address, for /metrics and the health checks alone."),
+    _server("log-format", "Operation", choice("human", "json"), "How log lines look on stderr."),
+    _server(
+        "access-lines-per-s", "Operation", integer(0),
+        "Log a line for each request, at most so many a second; the rest is counted. 0: none.",
+    ),
+    _server(
+        "drain-grace-s", "Operation", number(0),
+        "After SIGTERM: how long new requests are still taken, while balancers take note.",
+    ),
     _server(
         "drain-timeout-s", "Operation", number(0), "After SIGTERM: how long requests in flight may take to finish."
     ),

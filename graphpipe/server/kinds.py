@@ -1,7 +1,8 @@
 """What a flag's value may be: how it is read from text or from TOML, and how it is written down again.
 
 Each kind reads the text of a command line or an environment variable, and the value of a TOML file, into the same
-thing, or raises ValueError with what it expected. It writes what it read in a form that TOML, and it itself, reads again.
+thing, or raises ValueError with what it expected. It writes what it read in a form that TOML, and it itself, reads
+again.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Kind", "choice", "count", "integer", "names", "number", "pairs", "path", "size", "switch", "text"]
+__all__ = ["Kind", "choice", "count", "integer", "integers", "names", "number", "pairs", "path", "size", "switch", "text"]
 
 
 def _toml(value: Any) -> str:
@@ -86,6 +87,19 @@ def integer(least: int = 0, most: int | None = None, metavar: str = "N") -> Kind
         if isinstance(value, int) and not isinstance(value, bool) and _within(value, least, most):
             return value
         raise ValueError(f"expected a whole number {_range(least, most)}")
+
+    return Kind(metavar, read)
+
+
+def integers(least: int = 0, most: int | None = None, metavar: str = "N,N,...") -> Kind:
+    """Whole numbers within limits, separated by commas, or a list of them; a tuple, each once, the smallest first."""
+    one = integer(least, most)
+
+    def read(value: object) -> tuple[int, ...]:
+        items = [item for item in value.split(",") if item.strip()] if isinstance(value, str) else value
+        if not isinstance(items, list | tuple) or not items:
+            raise ValueError("expected whole numbers, separated by commas")
+        return tuple(sorted({one.read(item) for item in items}))
 
     return Kind(metavar, read)
 
