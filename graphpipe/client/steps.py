@@ -54,9 +54,7 @@ class Calls:
         if cast or any(map(needs_metadata, inputs)):
             meta = yield from self._known_metadata()
             names = list(input_names or ())
-            inputs = [
-                fit(value, names[i] if i < len(names) else None, i, meta, cast) for i, value in enumerate(inputs)
-            ]
+            inputs = [fit(value, names[i] if i < len(names) else None, i, meta, cast) for i, value in enumerate(inputs)]
         reply = yield request_segments(inputs, input_names, output_names, config)
         return outputs_of(reply, self._address, len(output_names or ()))
 
@@ -89,4 +87,5 @@ class Calls:
         self, inputs: Mapping[str, object], outputs: Sequence[str], config: str, cast: bool
     ) -> Steps[dict[str, Array]]:
         values = yield from self.execute_multi(list(inputs.values()), list(inputs), outputs, config, cast)
-        return dict(zip(outputs, values, strict=False))
+        # A model that does not say what it gives, a plain Python function say, has its answers numbered.
+        return dict(zip(outputs or [f"output_{i}" for i in range(len(values))], values, strict=False))

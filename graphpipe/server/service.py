@@ -18,7 +18,7 @@ from graphpipe import __version__
 from graphpipe.backends.model import Model
 from graphpipe.errors import ModelFailed, NotFound, ServiceError
 from graphpipe.server.stages import Request, Stage
-from graphpipe.signature import Plan, TensorSpec
+from graphpipe.signature import Plan, Signature, TensorSpec
 from graphpipe.wire import (
     ErrorInfo,
     InferRequest,
@@ -45,7 +45,7 @@ _PLANS_MAX = 256
 _MOMENT_BYTES = 8 * 1024
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Service:
     """One model behind its stages, answering bytes with bytes."""
 
@@ -56,6 +56,7 @@ class Service:
     ignore_extra_inputs: bool
     metadata: MetadataResponse
     _metadata_bytes: bytes
+    _signature: Signature
     _plans: dict[RequestHead, Plan]
 
     @classmethod
@@ -64,7 +65,8 @@ class Service:
     ) -> Service:
         """The service of ``model``, whose first stage is ``stage``."""
         metadata = _metadata(name, model)
-        return cls(name, model, stage, cast, ignore_extra_inputs, metadata, encode_metadata_response(metadata), {})
+        encoded = encode_metadata_response(metadata)
+        return cls(name, model, stage, cast, ignore_extra_inputs, metadata, encoded, model.signature, {})
 
     async def answer(self, body: memoryview, deadline: float | None = None) -> list[Segment]:
         """The answer to a request's body, as segments.
@@ -78,6 +80,8 @@ class Service:
         else:
             # Numbers take microseconds at any size, but nobody knows yet that these are not a million strings.
             message = await asyncio.get_running_loop().run_in_executor(None, decode_request, body.toreadonly())
+        if self.model.signature is not self._signature:
+            self._renew()
         if not isinstance(message, InferRequest):
             return [self._metadata_bytes]
         plan = self._plans.get(message.head) or self._plan(message.head)
@@ -98,6 +102,13 @@ class Service:
         except Exception:
             log.exception("model %r gave what is not an array", self.name)
             raise ModelFailed(f"model {self.name!r} failed on this input; the server's log has the cause") from None
+
+    def _renew(self) -> None:
+        """Forget what followed from the signature: the model behind a remote model was replaced by another."""
+        self._signature = self.model.signature
+        self.metadata = _metadata(self.name, self.model)
+        self._metadata_bytes = encode_metadata_response(self.metadata)
+        self._plans.clear()
 
     def _plan(self, head: RequestHead) -> Plan:
         plan = self.model.signature.plan(
