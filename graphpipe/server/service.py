@@ -20,7 +20,7 @@ from graphpipe.backends.model import Model
 from graphpipe.errors import ModelFailed, NotFound, ServiceError
 from graphpipe.server.counters import Meter
 from graphpipe.server.stages import Request, Stage
-from graphpipe.signature import Plan, TensorSpec
+from graphpipe.signature import Plan, Signature, TensorSpec
 from graphpipe.wire import (
     ErrorInfo,
     InferRequest,
@@ -47,7 +47,7 @@ _PLANS_MAX = 256
 _MOMENT_BYTES = 8 * 1024
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Service:
     """One model behind its stages, answering bytes with bytes."""
 
@@ -59,6 +59,7 @@ class Service:
     metadata: MetadataResponse
     meter: Meter
     _metadata_bytes: bytes
+    _signature: Signature
     _plans: dict[RequestHead, tuple[Plan, int]]
 
     @classmethod
@@ -74,9 +75,8 @@ class Service:
     ) -> Service:
         """The service of ``model``, whose first stage is ``stage``."""
         metadata = _metadata(name, model)
-        return cls(
-            name, model, stage, cast, ignore_extra_inputs, metadata, meter, encode_metadata_response(metadata), {}
-        )
+        encoded = encode_metadata_response(metadata)
+        return cls(name, model, stage, cast, ignore_extra_inputs, metadata, meter, encoded, model.signature, {})
 
     async def answer(self, body: memoryview, deadline: float | None = None) -> tuple[list[Segment], int]:
         """The answer to a request's body, as segments, and the number of rows that were asked for.
@@ -90,6 +90,8 @@ class Service:
         else:
             # Numbers take microseconds at any size, but nobody knows yet that these are not a million strings.
             message = await asyncio.get_running_loop().run_in_executor(None, decode_request, body.toreadonly())
+        if self.model.signature is not self._signature:
+            self._renew()
         if not isinstance(message, InferRequest):
             return [self._metadata_bytes], 0
         plan, rows = self._plans.get(message.head) or self._plan(message.head)
@@ -115,6 +117,13 @@ class Service:
             raise ModelFailed(f"model {self.name!r} failed on this input; the server's log has the cause") from None
         self.meter.encoded(rows, perf_counter() - began)
         return segments, rows
+
+    def _renew(self) -> None:
+        """Forget what followed from the signature: the model behind a remote model was replaced by another."""
+        self._signature = self.model.signature
+        self.metadata = _metadata(self.name, self.model)
+        self._metadata_bytes = encode_metadata_response(self.metadata)
+        self._plans.clear()
 
     def _plan(self, head: RequestHead) -> tuple[Plan, int]:
         plan = self.model.signature.plan(
