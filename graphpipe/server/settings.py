@@ -29,6 +29,12 @@ class ModelSettings:
     batch_sizes: tuple[int, ...] = ()
     batch_pad: tuple[str, ...] = ()
     queue_rows_max: int = 0
+    cache: bool = False
+    cache_dir: str = "~/.graphpipe"
+    cache_bytes_max: int = 1 << 30
+    cache_ttl_s: float = 0.0
+    cache_version: str = ""
+    cache_fresh_ms: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
