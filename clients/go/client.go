@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"sync/atomic"
 	"time"
 )
@@ -47,10 +48,37 @@ func New(address string, options ...Option) (*Client, error) {
 	for _, option := range options {
 		option(c)
 	}
+	if err := checkHeader(c.header); err != nil {
+		return nil, err
+	}
+	if at.url.User != nil && c.header.Get("Authorization") == "" {
+		password, _ := at.url.User.Password()
+		basic := http.Request{Header: c.header}
+		basic.SetBasicAuth(at.url.User.Username(), password)
+	}
 	if c.way, err = newExchanger(at, c.header, c.custom); err != nil {
 		return nil, err
 	}
 	return c, nil
+}
+
+// checkHeader refuses what would change where a request ends.
+func checkHeader(header http.Header) error {
+	for key, values := range header {
+		switch key {
+		case "Connection", "Content-Encoding", "Content-Length", "Expect", "Host", "Te", "Trailer", "Transfer-Encoding", "Upgrade":
+			return fmt.Errorf("graphpipe: the header %s cannot be set", key)
+		}
+		if key == "" || strings.ContainsFunc(key, func(r rune) bool { return r <= ' ' || r >= 0x7f || r == ':' }) {
+			return fmt.Errorf("graphpipe: %q cannot be a header's name", key)
+		}
+		for _, value := range values {
+			if strings.ContainsFunc(value, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }) {
+				return fmt.Errorf("graphpipe: the value of header %s has control characters", key)
+			}
+		}
+	}
+	return nil
 }
 
 // Close closes the connections that no call is using. The client stays usable.

@@ -6,7 +6,6 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"os"
 	"strconv"
 	"syscall"
 	"time"
@@ -74,9 +73,9 @@ func millisecondsLeft(ctx context.Context) string {
 	return strconv.FormatInt(max(time.Until(deadline).Milliseconds(), 1), 10)
 }
 
-// ended puts the context's error in the place of what its end did to a connection.
+// ended puts the context's error in the place of what its end did to an exchange.
 func ended(ctx context.Context, err error) error {
-	if err != nil && ctx.Err() != nil && errors.Is(err, os.ErrDeadlineExceeded) {
+	if err != nil && ctx.Err() != nil {
 		return ctx.Err()
 	}
 	return err

@@ -5,9 +5,11 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
+	"os"
 	"strconv"
 	"sync"
 	"syscall"
@@ -75,7 +77,10 @@ func (p *pool) exchange(ctx context.Context, message segments, read func(*http.R
 		c.Close()
 	}
 	if resp != nil {
-		return ended(ctx, err)
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			err = ended(ctx, err)
+		}
+		return err
 	}
 	return &brokenExchange{
 		err: ended(ctx, err), reused: reused, sent: unsent == nil, answered: c.limited.any,
