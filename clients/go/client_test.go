@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -146,11 +147,11 @@ func TestInferIntoReceivesIntoTheCallersBuffer(t *testing.T) {
 
 func TestHeadersSayWhatServersRelyOn(t *testing.T) {
 	bothWays(t, func(t *testing.T, options ...Option) {
-		var got *http.Request
-		var length int64
+		requests, lengths := make(chan *http.Request, 1), make(chan int64, 1)
 		server := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			got = r.Clone(context.Background())
-			length, _ = io.Copy(io.Discard, r.Body)
+			n, _ := io.Copy(io.Discard, r.Body)
+			requests <- r.Clone(context.Background())
+			lengths <- n
 			w.WriteHeader(http.StatusTeapot)
 		})
 		c := clientOf(t, server, append(options, WithHeader("Authorization", "Bearer x"), WithTimeout(5*time.Second))...)
@@ -160,6 +161,7 @@ func TestHeadersSayWhatServersRelyOn(t *testing.T) {
 			if !errors.As(err, &refused) || refused.Status != http.StatusTeapot {
 				t.Fatal(err)
 			}
+			got, length := <-requests, <-lengths
 			if got.Method != http.MethodPost || got.ContentLength != length || length < int64(4*values) || len(got.TransferEncoding) != 0 {
 				t.Errorf("%s, Content-Length %d of %d, %v", got.Method, got.ContentLength, length, got.TransferEncoding)
 			}
@@ -588,7 +590,9 @@ func TestUnixSocketsAreServed(t *testing.T) {
 }
 
 func TestHTTPSIsServed(t *testing.T) {
-	server := httptest.NewTLSServer(Handler(echo{}))
+	server := httptest.NewUnstartedServer(Handler(echo{}))
+	server.Config.ErrorLog = log.New(io.Discard, "", 0) // the refused handshake is no news
+	server.StartTLS()
 	defer server.Close()
 	c := newClient(t, server.URL)
 	if _, err := c.Execute(context.Background(), Scalar(1.0)); err == nil {

@@ -4,9 +4,14 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"flag"
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"reflect"
+	"slices"
+	"strings"
 	"testing"
 	"unsafe"
 )
@@ -435,33 +440,55 @@ func hasNull(all []Tensor) bool {
 	return false
 }
 
-// seeds are messages of every kind, good and bad.
-func seeds(t testing.TB) [][]byte {
-	var all [][]byte
-	add := func(b []byte, err error) {
+// seeds are messages of every kind, good and bad, by a name for each.
+func seeds(t testing.TB) map[string][]byte {
+	all := map[string][]byte{}
+	add := func(name string, m interface{ MarshalBinary() ([]byte, error) }) {
+		b, err := m.MarshalBinary()
 		if err != nil {
 			t.Fatal(err)
 		}
-		all = append(all, b)
+		all[name] = b
 	}
-	for _, m := range everyRequest() {
-		add(m.MarshalBinary())
+	for i, m := range everyRequest() {
+		add(fmt.Sprintf("request-%d", i), m)
 	}
-	for _, m := range everyInferResponse() {
-		add(m.MarshalBinary())
+	for i, m := range everyInferResponse() {
+		add(fmt.Sprintf("infer-response-%d", i), m)
 	}
-	for _, m := range everyMetadata() {
-		add(m.MarshalBinary())
+	for i, m := range everyMetadata() {
+		add(fmt.Sprintf("metadata-%d", i), m)
 	}
-	for _, b := range attacks() {
-		add(b, nil)
+	for name, b := range attacks() {
+		all["attack-"+strings.ReplaceAll(name, " ", "-")] = b
 	}
 	return all
 }
 
+var writeSeeds = flag.Bool("write-seeds", false, "write the fuzz target's seed corpus anew")
+
+func TestTheSeedCorpusHasWhatTheWriterWrites(t *testing.T) {
+	for name, b := range seeds(t) {
+		file := filepath.Join("testdata", "fuzz", "FuzzDecode", name)
+		want := fmt.Sprintf("go test fuzz v1\n[]byte(%+q)\n", b)
+		if *writeSeeds {
+			if err := os.WriteFile(file, []byte(want), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got, err := os.ReadFile(file); err != nil || string(got) != want {
+			t.Errorf("%s is not what is written today (%v); if that is meant, run: go test -run SeedCorpus -write-seeds .", name, err)
+		}
+	}
+}
+
 func TestMutatedMessagesNeverPanic(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
-	all := seeds(t)
+	var all [][]byte
+	for _, b := range seeds(t) {
+		all = append(all, b)
+	}
+	slices.SortFunc(all, bytes.Compare)
 	for range 5_000 {
 		b := bytes.Clone(all[random.IntN(len(all))])
 		if len(b) == 0 {
@@ -474,9 +501,7 @@ func TestMutatedMessagesNeverPanic(t *testing.T) {
 	}
 }
 
+// FuzzDecode starts from the corpus in testdata.
 func FuzzDecode(f *testing.F) {
-	for _, b := range seeds(f) {
-		f.Add(b)
-	}
 	f.Fuzz(func(t *testing.T, b []byte) { checkDecoded(t, b) })
 }

@@ -106,7 +106,7 @@ func TestAModelsFailureIsToldInOurWordsAndLogged(t *testing.T) {
 	}{
 		"error":      {func(context.Context) ([]Tensor, error) { return nil, errors.New("/secret/path") }, Error{4, 500, "the model failed on this input"}, "/secret/path"},
 		"panic":      {func(context.Context) ([]Tensor, error) { panic("/secret/path") }, Error{4, 500, "the model failed on this input"}, "/secret/path"},
-		"nil map":    {func(context.Context) ([]Tensor, error) { var m map[int]int; m[1] = 2; return nil, nil }, Error{4, 500, "the model failed on this input"}, "nil map"},
+		"bug":        {func(context.Context) ([]Tensor, error) { return outOfRange(nil), nil }, Error{4, 500, "the model failed on this input"}, "out of range"},
 		"bad output": {func(context.Context) ([]Tensor, error) { return []Tensor{{Type: Float32, Shape: []int64{3}}}, nil }, Error{4, 500, "the model failed on this input"}, "output 0"},
 		"own words": {func(context.Context) ([]Tensor, error) {
 			return nil, fmt.Errorf("x: %w", &Error{Code: CodeOverloaded, Message: "busy"})
@@ -133,6 +133,8 @@ func TestAModelsFailureIsToldInOurWordsAndLogged(t *testing.T) {
 		})
 	}
 }
+
+func outOfRange(all []Tensor) []Tensor { return all[:len(all)+1] }
 
 func TestTheCallersDeadlineReachesTheModel(t *testing.T) {
 	h := Handler(failing{func(ctx context.Context) ([]Tensor, error) {
