@@ -110,7 +110,10 @@ func BenchmarkCall(b *testing.B) {
 				b.Fatal(err)
 			}
 			defer client.Close()
-			var buf []byte
+			_, buf, err := client.InferInto(context.Background(), c.req, nil)
+			if err != nil {
+				b.Fatal(err)
+			}
 			b.ReportAllocs()
 			b.ResetTimer()
 			for range b.N {
@@ -330,7 +333,10 @@ func BenchmarkHandler(b *testing.B) {
 				b.Fatal(err)
 			}
 			defer client.Close()
-			var buf []byte
+			_, buf, err := client.InferInto(context.Background(), c.req, nil)
+			if err != nil {
+				b.Fatal(err)
+			}
 			b.ReportAllocs()
 			b.ResetTimer()
 			for range b.N {

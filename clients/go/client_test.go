@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -142,6 +143,37 @@ func TestInferIntoReceivesIntoTheCallersBuffer(t *testing.T) {
 	}
 	if &again[0] != &buf[0] || &outputs[0].Data[3999] != &buf[len(buf)-1] {
 		t.Error("the second answer is not in the buffer of the first")
+	}
+}
+
+func TestMemoryDoesNotGrowWithTheTensors(t *testing.T) {
+	b, err := (&InferResponse{Outputs: []Tensor{FromSlice(make([]float32, 1<<20))}}).MarshalBinary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer := fmt.Appendf(nil, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(b), b)
+	url, _ := rawReply(t, func(_ int, conn net.Conn, in *bufio.Reader) {
+		for readRequest(in) == nil {
+			conn.Write(answer)
+		}
+	})
+	c := newClient(t, url)
+	req := &InferRequest{Inputs: []Tensor{FromSlice(make([]float32, 8<<20))}}
+	var buf []byte
+	call := func() {
+		if _, buf, err = c.InferInto(context.Background(), req, buf); err != nil {
+			t.Fatal(err)
+		}
+	}
+	call()
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	for range 5 {
+		call()
+	}
+	runtime.ReadMemStats(&after)
+	if took := (after.TotalAlloc - before.TotalAlloc) / 5; took > 64<<10 {
+		t.Errorf("a call with 32 MB out and 4 MB in took %d bytes of memory", took)
 	}
 }
 
