@@ -88,22 +88,27 @@ func BenchmarkCall(b *testing.B) {
 		req  *InferRequest
 		resp *InferResponse
 	}{{"1KB", smallRequest(), smallResponse()}, {"77MB", largeRequest(), largeResponse()}} {
-		b.Run(c.name+"/beside_raw_socket", func(b *testing.B) {
-			address := rawServer(b, c.resp)
-			raw := dialRaw(b, address, c.req)
-			client, err := New("http://" + address)
-			if err != nil {
-				b.Fatal(err)
-			}
-			defer client.Close()
-			var buf []byte
-			call := func() {
-				if _, buf, err = client.InferInto(context.Background(), c.req, buf); err != nil {
+		for way, options := range map[string][]Option{
+			"beside_raw_socket":             nil,
+			"http.Client_beside_raw_socket": {WithHTTPClient(&http.Client{Transport: tunedTransport(nil)})},
+		} {
+			b.Run(c.name+"/"+way, func(b *testing.B) {
+				address := rawServer(b, c.resp)
+				raw := dialRaw(b, address, c.req)
+				client, err := New("http://"+address, options...)
+				if err != nil {
 					b.Fatal(err)
 				}
-			}
-			comparePairs(b, raw.call, call)
-		})
+				defer client.Close()
+				var buf []byte
+				call := func() {
+					if _, buf, err = client.InferInto(context.Background(), c.req, buf); err != nil {
+						b.Fatal(err)
+					}
+				}
+				comparePairs(b, raw.call, call)
+			})
+		}
 		b.Run(c.name+"/alone", func(b *testing.B) {
 			client, err := New("http://" + rawServer(b, c.resp))
 			if err != nil {

@@ -48,6 +48,7 @@ func New(address string, options ...Option) (*Client, error) {
 	for _, option := range options {
 		option(c)
 	}
+	c.answerBytesMax = min(c.answerBytesMax, messageMax)
 	if err := checkHeader(c.header); err != nil {
 		return nil, err
 	}
@@ -115,6 +116,9 @@ func (c *Client) Infer(ctx context.Context, req *InferRequest) ([]Tensor, error)
 // that is too small. It returns the buffer that was used, which the outputs borrow: pass it to the next call once the
 // outputs are done with. A buffer serves one call at a time.
 func (c *Client) InferInto(ctx context.Context, req *InferRequest, buf []byte) ([]Tensor, []byte, error) {
+	if req == nil {
+		return nil, buf, invalid("no request")
+	}
 	message, err := encodeRequest(&Request{Infer: req})
 	if err != nil {
 		return nil, buf, err

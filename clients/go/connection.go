@@ -24,14 +24,18 @@ const (
 
 // connection carries one exchange at a time.
 type connection struct {
-	net.Conn
-	raw     syscall.RawConn
-	in      *bufio.Reader // over limited
-	limited headLimit
-	head    []byte    // memory for the heads of requests
-	since   time.Time // it is idle
-	used    bool      // it has carried an answer
+	net.Conn          // with TLS where it is spoken
+	plain    net.Conn // without
+	raw      syscall.RawConn
+	in       *bufio.Reader // over limited
+	limited  headLimit
+	head     []byte    // memory for the heads of requests
+	since    time.Time // it is idle
+	used     bool      // it has carried an answer
 }
+
+// Close ends the connection at once. TLS would say goodbye first, and wait for room to say it.
+func (c *connection) Close() error { return c.plain.Close() }
 
 // writing is a request on its way out.
 type writing struct {

@@ -46,6 +46,7 @@ func Handler(model Model, options ...HandlerOption) http.Handler {
 	for _, option := range options {
 		option(h)
 	}
+	h.bodyBytesMax = min(h.bodyBytesMax, messageMax)
 	return h
 }
 
@@ -83,7 +84,10 @@ func (h *handler) answer(r *http.Request) (string, segments, *Error) {
 		body, err := h.post(r)
 		return "application/octet-stream", body, err
 	}
-	return "", nil, &Error{CodeUnsupported, http.StatusMethodNotAllowed, fmt.Sprintf("method %s is not served; POST a request, or GET the metadata", r.Method)}
+	return "", nil, &Error{
+		CodeUnsupported, http.StatusMethodNotAllowed,
+		fmt.Sprintf("method %s is not served; POST a request, or GET the metadata", r.Method),
+	}
 }
 
 func (h *handler) metadataJSON() (body []byte, err *Error) {
@@ -138,7 +142,7 @@ func (h *handler) run(ctx context.Context, req *Request) (answer segments, refus
 	}
 	for i := range req.Infer.Inputs {
 		if req.Infer.Inputs[i].Type == Null {
-			return nil, &Error{Code: CodeInvalidRequest, Message: fmt.Sprintf("input %d has no element type", i)}
+			return nil, invalidRequest("input %d has no element type", i)
 		}
 	}
 	outputs, err := h.model.Infer(ctx, req.Infer)
@@ -187,7 +191,7 @@ func deadlineOf(r *http.Request) (context.Context, context.CancelFunc, *Error) {
 	}
 	ms, err := strconv.ParseInt(text, 10, 64)
 	if err != nil {
-		return nil, nil, &Error{Code: CodeInvalidRequest, Message: fmt.Sprintf("GraphPipe-Timeout-Ms is %q, not a whole number of milliseconds", text)}
+		return nil, nil, invalidRequest("GraphPipe-Timeout-Ms is %q, not a whole number of milliseconds", text)
 	}
 	if ms <= 0 {
 		return nil, nil, &Error{Code: CodeDeadline, Message: "the deadline had passed when the request came"}
@@ -204,7 +208,9 @@ func deadlineOf(r *http.Request) (context.Context, context.CancelFunc, *Error) {
 // receive reads the request's body.
 func (h *handler) receive(r *http.Request) ([]byte, *Error) {
 	if encoding := r.Header.Get("Content-Encoding"); encoding != "" && !strings.EqualFold(encoding, "identity") {
-		return nil, &Error{Code: CodeUnsupported, Message: fmt.Sprintf("Content-Encoding %q is not supported; send the message as it is", encoding)}
+		return nil, &Error{
+			Code: CodeUnsupported, Message: fmt.Sprintf("Content-Encoding %q is not supported; send the message as it is", encoding),
+		}
 	}
 	body, err := receiveBody(r.Body, r.ContentLength, h.bodyBytesMax, nil)
 	if errors.Is(err, errTooLong) {
