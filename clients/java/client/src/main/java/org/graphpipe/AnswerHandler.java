@@ -63,7 +63,12 @@ final class AnswerHandler implements BodyHandler<ByteBuffer> {
     body.whenComplete((done, failure) -> begun.stop());
     String encoding = head.headers().firstValue("Content-Encoding").orElse("identity");
     long length = contentLength(head.headers());
-    if (!isError && !encoding.equalsIgnoreCase("identity")) {
+    boolean isChunked = head.headers().firstValue("Transfer-Encoding").isPresent();
+    if (isChunked && length >= 0) {
+      // One reader believes the one, the next the other: what is left over would be an answer.
+      body.completeExceptionally(
+          new IOException("the answer has both a Transfer-Encoding and a Content-Length"));
+    } else if (!isError && !encoding.equalsIgnoreCase("identity")) {
       body.completeExceptionally(
           new IOException("the answer is encoded as " + encoding + ", which nobody asked for"));
     } else if (length > begun.bytesMax) {
@@ -74,11 +79,8 @@ final class AnswerHandler implements BodyHandler<ByteBuffer> {
     return begun;
   }
 
-  /** The promised length of the body; below 0 where nothing reliable is promised. */
+  /** The promised length of the body; below 0 where nothing is promised. */
   private static long contentLength(HttpHeaders headers) {
-    if (headers.firstValue("Transfer-Encoding").isPresent()) {
-      return -1;
-    }
     try {
       return headers.firstValueAsLong("Content-Length").orElse(-1);
     } catch (NumberFormatException e) {

@@ -41,12 +41,13 @@ final class SegmentPublisher implements HttpRequest.BodyPublisher {
   @Override
   public void subscribe(Flow.Subscriber<? super ByteBuffer> subscriber) {
     boolean again = begun.getAndSet(true) && !mayRepeat;
-    Slices slices = new Slices(message, subscriber);
+    Slices slices = new Slices(message, subscriber, again);
     subscriber.onSubscribe(slices);
     if (again) {
       // Only -Djdk.httpclient.enableAllMethodRetry comes here: a model may not be safe to run
       // twice.
-      slices.fail(new IOException("the connection was lost, and a request is never sent twice"));
+      subscriber.onError(
+          new IOException("the connection was lost, and a request is never sent twice"));
     }
   }
 
@@ -58,16 +59,20 @@ final class SegmentPublisher implements HttpRequest.BodyPublisher {
     private ByteBuffer segment;
     private volatile boolean done;
 
-    Slices(EncodedMessage message, Flow.Subscriber<? super ByteBuffer> subscriber) {
+    Slices(EncodedMessage message, Flow.Subscriber<? super ByteBuffer> subscriber, boolean done) {
       this.subscriber = Objects.requireNonNull(subscriber, "subscriber");
       this.segments = message.segments().iterator();
       this.segment = segments.next();
+      this.done = done;
     }
 
     @Override
     public void request(long slices) {
       if (slices <= 0) {
-        fail(new IllegalArgumentException("asked for " + slices + " slices"));
+        if (!done) {
+          done = true;
+          subscriber.onError(new IllegalArgumentException("asked for " + slices + " slices"));
+        }
         return;
       }
       long before = demand.getAndAccumulate(slices, Slices::addCapped);
@@ -82,13 +87,6 @@ final class SegmentPublisher implements HttpRequest.BodyPublisher {
     @Override
     public void cancel() {
       done = true;
-    }
-
-    void fail(Throwable reason) {
-      if (!done) {
-        done = true;
-        subscriber.onError(reason);
-      }
     }
 
     private void next() {
