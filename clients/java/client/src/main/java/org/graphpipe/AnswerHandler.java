@@ -13,8 +13,9 @@ import java.util.concurrent.Flow;
 import java.util.concurrent.TimeUnit;
 
 /**
- * Collects one answer's body in one buffer: the caller's, or a fresh one of the length that the
- * head promises. Sizes are checked before memory is taken, and once more while bytes arrive.
+ * Collects one answer's body in one buffer: the caller's if that is large enough, or else a fresh
+ * one of the length that the head promises. Sizes are checked before memory is taken, and once more
+ * while bytes arrive.
  *
  * <p>The JDK's own timer ends with the head of an answer, so this keeps the time of the body.
  */
@@ -37,7 +38,7 @@ final class AnswerHandler implements BodyHandler<ByteBuffer> {
   /**
    * A handler for one call.
    *
-   * @param into where a good answer goes, from its position to its limit; null for a fresh buffer
+   * @param into where a good answer goes if it fits from position to limit; may be null
    * @param deadlineNanos when the last byte must be in, by {@link System#nanoTime}
    */
   AnswerHandler(int bytesMax, ByteBuffer into, long deadlineNanos) {
@@ -91,27 +92,21 @@ final class AnswerHandler implements BodyHandler<ByteBuffer> {
   private final class Collector implements BodySubscriber<ByteBuffer> {
     final int bytesMax;
     private final boolean isError;
-    private final boolean mayGrow;
     private ByteBuffer buffer = ByteBuffer.allocate(0);
     private boolean stopped;
     private Flow.Subscription subscription;
 
     Collector(boolean isError) {
       this.isError = isError;
-      mayGrow = isError || into == null;
       int most = AnswerHandler.this.bytesMax;
-      if (isError) {
-        bytesMax = Math.min(most, ERROR_BYTES_MAX);
-      } else {
-        bytesMax = into == null ? most : Math.min(most, into.remaining());
-      }
+      bytesMax = isError ? Math.min(most, ERROR_BYTES_MAX) : most;
     }
 
     synchronized void begin(int length) {
-      if (mayGrow) {
-        allocate(length >= 0 ? length : Math.min(UNKNOWN_LENGTH_BYTES, bytesMax));
+      if (into != null && !isError && length <= into.remaining()) {
+        buffer = into.slice();
       } else {
-        buffer = into.slice().limit(bytesMax);
+        allocate(length >= 0 ? length : Math.min(UNKNOWN_LENGTH_BYTES, bytesMax));
       }
     }
 
@@ -148,8 +143,8 @@ final class AnswerHandler implements BodyHandler<ByteBuffer> {
     @Override
     public synchronized void onNext(List<ByteBuffer> parts) {
       for (ByteBuffer part : parts) {
-        if (!stopped && part.remaining() > buffer.remaining()) {
-          grow(part.remaining());
+        if (!stopped) {
+          makeRoom(part.remaining());
         }
         if (stopped) {
           return;
@@ -180,10 +175,12 @@ final class AnswerHandler implements BodyHandler<ByteBuffer> {
       }
     }
 
-    private void grow(int more) {
+    private void makeRoom(int more) {
       long wanted = (long) buffer.position() + more;
-      if (!mayGrow || wanted > bytesMax) {
+      if (wanted > bytesMax) {
         tooLarge("more");
+      }
+      if (stopped || wanted <= buffer.capacity()) {
         return;
       }
       ByteBuffer full = buffer;

@@ -113,14 +113,14 @@ public final class Client {
    * @param request what to ask
    * @param buffer receives the answer's bytes from its position on; its position and limit are left
    *     alone. The returned tensors of numbers look into it: they hold until it is written to
-   *     again. For tensors that start at multiples of 64 in memory, use {@link
-   *     ByteBuffer#alignedSlice ByteBuffer.allocateDirect(n).alignedSlice(64)}.
+   *     again. An answer that does not fit gets memory of its own. For tensors that start at
+   *     multiples of 64 in memory, use {@link ByteBuffer#alignedSlice
+   *     ByteBuffer.allocateDirect(n).alignedSlice(64)}.
    * @return the outputs
    * @throws GraphPipeException if the server read the request and refused or failed it
    * @throws HttpTimeoutException if the time was up
    * @throws MalformedMessageException if the answer is no GraphPipe message
-   * @throws IOException if no answer was understood, for these reasons or others; also if it does
-   *     not fit into the buffer
+   * @throws IOException if no answer was understood, for these reasons or others
    * @throws InterruptedException if the thread was interrupted; the exchange is ended
    * @throws IllegalArgumentException if the request cannot be sent, or the buffer not be written to
    */

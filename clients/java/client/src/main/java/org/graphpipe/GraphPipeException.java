@@ -89,10 +89,11 @@ public final class GraphPipeException extends RuntimeException {
     return super.toString() + " (code " + code + ", status " + status + ")";
   }
 
-  /** The number that fits a bare HTTP status; 0 where none does. */
+  /**
+   * The number that a bare HTTP status tells. 400 and 503 stand for two each, so they tell none.
+   */
   static int codeOfStatus(int status) {
     return switch (status) {
-      case 400 -> INVALID_REQUEST;
       case 401 -> UNAUTHENTICATED;
       case 403 -> FORBIDDEN;
       case 404 -> NOT_FOUND;
@@ -100,7 +101,6 @@ public final class GraphPipeException extends RuntimeException {
       case 413 -> TOO_LARGE;
       case 500 -> MODEL_FAILED;
       case 502 -> UPSTREAM_FAILED;
-      case 503 -> OVERLOADED;
       case 504 -> DEADLINE;
       default -> 0;
     };

@@ -25,17 +25,17 @@ public final class Reader {
   private final ByteBuffer in;
   private final int size;
 
-  /** What vectors and strings may still hold together, in bytes. */
+  /** What strings and the data of tensors may still hold together, in bytes. */
   private long contentLeft;
 
-  /** What tables may still take together, in bytes. */
-  private long tablesLeft;
+  /** What tables, shapes and vectors of offsets may still take together, in bytes. */
+  private long structureLeft;
 
   private Reader(ByteBuffer message) {
     in = message.slice().order(ByteOrder.LITTLE_ENDIAN);
     size = in.limit();
     contentLeft = size;
-    tablesLeft = size;
+    structureLeft = size;
   }
 
   /**
@@ -128,7 +128,11 @@ public final class Reader {
   }
 
   private static TensorSpec spec(Table table) throws MalformedMessageException {
-    return new TensorSpec(table.text(0), table.text(1), table.longs(2), table.typeField(3));
+    try {
+      return new TensorSpec(table.text(0), table.text(1), table.longs(2), table.typeField(3));
+    } catch (IllegalArgumentException e) {
+      throw new MalformedMessageException(e.getMessage());
+    }
   }
 
   /** What becomes of one table of a vector. */
@@ -166,21 +170,33 @@ public final class Reader {
   /** The number of elements of the vector at {@code position}, all of them inside the message. */
   private int count(int position, int elementBytes) throws MalformedMessageException {
     long count = Integer.toUnsignedLong(in.getInt(position));
-    long bytes = count * elementBytes;
-    requireInside(position + 4L, bytes, "vector past the end");
-    contentLeft -= bytes;
-    require(contentLeft >= 0, "more content than message", position);
+    requireInside(position + 4L, count * elementBytes, "vector past the end");
     return (int) count;
+  }
+
+  private void takeStructure(int bytes, int position) throws MalformedMessageException {
+    structureLeft -= bytes;
+    require(structureLeft >= 0, "more structure than message", position);
   }
 
   /** The number of elements of a vector of offsets. */
   private int offsets(int position) throws MalformedMessageException {
     require(position % 4 == 0, "unaligned vector of offsets", position);
-    return count(position, 4);
+    int count = count(position, 4);
+    takeStructure(4 * count, position);
+    return count;
+  }
+
+  /** The length of a string or of a tensor's data. */
+  private int contentBytes(int position) throws MalformedMessageException {
+    int bytes = count(position, 1);
+    contentLeft -= bytes;
+    require(contentLeft >= 0, "more content than message", position);
+    return bytes;
   }
 
   private byte[] string(int position) throws MalformedMessageException {
-    byte[] bytes = new byte[count(position, 1)];
+    byte[] bytes = new byte[contentBytes(position)];
     in.get(position + 4, bytes);
     return bytes;
   }
@@ -206,8 +222,7 @@ public final class Reader {
       bytes = Short.toUnsignedInt(in.getShort(vtable + 2));
       require(bytes >= 4, "table too small", start);
       requireInside(start, bytes, "table past the end");
-      tablesLeft -= bytes;
-      require(tablesLeft >= 0, "more tables than message", start);
+      takeStructure(bytes, start);
     }
 
     /** Where a field lies in the message; 0 if it is not there. */
@@ -264,6 +279,7 @@ public final class Reader {
       }
       int count = count(vector, 8);
       require(count <= Shape.AXES_MAX, "shape of more than 32 axes", vector);
+      takeStructure(8 * count, vector);
       long[] values = new long[count];
       for (int i = 0; i < count; i++) {
         values[i] = in.getLong(vector + 4 + 8 * i);
@@ -273,7 +289,7 @@ public final class Reader {
 
     ByteBuffer bytes(int index) throws MalformedMessageException {
       int vector = reference(index);
-      return vector == 0 ? in.slice(0, 0) : in.slice(vector + 4, count(vector, 1));
+      return vector == 0 ? in.slice(0, 0) : in.slice(vector + 4, contentBytes(vector));
     }
 
     byte[][] strings(int index) throws MalformedMessageException {

@@ -44,12 +44,13 @@ public final class Tensor {
     this.elements = Shape.elements(shape, type.elementBytes());
     this.data = data.slice().order(ByteOrder.LITTLE_ENDIAN);
     this.strings = strings;
-    if (type == Type.STRING) {
-      if (strings.length != elements) {
-        throw new IllegalArgumentException(
-            "%s holds %d elements, got %d strings".formatted(this, elements, strings.length));
-      }
-    } else if (data.remaining() != (long) elements * type.elementBytes()) {
+    // A string tensor with bytes beside its strings, or the other way round, contradicts itself.
+    int stringsWanted = type == Type.STRING ? elements : 0;
+    if (strings.length != stringsWanted) {
+      throw new IllegalArgumentException(
+          "%s holds %d strings, got %d".formatted(this, stringsWanted, strings.length));
+    }
+    if (data.remaining() != (long) elements * type.elementBytes()) {
       throw new IllegalArgumentException(
           "%s needs %d bytes, got %d"
               .formatted(this, (long) elements * type.elementBytes(), data.remaining()));
@@ -74,14 +75,9 @@ public final class Tensor {
     return new Tensor(type, shape.clone(), data, NO_STRINGS);
   }
 
-  /**
-   * A tensor as the reader finds it. Nothing is copied, not even the shape; strings beside numbers,
-   * and bytes beside strings, say nothing about the tensor.
-   */
+  /** A tensor as the reader finds it; nothing is copied, not even the shape. */
   static Tensor received(Type type, ByteBuffer data, byte[][] strings, long[] shape) {
-    return type == Type.STRING
-        ? new Tensor(type, shape, NO_DATA, strings)
-        : new Tensor(type, shape, data, NO_STRINGS);
+    return new Tensor(type, shape, data, strings);
   }
 
   /**

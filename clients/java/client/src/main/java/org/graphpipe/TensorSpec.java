@@ -20,7 +20,7 @@ public record TensorSpec(String name, String description, long[] shape, Type typ
    * @param description text for people
    * @param shape elements along each axis; -1 where it varies
    * @param type the element type
-   * @throws IllegalArgumentException if {@code shape} has more than 32 axes
+   * @throws IllegalArgumentException if {@code shape} has more than 32 axes or one below -1
    */
   public TensorSpec {
     Objects.requireNonNull(name, "name");
@@ -30,6 +30,11 @@ public record TensorSpec(String name, String description, long[] shape, Type typ
     if (shape.length > Shape.AXES_MAX) {
       throw new IllegalArgumentException(
           "expected at most " + Shape.AXES_MAX + " axes, got " + shape.length);
+    }
+    for (long axis : shape) {
+      if (axis < -1) {
+        throw new IllegalArgumentException("axis of length " + axis + " in the shape of " + name);
+      }
     }
   }
 

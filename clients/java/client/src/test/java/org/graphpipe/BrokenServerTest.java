@@ -41,7 +41,7 @@ class BrokenServerTest {
       ByteBuffer buffer = ByteBuffer.allocate(GOOD.length);
       assertEquals(REQUEST.inputs(), Client.of(server.url()).inferInto(REQUEST, buffer));
       ByteBuffer small = ByteBuffer.allocate(GOOD.length - 1);
-      assertThrows(IOException.class, () -> Client.of(server.url()).inferInto(REQUEST, small));
+      assertEquals(REQUEST.inputs(), Client.of(server.url()).inferInto(REQUEST, small));
     }
     InferResponse large = new InferResponse(List.of(Samples.large(), Samples.large()), List.of());
     try (RawServer server =

@@ -108,6 +108,27 @@ class ReaderTest {
   }
 
   @Test
+  void aTensorOfNumbersAndStringsIsRefused() {
+    // The vtable of a string tensor has a place for data: let it be the strings' own, of one byte.
+    Tensor strings = Tensor.ofStrings(new String[] {"x"}, 1);
+    ByteBuffer bytes = Writer.write(new InferResponse(List.of(strings), List.of())).toByteBuffer();
+    int table = position(bytes, position(bytes, position(bytes, 0) + 4) + 4);
+    int vtable = table - bytes.getInt(table);
+    bytes.putShort(vtable + 8, bytes.getShort(vtable + 10));
+    assertThrows(MalformedMessageException.class, () -> Reader.readInferResponse(bytes));
+  }
+
+  @Test
+  void aDimensionBelowMinusOneIsRefusedInMetadata() {
+    ByteBuffer bytes = Writer.write(Samples.metadata()).toByteBuffer();
+    int io = position(bytes, position(bytes, position(bytes, 0) + 20) + 4);
+    int shape = position(bytes, io + 12);
+    assertEquals(-1, bytes.getLong(shape + 4));
+    bytes.putLong(shape + 4, -2);
+    assertThrows(MalformedMessageException.class, () -> Reader.readMetadata(bytes));
+  }
+
+  @Test
   void twoFieldsMayShareAVectorThatFits() throws Exception {
     InferRequest request =
         InferRequest.builder().output("shared").output("shared").config("").build();
