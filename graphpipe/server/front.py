@@ -55,6 +55,9 @@ _DISCARD_S = 2.0
 _REMEMBERED_HEADS_MAX = 256
 _REMEMBERED_HEAD_BYTES_MAX = 1024
 
+# An old connection is closed with an answer; only if none is asked for during so long, without one.
+_OLD_IDLE_S = 5.0
+
 # The states of a connection.
 _WAITING, _BODY, _ANSWERING, _SENDING, _DISCARDING, _CLOSING, _GONE = range(7)
 
@@ -496,7 +499,7 @@ class Connection(asyncio.BufferedProtocol):
             if self._received:
                 if waited_s > settings.head_timeout_s:
                     self._refuse_head(408, f"the head did not come within {settings.head_timeout_s:g} s")
-            elif waited_s > settings.keepalive_timeout_s or self._is_old():
+            elif waited_s > (_OLD_IDLE_S if self._is_old() else settings.keepalive_timeout_s):
                 self._close_soon()
         elif state == _BODY:
             if waited_s > settings.body_timeout_s:

@@ -215,11 +215,18 @@ class _Supervisor:
 
     def _on_signal(self) -> None:
         self._signals += 1
-        self._stop.set()
+        if self._signals == 1:
+            self._stop.set()
+            # As long as one process has it open, callers queue up there: this one lets go when the workers do.
+            asyncio.get_running_loop().call_later(self._settings.drain_grace_s, self._let_go)
         if self._signals > 1:
             for process in self._processes.values():
                 with contextlib.suppress(ProcessLookupError):
                     process.send_signal(signal.SIGTERM if self._signals == 2 else signal.SIGKILL)
+
+    def _let_go(self) -> None:
+        self._answer_for_them(False)
+        self._listener.close()
 
     # --- answering while nobody is up ---
 
