@@ -30,15 +30,16 @@ _IDLE_BUFFER_BYTES_MAX = 256 << 20
 class Client:
     """Calls one model on one server.
 
-    ``url`` is ``http://HOST:PORT``, ``https://...`` or ``unix:/path/to.sock``, with ``/models/NAME`` at the end for another
-    model than the first (``unix:/path/to.sock:/models/NAME``). ``timeout`` is in seconds, for each call as a whole, and is
-    told to the server. Answers larger than ``response_bytes_max`` are not taken. ``tls`` replaces the default TLS context.
+    ``url`` is ``http://HOST:PORT``, ``https://...`` or ``unix:/path/to.sock``, with ``/models/NAME`` at the end for
+    another model than the first (``unix:/path/to.sock:/models/NAME``). ``timeout`` is in seconds, for each call as a
+    whole, and is told to the server. Answers larger than ``response_bytes_max`` are not taken. ``tls`` replaces the
+    default TLS context.
 
-    One client may be used by many threads, and by a child process after fork. A request is sent a second time only if the
-    server closed a reused connection before it can have read any of it: a model may not be safe to run twice.
+    One client may be used by many threads, and by a child process after fork. A request is sent a second time only if
+    the server closed a reused connection before it can have read all of it: a model may not be safe to run twice.
 
-    Calls raise a ServiceError if the server said no (``code``, ``http_status``, ``message``), and NoAnswer if no answer was
-    understood.
+    Calls raise a ServiceError if the server said no (``code``, ``http_status``, ``message``), and NoAnswer if no answer
+    was understood.
     """
 
     def __init__(
@@ -82,8 +83,8 @@ class Client:
     ) -> Array | list[Array]:
         """Run the model on one input: an array if there is one output, else a list of them.
 
-        ``value`` is an array, or lists and numbers, which take the model's element type. ``cast`` allows conversion of an
-        array's numbers too (float64 to float32, say).
+        ``value`` is an array, or lists and numbers, which take the model's element type. ``cast`` allows conversion of
+        an array's numbers too (float64 to float32, say).
         """
         return self._run(self._calls.execute(value, input_name, output_name, config, cast), timeout)
 
@@ -174,7 +175,7 @@ class Client:
             self._put_back(connection)
 
     def _part_from_parent(self) -> None:
-        # A forked child must not talk into its parent's connections, nor wait for locks that threads of its parent held.
+        # A forked child must not talk into its parent's connections, nor wait for locks that its parent's threads held.
         if self._pid != os.getpid():
             self._start()
 
