@@ -126,7 +126,8 @@ class AsyncConnection(asyncio.BufferedProtocol):
         """Take the transport, and have it say whenever it holds anything back."""
         # uvloop's transports have the methods of asyncio.Transport, but do not inherit from it.
         self._transport = cast(asyncio.Transport, transport)
-        self._transport.set_write_buffer_limits(high=0)
+        # Over TLS asyncio takes a limit of 0 for always reached.
+        self._transport.set_write_buffer_limits(high=1, low=0)
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Where the next bytes go."""

@@ -99,4 +99,5 @@ class Calls:
         self, inputs: Mapping[str, object], outputs: Sequence[str], config: str, cast: bool
     ) -> Steps[dict[str, Array]]:
         values = yield from self.execute_multi(list(inputs.values()), list(inputs), outputs, config, cast)
-        return dict(zip(outputs, values, strict=True))
+        # A model that does not say what it gives, a plain Python function say, has its answers numbered.
+        return dict(zip(outputs or [f"output_{i}" for i in range(len(values))], values, strict=True))
