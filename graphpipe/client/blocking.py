@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import ssl
-import threading
 from collections.abc import Mapping, Sequence
 from time import monotonic
 from types import TracebackType
@@ -58,7 +57,7 @@ class Client:
 
     def _start(self) -> None:
         self._pid = os.getpid()
-        self._lock = threading.Lock()
+        # No lock: appending and popping are whole steps, and a child must not find one held by its parent's threads.
         self._idle: list[Connection] = []
         self._closed = False
         self._buffers = BufferPool(1 << 62, _IDLE_BUFFER_BYTES_MAX)
@@ -128,9 +127,8 @@ class Client:
     def close(self) -> None:
         """Close the idle connections; calls under way finish."""
         self._part_from_parent()
-        with self._lock:
-            self._closed = True
-            idle, self._idle = self._idle, []
+        self._closed = True
+        idle, self._idle = self._idle, []
         for connection in idle:
             connection.close()
 
@@ -175,24 +173,22 @@ class Client:
             self._put_back(connection)
 
     def _part_from_parent(self) -> None:
-        # A forked child must not talk into its parent's connections, nor wait for locks that its parent's threads held.
+        # A forked child must not talk into its parent's connections.
         if self._pid != os.getpid():
             self._start()
 
     def _take(self) -> Connection | None:
         while True:
-            with self._lock:
-                if not self._idle:
-                    return None
+            try:
                 connection = self._idle.pop()
+            except IndexError:
+                return None
             if connection.still_open():
                 return connection
             connection.close()
 
     def _put_back(self, connection: Connection) -> None:
-        if connection.reusable:
-            with self._lock:
-                if not self._closed and len(self._idle) < _IDLE_CONNECTIONS_MAX:
-                    self._idle.append(connection)
-                    return
-        connection.close()
+        if connection.reusable and not self._closed and len(self._idle) < _IDLE_CONNECTIONS_MAX:
+            self._idle.append(connection)
+        else:
+            connection.close()
