@@ -75,7 +75,7 @@ def test_a_file_that_may_not_be_read(tmp_path: Path, pair: Path) -> None:
 
 def test_a_port_in_use(pair: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
-        address = "127.0.0.1:{}".format(other.getsockname()[1])
+        address = f"127.0.0.1:{other.getsockname()[1]}"
         line = fails("--listen", address, "-m", pair)
     assert (
         line == f"graphpipe-serve: {address} is already in use; stop the other server or choose another with --listen"

@@ -30,7 +30,8 @@ folder = pathlib.Path(sys.argv[1])
 
 class Waiting:
     signature = graphpipe.Signature(
-        (graphpipe.TensorSpec("x", np.dtype("float32"), ("n",)),), (graphpipe.TensorSpec("y", np.dtype("float32"), ("n",)),)
+        (graphpipe.TensorSpec("x", np.dtype("float32"), ("n",)),),
+        (graphpipe.TensorSpec("y", np.dtype("float32"), ("n",)),),
     )
     closed = False
 
