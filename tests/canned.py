@@ -60,7 +60,9 @@ class Caller:
         """The body of the next request; empty if the caller left. Counts it."""
         if not self.read_head():
             return b""
-        (length,) = (int(line.split(b":")[1]) for line in self.head.split(b"\r\n") if line.startswith(b"Content-Length:"))
+        (length,) = (
+            int(line.split(b":")[1]) for line in self.head.split(b"\r\n") if line.startswith(b"Content-Length:")
+        )
         parts, have = [self._buffer[:length]], min(length, len(self._buffer))
         self._buffer = self._buffer[length:]
         while have < length:

@@ -109,13 +109,13 @@ def test_what_has_no_type_on_the_wire_is_refused_at_load_with_a_sentence(tmp_pat
 
     def saved(name: str, nodes: list[onnx.NodeProto], inputs: list[object], outputs: list[object]) -> Path:
         graph = helper.make_graph(nodes, "g", inputs, outputs)
-        onnx.save(
-            helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), tmp_path / name
-        )
+        onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), tmp_path / name)
         return tmp_path / name
 
     out = saved("out.onnx", nodes, [tensor], [sequence, total])
-    with pytest.raises(graphpipe.LoadError, match=r"output 'parts' is a seq\(tensor\(float\)\), which has no type on the wire"):
+    with pytest.raises(
+        graphpipe.LoadError, match=r"output 'parts' is a seq\(tensor\(float\)\), which has no type on the wire"
+    ):
         graphpipe.load(out)
     with graphpipe.load(out, outputs=["total"]) as model:  # what the sentence advises
         assert model.infer({"x": np.arange(4, dtype=np.float32)})["total"].tolist() == [0, 1, 2, 3]

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from graphpipe.backends.framework import first_line, framework
+from graphpipe.backends.framework import first_line, framework, keep_triton_out
 from graphpipe.backends.load import LoadOptions
 from graphpipe.errors import InvalidRequest, LoadError
 from graphpipe.signature import Signature
@@ -37,6 +37,7 @@ _MISFIT = re.compile(
 
 def runtime(source: str | Path, options: LoadOptions) -> Any:
     """The torch module, imported now if it was not yet. Raises LoadError."""
+    keep_triton_out()
     torch = framework("torch", str(source), extra="torch")
     with warnings.catch_warnings():
         # It is said once in a process, of the first read-only array. Requests are read-only; nothing here writes to

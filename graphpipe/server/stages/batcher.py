@@ -369,7 +369,7 @@ class Batcher:
         output = self._evidence.add(first.outputs, outputs, size)
         if output is not None:
             raise _NotByRows(output)
-        return outputs if size == rows else {name: array[:rows] for name, array in outputs.items()}
+        return {name: outputs[name][:rows] for name in first.outputs or outputs}
 
     async def _probe(self, request: Request, size: int) -> None:
         """Call the model with another number of rows than ``size``: one number alone may be equal by chance."""

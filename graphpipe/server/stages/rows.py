@@ -116,8 +116,9 @@ def why_not_by_rows(signature: Signature) -> str | None:
 class RowEvidence:
     """Which outputs are known to follow the rows.
 
-    An output does by declaration where its first axis bears the same symbol as that of every input. Otherwise it has to
-    be seen: with one number of rows alone a fixed size might be mistaken for rows, so two different numbers are wanted.
+    An output does by declaration where its first axis bears the same symbol, or has the same fixed length, as that of
+    every input. Otherwise it has to be seen: with one number of rows alone a fixed size might be mistaken for rows, so
+    two different numbers are wanted.
     """
 
     def __init__(self, signature: Signature) -> None:
@@ -126,7 +127,7 @@ class RowEvidence:
         self._declared = {
             spec.name
             for spec in signature.outputs
-            if isinstance(symbol, str) and spec.shape and spec.shape[0] == symbol and not signature.variadic
+            if symbol is not None and spec.shape and spec.shape[0] == symbol and not signature.variadic
         }
         # By the outputs asked for: the one number of rows seen so far, or 0 for proven.
         self._seen: dict[tuple[str, ...], int] = {}
@@ -137,7 +138,8 @@ class RowEvidence:
 
     def add(self, asked: tuple[str, ...], outputs: Outputs, rows: int) -> str | None:
         """Learn from an answer to ``rows`` rows. Gives the name of an output that does not follow them."""
-        name = not_by_rows(outputs, rows)
+        # A Python function may give more than was asked for.
+        name = not_by_rows({name: outputs[name] for name in asked} if asked else outputs, rows)
         if name is None:
             seen = self._seen.get(asked)
             if seen is None:
