@@ -338,7 +338,7 @@ def _check_shape(spec: TensorSpec, shape: tuple[int, ...], symbols: dict[str, tu
 
 
 def cast_numbers(array: Array, dtype: np.dtype[Any], name: str) -> Array:
-    """``array`` converted to ``dtype``. Raises InvalidRequest if a value does not fit; ``name`` is that of the input."""
+    """``array`` converted to ``dtype``. Raises InvalidRequest if a value does not fit the input called ``name``."""
     if dtype.kind in "iu" and array.dtype.kind in "iu" and array.size:
         limits = np.iinfo(dtype)
         if int(array.min()) < limits.min or int(array.max()) > limits.max:
