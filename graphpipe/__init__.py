@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from graphpipe import errors, remote
     from graphpipe.backends import LoadedModel, LoadOptions, Model, load
+    from graphpipe.backends.python import model
     from graphpipe.client import Client
+    from graphpipe.client.asyncio_client import AsyncClient
     from graphpipe.errors import GraphPipeError, InvalidRequest, LoadError, ModelFailed, NoAnswer, ServiceError
     from graphpipe.server import serve
     from graphpipe.signature import Signature, TensorSpec
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "AsyncClient",
     "Client",
     "GraphPipeError",
     "InvalidRequest",
@@ -37,16 +40,19 @@ __all__ = [
     "TensorSpec",
     "errors",
     "load",
+    "model",
     "remote",
     "serve",
 ]
 
 _HOMES = {
-    "Client": "graphpipe.client",
+    "AsyncClient": "graphpipe.client.asyncio_client",
+    "Client": "graphpipe.client.blocking",
     "load": "graphpipe.backends",
     "LoadOptions": "graphpipe.backends",
     "LoadedModel": "graphpipe.backends",
     "Model": "graphpipe.backends",
+    "model": "graphpipe.backends.python",
     "serve": "graphpipe.server",
     "Signature": "graphpipe.signature",
     "TensorSpec": "graphpipe.signature",

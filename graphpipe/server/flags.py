@@ -14,7 +14,7 @@ from dataclasses import MISSING, dataclass, fields
 from typing import Any, Literal
 
 from graphpipe.backends.load import LoadOptions
-from graphpipe.server.kinds import Kind, count, integer, integers, names, number, path, size, switch, text
+from graphpipe.server.kinds import Kind, choice, count, integer, integers, names, number, path, size, switch, text
 from graphpipe.server.settings import ModelSettings, Settings
 
 __all__ = ["FLAGS", "Flag", "by_name"]
@@ -97,8 +97,9 @@ def _model(name: str, section: str, kind: Kind, what: str, **more: Any) -> Flag:
 FLAGS: tuple[Flag, ...] = (
     Flag(
         "model", "command", "Models", text("[NAME=]SOURCE"),
-        "A model to serve: a .onnx file, or echo. Repeat it to serve several: each at /models/NAME, the first at / "
-        "too. NAME is the file's stem unless given.",
+        "A model to serve: an ONNX, TorchScript, .pt2, frozen TensorFlow or Keras file, a SavedModel's folder, "
+        "module:function, the URL of another server, or echo. Repeat it to serve several: each at /models/NAME, the "
+        "first at / too. NAME is the file's stem unless given.",
         short="m", original_env="GP_MODEL",
     ),
     _model(
@@ -116,13 +117,28 @@ FLAGS: tuple[Flag, ...] = (
         "JSON file that names the inputs, their types and shapes, as the original took it.",
         original_env="GP_VALUE_INPUTS",
     ),
+    _model("signature", "Models", text("KEY"), "The SavedModel's signature.", default_text="serving_default"),
+    _model(
+        "pad", "Models", names("NAME:AXIS:VALUE"),
+        "Fill up inputs that are short along an axis of fixed size: input_ids:1:0,attention_mask:1:0.",
+    ),
+    _model("custom-ops", "Models", names("FILES"), "Libraries of operators to load first, separated by commas."),
     _model("backend", "Models", text("KIND"), "What loads the model, where its source does not say."),
     _model("cast", "Models", switch(), "Convert numbers to the type that the model takes, float64 to float32 say."),
     _model("ignore-extra-inputs", "Models", switch(), "Leave out tensors that the model has no input for."),
     _model(
         "threads", "Speed", integer(0, 1024), "Calls of one model that run at once.", default_text="usable CPUs"
     ),
-    _model("intra-threads", "Speed", integer(1, 1024), "Threads of one call."),
+    _model(
+        "intra-threads", "Speed", integer(0, 1024),
+        "Threads of one call. TensorFlow and PyTorch have one number for all their models.", default_text="1",
+    ),
+    _model(
+        "device", "Speed", text("DEVICE"), "Where the model runs: cpu, cuda:0.",
+        default_text="cpu; TensorFlow: a GPU if there is one",
+    ),
+    _model("bfloat16", "Speed", switch(), "PyTorch: keep the weights, and compute, in bfloat16."),
+    _model("channels-last", "Speed", switch(), "PyTorch: keep images and the weights of convolutions channels-last."),
     _model("providers", "Speed", names(), "ONNX execution providers, separated by commas, best first."),
     _model(
         "batch-rows-max", "Batching", integer(0, 1 << 20),
@@ -185,6 +201,30 @@ FLAGS: tuple[Flag, ...] = (
     _server("body-timeout-s", "Limits", number(0.001), "How long a body may make no progress on its way in."),
     _server("send-timeout-s", "Limits", number(0.001), "How long an answer may make no progress on its way out."),
     _server("keepalive-timeout-s", "Limits", number(0), "How long an idle connection is kept open."),
+    _model(
+        "queue-requests-max", "Limits", integer(1),
+        "Requests that may wait for a thread of the model; beyond it 503.",
+    ),
+    _server(
+        "connection-age-max-s", "Limits", number(0),
+        "Age from which a connection is closed with its next answer, so that balancers can move it; 0: never.",
+    ),
+    _server("workers", "Operation", integer(1, 256), "Processes that serve on the one address; more than one are watched."),
+    _server(
+        "memory-limit-bytes", "Limits", size(),
+        "Memory from which a worker is replaced by a fresh one, gracefully; 0: never.",
+    ),
+    _model("warmup", "Operation", integer(0, 1000), "Calls on made-up inputs before requests are welcome."),
+    _server("metrics-listen", "Operation", text("ADDRESS"), "One more address, for /metrics and the health checks alone."),
+    _server("log-format", "Operation", choice("human", "json"), "How log lines look on stderr."),
+    _server(
+        "access-lines-per-s", "Operation", integer(0),
+        "Log a line for each request, at most so many a second; the rest is counted. 0: none.",
+    ),
+    _server(
+        "drain-grace-s", "Operation", number(0),
+        "After SIGTERM: how long new requests are still taken, while balancers take note.",
+    ),
     _server(
         "drain-timeout-s", "Operation", number(0), "After SIGTERM: how long requests in flight may take to finish."
     ),

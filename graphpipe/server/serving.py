@@ -14,7 +14,7 @@ __all__ = ["serve"]
 
 
 def serve(
-    model: Model | LoadedModel | str | Path,
+    model: Model | LoadedModel | str | Path | Callable[..., Any],
     listen: str = "127.0.0.1:9000",
     *,
     name: str = "",
@@ -23,7 +23,8 @@ def serve(
 ) -> None:
     """Serve a model until SIGTERM or Ctrl-C. Blocks.
 
-    ``model`` is a loaded model, anything with the methods of Model, or a source for ``graphpipe.load``. ``listen`` is
+    ``model`` is a loaded model, anything with the methods of Model, a function of arrays, a PyTorch module, or a source
+    for ``graphpipe.load``. ``listen`` is
     HOST:PORT, [IPv6]:PORT or unix:PATH; port 0 picks a free one. ``on_ready`` is called with the URL when requests are
     welcome; without it the URL is printed. ``settings`` are those of graphpipe.server.settings, by name: of the server,
     and of the model (``threads=4``, ``batch_rows_max=32``).
@@ -35,8 +36,8 @@ def serve(
     for setting in settings:
         if setting not in of_server | of_model:
             raise TypeError(f"serve() has no setting {setting!r}; it has {', '.join(sorted(of_server | of_model))}")
-    if isinstance(model, str | Path):
-        model = load(model)
+    if isinstance(model, str | Path) or not isinstance(model, LoadedModel | Model):
+        model = load(model, intra_threads=1)
     name = name or getattr(model, "name", "") or type(model).__name__.lower()
     bare = model.model if isinstance(model, LoadedModel) else model
     from graphpipe.server.app import run

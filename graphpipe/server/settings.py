@@ -22,6 +22,8 @@ class ModelSettings:
     threads: int = 0
     cast: bool = False
     ignore_extra_inputs: bool = False
+    queue_requests_max: int = 1024
+    warmup: int = 1
     batch_rows_max: int = 0
     batch_wait_ms: float = 0.0
     batch_sizes: tuple[int, ...] = ()
@@ -47,7 +49,14 @@ class Settings:
     body_timeout_s: float = 30.0
     send_timeout_s: float = 30.0
     keepalive_timeout_s: float = 75.0
+    connection_age_max_s: float = 0.0
+    drain_grace_s: float = 1.0
     drain_timeout_s: float = 30.0
+    workers: int = 1
+    memory_limit_bytes: int = 0
+    metrics_listen: str = ""
+    log_format: str = "human"
+    access_lines_per_s: int = 20
     enable_shutdown: bool = False
     tls_cert: str = ""
     tls_key: str = ""
@@ -74,3 +83,11 @@ def memory_bytes() -> int:
         if limit.isdigit():
             return min(machine, int(limit))
     return machine
+
+
+def resident_bytes() -> int:
+    """The memory that this process holds now; 0 where the kernel does not say."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return 0
