@@ -97,7 +97,7 @@ class RowCache:
         rows = row_count(request.inputs)
         if not rows or not asked or asked in self._refused or self.writer.broken:
             return await self._pass(request)
-        if rows > 1 and not self._evidence.holds(asked):
+        if rows > 1 and not self._evidence.holds(request):
             return await self._prove(request, asked, rows)
         version = self._identity.version
         if not isinstance(version, str):
@@ -257,7 +257,7 @@ class RowCache:
             if indices is not None:
                 request = await self._rows_of(request, indices)
             outputs = await self._next.infer(request)
-            output = self._evidence.add(asked, outputs, len(flight.keys))
+            output = self._evidence.add(request, outputs, len(flight.keys))
             if output is not None:
                 self._refuse(asked, output)
                 return
@@ -310,10 +310,10 @@ class RowCache:
     async def _prove(self, request: Request, asked: tuple[str, ...], rows: int) -> Outputs:
         """The plain answer, and what it says about outputs and rows; one more call if only that can tell."""
         outputs = await self._pass(request)
-        output = self._evidence.add(asked, outputs, rows)
+        output = self._evidence.add(request, outputs, rows)
         if output is not None:
             self._refuse(asked, output)
-        elif not self._evidence.holds(asked) and asked not in self._proving:
+        elif not self._evidence.holds(request) and asked not in self._proving:
             self._proving.add(asked)
             task = asyncio.get_running_loop().create_task(self._probe(request, asked))
             self._tasks.add(task)
@@ -323,7 +323,7 @@ class RowCache:
     async def _probe(self, request: Request, asked: tuple[str, ...]) -> None:
         try:
             outputs = await self._next.infer(await self._rows_of(request, [0]))
-            output = self._evidence.add(asked, outputs, 1)
+            output = self._evidence.add(request, outputs, 1)
             if output is not None:
                 self._refuse(asked, output)
         except Exception as error:

@@ -42,6 +42,9 @@ _GENERATIONS = (b"rows0", b"rows1")
 _CHECK_TIMEOUT_S = 60.0
 _LOCK_TIMEOUT_S = 70.0
 
+_PAGE_BYTES = 4096
+_GENERATION_SHARE = 0.42
+
 # One transaction is not held open for more than this.
 _TRANSACTION_BYTES = 16 << 20
 
@@ -169,30 +172,41 @@ class RowStore:
 
         Raises lmdb.Error, after which nothing or only a part of it is stored.
         """
-        stored = evicted = 0
         now = int(time.time())
-        for batch in _batches(rows, min(_TRANSACTION_BYTES, self.bytes_max // 16)):
+        step = min(_TRANSACTION_BYTES, self.bytes_max // 32)
+        # First what is to be kept: the generation that it is in may be dropped to make room for the rest.
+        self._keep(keep, step)
+        evicted = 0
+        # A row changes a page wherever its key falls, and pages that are replaced lie idle for a while: hence batches.
+        for batch in _batches(rows, step):
+            evicted += self._turn_over(step)
             with self._environment.begin(write=True) as transaction:
-                current, gone = self._current(transaction)
-                evicted += gone
+                current = self._current(transaction)
                 for key, value in sorted(batch):
                     stamp = struct.pack("<I", now)
                     checksum = zlib.crc32(value, zlib.crc32(stamp, zlib.crc32(key)))
                     transaction.put(key, _HEAD.pack(checksum, now) + value, db=self._generations[current])
-                stored += len(batch)
-        if keep:
+        return Written(len(rows), evicted)
+
+    def _keep(self, keys: Sequence[bytes], step: int) -> None:
+        """Move rows from the older generation into the current one, as far as there is room for them."""
+        waiting = sorted(keys)
+        while waiting:
+            size = 0
             with self._environment.begin(write=True) as transaction:
-                current, gone = self._current(transaction)
-                evicted += gone
-                for key in sorted(keep):
+                if self._is_full(transaction, step):
+                    return
+                current = self._current(transaction)
+                while waiting and size < step:
+                    key = waiting.pop()
                     value = transaction.pop(key, db=self._generations[1 - current])
                     if value is not None:
                         transaction.put(key, value, db=self._generations[current])
-        return Written(stored, evicted)
+                    size += _PAGE_BYTES + _room(value or b"")
 
     def fits(self, size: int) -> bool:
         """Whether a value of this size may be kept: one that takes a good part of the room would evict all others."""
-        return size <= self.bytes_max // 16
+        return size <= self.bytes_max // 32
 
     def make_room(self) -> int:
         """Drop the older generation ahead of its time; gives how many rows it had."""
@@ -210,21 +224,34 @@ class RowStore:
                 transaction.drop(generation, delete=False)
         return rows
 
-    def _current(self, transaction: Any) -> tuple[int, int]:
-        """The generation to write to, after a change of roles if it is due, and how many rows that evicted."""
-        _, current, bytes_max = _META.unpack(transaction.get(b"meta"))
-        # Pages that a transaction frees are used again by later ones only, so a file grows a little over its content.
-        if _bytes_of(transaction.stat(self._generations[current])) < bytes_max * 0.45:
-            return current, 0
-        older = self._generations[1 - current]
-        evicted = int(transaction.stat(older)["entries"])
-        transaction.drop(older, delete=False)
-        transaction.put(b"meta", _META.pack(_FORMAT, 1 - current, bytes_max))
-        return 1 - current, evicted
+    def _current(self, transaction: Any) -> int:
+        return int(_META.unpack(transaction.get(b"meta"))[1])
+
+    def _turn_over(self, coming: int) -> int:
+        """Change the generations' roles if the current one has no room for so much more; gives what that evicted."""
+        with self._environment.begin() as transaction:
+            if not self._is_full(transaction, coming):
+                return 0
+        # In a transaction of its own: pages that it frees can only be used by later ones.
+        with self._environment.begin(write=True) as transaction:
+            if not self._is_full(transaction, coming):  # another process was quicker
+                return 0
+            current = self._current(transaction)
+            older = self._generations[1 - current]
+            evicted = int(transaction.stat(older)["entries"])
+            transaction.drop(older, delete=False)
+            transaction.put(b"meta", _META.pack(_FORMAT, 1 - current, self.bytes_max))
+        self._environment.reader_check()
+        return evicted
+
+    def _is_full(self, transaction: Any, coming: int) -> bool:
+        used = _bytes_of(transaction.stat(self._generations[self._current(transaction)]))
+        # Less than half: freed pages lie idle for a while, and the list of them needs some too.
+        return used > 0 and used + coming > self.bytes_max * _GENERATION_SHARE
 
 
 class Reading:
-    """One look at the rows. ``old``: the keys of rows found in the older generation; ``bad``: how many were damaged."""
+    """One look at the rows. ``old``: keys of rows found in the older generation; ``bad``: how many were damaged."""
 
     __slots__ = ("_current", "_get", "_newest", "_older", "_oldest", "bad", "old")
 
@@ -384,14 +411,19 @@ def _bytes_of(stat: dict[str, Any]) -> int:
     return int(stat["psize"]) * (int(stat["branch_pages"]) + int(stat["leaf_pages"]) + int(stat["overflow_pages"]))
 
 
+def _room(value: bytes) -> int:
+    """About what a value takes in the file: a large one has pages of its own."""
+    return len(value) + 128 if len(value) < 1900 else -(-(len(value) + 24) // _PAGE_BYTES) * _PAGE_BYTES + 128
+
+
 def _batches(rows: Sequence[tuple[bytes, bytes]], size_max: int) -> Iterator[list[tuple[bytes, bytes]]]:
     batch: list[tuple[bytes, bytes]] = []
     size = 0
     for row in rows:
-        if batch and size + len(row[1]) > size_max:
+        if batch and size >= size_max:
             yield batch
             batch, size = [], 0
         batch.append(row)
-        size += len(row[1])
+        size += _PAGE_BYTES + _room(row[1])
     if batch:
         yield batch
