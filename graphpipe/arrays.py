@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from graphpipe.errors import InvalidRequest
 
-__all__ = ["OutputsAs", "array_of", "fitted", "has_own_type", "outputs_as"]
+__all__ = ["OutputsAs", "array_of", "has_own_type", "outputs_as"]
 
 Array = NDArray[Any]
 OutputsAs = Literal["numpy", "torch"]
@@ -36,7 +36,9 @@ def array_of(value: object, what: str) -> Array:
     try:
         if hasattr(value, "__dlpack__") and not hasattr(value, "__array__"):
             return np.from_dlpack(value)
-        return np.asarray(value)
+        array = np.asarray(value)
+        # numpy's own text types lose NULs at the end.
+        return np.asarray(value, object) if array.dtype.kind in "SU" and not hasattr(value, "dtype") else array
     except Exception as error:
         # Frameworks raise whatever they like; what they say is the reason.
         raise InvalidRequest(f"{what} is no array: {_reason(error)}{_hint(value)}") from error
@@ -53,29 +55,6 @@ def has_own_type(value: object) -> bool:
     except TypeError:
         return False
     return True
-
-
-def fitted(value: object, dtype: np.dtype[Any] | None, cast: bool, what: str) -> Array:
-    """``value`` as an array of ``dtype``, if it may become one; else as it is, for the model to refuse.
-
-    Lists and numbers are converted where nothing is lost; what has a type of its own only if ``cast``.
-    """
-    array = array_of(value, what)
-    if array.dtype.kind == "U":
-        array = array.astype(object)
-    if dtype is None or array.dtype == dtype or (array.dtype == np.bool_ and dtype == np.uint8):
-        return array
-    free = not has_own_type(value)
-    if (cast or free) and "O" not in (dtype.kind, array.dtype.kind):
-        if np.can_cast(array.dtype, dtype, "same_kind"):
-            return array.astype(dtype)
-        if array.size == 0:
-            return array.astype(dtype)  # numpy makes float64 of []
-        if free and array.dtype.kind in "iu" and dtype.kind in "iu":
-            limits = np.iinfo(dtype)
-            if limits.min <= int(array.min()) and int(array.max()) <= limits.max:
-                return array.astype(dtype)
-    return array
 
 
 def outputs_as(outputs: dict[str, Array], form: OutputsAs) -> dict[str, Any]:

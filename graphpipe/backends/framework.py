@@ -5,11 +5,12 @@ ours.
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import Any
 
 from graphpipe.errors import LoadError
 
-__all__ = ["first_line", "framework"]
+__all__ = ["first_line", "framework", "keep_triton_out"]
 
 
 def framework(module: str, source: str, extra: str) -> Any:
@@ -27,6 +28,17 @@ def framework(module: str, source: str, extra: str) -> Any:
     except Exception as error:
         # A wheel for another machine, or a framework that cannot live beside one that is loaded already.
         raise LoadError(f"{source}: {module} is installed, but cannot be imported: {first_line(error)}") from error
+
+
+def keep_triton_out() -> None:
+    """In a process that has TensorFlow, see to it that triton is not imported afterwards.
+
+    Both bring an LLVM of their own, and triton's, loaded second, takes the process down (TensorFlow 2.21 with triton
+    3.7). PyTorch imports triton on its own account, with torch.export for one; where there is none it goes on without
+    it, and loses only compiled GPU kernels.
+    """
+    if "tensorflow" in sys.modules:
+        sys.modules.setdefault("triton", None)  # type: ignore[arg-type]
 
 
 def first_line(error: BaseException) -> str:

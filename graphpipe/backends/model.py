@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from graphpipe.arrays import OutputsAs, array_of, fitted, has_own_type
+from graphpipe.arrays import OutputsAs, array_of, has_own_type
 from graphpipe.arrays import outputs_as as arrays_as
 from graphpipe.errors import GraphPipeError, ModelFailed
-from graphpipe.signature import Signature
+from graphpipe.signature import Signature, fitted
 from graphpipe.wire.dtypes import to_bytes, to_sendable
 
 if TYPE_CHECKING:
@@ -157,7 +157,7 @@ class LoadedModel:
         if has_own_type(value):
             return array_of(value, repr(name))
         dtype = next((spec.dtype for spec in self.signature.inputs if spec.name == name), None)
-        return fitted(value, dtype, False, repr(name))
+        return fitted(value, dtype, False, name)
 
     def close(self) -> None:
         """Give back what the model holds."""

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from graphpipe.backends.framework import first_line, framework
 from graphpipe.backends.load import LoadOptions
 from graphpipe.backends.model import Backend, Model
 from graphpipe.errors import InvalidRequest, LoadError
@@ -101,10 +102,7 @@ _CAFFE2_DTYPES = {
 
 
 def _open(source: str, options: LoadOptions) -> Model:
-    try:
-        import onnxruntime
-    except ImportError:
-        raise LoadError(f"{source}: ONNX models need the onnx extra: pip install 'graphpipe-rpc[onnx]'") from None
+    onnxruntime = framework("onnxruntime", source, extra="onnx")
     path = Path(source)
     if not path.is_file():
         raise LoadError(f"{source}: {'is a folder, not a file' if path.is_dir() else 'no such file'}")
@@ -138,23 +136,53 @@ def _session(onnxruntime: Any, source: str, options: LoadOptions) -> Any:
     # Spinning threads take the cores that other calls need: 4.5 ms became 13 ms.
     settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
     settings.log_severity_level = 3
-    providers = _providers(onnxruntime.get_available_providers(), options.providers)
+    for library in options.custom_ops:
+        try:
+            settings.register_custom_ops_library(library)
+        except Exception as error:
+            raise LoadError(f"{library}: ONNX Runtime cannot load these operators: {first_line(error)}") from None
+    providers = _providers(onnxruntime.get_available_providers(), options)
     try:
-        return onnxruntime.InferenceSession(source, settings, providers=providers)
+        session = onnxruntime.InferenceSession(source, settings, providers=providers)
     except Exception as error:
-        raise LoadError(f"{source}: ONNX Runtime cannot load it: {_first_line(error)}") from None
+        raise LoadError(f"{source}: ONNX Runtime cannot load it: {first_line(error)}") from None
+    # ONNX Runtime goes on without a provider whose libraries it cannot load, and says so only in its log.
+    missing = {name for name, _ in providers} - set(session.get_providers())
+    if missing:
+        raise LoadError(f"{source}: {min(missing)} did not start: are its driver and libraries installed?")
+    return session
 
 
-def _providers(available: Sequence[str], wanted: Sequence[str]) -> list[str]:
-    by_lower = {name.lower(): name for name in available}
+# The builds of ONNX Runtime that have a provider; the plain one has the CPU alone.
+_WHEELS = {
+    "CUDAExecutionProvider": "onnxruntime-gpu",
+    "TensorrtExecutionProvider": "onnxruntime-gpu",
+    "OpenVINOExecutionProvider": "onnxruntime-openvino",
+    "DmlExecutionProvider": "onnxruntime-directml",
+    "QNNExecutionProvider": "onnxruntime-qnn",
+    "MIGraphXExecutionProvider": "onnxruntime-migraphx",
+    "ROCMExecutionProvider": "onnxruntime-rocm",
+}
+_CPU = "CPUExecutionProvider"
+
+
+def _providers(available: Sequence[str], options: LoadOptions) -> list[tuple[str, dict[str, Any]]]:
+    """The execution providers to use, best first, with their settings: those asked for, or that of the device."""
+    kind, _, index = options.device.lower().partition(":")
+    wanted = options.providers or ((_CPU,) if kind in ("", "cpu") else (kind.replace("gpu", "cuda"), _CPU))
+    known = {name.lower(): name for name in (*_WHEELS, *available)}
     chosen = []
     for name in wanted:
-        lower = name.lower()
-        found = by_lower.get(lower) or by_lower.get(f"{lower}executionprovider")
+        found = known.get(name.lower()) or known.get(f"{name.lower()}executionprovider")
         if found is None:
             raise LoadError(f"there is no execution provider {name!r} here; there are {', '.join(available)}")
-        chosen.append(found)
-    return chosen or ["CPUExecutionProvider"]
+        if found not in available:
+            raise LoadError(
+                f"{found} is not in this build of ONNX Runtime, which has {', '.join(available)}; "
+                f"pip install {_WHEELS[found]}, in place of onnxruntime"
+            )
+        chosen.append((found, {"device_id": index} if index and found != _CPU else {}))
+    return chosen
 
 
 def _spec(source: str, what: str, arg: Any, declared: Mapping[str, TensorSpec]) -> TensorSpec:
@@ -209,10 +237,6 @@ def _digest(path: Path) -> str:
             with beside.open("rb") as file:
                 digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__
 
 
 BACKEND = Backend("onnx", lambda source: source.lower().endswith((".onnx", ".ort")), _open)

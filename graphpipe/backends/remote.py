@@ -84,16 +84,16 @@ class RemoteModel:
         try:
             if self._stale:
                 self._learn(self._client.metadata(timeout=timeout_s))
-            known = tuple(self._signature.output_names)
-            names = list(outputs) if outputs is not None else list(known)
+            known = self._default_outputs
+            names = list(outputs if outputs is not None else known)
             try:
                 values = self._ask(inputs, names, config, timeout_s)
             except InvalidRequest:
                 # Its caller may be wrong, or it may have another model than the one we know. Nothing ran.
                 self._learn(self._client.metadata(timeout=timeout_s))
-                if outputs is not None or self._signature.output_names == known:
+                if outputs is not None or self._default_outputs == known:
                     raise
-                names = list(self._signature.output_names)
+                names = list(self._default_outputs)
                 values = self._ask(inputs, names, config, timeout_s)
         except TimedOut as error:
             self._stale = True
@@ -121,6 +121,9 @@ class RemoteModel:
     def _learn(self, meta: MetadataResponse) -> None:
         signature = replace(signature_of(meta), variadic=True)
         self._signature = signature.with_defaults(self._options.inputs, self._options.outputs)
+        # Of one that takes any number of tensors nobody knows the outputs: echo.
+        any_number = any("any number of tensors" in spec.description for spec in signature.inputs)
+        self._default_outputs = () if any_number else self._signature.output_names
         self._version = meta.version if meta.server.startswith("graphpipe/") else ""
         self._description = meta.description
         self._stale = False

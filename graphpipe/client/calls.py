@@ -6,15 +6,16 @@ Shared by all clients; whoever has a socket brings it.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from numpy.typing import NDArray
 
-from graphpipe.arrays import fitted
+from graphpipe.arrays import has_own_type
 from graphpipe.client.address import Address
 from graphpipe.client.http1 import ResponseHead
 from graphpipe.errors import InvalidRequest, MalformedMessage, NoAnswer, ServiceError, service_error
-from graphpipe.signature import Signature, TensorSpec
+from graphpipe.signature import Signature, TensorSpec, fitted
 from graphpipe.wire import (
     IOMetadata,
     MetadataResponse,
@@ -26,28 +27,56 @@ from graphpipe.wire import (
 )
 from graphpipe.wire.dtypes import DTYPES
 
-__all__ = ["Array", "Reply", "fit", "metadata_of", "outputs_of", "request_segments", "signature_of"]
+__all__ = [
+    "Array",
+    "Reply",
+    "fit",
+    "metadata_of",
+    "outputs_of",
+    "request_segments",
+    "seconds",
+    "signature_of",
+]
 
 Array = NDArray[Any]
 
 
+# Whoever says infinity means days; poll and the wire's header count milliseconds in few digits.
+_TIMEOUT_S_MAX = 1e6
+
+
+@dataclass(slots=True)
 class Reply:
     """An answer as it came: its head and its whole body."""
 
-    __slots__ = ("body", "head")
-
-    def __init__(self, head: ResponseHead, body: memoryview) -> None:
-        self.head = head
-        self.body = body
+    head: ResponseHead
+    body: memoryview
 
 
 def fit(value: object, name: str | None, place: int, meta: MetadataResponse, cast: bool) -> object:
     """``value`` in the element type that the model declares for the input called ``name``, or at ``place``.
 
-    Lists and numbers are converted where nothing is lost; arrays only if ``cast``.
+    Lists and numbers are converted where nothing is lost; arrays only if ``cast``. What cannot be is left as it is, for
+    the server to refuse with words of its own.
+
+    Raises InvalidRequest if a value does not fit the type.
     """
-    specs = [io for i, io in enumerate(meta.inputs) if (io.name == name if name else i == place)]
-    return fitted(value, DTYPES[specs[0].type] if specs else None, cast, repr(name) if name else f"input {place}")
+    if not cast and has_own_type(value):
+        return value
+    # x and x:0 are the same tensor to TensorFlow's callers.
+    specs = [
+        io
+        for i, io in enumerate(meta.inputs)
+        if (io.name.removesuffix(":0") == name.removesuffix(":0") if name else i == place)
+    ]
+    return fitted(value, DTYPES[specs[0].type] if specs else None, cast, name or str(place))
+
+
+def seconds(timeout: float) -> float:
+    """A timeout fit to reckon with. Raises ValueError if it is none."""
+    if not timeout > 0:
+        raise ValueError(f"timeout is a positive number of seconds; {timeout!r} came")
+    return min(timeout, _TIMEOUT_S_MAX)
 
 
 def request_segments(
@@ -122,4 +151,3 @@ def _spec(io: IOMetadata) -> TensorSpec:
     any_rank = not io.shape and "any shape" in io.description
     shape = None if any_rank else tuple(d if d >= 0 else None for d in io.shape)
     return TensorSpec(io.name, DTYPES[Type(io.type)], shape, io.description)
-

@@ -33,17 +33,19 @@ def unreachable(address: Address, error: OSError) -> Unreachable:
 
 
 def never_arrived(fd: int, bytes_sent_before: int, error: Exception | None) -> bool:
-    """Whether a server that closed a TCP connection cannot have read any of its last request.
+    """Whether a server that closed a connection cannot have read the whole of its last request.
 
-    What its kernel has not acknowledged, its program cannot have read. The kernel says how far that goes when it closes
-    the connection in order; a reset (``error``) does not, and may follow a request that was read.
+    TCP: what its kernel has not acknowledged, its program cannot have read. The kernel says how far that goes when it
+    closes the connection in order; a reset (``error``) does not, and may follow a request that was read. Unix sockets:
+    a reset says that something was left unread.
     """
-    if isinstance(error, ConnectionResetError) or not hasattr(socket, "TCP_INFO") or fd < 0:
+    reset = isinstance(error, ConnectionResetError)
+    if not hasattr(socket, "TCP_INFO") or fd < 0:
         return False
     try:
         with socket.socket(fileno=os.dup(fd)) as view:
-            if view.family not in (socket.AF_INET, socket.AF_INET6):
-                return False
+            if view.family == socket.AF_UNIX or reset:
+                return reset and view.family == socket.AF_UNIX
             info = view.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 128)
     except OSError:
         return False

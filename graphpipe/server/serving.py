@@ -37,7 +37,7 @@ def serve(
         if setting not in of_server | of_model:
             raise TypeError(f"serve() has no setting {setting!r}; it has {', '.join(sorted(of_server | of_model))}")
     if isinstance(model, str | Path) or not isinstance(model, LoadedModel | Model):
-        model = load(model)
+        model = load(model, intra_threads=1)
     name = name or getattr(model, "name", "") or type(model).__name__.lower()
     bare = model.model if isinstance(model, LoadedModel) else model
     from graphpipe.server.app import run

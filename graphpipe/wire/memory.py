@@ -76,21 +76,22 @@ class LayoutMemory(Generic[T]):
                     return known
         return None
 
-    def keep(self, message: memoryview, end: int, unspent: int, rest: T, tensors: list[ReadTensor]) -> None:
+    def keep(self, message: memoryview, end: int, unspent: int, rest: T, tensors: list[ReadTensor]) -> bool:
         """Remember a reading whose structures end at byte ``end``, where nothing but lengths lies among the tensors.
 
-        ``unspent`` counts the bytes of the message that its vectors and strings did not claim.
+        ``unspent`` counts the bytes of the message that its vectors and strings did not claim. Gives whether it was
+        fit to be kept.
         """
         if not 0 < len(tensors) <= _TENSORS_MAX:
-            return
+            return False
         starts = [t.start for t in tensors]
         # Where data is absent start is 0, and so it is for strings: both are before the end of any structure.
         head_length = min(starts)
         if not end <= head_length <= _HEAD_BYTES_MAX:
-            return
+            return False
         # Entries that share their bytes can say much more than they take. Such heads are legal, but not kept.
         if len(message) - unspent - sum(t.length for t in tensors) > head_length:
-            return
+            return False
         first = starts.index(head_length)
         words = tuple([(t.start - 4, t.length) for i, t in enumerate(tensors) if i != first])
         if len(self._readings) >= _LAYOUTS_MAX:
@@ -100,3 +101,4 @@ class LayoutMemory(Generic[T]):
         others = [n for n in self._head_lengths.get(size, ()) if n != head_length]
         self._head_lengths[size] = (head_length, *others[: _HEAD_LENGTHS_MAX - 1])
         self._readings[size, message[:head_length].tobytes()] = Reading(rest, tuple(tensors), words)
+        return True

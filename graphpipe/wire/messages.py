@@ -42,12 +42,12 @@ Array = NDArray[Any]
 _INFER, _METADATA = 1, 2
 
 
-@dataclass(slots=True, eq=False, weakref_slot=True)  # not frozen: that would cost every decode 1 us
+@dataclass(slots=True, eq=False)  # not frozen: that would cost every decode 1 us
 class RequestHead:
     """Everything in an InferRequest but the tensors' bytes. Never changed once made.
 
-    Decoded requests whose heads are the same bytes mostly share one object, so what was worked out for a head once
-    (names resolved, shapes checked) can be kept by its identity, for as long as the head lives.
+    Decoded requests whose heads are the same bytes share one object if it ``is_remembered``, so what was worked out for
+    such a head once (names resolved, shapes checked) can be kept by its identity. Others never come again.
     """
 
     config: str
@@ -55,6 +55,7 @@ class RequestHead:
     output_names: tuple[str, ...]
     types: tuple[Type, ...]
     shapes: tuple[tuple[int, ...], ...]
+    is_remembered: bool = False
 
 
 @dataclass(slots=True)
@@ -299,7 +300,7 @@ def decode_request(
     head = RequestHead(
         config, input_names, output_names, tuple([t.type for t in tensors]), tuple([t.shape for t in tensors])
     )
-    memory.keep(view, reader.end, reader.unspent, head, tensors)
+    head.is_remembered = memory.keep(view, reader.end, reader.unspent, head, tensors)
     return InferRequest(head, [_array(t, view) for t in tensors])
 
 

@@ -42,8 +42,6 @@ _pack_u32 = struct.Struct("<I").pack
 _pack_u32_into = struct.Struct("<I").pack_into
 _i32 = struct.Struct("<i").pack
 _zeros = bytes(ALIGNMENT)
-# Element types that Python's memoryview can show as bytes; it does not know float16.
-_CASTABLE = frozenset("?bBhHiIlLqQfd")
 
 
 class TensorKey(NamedTuple):
@@ -71,11 +69,9 @@ def payload(value: object, what: str) -> tuple[TensorKey, Segment]:
     if wire_type is Type.STRING:
         body = _strings(array, what)
         return TensorKey(wire_type, shape, array.size, len(body)), body
-    length = array.nbytes
-    if not length:
-        return TensorKey(wire_type, shape, 0, 0), b""
-    plain = array if array.dtype.char in _CASTABLE else array.reshape(-1).view(np.uint8)
-    return TensorKey(wire_type, shape, length, length), plain.data.cast("B")
+    # A memoryview of nothing cannot be cast.
+    data = array.data.cast("B") if array.size else b""
+    return TensorKey(wire_type, shape, array.nbytes, array.nbytes), data
 
 
 def _strings(array: NDArray[Any], what: str) -> bytes:

@@ -11,7 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from graphpipe.errors import MalformedMessage
-from graphpipe.wire import InferRequest, decode_infer_response, decode_request, encode_infer_response, encode_request
+from graphpipe.wire import (
+    InferRequest,
+    RequestHead,
+    decode_infer_response,
+    decode_request,
+    encode_infer_response,
+    encode_request,
+)
 from graphpipe.wire.memory import LayoutMemory
 from tests.wire.messages_for_mutation import ARRAYS, FLOATS, REQUESTS, RESPONSES, damaged
 from tests.wire.official import Manner, write_request
@@ -90,7 +97,7 @@ def test_the_count_of_an_empty_vector_behind_the_data_is_checked_each_time():
         assert_same_as_cold(decode_request, [original, bytes(changed)], memory)
 
 
-def heads_of(messages: list[bytes], memory: LayoutMemory[Any]) -> list[object]:
+def heads_of(messages: list[bytes], memory: LayoutMemory[Any]) -> list[RequestHead]:
     decoded = [decode_request(message, memory) for message in messages]
     return [read.head for read in decoded if isinstance(read, InferRequest)]
 
@@ -98,8 +105,10 @@ def heads_of(messages: list[bytes], memory: LayoutMemory[Any]) -> list[object]:
 def test_requests_that_differ_in_their_data_alone_share_one_head():
     memory: LayoutMemory[Any] = LayoutMemory()
     first, second = (b"".join(encode_request([FLOATS + i], ["x"])) for i in range(2))
-    assert len(set(map(id, heads_of([first, second, first], memory)))) == 1
+    heads = heads_of([first, second, first], memory)
+    assert len(set(map(id, heads))) == 1
     assert len(memory) == 1
+    assert heads[0].is_remembered
 
 
 def test_sizes_with_heads_of_several_lengths_do_not_evict_each_other():
@@ -139,6 +148,7 @@ def test_heads_that_say_more_than_their_own_bytes_are_not_kept():
     read = decode_request(message, memory)
     assert isinstance(read, InferRequest)
     assert read.head.input_names == ("n" * length,) * count
+    assert not read.head.is_remembered
     assert len(memory) == 0
 
 

@@ -11,7 +11,7 @@ from tests.wire import official
 from tests.wire.official import Tensor
 from tests.wire.strategies import NUMERIC, array_of, memory_layouts, tensors
 
-many = settings(max_examples=300, deadline=None)
+many = settings(max_examples=200, deadline=None)
 
 
 def sent(array: object) -> Tensor:

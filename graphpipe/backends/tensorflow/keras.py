@@ -68,7 +68,10 @@ def open_file(path: Path, options: LoadOptions) -> Model:
 
 
 def _output_names(model: Any) -> list[str]:
-    """The names of the layers that give the outputs; numbered where one layer gives several."""
+    """The keys of the outputs, or the names of the layers that give them; numbered where one layer gives several."""
+    if isinstance(model.output, dict) and len(model.output) == len(model.outputs):
+        keys = {id(tensor): str(key) for key, tensor in model.output.items()}
+        return [keys[id(tensor)] for tensor in model.outputs]
     names = list(getattr(model, "output_names", ()))
     if len(names) != len(model.outputs):
         names = [f"output_{i}" for i in range(len(model.outputs))]

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from graphpipe.backends.framework import first_line, framework
+from graphpipe.backends.framework import first_line, framework, keep_triton_out
 from graphpipe.backends.load import LoadOptions
 from graphpipe.errors import InvalidRequest, LoadError
 from graphpipe.signature import Signature, TensorSpec
@@ -94,6 +94,7 @@ def runtime(source: str, options: LoadOptions) -> Runtime:
         # Not a page of notes about the CPU on every start; warnings stay.
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
         tf = framework("tensorflow", source, extra="tensorflow")
+        keep_triton_out()
         try:
             if options.intra_threads:
                 tf.config.threading.set_intra_op_parallelism_threads(options.intra_threads)

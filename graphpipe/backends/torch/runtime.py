@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from graphpipe.backends.framework import first_line, framework
+from graphpipe.backends.framework import first_line, framework, keep_triton_out
 from graphpipe.backends.load import LoadOptions
 from graphpipe.errors import InvalidRequest, LoadError
 from graphpipe.signature import Signature
@@ -37,6 +37,7 @@ _MISFIT = re.compile(
 
 def runtime(source: str | Path, options: LoadOptions) -> Any:
     """The torch module, imported now if it was not yet. Raises LoadError."""
+    keep_triton_out()
     torch = framework("torch", str(source), extra="torch")
     with warnings.catch_warnings():
         # It is said once in a process, of the first read-only array. Requests are read-only; nothing here writes to
@@ -92,9 +93,8 @@ class Placement:
 class TorchModel:
     """A PyTorch program with names. Safe in threads; the GIL is free while it works.
 
-    ``call`` takes tensors by input name. ``names`` has the names of the outputs, in order, where they are known: a
-    program that gives a dict or a named tuple names them itself. ``written`` are inputs that the program writes into,
-    ``bfloat16`` those that it wants as bfloat16.
+    ``call`` takes tensors by input name. ``written`` are inputs that the program writes into, ``bfloat16`` those that it
+    wants as bfloat16.
     """
 
     signature: Signature
@@ -104,11 +104,13 @@ class TorchModel:
     description: str = ""
     written: frozenset[str] = frozenset()
     bfloat16: frozenset[str] = frozenset()
+    _names: tuple[str, ...] = field(init=False, default=())
     _plain: bool = field(init=False, default=False)
     _vague: bool = field(init=False, default=False)
 
     def __post_init__(self) -> None:
         place = self.placement
+        self._names = tuple(spec.name for spec in self.signature.outputs)
         special = place.bfloat16 or place.channels_last or self.written or self.bfloat16
         self._plain = place.on_cpu and not special
         # Where types or shapes are unknown, nobody has checked them yet.
@@ -130,7 +132,7 @@ class TorchModel:
                 if self._vague and _MISFIT.search(str(error)):
                     raise InvalidRequest(_misfit(inputs)) from error
                 raise
-            found = fill_outputs(torch, result, self.signature.output_names)
+            found = fill_outputs(torch, result, self._names)
             wanted = outputs or self.signature.output_names or tuple(found)
             for name in wanted:
                 if name not in found:
