@@ -1,10 +1,11 @@
 """Memory for large bodies: aligned, reused, counted, and given back only when nobody looks at it any more.
 
-Fresh memory costs more than the copies it holds (77 MB: 11 to 80 ms to touch for the first time, 9 ms to fill when warm), so
-large bodies are received into buffers that live on. A *lease* is a memoryview of such a buffer. Arrays made over it keep it
-alive, and so does whatever is made over those: a model may keep an input for ever, an answer may be a view of an input. The
-buffer goes back when the last of them is gone, and not before: the finalizer hangs on a ctypes array over the buffer, which
-every view has to hold, since numpy shortens chains of its own arrays but cannot see through a foreign exporter.
+Fresh memory costs more than the copies it holds (77 MB: 11 to 80 ms to touch for the first time, 9 ms to fill when
+warm), so large bodies are received into buffers that live on. A *lease* is a memoryview of such a buffer. Arrays made
+over it keep it alive, and so does whatever is made over those: a model may keep an input for ever, an answer may be a
+view of an input. The buffer goes back when the last of them is gone, and not before: the finalizer hangs on a ctypes
+array over the buffer, which every view has to hold, since numpy shortens chains of its own arrays but cannot see
+through a foreign exporter.
 """
 
 from __future__ import annotations

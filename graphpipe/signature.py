@@ -1,7 +1,7 @@
 """What a model takes and gives: names, element types and shapes, and the check of a request against them.
 
-A check looks at names, types and shapes, never at elements, and gives a *plan*: which input each tensor is, what has to be
-converted, which outputs are wanted. Every refusal says what came, what was expected, and how to mend it.
+A check looks at names, types and shapes, never at elements, and gives a *plan*: which input each tensor is, what has to
+be converted, which outputs are wanted. Every refusal says what came, what was expected, and how to mend it.
 """
 
 from __future__ import annotations
@@ -18,19 +18,26 @@ from numpy.typing import NDArray
 from graphpipe.errors import InvalidRequest
 from graphpipe.wire.dtypes import dtype_name, dtype_named
 
-__all__ = ["Plan", "Signature", "TensorSpec"]
+__all__ = ["Plan", "Signature", "TensorSpec", "cast_numbers"]
 
 Array = NDArray[Any]
 Dim = int | str | None
+
+# Enough of a name, and of a list of names, for a message.
+_NAME_SHOWN_MAX = 100
+_NAMES_SHOWN_MAX = 10
 
 
 @dataclass(frozen=True, slots=True)
 class TensorSpec:
     """One input or output.
 
-    ``dtype`` is None where it is unknown and object for strings. ``shape`` counts elements, outermost axis first: a number
-    is fixed, a symbol (``"n"``) may be anything but the same wherever it occurs in one request, None may be anything.
-    A ``shape`` of None stands for any rank.
+    ``dtype`` is None where it is unknown and object for strings. ``shape`` counts elements, outermost axis first: a
+    number is fixed, a symbol (``"n"``) may be anything but the same wherever it occurs in one request, None may be
+    anything. A ``shape`` of None stands for any rank.
+
+        TensorSpec("image", np.dtype("f4"), ("n", 224, 224, 3))     # n images
+        TensorSpec("mask", np.dtype(bool), ("n",))                  # and as many flags
     """
 
     name: str
@@ -69,7 +76,8 @@ def _dim(name: str, text: str) -> Dim:
 class Plan:
     """How the tensors of requests with one head become a model's inputs.
 
-    ``names[i]`` is the input that tensor i is, or None if it is left out; ``casts[i]`` the type it is converted to first.
+    ``names[i]`` is the input that tensor i is, or None if it is left out; ``casts[i]`` the type that it is converted to
+    first, or None.
     """
 
     names: tuple[str | None, ...]
@@ -88,7 +96,7 @@ class Plan:
         if self.plain:
             return dict(zip(self.names, tensors, strict=True))  # type: ignore[arg-type]
         return {
-            name: tensor if dtype is None else _cast(tensor, dtype, name)
+            name: tensor if dtype is None else cast_numbers(tensor, dtype, name)
             for name, dtype, tensor in zip(self.names, self.casts, tensors, strict=True)
             if name is not None
         }
@@ -98,8 +106,9 @@ class Plan:
 class Signature:
     """All inputs and outputs of a model, in order.
 
-    ``default_inputs`` and ``default_outputs`` name what a request without names means; None: all, in order. ``variadic``
-    models take any number of tensors under any names; ``open_outputs`` models can be asked for outputs not listed here.
+    ``default_inputs`` and ``default_outputs`` name what a request without names means; None: all, in order. Inputs that
+    are no default may be left out. ``variadic`` models take any number of tensors under any names; ``open_outputs``
+    models can be asked for outputs not listed here.
     """
 
     inputs: tuple[TensorSpec, ...]
@@ -157,9 +166,10 @@ class Signature:
         """Check the tensors of a request, given by type and shape, and the names that it uses.
 
         Tensor i is the input ``input_names[i]``, or default input i where that is missing or empty; further names are
-        ignored. No ``output_names`` means all defaults, an empty one the default at its place; order and repeats are kept.
-        ``cast`` allows a conversion between numbers (never from floating point to integers, never between text and
-        numbers); ``ignore_extra_inputs`` leaves out tensors that the model does not know.
+        ignored. No ``output_names`` means all defaults, an empty one the default at its place; order and repeats are
+        kept. ``x`` and ``x:0`` are one name. ``cast`` allows a conversion between numbers (never from floating point to
+        integers, never between text and numbers); ``ignore_extra_inputs`` leaves out tensors that the model does not
+        know.
 
         Raises InvalidRequest.
         """
@@ -185,6 +195,7 @@ class Signature:
         defaults = self.input_names
         known = {spec.name for spec in self.inputs}
         names: list[str | None] = []
+        taken: set[str] = set()
         for i in range(count):
             name = given[i] if i < len(given) else ""
             if not name:
@@ -200,17 +211,19 @@ class Signature:
             found = name if self.variadic else _find(name, known)
             if found is None and not ignore_extra:
                 raise InvalidRequest(
-                    f"there is no input {name!r}; {_have(_names(self.inputs), 'input')}{_nearest(name, known)}; "
+                    f"there is no input {_quoted(name)}; {_have(_names(self.inputs), 'input')}{_nearest(name, known)}; "
                     "leave it out, or start the server with --ignore-extra-inputs"
                 )
-            if found is not None and found in names:
-                raise InvalidRequest(f"input {found!r} came twice; send each input once")
+            if found is not None:
+                if found in taken:
+                    raise InvalidRequest(f"input {_quoted(found)} came twice; send each input once")
+                taken.add(found)
             names.append(found)
-        missing = [] if self.variadic else [name for name in defaults if name not in names]
+        missing = [] if self.variadic else [name for name in defaults if name not in taken]
         if missing:
             what = "input" if len(missing) == 1 else "inputs"
-            came = f"{count} came" if not any(given) else f"{', '.join(repr(n) for n in names if n)} came"
-            raise InvalidRequest(f"missing {what} {', '.join(map(repr, missing))}; {came}; {_have(defaults, 'input')}")
+            came = _listed([name for name in names if name]) if any(given) and taken else str(count)
+            raise InvalidRequest(f"missing {what} {_listed(missing)}; {came} came; {_have(defaults, 'input')}")
         return tuple(names)
 
     def _outputs(self, asked: Sequence[str]) -> tuple[str, ...]:
@@ -235,7 +248,7 @@ class Signature:
             if found is None:
                 if not self.open_outputs:
                     have = _have(_names(self.outputs), "output")
-                    raise InvalidRequest(f"there is no output {name!r}; {have}{_nearest(name, known)}")
+                    raise InvalidRequest(f"there is no output {_quoted(name)}; {have}{_nearest(name, known)}")
                 found = name
             names.append(found)
         return tuple(names)
@@ -253,15 +266,24 @@ def _find(name: str, known: set[str]) -> str | None:
     return other if other in known else None
 
 
+def _quoted(name: str) -> str:
+    """A name from a request, which may be a megabyte long, fit for a message."""
+    return repr(name) if len(name) <= _NAME_SHOWN_MAX else f"{name[:_NAME_SHOWN_MAX]!r}..."
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _NAMES_SHOWN_MAX} more" if len(names) > _NAMES_SHOWN_MAX else ""
+    return ", ".join(map(_quoted, names[:_NAMES_SHOWN_MAX])) + more
+
+
 def _have(names: Sequence[str], what: str) -> str:
     if not names:
         return f"the model has no {what}s"
-    shown = ", ".join(map(repr, names[:10])) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
-    return f"the model's {what}{' is' if len(names) == 1 else 's are'} {shown}"
+    return f"the model's {what}{' is' if len(names) == 1 else 's are'} {_listed(names)}"
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, list(known), 1)
+    near = difflib.get_close_matches(name[:_NAME_SHOWN_MAX], list(known), 1)
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
@@ -296,7 +318,8 @@ def _check_shape(spec: TensorSpec, shape: tuple[int, ...], symbols: dict[str, tu
         if len(shape) + 1 == len(want):
             hint = f"; for one row, send it as [1, {', '.join(map(str, shape))}]" if shape else "; send a list of one"
         raise InvalidRequest(
-            f"input {spec.name!r} has shape {list(shape)}, but the model takes {len(want)} dimensions: {spec}{hint}"
+            f"input {spec.name!r} has shape {list(shape)}, but the model takes {len(want)} "
+            f"dimension{'' if len(want) == 1 else 's'}: {spec}{hint}"
         )
     for axis, (got, expected) in enumerate(zip(shape, want, strict=True)):
         if isinstance(expected, int):
@@ -309,12 +332,13 @@ def _check_shape(spec: TensorSpec, shape: tuple[int, ...], symbols: dict[str, tu
             first, where = symbols.setdefault(expected, (got, spec.name))
             if got != first:
                 raise InvalidRequest(
-                    f"input {spec.name!r} has {got} along axis {axis}, but {expected!r} is already {first} in {where!r}; "
-                    f"both must be equal: {spec}"
+                    f"input {spec.name!r} has {got} along axis {axis}, but {expected!r} is already {first} "
+                    f"in {where!r}; both must be equal: {spec}"
                 )
 
 
-def _cast(array: Array, dtype: np.dtype[Any], name: str) -> Array:
+def cast_numbers(array: Array, dtype: np.dtype[Any], name: str) -> Array:
+    """``array`` converted to ``dtype``. Raises InvalidRequest if a value does not fit the input called ``name``."""
     if dtype.kind in "iu" and array.dtype.kind in "iu" and array.size:
         limits = np.iinfo(dtype)
         if int(array.min()) < limits.min or int(array.max()) > limits.max:

@@ -192,7 +192,9 @@ class AsyncClient:
         here = os.getpid(), asyncio.get_running_loop()
         if self._pool is None or self._home != here:
             if self._home is not None and self._home[0] == here[0] and not self._home[1].is_closed():
-                raise RuntimeError("an AsyncClient belongs to the event loop that it was first used on; make one per loop")
+                raise RuntimeError(
+                    "an AsyncClient belongs to the event loop that it was first used on; make one per loop"
+                )
             # A forked child must not talk into its parent's connections; those of a closed loop are gone.
             self._home = here
             self._pool = ConnectionPool(lambda: connect(self._address, self._tls), self._connections_max)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import ssl
-import threading
 from collections.abc import Mapping, Sequence
 from time import monotonic
 from types import TracebackType
@@ -12,7 +11,7 @@ from typing import TypeVar
 
 from graphpipe.buffers import BufferPool
 from graphpipe.client.address import Address
-from graphpipe.client.calls import Array, Reply
+from graphpipe.client.calls import Array, Reply, seconds
 from graphpipe.client.connection import Connection
 from graphpipe.client.failures import NotSent
 from graphpipe.client.http1 import request_head
@@ -30,15 +29,16 @@ _IDLE_BUFFER_BYTES_MAX = 256 << 20
 class Client:
     """Calls one model on one server.
 
-    ``url`` is ``http://HOST:PORT``, ``https://...`` or ``unix:/path/to.sock``, with ``/models/NAME`` at the end for another
-    model than the first (``unix:/path/to.sock:/models/NAME``). ``timeout`` is in seconds, for each call as a whole, and is
-    told to the server. Answers larger than ``response_bytes_max`` are not taken. ``tls`` replaces the default TLS context.
+    ``url`` is ``http://HOST:PORT``, ``https://...`` or ``unix:/path/to.sock``, with ``/models/NAME`` at the end for
+    another model than the first (``unix:/path/to.sock:/models/NAME``). ``timeout`` is in seconds, for each call as a
+    whole, and is told to the server. Answers larger than ``response_bytes_max`` are not taken. ``tls`` replaces the
+    default TLS context.
 
-    One client may be used by many threads, and by a child process after fork. A request is sent a second time only if the
-    server closed a reused connection before it can have read any of it: a model may not be safe to run twice.
+    One client may be used by many threads, and by a child process after fork. A request is sent a second time only if
+    the server closed a reused connection before it can have read all of it: a model may not be safe to run twice.
 
-    Calls raise a ServiceError if the server said no (``code``, ``http_status``, ``message``), and NoAnswer if no answer was
-    understood.
+    Calls raise a ServiceError if the server said no (``code``, ``http_status``, ``message``), and NoAnswer if no answer
+    was understood.
     """
 
     def __init__(
@@ -49,17 +49,15 @@ class Client:
         response_bytes_max: int = 2**31 - 1,
         tls: ssl.SSLContext | None = None,
     ) -> None:
-        if not timeout > 0:
-            raise ValueError(f"timeout is a positive number of seconds; {timeout!r} came")
         self._address = Address.of(url)
-        self._timeout = timeout
+        self._timeout = seconds(timeout)
         self._response_bytes_max = response_bytes_max
         self._tls = (tls or ssl.create_default_context()) if self._address.tls else None
         self._start()
 
     def _start(self) -> None:
         self._pid = os.getpid()
-        self._lock = threading.Lock()
+        # No lock: appending and popping are whole steps, and a child must not find one held by its parent's threads.
         self._idle: list[Connection] = []
         self._closed = False
         self._buffers = BufferPool(1 << 62, _IDLE_BUFFER_BYTES_MAX)
@@ -84,8 +82,8 @@ class Client:
     ) -> Array | list[Array]:
         """Run the model on one input: an array if there is one output, else a list of them.
 
-        ``value`` is an array, or lists and numbers, which take the model's element type. ``cast`` allows conversion of an
-        array's numbers too (float64 to float32, say).
+        ``value`` is an array, or lists and numbers, which take the model's element type. ``cast`` allows conversion of
+        an array's numbers too (float64 to float32, say).
         """
         return self._run(self._calls.execute(value, input_name, output_name, config, cast), timeout)
 
@@ -128,9 +126,9 @@ class Client:
 
     def close(self) -> None:
         """Close the idle connections; calls under way finish."""
-        with self._lock:
-            self._closed = True
-            idle, self._idle = self._idle, []
+        self._part_from_parent()
+        self._closed = True
+        idle, self._idle = self._idle, []
         for connection in idle:
             connection.close()
 
@@ -146,7 +144,7 @@ class Client:
         return f"Client({self.url!r})"
 
     def _run(self, steps: Steps[T], timeout: float | None) -> T:
-        deadline = monotonic() + (self._timeout if timeout is None else timeout)
+        deadline = monotonic() + (self._timeout if timeout is None else seconds(timeout))
         try:
             segments = next(steps)
             while True:
@@ -156,9 +154,7 @@ class Client:
             return value
 
     def _call(self, segments: list[Segment], deadline: float) -> Reply:
-        if self._pid != os.getpid():
-            # A forked child must not talk into its parent's connections.
-            self._start()
+        self._part_from_parent()
         left_ms = max(1, int((deadline - monotonic()) * 1000))
         head = request_head(self._address, sum(map(len, segments)), left_ms)
         connection = self._take()
@@ -176,20 +172,23 @@ class Client:
             # After any exception, a KeyboardInterrupt too, an answer may still be on its way: never reuse.
             self._put_back(connection)
 
+    def _part_from_parent(self) -> None:
+        # A forked child must not talk into its parent's connections.
+        if self._pid != os.getpid():
+            self._start()
+
     def _take(self) -> Connection | None:
         while True:
-            with self._lock:
-                if not self._idle:
-                    return None
+            try:
                 connection = self._idle.pop()
+            except IndexError:
+                return None
             if connection.still_open():
                 return connection
             connection.close()
 
     def _put_back(self, connection: Connection) -> None:
-        if connection.reusable:
-            with self._lock:
-                if not self._closed and len(self._idle) < _IDLE_CONNECTIONS_MAX:
-                    self._idle.append(connection)
-                    return
-        connection.close()
+        if connection.reusable and not self._closed and len(self._idle) < _IDLE_CONNECTIONS_MAX:
+            self._idle.append(connection)
+        else:
+            connection.close()

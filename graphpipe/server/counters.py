@@ -153,7 +153,7 @@ class Counters:
         if fd is None:
             self._shared[_LIVE] = self._shared[_WANTED] = 1
         self._row = slice(_HEADER + worker * width, _HEADER + (worker + 1) * width)
-        self.numbers: list[float] = self._shared[self._row].tolist()
+        self.numbers = [float(number) for number in self._shared[self._row]]
         self._meters: dict[str, Meter] = {}
         self._zero_gauges()
 
@@ -183,7 +183,7 @@ class Counters:
     def totals(self) -> list[float]:
         """The sums over all workers."""
         self.publish()
-        everything = self._shared.tolist()[_HEADER:]
+        everything = [float(number) for number in self._shared][_HEADER:]
         rows = [everything[at : at + self._width] for at in range(0, len(everything), self._width)]
         return [sum(column) for column in zip(*rows, strict=True)]
 

@@ -163,6 +163,28 @@ FLAGS: tuple[Flag, ...] = (
         "queue-rows-max", "Batching", integer(0),
         "Rows that may wait for their batch; beyond it 503.", default_text="16 batches, at least 1024",
     ),
+    _model(
+        "cache", "Row cache", switch(),
+        "Keep the answer to every row on disk, and give it again. Only for models whose rows are independent and whose "
+        "answers depend on nothing else.",
+        original_env="GP_CACHE",
+    ),
+    _model("cache-dir", "Row cache", path("FOLDER"), "Where the rows are kept, in a folder for each model."),
+    _model(
+        "cache-bytes-max", "Row cache", size(1 << 20, 1 << 44),
+        "Bytes of rows kept; those used least are dropped.",
+    ),
+    _model(
+        "cache-ttl-s", "Row cache", number(), "Rows older than this are computed anew.", default_text="they do not age"
+    ),
+    _model(
+        "cache-version", "Row cache", text("TEXT"),
+        "Part of every row's key: change it, and all rows are computed anew. A model without a digest needs one.",
+    ),
+    _model(
+        "cache-fresh-ms", "Row cache", number(0, 3_600_000, "MS"),
+        "How long an upstream's word on which model it serves is taken for true; 0: it is asked before every answer.",
+    ),
     _server(
         "listen", "Network", text("ADDRESS"), "HOST:PORT, [IPv6]:PORT or unix:PATH. Port 0 picks a free one.", short="l"
     ),

@@ -18,7 +18,7 @@ def error_body(error: ServiceError, accept: str) -> tuple[str, bytes]:
     """Content type and body of a refusal: a message for callers that say they can read it, else text."""
     if ERROR_TYPE in accept.lower():
         return ERROR_TYPE, encode_error(error)
-    return "text/plain; charset=utf-8", f"{error.message}\n".encode()
+    return "text/plain; charset=utf-8", f"{error.message}\n".encode("utf-8", "replace")
 
 
 def error_headers(error: ServiceError) -> dict[str, str]:

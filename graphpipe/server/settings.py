@@ -29,6 +29,12 @@ class ModelSettings:
     batch_sizes: tuple[int, ...] = ()
     batch_pad: tuple[str, ...] = ()
     queue_rows_max: int = 0
+    cache: bool = False
+    cache_dir: str = "~/.graphpipe"
+    cache_bytes_max: int = 1 << 30
+    cache_ttl_s: float = 0.0
+    cache_version: str = ""
+    cache_fresh_ms: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,3 +83,11 @@ def memory_bytes() -> int:
         if limit.isdigit():
             return min(machine, int(limit))
     return machine
+
+
+def resident_bytes() -> int:
+    """The memory that this process holds now; 0 where the kernel does not say."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return 0

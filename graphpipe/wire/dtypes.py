@@ -10,12 +10,32 @@ from numpy.typing import NDArray
 
 from graphpipe.errors import InvalidRequest
 
-__all__ = ["BYTES_MAX", "DTYPES", "NDIM_MAX", "Type", "dtype_name", "dtype_named", "to_sendable", "type_of"]
+__all__ = [
+    "BYTES_MAX",
+    "DTYPES",
+    "ENTRIES_MAX",
+    "NDIM_MAX",
+    "STRINGS_MAX",
+    "TEXT_BYTES_MAX",
+    "TYPES",
+    "Type",
+    "as_array",
+    "dtype_name",
+    "dtype_named",
+    "to_sendable",
+    "type_of",
+]
 
-# Offsets in a message have 31 bits, so no message and no tensor reaches this size.
+# The limits of docs/wire.md. Offsets in a message have 31 bits, so no message and no tensor reaches this size.
 BYTES_MAX = 2**31
 # numpy held 32 axes for most of its life; nobody's tensors have more.
 NDIM_MAX = 32
+# More tensors, names or errors than any model has. Without a bound a message of one GiB could hold 200 million of them.
+ENTRIES_MAX = 4096
+# A string costs its reader about 60 bytes besides its own, and the message as few as 4.
+STRINGS_MAX = 2**24
+# Names, config and other words together. As text they may take four times their bytes.
+TEXT_BYTES_MAX = 2**24
 
 
 class Type(IntEnum):
@@ -36,7 +56,9 @@ class Type(IntEnum):
     STRING = 12
 
 
-# By wire number. None has no bytes (Null); strings are object arrays of bytes.
+# By wire number, which is quicker than Type(number).
+TYPES = tuple(Type)
+# None has no bytes (Null); strings are object arrays of bytes.
 DTYPES: tuple[np.dtype[Any] | None, ...] = (
     None,
     *(np.dtype(code) for code in ("u1", "i1", "<u2", "<i2", "<u4", "<i4", "<u8", "<i8", "<f2", "<f4", "<f8")),
@@ -44,7 +66,8 @@ DTYPES: tuple[np.dtype[Any] | None, ...] = (
 )
 
 _TYPE_BY_DTYPE: dict[np.dtype[Any], Type] = {dtype: Type(i) for i, dtype in enumerate(DTYPES) if dtype is not None}
-_TYPE_BY_DTYPE[np.dtype(bool)] = Type.UINT8  # the schema has no bool; the server turns it back where the model wants one
+# The schema has no bool; the server turns it back where the model wants one.
+_TYPE_BY_DTYPE[np.dtype(bool)] = Type.UINT8
 
 _SUPPORTED = "bool, (u)int8 to (u)int64, float16, float32, float64 and strings"
 
@@ -85,7 +108,7 @@ def to_sendable(value: object, what: str) -> tuple[Type, NDArray[Any]]:
 
     Raises InvalidRequest for an element type that does not travel.
     """
-    array = value if isinstance(value, np.ndarray) else np.asarray(value)
+    array = as_array(value, what)
     known = _TYPE_BY_DTYPE.get(array.dtype)
     if known is None:
         if array.dtype.kind in "SU":
@@ -98,6 +121,20 @@ def to_sendable(value: object, what: str) -> tuple[Type, NDArray[Any]]:
     if not array.flags.c_contiguous:
         array = array.copy(order="C")
     return known, array
+
+
+def as_array(value: object, what: str) -> NDArray[Any]:
+    """``value`` as numpy sees it, but text in lists as it is: numpy's own text types lose NULs at the end.
+
+    Raises InvalidRequest for what is no array, such as rows of unequal length.
+    """
+    try:
+        array = np.asarray(value)
+        if array.dtype.kind in "SU" and not hasattr(value, "dtype"):
+            array = np.asarray(value, object)
+    except ValueError as error:
+        raise InvalidRequest(f"{what} is no array: {error}") from None
+    return array
 
 
 def _refusal(dtype: np.dtype[Any], what: str) -> str:

@@ -159,6 +159,18 @@ async def test_a_task_that_is_cancelled_takes_no_neighbour_along(batcher):
     assert [first(await task) for task in (tasks[0], tasks[2])] == [[0], [4]]
 
 
+@pytest.mark.parametrize("count", range(6))
+async def test_a_place_is_given_back_whenever_its_callers_leave(batcher, count):
+    model = doubling()
+    stage = batcher(model)
+    for _ in range(3):
+        call = Call(stage.infer(x(1)))
+        await turns(count)
+        call.leave()
+    assert first(await Call(stage.infer(x(2))).answer()) == [4]
+    await until(lambda: not stage._running)
+
+
 async def test_when_all_callers_of_a_waiting_call_leave_the_model_is_not_asked(batcher):
     model = doubling()
     stage = batcher(model, at_once=2, rows_max=2)

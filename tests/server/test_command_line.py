@@ -75,9 +75,11 @@ def test_a_file_that_may_not_be_read(tmp_path: Path, pair: Path) -> None:
 
 def test_a_port_in_use(pair: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
-        address = "127.0.0.1:{}".format(other.getsockname()[1])
+        address = f"127.0.0.1:{other.getsockname()[1]}"
         line = fails("--listen", address, "-m", pair)
-    assert line == f"graphpipe-serve: {address} is already in use; stop the other server or choose another with --listen"
+    assert (
+        line == f"graphpipe-serve: {address} is already in use; stop the other server or choose another with --listen"
+    )
 
 
 def test_a_port_in_use_by_a_server_of_ours(serve, pair: Path) -> None:
@@ -85,12 +87,16 @@ def test_a_port_in_use_by_a_server_of_ours(serve, pair: Path) -> None:
     assert "already in use" in fails("--listen", f"127.0.0.1:{server.port}", "-m", pair)
 
 
-@pytest.mark.parametrize("listen", ["nonsense", "127.0.0.1", "127.0.0.1:70000", "127.0.0.1:http", "::1:9000", "unix:", ":", ""])
+@pytest.mark.parametrize(
+    "listen", ["nonsense", "127.0.0.1", "127.0.0.1:70000", "127.0.0.1:http", "::1:9000", "unix:", ":", ""]
+)
 def test_an_address_that_is_none(listen: str) -> None:
     assert f"cannot listen on {listen!r}" in fails("--listen", listen, "-m", "echo")
 
 
-@pytest.mark.parametrize("listen", ["192.0.2.1:0", "no-such-host.invalid:0", "unix:/no/such/folder/socket", f"unix:/tmp/{'x' * 200}"])
+@pytest.mark.parametrize(
+    "listen", ["192.0.2.1:0", "no-such-host.invalid:0", "unix:/no/such/folder/socket", f"unix:/tmp/{'x' * 200}"]
+)
 def test_an_address_that_is_not_ours(listen: str) -> None:
     assert f"cannot listen on {listen}" in fails("--listen", listen, "-m", "echo")
 
@@ -110,7 +116,9 @@ def test_an_unknown_provider(pair: Path) -> None:
 
 
 def test_an_unknown_output_or_input(pair: Path) -> None:
-    assert "there is no output 'total'; the model's outputs are 'sum', 'twice'" in fails(*FREE, "-m", pair, "-o", "total")
+    assert "there is no output 'total'; the model's outputs are 'sum', 'twice'" in fails(
+        *FREE, "-m", pair, "-o", "total"
+    )
     assert "there is no input 'c'; the model's inputs are 'a', 'b'" in fails(*FREE, "-m", pair, "-i", "a,c")
 
 

@@ -29,7 +29,9 @@ def test_get_describes_the_model_in_the_originals_words_and_layout(server: Serve
     answer = call(server.url, "GET")
     version = graphpipe.remote.metadata(server.url).version
     assert (answer.status, answer.headers["content-type"].partition(";")[0]) == (200, "application/json")
-    assert answer.text == f"""\
+    assert (
+        answer.text
+        == f"""\
 {{
     "Name": "pair",
     "Version": "{version}",
@@ -76,6 +78,7 @@ def test_get_describes_the_model_in_the_originals_words_and_layout(server: Serve
         }}
     ]
 }}"""
+    )
 
 
 @pytest.mark.skipif(not SAMPLE.exists(), reason="the captured samples are not here")
@@ -86,7 +89,9 @@ def test_get_has_the_keys_of_the_original_server_in_its_order(server: Server) ->
     assert json.dumps(theirs, indent=4) == SAMPLE.read_text()
 
 
-@pytest.mark.parametrize(("path", "name"), [("/", "pair"), ("/any/where", "pair"), ("/models/pair", "pair"), ("/models/other", "other")])
+@pytest.mark.parametrize(
+    ("path", "name"), [("/", "pair"), ("/any/where", "pair"), ("/models/pair", "pair"), ("/models/other", "other")]
+)
 def test_every_model_has_its_path_and_the_first_one_has_all_that_are_free(server: Server, path: str, name: str) -> None:
     assert json.loads(call(server.url, "GET", path).text)["Name"] == name
     message = graphpipe.remote.metadata(server.url + path)

@@ -30,7 +30,8 @@ folder = pathlib.Path(sys.argv[1])
 
 class Waiting:
     signature = graphpipe.Signature(
-        (graphpipe.TensorSpec("x", np.dtype("float32"), ("n",)),), (graphpipe.TensorSpec("y", np.dtype("float32"), ("n",)),)
+        (graphpipe.TensorSpec("x", np.dtype("float32"), ("n",)),),
+        (graphpipe.TensorSpec("y", np.dtype("float32"), ("n",)),),
     )
     closed = False
 
@@ -67,7 +68,11 @@ def until(condition: Callable[[], bool]) -> None:
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
 def test_told_to_end_a_server_finishes_what_is_in_flight_and_exits_0(tmp_path: Path, how: signal.Signals) -> None:
-    with serving(tmp_path, "2", code=WAITING) as server, graphpipe.Client(server.url) as client, ThreadPoolExecutor() as pool:
+    with (
+        serving(tmp_path, "2", code=WAITING) as server,
+        graphpipe.Client(server.url) as client,
+        ThreadPoolExecutor() as pool,
+    ):
         calls = [pool.submit(client.execute, X + i, config=str(i)) for i in range(2)]
         until(lambda: all((tmp_path / f"begun{i}").exists() for i in range(2)))
         os.kill(server.process.pid, how)
@@ -81,7 +86,11 @@ def test_told_to_end_a_server_finishes_what_is_in_flight_and_exits_0(tmp_path: P
 
 
 def test_requests_that_wait_in_the_queue_are_finished_too(tmp_path: Path) -> None:
-    with serving(tmp_path, "1", code=WAITING) as server, graphpipe.Client(server.url) as client, ThreadPoolExecutor(8) as pool:
+    with (
+        serving(tmp_path, "1", code=WAITING) as server,
+        graphpipe.Client(server.url) as client,
+        ThreadPoolExecutor(8) as pool,
+    ):
         calls = [pool.submit(client.execute, X + i, config=str(i)) for i in range(8)]
         until(lambda: any(tmp_path.glob("begun*")))
         with Wire(server.url) as wire:
@@ -122,7 +131,11 @@ def test_a_port_is_free_again_at_once_after_the_end(serve) -> None:
 
 
 def test_a_request_whose_deadline_passes_in_the_queue_is_never_run(tmp_path: Path) -> None:
-    with serving(tmp_path, "1", code=WAITING) as server, graphpipe.Client(server.url) as client, ThreadPoolExecutor() as pool:
+    with (
+        serving(tmp_path, "1", code=WAITING) as server,
+        graphpipe.Client(server.url) as client,
+        ThreadPoolExecutor() as pool,
+    ):
         first = pool.submit(client.execute, X, config="first")
         until((tmp_path / "begunfirst").exists)
         with Wire(server.url) as wire:
@@ -145,7 +158,11 @@ def test_a_caller_who_gives_up_leaves_the_server_at_work_for_the_others(tmp_path
 
 
 def test_calls_run_at_the_same_time_on_as_many_threads_as_were_asked_for(tmp_path: Path) -> None:
-    with serving(tmp_path, "3", code=WAITING) as server, graphpipe.Client(server.url) as client, ThreadPoolExecutor(3) as pool:
+    with (
+        serving(tmp_path, "3", code=WAITING) as server,
+        graphpipe.Client(server.url) as client,
+        ThreadPoolExecutor(3) as pool,
+    ):
         calls = [pool.submit(client.execute, X, config=str(i)) for i in range(3)]
         until(lambda: len(list(tmp_path.glob("begun*"))) == 3)
         (tmp_path / "go").touch()
@@ -153,7 +170,11 @@ def test_calls_run_at_the_same_time_on_as_many_threads_as_were_asked_for(tmp_pat
 
 
 def test_health_and_metadata_are_answered_while_every_model_thread_is_busy(tmp_path: Path) -> None:
-    with serving(tmp_path, "1", code=WAITING) as server, graphpipe.Client(server.url) as client, ThreadPoolExecutor() as pool:
+    with (
+        serving(tmp_path, "1", code=WAITING) as server,
+        graphpipe.Client(server.url) as client,
+        ThreadPoolExecutor() as pool,
+    ):
         busy = pool.submit(client.execute, X)
         until(lambda: any(tmp_path.glob("begun*")))
         with Wire(server.url) as wire:

@@ -28,7 +28,7 @@ from tests.wire.official import Manner, Tensor
 from tests.wire.strategies import array_of, error_lists, manners, metadata_responses, names, tensor_of, tensors, texts
 
 ROOT = Path(__file__).resolve().parents[2]
-many = settings(max_examples=300, deadline=None)
+many = settings(max_examples=200, deadline=None)
 
 
 def joined(segments: list[Segment]) -> bytes:

@@ -18,6 +18,7 @@ import logging
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -262,6 +263,8 @@ class Batcher:
                     member.run = run
                 self._running.add(run)
                 run.task = loop.create_task(self._answer(run))
+                # Not in the task itself: one that is cancelled before its first step does not come to its `finally`.
+                run.task.add_done_callback(partial(self._on_end, run))
 
     def _take(self, group: _Group, now: float) -> list[_Member]:
         """A group's oldest members that fit into one batch, without those whose time is over."""
@@ -294,15 +297,15 @@ class Batcher:
     # --- running ---
 
     async def _answer(self, run: _Run) -> None:
-        try:
-            if len(run.members) > 1 and not self.refusal and await self._together(run.members):
-                return
-            for member in run.members:
-                if not member.future.done():
-                    await self._alone(member)
-        finally:
-            self._running.discard(run)
-            self._wake()
+        if len(run.members) > 1 and not self.refusal and await self._together(run.members):
+            return
+        for member in run.members:
+            if not member.future.done():
+                await self._alone(member)
+
+    def _on_end(self, run: _Run, task: asyncio.Task[None]) -> None:
+        self._running.discard(run)
+        self._wake()
 
     async def _together(self, members: list[_Member]) -> bool:
         """Answer all of them with one call. False if that gave nothing that can be handed out."""
@@ -347,7 +350,7 @@ class Batcher:
         self._count(max(rows, 1), 1, 0)
         outputs = await self._next.infer(request)
         if rows:
-            output = self._evidence.add(request.outputs, outputs, rows)
+            output = self._evidence.add(request, outputs, rows)
             if output is not None:
                 self._refuse(output)
         return outputs
@@ -359,17 +362,17 @@ class Batcher:
         if len(requests) == 1 and size == rows:
             request = first
         else:
-            if not self._evidence.holds(first.outputs):
+            if not self._evidence.holds(first):
                 await self._probe(first, size)
             deadlines = [request.deadline for request in requests]
             latest = None if None in deadlines else max(deadline for deadline in deadlines if deadline is not None)
             request = Request(await self._join(requests, size), first.outputs, first.config, latest)
         self._count(rows, len(requests), size - rows)
         outputs = await self._next.infer(request)
-        output = self._evidence.add(first.outputs, outputs, size)
+        output = self._evidence.add(first, outputs, size)
         if output is not None:
             raise _NotByRows(output)
-        return outputs if size == rows else {name: array[:rows] for name, array in outputs.items()}
+        return {name: outputs[name][:rows] for name in first.outputs or outputs}
 
     async def _probe(self, request: Request, size: int) -> None:
         """Call the model with another number of rows than ``size``: one number alone may be equal by chance."""
@@ -379,7 +382,7 @@ class Batcher:
             outputs = await self._next.infer(
                 Request(join([one.inputs], other), request.outputs, request.config, request.deadline)
             )
-            output = self._evidence.add(request.outputs, outputs, other)
+            output = self._evidence.add(request, outputs, other)
             if output is not None:
                 raise _NotByRows(output)
 

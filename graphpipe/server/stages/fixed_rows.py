@@ -1,7 +1,7 @@
 """A model that was made for one number of rows, shown as one that takes any.
 
-Compiled models often have a fixed first dimension. Where a user names it (``--batch-sizes 8``), the batcher cuts and fills
-what comes in to that size, and callers need not know of it.
+Compiled models often have a fixed first dimension. Where a user names it (``--batch-sizes 8``), the batcher cuts and
+fills what comes in to that size, and callers need not know of it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from graphpipe.backends.model import Model
 from graphpipe.signature import Signature, TensorSpec
 
-__all__ = ["AnyRows", "fixed_rows"]
+__all__ = ["AnyRows", "fixed_rows", "takes_fixed_rows"]
 
 _ROWS = "rows"
 
@@ -25,6 +25,11 @@ def fixed_rows(signature: Signature) -> int:
     firsts = {spec.shape[0] if spec.shape else None for spec in (*signature.inputs, *signature.outputs)}
     first = firsts.pop() if len(firsts) == 1 else None
     return first if isinstance(first, int) else 0
+
+
+def takes_fixed_rows(signature: Signature) -> bool:
+    """Whether some rows of a request cannot be asked for without the others."""
+    return any(spec.shape and isinstance(spec.shape[0], int) and spec.shape[0] > 1 for spec in signature.inputs)
 
 
 class AnyRows:

@@ -29,8 +29,8 @@ _FORM = "INPUT:AXIS:VALUE, OUTPUT:AXIS:INPUT for an output that grows with it, o
 class Padding:
     """What to fill and what to cut.
 
-    ``fills``: by input, the axes that may differ, and what fills them. ``follows``: by output, the axes that are as long as
-    an axis of an input: (axis, input, its axis).
+    ``fills``: by input, the axes that may differ, and what fills them. ``follows``: by output, the axes that are as
+    long as an axis of an input: (axis, input, its axis).
     """
 
     fills: Mapping[str, Mapping[int, Any]]

@@ -116,8 +116,9 @@ def why_not_by_rows(signature: Signature) -> str | None:
 class RowEvidence:
     """Which outputs are known to follow the rows.
 
-    An output does by declaration where its first axis bears the same symbol as that of every input. Otherwise it has to
-    be seen: with one number of rows alone a fixed size might be mistaken for rows, so two different numbers are wanted.
+    An output does by declaration where its first axis bears the same symbol, or has the same fixed length, as that of
+    every input. Otherwise it has to be seen: with one number of rows alone a fixed size might be mistaken for rows, so
+    two different numbers are wanted.
     """
 
     def __init__(self, signature: Signature) -> None:
@@ -126,23 +127,32 @@ class RowEvidence:
         self._declared = {
             spec.name
             for spec in signature.outputs
-            if isinstance(symbol, str) and spec.shape and spec.shape[0] == symbol and not signature.variadic
+            if symbol is not None and spec.shape and spec.shape[0] == symbol and not signature.variadic
         }
-        # By the outputs asked for: the one number of rows seen so far, or 0 for proven.
-        self._seen: dict[tuple[str, ...], int] = {}
+        # The one number of rows seen so far, or 0 for proven.
+        self._seen: dict[object, int] = {}
 
-    def holds(self, asked: tuple[str, ...]) -> bool:
+    def holds(self, request: Request) -> bool:
         """Whether the outputs that a request asks for follow its rows, as far as anybody can know."""
-        return self._seen.get(asked) == 0 or (bool(asked) and self._declared.issuperset(asked))
+        asked = request.outputs
+        return (bool(asked) and self._declared.issuperset(asked)) or self._seen.get(_manner(request)) == 0
 
-    def add(self, asked: tuple[str, ...], outputs: Outputs, rows: int) -> str | None:
-        """Learn from an answer to ``rows`` rows. Gives the name of an output that does not follow them."""
-        name = not_by_rows(outputs, rows)
+    def add(self, request: Request, outputs: Outputs, rows: int) -> str | None:
+        """Learn from the answer to a request of ``rows`` rows; gives the name of an output that does not follow them."""
+        asked = request.outputs
+        # A Python function may give more than was asked for.
+        name = not_by_rows({name: outputs[name] for name in asked} if asked else outputs, rows)
         if name is None:
-            seen = self._seen.get(asked)
+            manner = _manner(request)
+            seen = self._seen.get(manner)
             if seen is None:
                 if len(self._seen) < 1024:  # callers may ask in endless many ways
-                    self._seen[asked] = rows
+                    self._seen[manner] = rows
             elif seen != rows:
-                self._seen[asked] = 0
+                self._seen[manner] = 0
         return name
+
+
+def _manner(request: Request) -> object:
+    """What may decide whether an output has rows: some do only if an optional input came, say."""
+    return request.outputs, request.config, tuple([(name, array.ndim) for name, array in request.inputs.items()])

@@ -1,0 +1,243 @@
+package org.graphpipe;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import java.nio.ByteBuffer;
+import java.nio.ByteOrder;
+import java.util.Arrays;
+import java.util.List;
+import java.util.function.Consumer;
+import org.junit.jupiter.api.Test;
+
+/** What bytes from a bad peer may not do. */
+class ReaderTest {
+  private static final Tensor TENSOR = Tensor.of(new float[] {1, 2, 3, 4, 5, 6}, 2, 3);
+
+  // Where the parts of a response with TENSOR alone lie. The tests below first prove these places.
+  private static final int ROOT = 0;
+  private static final int RESPONSE = 16;
+  private static final int TABLE = 48;
+
+  @Test
+  void aCutMessageIsRefusedAtEveryLength() {
+    for (byte[] whole : Samples.encoded()) {
+      int step = Math.max(1, whole.length / 2000);
+      for (int length = 0; length < Math.min(whole.length, 4000); length += step) {
+        byte[] cut = Arrays.copyOf(whole, length);
+        // A cut in the last padding or NUL loses nothing; all others must be seen.
+        assertOnlyMalformed(cut);
+      }
+    }
+    for (int length = 0; length < 4; length++) {
+      ByteBuffer bytes = ByteBuffer.allocate(length);
+      assertThrows(MalformedMessageException.class, () -> Reader.readRequest(bytes));
+      assertThrows(MalformedMessageException.class, () -> Reader.readInferResponse(bytes));
+      assertThrows(MalformedMessageException.class, () -> Reader.readMetadata(bytes));
+    }
+  }
+
+  @Test
+  void unalignedOrWildOffsetsAreRefused() {
+    refused("offset past the end", bytes -> bytes.putInt(ROOT, 1 << 20));
+    refused("offset beyond 31 bits", bytes -> bytes.putInt(ROOT, -16));
+    refused("empty offset", bytes -> bytes.putInt(ROOT, 0));
+    refused("unaligned table", bytes -> bytes.putInt(ROOT, RESPONSE + 2));
+    refused("vtable before the start", bytes -> bytes.putInt(RESPONSE, 1000));
+    refused("vtable past the end", bytes -> bytes.putInt(RESPONSE, -1000));
+    refused("vtable at an odd place", bytes -> bytes.putInt(RESPONSE, 7));
+    refused("vtable of 3 bytes", bytes -> bytes.putShort(RESPONSE - 8, (short) 3));
+    refused("vtable of 64 KB", bytes -> bytes.putShort(RESPONSE - 8, (short) -2));
+    refused("table of 64 KB", bytes -> bytes.putShort(RESPONSE - 6, (short) -1));
+    refused("field outside its table", bytes -> bytes.putShort(RESPONSE - 4, (short) 12));
+    refused("field in the table's head", bytes -> bytes.putShort(RESPONSE - 4, (short) 2));
+    refused("unaligned offset", bytes -> bytes.putShort(RESPONSE - 4, (short) 6));
+  }
+
+  @Test
+  void contradictionsWithinATensorAreRefused() {
+    int shape = position(TABLE + 4);
+    int data = position(TABLE + 8);
+    refused("unknown type", bytes -> bytes.put(TABLE + 12, (byte) 13));
+    refused("another width", bytes -> bytes.put(TABLE + 12, (byte) Type.FLOAT64.ordinal()));
+    refused("no strings", bytes -> bytes.put(TABLE + 12, (byte) Type.STRING.ordinal()));
+    refused("no type but data", bytes -> bytes.put(TABLE + 12, (byte) 0));
+    refused("too little data", bytes -> bytes.putInt(data, 20));
+    refused("data past the end", bytes -> bytes.putInt(data, 1 << 20));
+    refused("data of 4 GiB", bytes -> bytes.putInt(data, -1));
+    refused("negative axis", bytes -> bytes.putLong(shape + 4, -2).putLong(shape + 12, -3));
+    refused("wrapping product", bytes -> bytes.putLong(shape + 4, 1L << 62));
+    refused(
+        "an axis of 0 hides another of 2^62",
+        bytes -> bytes.putLong(shape + 4, 0).putLong(shape + 12, 1L << 62).putInt(data, 0));
+    refused("shape past the end", bytes -> bytes.putInt(shape, 1 << 28));
+    refused("shape of 33 axes", bytes -> bytes.putInt(shape, 33));
+  }
+
+  @Test
+  void aSmallMessageCannotBecomeALargeOne() {
+    String[] names = new String[1000];
+    Arrays.fill(names, "");
+    names[0] = "n".repeat(100_000);
+    InferRequest request = InferRequest.builder().outputs(Arrays.asList(names)).build();
+    ByteBuffer bytes = Writer.write(request).toByteBuffer();
+    int vector = position(bytes, position(bytes, position(bytes, 0) + 4) + 16);
+    int first = position(bytes, vector + 4);
+    for (int i = 1; i < names.length; i++) {
+      int place = vector + 4 + 4 * i;
+      bytes.putInt(place, first - place);
+    }
+    assertThrows(MalformedMessageException.class, () -> Reader.readRequest(bytes));
+  }
+
+  @Test
+  void tablesCannotBeCountedAgainAndAgain() {
+    Tensor[] tensors = new Tensor[1000];
+    Arrays.fill(tensors, Tensor.of(new byte[0], 0));
+    ByteBuffer bytes = Writer.write(new InferResponse(List.of(tensors), List.of())).toByteBuffer();
+    int vector = position(bytes, position(bytes, 0) + 4);
+    // One table of 64 KB, in the middle of it all, a thousand times.
+    int table = (bytes.limit() / 2) & ~3;
+    bytes.putInt(table, 4).putShort(table - 4, (short) 4).putShort(table - 2, (short) 0x7fff);
+    for (int i = 0; i < tensors.length; i++) {
+      int place = vector + 4 + 4 * i;
+      bytes.putInt(place, table - place);
+    }
+    assertThrows(MalformedMessageException.class, () -> Reader.readInferResponse(bytes));
+  }
+
+  @Test
+  void aTensorOfNumbersAndStringsIsRefused() {
+    // The vtable of a string tensor has a place for data: let it be the strings' own, of one byte.
+    Tensor strings = Tensor.ofStrings(new String[] {"x"}, 1);
+    ByteBuffer bytes = Writer.write(new InferResponse(List.of(strings), List.of())).toByteBuffer();
+    int table = position(bytes, position(bytes, position(bytes, 0) + 4) + 4);
+    int vtable = table - bytes.getInt(table);
+    bytes.putShort(vtable + 8, bytes.getShort(vtable + 10));
+    assertThrows(MalformedMessageException.class, () -> Reader.readInferResponse(bytes));
+  }
+
+  @Test
+  void aDimensionBelowMinusOneIsRefusedInMetadata() {
+    ByteBuffer bytes = Writer.write(Samples.metadata()).toByteBuffer();
+    int io = position(bytes, position(bytes, position(bytes, 0) + 20) + 4);
+    int shape = position(bytes, io + 12);
+    assertEquals(-1, bytes.getLong(shape + 4));
+    bytes.putLong(shape + 4, -2);
+    assertThrows(MalformedMessageException.class, () -> Reader.readMetadata(bytes));
+  }
+
+  @Test
+  void twoFieldsMayShareAVectorThatFits() throws Exception {
+    InferRequest request =
+        InferRequest.builder().output("shared").output("shared").config("").build();
+    ByteBuffer bytes = Writer.write(request).toByteBuffer();
+    int vector = position(bytes, position(bytes, position(bytes, 0) + 4) + 16);
+    bytes.putInt(vector + 8, position(bytes, vector + 4) - (vector + 8));
+    assertEquals(
+        List.of("shared", "shared"), Reader.readRequest(bytes).orElseThrow().outputNames());
+  }
+
+  @Test
+  void brokenErrorsAreIgnoredBesideOutputsOnly() throws Exception {
+    ByteBuffer withOutputs = response();
+    int errors = position(withOutputs, RESPONSE + 8);
+    withOutputs.putInt(errors, 0x01000000);
+    assertEquals(
+        new InferResponse(List.of(TENSOR), List.of()), Reader.readInferResponse(withOutputs));
+
+    ByteBuffer without = Writer.write(new InferResponse(List.of(), List.of())).toByteBuffer();
+    without.putInt(position(without, position(without, 0) + 8), 0x01000000);
+    assertThrows(MalformedMessageException.class, () -> Reader.readInferResponse(without));
+  }
+
+  @Test
+  void aRequestThatAsksNothingIsRefused() {
+    ByteBuffer bytes = Writer.metadataRequest().toByteBuffer();
+    int request = position(bytes, 0);
+    assertEquals(2, bytes.get(request + 8));
+    for (int kind : new int[] {0, 3, 255}) {
+      bytes.put(request + 8, (byte) kind);
+      assertThrows(MalformedMessageException.class, () -> Reader.readRequest(bytes));
+    }
+  }
+
+  @Test
+  void stringsNeedNoNulAndNamesNoUtf8() throws Exception {
+    InferRequest request = InferRequest.builder().output("ab").build();
+    ByteBuffer bytes = Writer.write(request).toByteBuffer();
+    int vector = position(bytes, position(bytes, position(bytes, 0) + 4) + 16);
+    int name = position(bytes, vector + 4);
+    bytes.put(name + 4, (byte) 0xff).limit(name + 6);
+    assertEquals(List.of("\ufffdb"), Reader.readRequest(bytes).orElseThrow().outputNames());
+  }
+
+  @Test
+  void dataAndShapesMayStartAnywhere() throws Exception {
+    ByteBuffer aligned = response();
+    for (int shift = 1; shift < 8; shift++) {
+      ByteBuffer moved = ByteBuffer.allocate(aligned.limit() + 64).order(ByteOrder.LITTLE_ENDIAN);
+      moved.put(aligned.duplicate());
+      int shape = aligned.limit() + shift;
+      moved.putInt(shape, 2).putLong(shape + 4, 2).putLong(shape + 12, 3);
+      moved.putInt(TABLE + 4, shape - (TABLE + 4));
+      int data = shape + 20;
+      moved.putInt(data, 24).put(data + 4, TENSOR.data(), 0, 24);
+      moved.putInt(TABLE + 8, data - (TABLE + 8)).clear();
+      assertEquals(List.of(TENSOR), Reader.readInferResponse(moved).outputs());
+    }
+  }
+
+  private static ByteBuffer response() {
+    ByteBuffer bytes = Writer.write(new InferResponse(List.of(TENSOR), List.of())).toByteBuffer();
+    assertEquals(RESPONSE, position(bytes, ROOT));
+    assertEquals(TABLE, position(bytes, position(bytes, RESPONSE + 4) + 4));
+    return bytes;
+  }
+
+  /** Where the offset at a place of {@link #response} points to. */
+  private static int position(int place) {
+    return position(response(), place);
+  }
+
+  private static int position(ByteBuffer bytes, int place) {
+    return place + bytes.getInt(place);
+  }
+
+  private static void refused(String what, Consumer<ByteBuffer> change) {
+    ByteBuffer bytes = response();
+    change.accept(bytes);
+    assertThrows(MalformedMessageException.class, () -> Reader.readInferResponse(bytes), what);
+  }
+
+  static void assertOnlyMalformed(byte[] bytes) {
+    for (int kind = 0; kind < 3; kind++) {
+      try {
+        ByteBuffer buffer = ByteBuffer.wrap(bytes);
+        if (kind == 0) {
+          Reader.readRequest(buffer).ifPresent(r -> r.inputs().forEach(ReaderTest::touch));
+        } else if (kind == 1) {
+          Reader.readInferResponse(buffer).outputs().forEach(ReaderTest::touch);
+        } else {
+          Reader.readMetadata(buffer);
+        }
+      } catch (MalformedMessageException e) {
+        assertTrue(e.getMessage().length() > 0);
+      }
+    }
+  }
+
+  /** Looks at everything a tensor has. */
+  private static void touch(Tensor tensor) {
+    tensor.hashCode();
+    if (tensor.type() == Type.STRING) {
+      tensor.decodeStrings();
+    } else if (tensor.type().isNumeric()) {
+      tensor.toDoubles();
+    }
+    if (tensor.type() != Type.NULL && tensor.elements() > 0) {
+      tensor.toArray();
+    }
+  }
+}
