@@ -225,8 +225,8 @@ def _digest(path: Path) -> str:
     digest = hashlib.sha256()
     content = path.read_bytes()
     digest.update(content)
-    # TensorProto.external_data is a list of key-value pairs; a pair "location" is protobuf's field 1, length 8, then field 2
-    # with its length in seven bits a byte, the last without the eighth.
+    # TensorProto.external_data is a list of key-value pairs; a pair "location" is protobuf's field 1, length 8, then
+    # field 2 with its length in seven bits a byte, the last without the eighth.
     names = set()
     for match in re.finditer(rb"\n\x08location\x12([\x80-\xff]?[\x01-\x7f])", content):
         length = sum((byte & 0x7F) << 7 * i for i, byte in enumerate(match[1]))

@@ -132,7 +132,8 @@ class App:
     async def _wait(self, seconds: float, done: Callable[[], bool]) -> None:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + seconds
-        while not done() and loop.time() < deadline and not self.state.forced:
+        # Looked at now and then: nobody announces the end of the last connection.
+        while not done() and loop.time() < deadline and not self.state.forced:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
 
     def _tick(self) -> None:
