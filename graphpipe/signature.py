@@ -285,4 +285,3 @@ def _cast(array: Array, dtype: np.dtype[Any], name: str) -> Array:
             return array.astype(dtype)
         except FloatingPointError:
             raise InvalidRequest(f"input {name!r} has values that {dtype} cannot hold; scale it first") from None
-

@@ -27,7 +27,9 @@ def infer_request(
     """An InferRequest in the manner of the original clients: back to front, data aligned to 4."""
     builder = flatbuffers.Builder(1024)
     made = [_tensor(builder, tensor) for tensor in tensors]
-    inputs, outputs = (_offsets(builder, [builder.CreateString(n) for n in names]) for names in (input_names, output_names))
+    inputs, outputs = (
+        _offsets(builder, [builder.CreateString(n) for n in names]) for names in (input_names, output_names)
+    )
     listed, words = _offsets(builder, made), builder.CreateString(config)
     builder.StartObject(4)
     for slot, offset in enumerate((words, inputs, listed, outputs)):

@@ -61,7 +61,11 @@ def reshaping(path: Path) -> Path:
     """y = x reshaped to [2, 3]: fails inside the runtime on anything but six elements."""
     target = helper.make_tensor("target", INT64, [2], [2, 3])
     return save(
-        path, [helper.make_node("Reshape", ["x", "target"], ["y"])], [("x", FLOAT, ["n"])], [("y", FLOAT, [2, 3])], [target]
+        path,
+        [helper.make_node("Reshape", ["x", "target"], ["y"])],
+        [("x", FLOAT, ["n"])],
+        [("y", FLOAT, [2, 3])],
+        [target],
     )
 
 

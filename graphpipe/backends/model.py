@@ -25,8 +25,8 @@ Array = NDArray[Any]
 class Model(Protocol):
     """Named arrays in, named arrays out; safe to call from several threads at once.
 
-    A model may also have ``version`` (a digest of what it was made from: equal versions give equal answers), ``description``,
-    and ``quick = True`` if it needs so little time that a server may run it on its event loop.
+    A model may also have ``version`` (a digest of what it was made from: equal versions give equal answers),
+    ``description``, and ``quick = True`` if it needs so little time that a server may run it on its event loop.
     """
 
     @property

@@ -116,7 +116,9 @@ def _open(source: str, options: LoadOptions) -> Model:
         declared = {}
     inputs = tuple(_spec(source, "input", arg, declared) for arg in session.get_inputs())
     wanted = options.outputs
-    outputs = tuple(_spec(source, "output", arg, {}) for arg in session.get_outputs() if not wanted or arg.name in wanted)
+    outputs = tuple(
+        _spec(source, "output", arg, {}) for arg in session.get_outputs() if not wanted or arg.name in wanted
+    )
     unknown = sorted(set(declared) - {spec.name for spec in inputs})
     if unknown:
         raise LoadError(f"{options.value_inputs}: {source} has no input {unknown[0]!r}")
@@ -188,7 +190,8 @@ def _digest(path: Path) -> str:
     digest = hashlib.sha256()
     content = path.read_bytes()
     digest.update(content)
-    # TensorProto.external_data is a list of key-value pairs; a pair "location" is protobuf's field 1, length 8, then field 2.
+    # TensorProto.external_data is a list of key-value pairs; a pair "location" is protobuf's field 1, length 8, then
+    # field 2.
     names = set()
     for match in re.finditer(rb"\n\x08location\x12([\x01-\x7f])", content):
         names.add(content[match.end() : match.end() + match[1][0]])

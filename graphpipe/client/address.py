@@ -28,11 +28,15 @@ class Address:
         if url.startswith("unix:"):
             path, _, target = url[len("unix:") :].partition(":")
             if not path:
-                raise ValueError(f"{url!r} names no socket; expected unix:/path/to.sock or unix:/path/to.sock:/models/NAME")
+                raise ValueError(
+                    f"{url!r} names no socket; expected unix:/path/to.sock or unix:/path/to.sock:/models/NAME"
+                )
             return cls(url, "localhost", 0, False, path, _target(target))
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError(f"{url!r} is not a server's URL; expected http://HOST:PORT, https://HOST or unix:/path/to.sock")
+            raise ValueError(
+                f"{url!r} is not a server's URL; expected http://HOST:PORT, https://HOST or unix:/path/to.sock"
+            )
         if parts.username is not None:
             raise ValueError("the URL has a user name in it, which is not sent; leave it out")
         tls = parts.scheme == "https"

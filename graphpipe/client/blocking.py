@@ -112,9 +112,7 @@ class Client:
         if cast or any(map(needs_metadata, inputs)):
             meta = self._known_metadata(deadline)
             names = list(input_names or ())
-            inputs = [
-                fit(value, names[i] if i < len(names) else None, i, meta, cast) for i, value in enumerate(inputs)
-            ]
+            inputs = [fit(value, names[i] if i < len(names) else None, i, meta, cast) for i, value in enumerate(inputs)]
         reply = self._call(request_segments(inputs, input_names, output_names, config), deadline)
         return outputs_of(reply, self._address, len(output_names or ()))
 

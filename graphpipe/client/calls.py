@@ -142,4 +142,3 @@ def _spec(io: IOMetadata) -> TensorSpec:
     any_rank = not io.shape and "any shape" in io.description
     shape = None if any_rank else tuple(d if d >= 0 else None for d in io.shape)
     return TensorSpec(io.name, DTYPES[Type(io.type)], shape, io.description)
-

@@ -15,7 +15,8 @@ HEAD_BYTES_MAX = 64 * 1024
 
 # Errors come as messages to those who ask for them; compression would cost more than it saves.
 _FIXED = (
-    f"User-Agent: graphpipe-python/{__version__}\r\nAccept: application/vnd.graphpipe, application/octet-stream, */*;q=0.1\r\n"
+    f"User-Agent: graphpipe-python/{__version__}\r\n"
+    "Accept: application/vnd.graphpipe, application/octet-stream, */*;q=0.1\r\n"
     "Accept-Encoding: identity\r\nContent-Type: application/octet-stream\r\n"
 )
 

@@ -1,11 +1,11 @@
-"""The hot route: inference requests without surprises, from socket to service with as little as possible between.
+r"""The hot route: inference requests without surprises, from socket to service with as little as possible between.
 
 One ``Connection`` per socket. A small request arrives in a scratch buffer that all connections share; a large body is
 received straight into its leased buffer. The answer goes out from the model's own arrays. Every other request, and
 every odd one, is handed with its connection to aiohttp, which knows all of HTTP (``routes.py``).
 
     waiting --head--> (body) --whole--> answering --answer--> sending --sent--> waiting
-                 \\-- not hot: handed to aiohttp             \\-- refused with bytes to come: discarding, then closed
+                 \-- not hot: handed to aiohttp             \-- refused with bytes to come: discarding, then closed
 
 Time is counted in ticks by one sweep over all connections, since a timer for each would cost more than a small request.
 """

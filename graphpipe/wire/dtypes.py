@@ -44,7 +44,8 @@ DTYPES: tuple[np.dtype[Any] | None, ...] = (
 )
 
 _TYPE_BY_DTYPE: dict[np.dtype[Any], Type] = {dtype: Type(i) for i, dtype in enumerate(DTYPES) if dtype is not None}
-_TYPE_BY_DTYPE[np.dtype(bool)] = Type.UINT8  # the schema has no bool; the server turns it back where the model wants one
+# The schema has no bool; the server turns it back where the model wants one.
+_TYPE_BY_DTYPE[np.dtype(bool)] = Type.UINT8
 
 _SUPPORTED = "bool, (u)int8 to (u)int64, float16, float32, float64 and strings"
 

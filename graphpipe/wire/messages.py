@@ -193,9 +193,7 @@ def encode_metadata_response(message: MetadataResponse) -> bytes:
     return bytes(prefix.bytes)
 
 
-def _payloads(
-    arrays: Sequence[object], names: Sequence[str], what: str
-) -> tuple[tuple[TensorKey, ...], list[Segment]]:
+def _payloads(arrays: Sequence[object], names: Sequence[str], what: str) -> tuple[tuple[TensorKey, ...], list[Segment]]:
     keys, payloads = [], []
     for i, array in enumerate(arrays):
         key, segment = payload(array, repr(names[i]) if i < len(names) and names[i] else f"{what} {i}")
@@ -281,7 +279,9 @@ def decode_request(buffer: memoryview | bytes | bytearray) -> InferRequest | Met
     end_of_root = reader.table(reader.root(), 2)
     kind, member = reader.u8(end_of_root[0]), end_of_root[1]
     if kind not in (_INFER, _METADATA) or not member:
-        raise MalformedMessage(f"a request holds an InferRequest (1) or a MetadataRequest (2); this one holds kind {kind}")
+        raise MalformedMessage(
+            f"a request holds an InferRequest (1) or a MetadataRequest (2); this one holds kind {kind}"
+        )
     table = reader.target(member, end_of_root[2])
     if kind == _METADATA:
         reader.table(table, 0)

@@ -37,7 +37,8 @@ _zeros = bytes(ALIGNMENT)
 class TensorKey(NamedTuple):
     """What the prefix has to know of a tensor.
 
-    ``length_word`` is the u32 in front of its vector: bytes of data, or number of strings. ``length`` counts the bytes after.
+    ``length_word`` is the u32 in front of its vector: bytes of data, or number of strings. ``length`` counts the bytes
+    after.
     """
 
     type: Type
@@ -86,7 +87,9 @@ def _to_bytes(item: object, what: str) -> bytes:
         return item.encode("utf-8", "surrogateescape")
     if isinstance(item, bytes | bytearray | memoryview | np.bytes_):
         return bytes(item)
-    raise InvalidRequest(f"{what} is an object array with a {type(item).__name__} in it; only str and bytes travel in one")
+    raise InvalidRequest(
+        f"{what} is an object array with a {type(item).__name__} in it; only str and bytes travel in one"
+    )
 
 
 class Prefix:
@@ -180,7 +183,9 @@ def layout(build: Callable[[Prefix], list[int]], keys: Sequence[TensorKey]) -> t
         length_at = end + padding
         end = length_at + 4 + key.length
         if end >= BYTES_MAX:
-            raise TooLarge(f"the message needs at least {end} bytes; it may have less than {BYTES_MAX}: send fewer rows")
+            raise TooLarge(
+                f"the message needs at least {end} bytes; it may have less than {BYTES_MAX}: send fewer rows"
+            )
         prefix.point(field, length_at)
     if not gaps:
         return (bytes(prefix.bytes),)

@@ -71,12 +71,21 @@ INVALID = {
     "an input left out": (infer_request([Tensor()]), "missing input 'b'"),
     "no input at all": (infer_request([]), "missing inputs 'a', 'b'"),
     "an input given twice": (infer_request([Tensor(), Tensor()], ["a", "a"]), "twice"),
-    "an unknown input": (infer_request([Tensor(), Tensor()], ["a", "c"]), "no input 'c'; the model's inputs are 'a', 'b'"),
+    "an unknown input": (
+        infer_request([Tensor(), Tensor()], ["a", "c"]),
+        "no input 'c'; the model's inputs are 'a', 'b'",
+    ),
     "an unknown output": (infer_request([Tensor(), Tensor()], [], ["summ"]), "did you mean 'sum'?"),
     "an unnamed output beyond the defaults": (infer_request([Tensor()] * 2, [], ["", "", ""]), "output 2 has no name"),
-    "float64 for float32": (infer_request([of([2, 3], 11, 8), Tensor()]), "'a' is float64, but the model takes float32"),
+    "float64 for float32": (
+        infer_request([of([2, 3], 11, 8), Tensor()]),
+        "'a' is float64, but the model takes float32",
+    ),
     "int64 for float32": (infer_request([Tensor(), of([2, 3], 8, 8)]), "'b' is int64, but the model takes float32"),
-    "text for float32": (infer_request([Tensor(STRING, [1, 3], strings=[b"1", b"2", b"3"]), Tensor()]), "'a' is string"),
+    "text for float32": (
+        infer_request([Tensor(STRING, [1, 3], strings=[b"1", b"2", b"3"]), Tensor()]),
+        "'a' is string",
+    ),
     "a missing batch dimension": (infer_request([of([3]), of([3])]), "for one row, send it as [1, 3]"),
     "a dimension too many": (infer_request([of([1, 2, 3]), of([1, 2, 3])]), "takes 2 dimensions"),
     "a wrong fixed dimension": (infer_request([of([2, 4]), of([2, 4])]), "4 along axis 1, but the model takes 3"),
@@ -168,7 +177,9 @@ def test_a_body_over_the_limit_that_is_on_its_way_is_refused_with_words(server: 
 
 def test_a_chunked_body_over_the_limit_gets_413(server: Server) -> None:
     with Wire(server.url) as wire:
-        wire.send(request("POST", transfer_encoding="chunked") + b"%x\r\n" % (2 * BODY_BYTES_MAX) + bytes(BODY_BYTES_MAX + 1))
+        wire.send(
+            request("POST", transfer_encoding="chunked") + b"%x\r\n" % (2 * BODY_BYTES_MAX) + bytes(BODY_BYTES_MAX + 1)
+        )
         assert wire.answer().status == 413
     assert serves_on(server)
 
@@ -209,14 +220,18 @@ def test_an_unknown_model_gets_404_and_hears_which_there_are(server: Server, met
     assert "there is no model 'nobody'; there are 'pair', 'reshaping', 'echo'" in answer.text
 
 
-@pytest.mark.parametrize("path", ["/control", "/control/nothing", "/models", "/metrics/x", "/livez", "/readyz", "/v1/x", "/v2/x"])
+@pytest.mark.parametrize(
+    "path", ["/control", "/control/nothing", "/models", "/metrics/x", "/livez", "/readyz", "/v1/x", "/v2/x"]
+)
 def test_a_reserved_path_is_not_the_first_models(server: Server, path: str) -> None:
     answer = call(server.url, "POST", path, GOOD)
     assert answer.status in (404, 405)
     assert answer.text.endswith("\n")
 
 
-@pytest.mark.parametrize("path", ["/", "/predict", "/some/where?x=1", "/models/pair", "/models/pair/", "//", "/%E2%82%AC"])
+@pytest.mark.parametrize(
+    "path", ["/", "/predict", "/some/where?x=1", "/models/pair", "/models/pair/", "//", "/%E2%82%AC"]
+)
 def test_every_other_path_is_the_first_models(server: Server, path: str) -> None:
     assert call(server.url, "POST", path, GOOD).status == 200
 
@@ -251,7 +266,10 @@ def test_a_head_that_can_be_read_in_two_ways_is_never_believed(server: Server, h
     assert serves_on(server)
 
 
-@pytest.mark.parametrize("junk", [b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", b"HELO example\r\n\r\n", b"GET\r\n\r\n", b"BREW / HTTP/1.1\r\n"])
+@pytest.mark.parametrize(
+    "junk",
+    [b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", b"HELO example\r\n\r\n", b"GET\r\n\r\n", b"BREW / HTTP/1.1\r\n"],
+)
 def test_what_is_not_http_is_refused_without_fuss(server: Server, junk: bytes) -> None:
     with Wire(server.url) as wire:
         wire.send(junk + b"\r\n\r\n")
