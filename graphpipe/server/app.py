@@ -7,6 +7,7 @@ import contextlib
 import logging
 import signal
 import socket
+import ssl
 import sys
 from collections.abc import Callable, Sequence
 
@@ -16,14 +17,16 @@ from graphpipe.backends import Model, open_model
 from graphpipe.buffers import BufferPool
 from graphpipe.server.admission import Admission
 from graphpipe.server.front import Front
-from graphpipe.server.listener import bind, url_of
+from graphpipe.server.listener import bind, tls_context, url_of
 from graphpipe.server.routes import Routes
 from graphpipe.server.service import Service
 from graphpipe.server.settings import ModelSettings, Settings, usable_cpus
 from graphpipe.server.stages.runner import ModelRunner
 from graphpipe.server.state import State
 
-__all__ = ["load_models", "run"]
+__all__ = ["App", "load_models", "run"]
+
+_BACKLOG = 1024
 
 log = logging.getLogger("graphpipe.server")
 
@@ -47,6 +50,61 @@ def build(models: Sequence[tuple[ModelSettings, Model]]) -> dict[str, Service]:
     }
 
 
+class App:
+    """A server on this event loop: ``start`` it, wait until its ``stop`` is set, ``finish`` it."""
+
+    def __init__(self, models: Sequence[tuple[ModelSettings, Model]], settings: Settings) -> None:
+        self.settings = settings
+        self.state = State()
+        self.stop = asyncio.Event()
+        self.state.on_drain = self.stop.set
+        self.services = build(models)
+        self.pool = BufferPool(settings.in_flight_cap())
+        self.admission = Admission(self.pool, settings.body_bytes_max, settings.admission_wait_s)
+        self.behind = web.AppRunner(
+            Routes(self.services, self.admission, settings, self.state).application(),
+            access_log=None,
+            handle_signals=False,
+            # A compressed body is refused, and must not be inflated before anybody can say so.
+            auto_decompress=False,
+            keepalive_timeout=settings.keepalive_timeout_s,
+            # What arrives while a connection waits to be closed is thrown away, not read for long.
+            lingering_time=1.0,
+            shutdown_timeout=settings.drain_timeout_s,
+        )
+
+    async def start(self, listener: socket.socket, tls: ssl.SSLContext | None = None) -> None:
+        """Listen. From here on requests are welcome."""
+        await self.behind.setup()
+        behind = self.behind.server
+        assert behind is not None
+        self.front = Front(self.services, self.admission, self.settings, self.state, behind)
+        self.state.connections = lambda: len(self.front.connections) + len(behind.connections)
+        loop = asyncio.get_running_loop()
+        if listener.family == socket.AF_UNIX:
+            self._listening = await loop.create_unix_server(self.front, sock=listener, backlog=_BACKLOG, ssl=tls)
+        else:
+            self._listening = await loop.create_server(self.front, sock=listener, backlog=_BACKLOG, ssl=tls)
+        self.state.started = True
+
+    async def finish(self) -> None:
+        """Let no one in any more, answer what is in flight, give everything back."""
+        self.state.begin_drain()
+        log.info("finishing %d requests", self.state.in_flight)
+        self._listening.close()
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self.settings.drain_timeout_s
+        self.front.drain()
+        while self.front.connections and loop.time() < deadline:
+            await asyncio.sleep(0.02)
+            self.front.drain()
+        await self.behind.cleanup()
+        self.front.close()
+        self.state.alive = False
+        for service in self.services.values():
+            await loop.run_in_executor(None, service.close)
+
+
 def run(
     models: Sequence[tuple[ModelSettings, Model]],
     settings: Settings,
@@ -56,68 +114,24 @@ def run(
 ) -> None:
     """Serve until SIGTERM or SIGINT, then finish what is in flight and return.
 
-    Raises BindError if the address cannot be listened on.
+    Raises BindError if the address cannot be listened on, LoadError if the TLS files cannot be used.
     """
+    tls = tls_context(settings.tls_cert, settings.tls_key) if settings.tls_cert else None
     listener = listener or bind(settings.listen)
+
+    async def serve() -> None:
+        app = App(models, settings)
+        for name in (signal.SIGTERM, signal.SIGINT):
+            # Not in a thread other than the main one: whoever started it there ends it in another way.
+            with contextlib.suppress(ValueError, RuntimeError, NotImplementedError):
+                asyncio.get_running_loop().add_signal_handler(name, app.state.begin_drain)
+        await app.start(listener, tls)
+        on_ready(url_of(listener, tls=tls is not None))
+        await app.stop.wait()
+        await app.finish()
+
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(_serve(models, settings, listener, on_ready))
-
-
-async def _serve(
-    models: Sequence[tuple[ModelSettings, Model]],
-    settings: Settings,
-    listener: socket.socket,
-    on_ready: Callable[[str], None],
-) -> None:
-    loop = asyncio.get_running_loop()
-    state, stop = State(), asyncio.Event()
-    state.on_drain = stop.set
-    services = build(models)
-    pool = BufferPool(settings.in_flight_cap())
-    admission = Admission(pool, settings.body_bytes_max, settings.admission_wait_s)
-    app = web.AppRunner(
-        Routes(services, admission, settings, state).application(),
-        access_log=None,
-        handle_signals=False,
-        # A compressed body is refused, and must not be inflated before anybody can say so.
-        auto_decompress=False,
-        keepalive_timeout=settings.keepalive_timeout_s,
-        # What arrives while a connection waits to be closed is thrown away, not read for long.
-        lingering_time=1.0,
-        shutdown_timeout=settings.drain_timeout_s,
-    )
-    await app.setup()
-    assert app.server is not None
-    server = app.server
-    for name in (signal.SIGTERM, signal.SIGINT):
-        # Not in a thread other than the main one: the caller ends it otherwise.
-        with contextlib.suppress(ValueError, RuntimeError, NotImplementedError):
-            loop.add_signal_handler(name, state.begin_drain)
-    front = Front(services, admission, settings, state, server)
-    state.connections = lambda: len(front.connections) + len(server.connections)
-    sockets = await _listen(front, listener)
-    state.started = True
-    on_ready(url_of(listener))
-    await stop.wait()
-    log.info("finishing %d requests", state.in_flight)
-    sockets.close()
-    front.drain()
-    deadline = loop.time() + settings.drain_timeout_s
-    while front.connections and loop.time() < deadline:
-        await asyncio.sleep(0.02)
-        front.drain()
-    await app.cleanup()
-    front.close()
-    state.alive = False
-    for service in services.values():
-        await loop.run_in_executor(None, service.close)
-
-
-async def _listen(front: Front, listener: socket.socket) -> asyncio.Server:
-    loop = asyncio.get_running_loop()
-    if listener.family == socket.AF_UNIX:
-        return await loop.create_unix_server(front, sock=listener, backlog=1024)
-    return await loop.create_server(front, sock=listener, backlog=1024)
+        runner.run(serve())
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:

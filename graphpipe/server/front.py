@@ -19,11 +19,11 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from graphpipe.buffers import POOLED_FROM
-from graphpipe.errors import ModelFailed, ServiceError
+from graphpipe.errors import ModelFailed, NotFound, ServiceError
 from graphpipe.server.admission import Admission
 from graphpipe.server.head import Head, parse
 from graphpipe.server.refusal import ERROR_TYPE, error_body, error_headers, response_head
-from graphpipe.server.routes import RESERVED
+from graphpipe.server.routes import service_at
 from graphpipe.server.service import Service
 from graphpipe.server.settings import Settings
 from graphpipe.server.state import State
@@ -83,8 +83,7 @@ class Front:
         self.connections: set[Connection] = set()
         self._routes: dict[bytes, Route | None] = {}
         self.scratch = memoryview(bytearray(_SCRATCH_BYTES))
-        self._first = next(iter(services.values()))
-        self._named = {f"/models/{name}": service for name, service in services.items()}
+        self._services = services
         self.settings = settings
         self._loop = asyncio.get_running_loop()
         self.time = self._loop.time
@@ -110,12 +109,12 @@ class Front:
     def _route(self, head: Head | None) -> Route | None:
         if head is None:
             return None
-        if head.path.split("/", 2)[1] not in RESERVED:
-            service: Service | None = self._first
-        else:
-            service = self._named.get(head.path)
+        try:
+            service = service_at(head.path, self._services)
+        except NotFound:
+            return None
         small = head.length < POOLED_FROM and head.length <= self.admission.body_bytes_max
-        return None if service is None else Route(head, service, small)
+        return Route(head, service, small)
 
     def ok_head(self, length: int) -> bytes:
         """The head of a good answer of ``length`` bytes."""

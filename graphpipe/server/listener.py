@@ -8,11 +8,12 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import ssl
 import stat
 
 from graphpipe.errors import GraphPipeError
 
-__all__ = ["BindError", "bind", "url_of"]
+__all__ = ["BindError", "bind", "tls_context", "url_of"]
 
 
 class BindError(GraphPipeError):
@@ -82,10 +83,24 @@ def _remove_stale(path: str) -> None:
             os.unlink(path)
 
 
-def url_of(listener: socket.socket) -> str:
+def url_of(listener: socket.socket, *, tls: bool = False) -> str:
     """The URL to paste into a client."""
     address = listener.getsockname()
     if listener.family == socket.AF_UNIX:
         return f"unix:{address}"
     host = f"[{address[0]}]" if listener.family == socket.AF_INET6 else address[0]
-    return f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{address[1]}"
+    return f"{'https' if tls else 'http'}://{'127.0.0.1' if host == '0.0.0.0' else host}:{address[1]}"
+
+
+def tls_context(cert: str, key: str) -> ssl.SSLContext:
+    """A TLS context from PEM files; ``key`` may be in the certificate's file.
+
+    Raises BindError, with one line that says what is wrong with them.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(cert, key or None)
+    except OSError as error:  # ssl.SSLError is one
+        raise BindError(f"cannot use {cert}{f' and {key}' if key else ''} for TLS: {error.strerror or error}") from None
+    return context

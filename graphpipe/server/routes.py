@@ -24,7 +24,7 @@ from graphpipe.server.service import SERVER, Service, find
 from graphpipe.server.settings import Settings
 from graphpipe.server.state import State
 
-__all__ = ["RESERVED", "Routes"]
+__all__ = ["Routes", "service_at"]
 
 log = logging.getLogger("graphpipe.http")
 
@@ -34,15 +34,15 @@ TIMEOUT_HEADER = "GraphPipe-Timeout-Ms"
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 # Paths that are not the first model's.
-RESERVED = frozenset(("control", "models", "metrics", "livez", "readyz", "v1", "v2"))
+_RESERVED = frozenset(("control", "models", "metrics", "livez", "readyz", "v1", "v2"))
 
 
 def service_at(path: str, services: Mapping[str, Service]) -> Service:
     """Whose inference endpoint a path is. Raises NotFound, which lists the models."""
-    first, _, rest = path.lstrip("/").partition("/")
-    if first == "models" and rest:
-        return find(services, rest.rstrip("/"))
-    if first in RESERVED:
+    _, first, *rest = path.split("/", 2)
+    if first == "models" and rest and rest[0]:
+        return find(services, rest[0].rstrip("/"))
+    if first in _RESERVED:
         raise NotFound(f"nothing is served at {path}; POST to / or to /models/NAME: {', '.join(services)}")
     return next(iter(services.values()))
 

@@ -38,6 +38,8 @@ class Settings:
     keepalive_timeout_s: float = 75.0
     drain_timeout_s: float = 30.0
     enable_shutdown: bool = False
+    tls_cert: str = ""
+    tls_key: str = ""
     verbose: int = 0
 
     def in_flight_cap(self) -> int:
