@@ -223,6 +223,7 @@ def environment() -> dict[str, str]:
         "GOENV": os.environ.get("GOENV", str(mine / ".config" / "go" / "env")),
         "GOFLAGS": f"{os.environ.get('GOFLAGS', '')} -modcacherw".strip(),
         "PYTHONUNBUFFERED": "1",
+        "ORT_DISABLE_TELEMETRY": "1",  # for tests that run ONNX Runtime themselves, beside the server that they check
     }
 
 

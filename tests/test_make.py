@@ -32,7 +32,8 @@ def make(*arguments, **options):
 
 def plain_environment(**more):
     """What a shell has, without what an outer make or a CI adds."""
-    return {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS", "PORT")} | more
+    not_mine = ("MAKEFLAGS", "MAKELEVEL", "MFLAGS", "PORT", "ORT_DISABLE_TELEMETRY")
+    return {k: v for k, v in os.environ.items() if k not in not_mine} | more
 
 
 def read_until_serving(process):
@@ -63,12 +64,13 @@ def children(pid):
 
 
 @in_venv
-def test_make_demo_prints_the_answer_and_the_next_commands_and_exits_0():
-    process = make("demo", "PORT=0")
+def test_make_demo_prints_the_answer_and_the_next_commands_exits_0_and_leaves_an_empty_home_empty(tmp_path):
+    process = make("demo", "PORT=0", env=plain_environment(HOME=str(tmp_path)))
     output, _ = process.communicate(timeout=WAIT_S)
     assert process.returncode == 0, output
     assert "says: 7   (whoever wrote it says: 7)" in output
     assert "curl http://127.0.0.1:" in output
+    assert list(tmp_path.iterdir()) == []
 
 
 @in_venv

@@ -103,7 +103,9 @@ class Function:
         self.quick = quick
         self.signature = Signature((TensorSpec("x"),), (TensorSpec("y"),))
 
-    def infer(self, inputs: Mapping[str, Any], outputs: Sequence[str] | None = None, *, config: str = "") -> dict[str, Any]:
+    def infer(
+        self, inputs: Mapping[str, Any], outputs: Sequence[str] | None = None, *, config: str = ""
+    ) -> dict[str, Any]:
         return dict(self._call(inputs))
 
     def close(self) -> None:
