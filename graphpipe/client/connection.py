@@ -53,6 +53,11 @@ class Connection:
         """Close the socket."""
         self._socket.close()
 
+    def __del__(self) -> None:
+        # A client that is dropped without being closed leaves no open sockets behind.
+        with contextlib.suppress(AttributeError):
+            self._socket.close()
+
     def still_open(self) -> bool:
         """Whether the server has neither closed the idle connection nor sent what nobody asked for."""
         return not self._poll.poll(0)

@@ -303,7 +303,9 @@ class Connection(asyncio.BufferedProtocol):
         self._body = body
         self._state = _BODY
         self._since, self._mark = self._front.tick, self._filled
-        if head.expects_continue and not self._filled:
+        if self._filled == len(body):
+            self._answer()
+        elif head.expects_continue and not self._filled:
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     # --- it is answered ---
