@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from graphpipe import errors, remote
     from graphpipe.backends import LoadedModel, LoadOptions, Model, load
     from graphpipe.client import Client
+    from graphpipe.client.asyncio_client import AsyncClient
     from graphpipe.errors import GraphPipeError, InvalidRequest, LoadError, ModelFailed, NoAnswer, ServiceError
     from graphpipe.server import serve
     from graphpipe.signature import Signature, TensorSpec
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "AsyncClient",
     "Client",
     "GraphPipeError",
     "InvalidRequest",
@@ -42,7 +44,8 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Client": "graphpipe.client",
+    "AsyncClient": "graphpipe.client.asyncio_client",
+    "Client": "graphpipe.client.blocking",
     "load": "graphpipe.backends",
     "LoadOptions": "graphpipe.backends",
     "LoadedModel": "graphpipe.backends",

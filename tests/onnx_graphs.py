@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 FLOAT, INT64, STRING, BOOL, FLOAT16 = (
     TensorProto.FLOAT, TensorProto.INT64, TensorProto.STRING, TensorProto.BOOL, TensorProto.FLOAT16,
@@ -50,7 +51,7 @@ def pair_sum(path: Path) -> Path:
 
 def scaled(path: Path, factor: float, **options: Any) -> Path:
     """y = x * factor, for float32 [n, 4] with one factor for each column."""
-    weights = helper.make_tensor("factors", FLOAT, [4], [factor] * 4)
+    weights = numpy_helper.from_array(np.full(4, factor, np.float32), "factors")  # raw, as files beside a model need it
     return save(
         path, [helper.make_node("Mul", ["x", "factors"], ["y"])],
         [("x", FLOAT, ["n", 4])], [("y", FLOAT, ["n", 4])], [weights], **options,

@@ -119,9 +119,11 @@ def _open(source: str, options: LoadOptions) -> Model:
     else:
         declared = {}
     inputs = tuple(_spec(source, "input", arg, declared) for arg in session.get_inputs())
-    wanted = options.outputs
+    # An output that cannot travel is in nobody's way if others were chosen.
     outputs = tuple(
-        _spec(source, "output", arg, {}) for arg in session.get_outputs() if not wanted or arg.name in wanted
+        _spec(source, "output", arg, {})
+        for arg in session.get_outputs()
+        if not options.outputs or arg.name in options.outputs or _dtype(arg) is not None
     )
     unknown = sorted(set(declared) - {spec.name for spec in inputs})
     if unknown:
@@ -160,16 +162,21 @@ def _providers(available: Sequence[str], wanted: Sequence[str]) -> list[str]:
 
 
 def _spec(source: str, what: str, arg: Any, declared: Mapping[str, TensorSpec]) -> TensorSpec:
-    match = re.fullmatch(r"tensor\((\w+)\)", arg.type)
-    dtype = _DTYPES.get(match[1]) if match else None
+    dtype = _dtype(arg)
     if dtype is None:
         hint = f"choose others with --{what}s" if what == "output" else "have the model take plain tensors"
         raise LoadError(f"{source}: {what} {arg.name!r} is a {arg.type}, which has no type on the wire; {hint}")
     # A fixed dimension of 0 or less is how some exporters write "any".
     shape = tuple(d if not isinstance(d, int) or d > 0 else None for d in arg.shape)
-    spec = TensorSpec(arg.name, np.dtype(dtype), shape)
+    spec = TensorSpec(arg.name, dtype, shape)
     override = declared.get(arg.name)
     return replace(spec, dtype=override.dtype, shape=override.shape) if override else spec
+
+
+def _dtype(arg: Any) -> np.dtype[Any] | None:
+    match = re.fullmatch(r"tensor\((\w+)\)", arg.type)
+    name = _DTYPES.get(match[1]) if match else None
+    return np.dtype(name) if name else None
 
 
 def _value_inputs(path: str) -> dict[str, TensorSpec]:
@@ -194,11 +201,12 @@ def _digest(path: Path) -> str:
     digest = hashlib.sha256()
     content = path.read_bytes()
     digest.update(content)
-    # TensorProto.external_data is a list of key-value pairs; a pair "location" is protobuf's field 1, length 8, then
-    # field 2.
+    # TensorProto.external_data is a list of key-value pairs; a pair "location" is protobuf's field 1, length 8, then field 2
+    # with its length in seven bits a byte, the last without the eighth.
     names = set()
-    for match in re.finditer(rb"\n\x08location\x12([\x01-\x7f])", content):
-        names.add(content[match.end() : match.end() + match[1][0]])
+    for match in re.finditer(rb"\n\x08location\x12([\x80-\xff]?[\x01-\x7f])", content):
+        length = sum((byte & 0x7F) << 7 * i for i, byte in enumerate(match[1]))
+        names.add(content[match.end() : match.end() + length])
     for name in sorted(names):
         beside = path.parent / name.decode("utf-8", "replace")
         if beside.is_file():

@@ -8,17 +8,20 @@ import threading
 from collections.abc import Mapping, Sequence
 from time import monotonic
 from types import TracebackType
+from typing import TypeVar
 
 from graphpipe.buffers import BufferPool
 from graphpipe.client.address import Address
-from graphpipe.client.calls import Array, Reply, fit, metadata_of, needs_metadata, outputs_of, request_segments
-from graphpipe.client.connection import Connection, NotSent
+from graphpipe.client.calls import Array, Reply
+from graphpipe.client.connection import Connection
+from graphpipe.client.failures import NotSent
 from graphpipe.client.http1 import request_head
-from graphpipe.errors import InvalidRequest
+from graphpipe.client.steps import Calls, Steps
 from graphpipe.wire import MetadataResponse, Segment
-from graphpipe.wire.messages import encode_metadata_request
 
 __all__ = ["Client"]
+
+T = TypeVar("T")
 
 _IDLE_CONNECTIONS_MAX = 16
 _IDLE_BUFFER_BYTES_MAX = 256 << 20
@@ -60,7 +63,7 @@ class Client:
         self._idle: list[Connection] = []
         self._closed = False
         self._buffers = BufferPool(1 << 62, _IDLE_BUFFER_BYTES_MAX)
-        self._metadata: MetadataResponse | None = None
+        self._calls = Calls(self._address)
 
     @property
     def url(self) -> str:
@@ -84,15 +87,7 @@ class Client:
         ``value`` is an array, or lists and numbers, which take the model's element type. ``cast`` allows conversion of an
         array's numbers too (float64 to float32, say).
         """
-        outputs = self.execute_multi(
-            [value],
-            None if input_name is None else [input_name],
-            None if output_name is None else [output_name],
-            config=config,
-            cast=cast,
-            timeout=timeout,
-        )
-        return outputs[0] if len(outputs) == 1 else outputs
+        return self._run(self._calls.execute(value, input_name, output_name, config, cast), timeout)
 
     def execute_multi(
         self,
@@ -108,13 +103,7 @@ class Client:
 
         Without names the inputs are the server's default inputs, in order, and its default outputs are answered.
         """
-        deadline = self._deadline(timeout)
-        if cast or any(map(needs_metadata, inputs)):
-            meta = self._known_metadata(deadline)
-            names = list(input_names or ())
-            inputs = [fit(value, names[i] if i < len(names) else None, i, meta, cast) for i, value in enumerate(inputs)]
-        reply = self._call(request_segments(inputs, input_names, output_names, config), deadline)
-        return outputs_of(reply, self._address, len(output_names or ()))
+        return self._run(self._calls.execute_multi(inputs, input_names, output_names, config, cast), timeout)
 
     def infer(
         self,
@@ -129,30 +118,11 @@ class Client:
 
         Answers carry no names on the wire; without ``outputs`` the model's metadata is fetched once to ask by name.
         """
-        deadline = self._deadline(timeout)
-        known = outputs is None and self._metadata is not None
-        wanted = list(outputs) if outputs is not None else [o.name for o in self._known_metadata(deadline).outputs]
-
-        def run(names: list[str]) -> dict[str, Array]:
-            values = self.execute_multi(
-                list(inputs.values()), list(inputs), names, config=config, cast=cast, timeout=deadline - monotonic()
-            )
-            return dict(zip(names, values, strict=False))
-
-        try:
-            return run(wanted)
-        except InvalidRequest as error:
-            if not known or "output" not in error.message:
-                raise
-        # Another model may have taken the place of the one whose outputs we know. It did not run.
-        self._metadata = None
-        return run([o.name for o in self._known_metadata(deadline).outputs])
+        return self._run(self._calls.infer(inputs, outputs, config, cast), timeout)
 
     def metadata(self, *, timeout: float | None = None) -> MetadataResponse:
         """What the model takes and gives, asked anew."""
-        deadline = self._deadline(timeout)
-        self._metadata = metadata_of(self._call([encode_metadata_request()], deadline), self._address)
-        return self._metadata
+        return self._run(self._calls.metadata(), timeout)
 
     # --- connections ---
 
@@ -175,11 +145,15 @@ class Client:
     def __repr__(self) -> str:
         return f"Client({self.url!r})"
 
-    def _deadline(self, timeout: float | None) -> float:
-        return monotonic() + (self._timeout if timeout is None else timeout)
-
-    def _known_metadata(self, deadline: float) -> MetadataResponse:
-        return self._metadata or self.metadata(timeout=deadline - monotonic())
+    def _run(self, steps: Steps[T], timeout: float | None) -> T:
+        deadline = monotonic() + (self._timeout if timeout is None else timeout)
+        try:
+            segments = next(steps)
+            while True:
+                segments = steps.send(self._call(segments, deadline))
+        except StopIteration as done:
+            value: T = done.value
+            return value
 
     def _call(self, segments: list[Segment], deadline: float) -> Reply:
         if self._pid != os.getpid():

@@ -6,29 +6,24 @@ import contextlib
 import select
 import socket
 import ssl
-import struct
 from collections.abc import Sequence
 from math import ceil
 from time import monotonic
 
 from graphpipe.buffers import BufferPool
 from graphpipe.client.address import Address
+from graphpipe.client.answer import SCRATCH_BYTES, AnswerReader
 from graphpipe.client.calls import Reply
-from graphpipe.client.http1 import HEAD_BYTES_MAX, Chunks, ResponseHead, parse_head
-from graphpipe.errors import NoAnswer, TimedOut, Unreachable
+from graphpipe.client.failures import bytes_acknowledged, unanswered, unreachable
+from graphpipe.errors import NoAnswer, TimedOut
 from graphpipe.wire import Segment
 
-__all__ = ["Connection", "NotSent"]
+__all__ = ["Connection"]
 
 # sendmsg takes at most 1024 pieces at once.
 _PIECES_MAX = 512
-_SCRATCH_BYTES = 64 * 1024
 
 _READ, _WRITE = select.POLLIN, select.POLLOUT
-
-
-class NotSent(NoAnswer):
-    """A reused connection was closed before the server can have read the request: it did not run."""
 
 
 class Connection:
@@ -45,7 +40,7 @@ class Connection:
         self._socket.setblocking(False)
         self._poll = select.poll()
         self._poll.register(self._socket, _READ)
-        self._scratch = memoryview(bytearray(_SCRATCH_BYTES))
+        self._scratch = memoryview(bytearray(SCRATCH_BYTES))
         self._bytes_sent_before = 0
         self._used = False
 
@@ -72,20 +67,21 @@ class Connection:
         """
         self.reusable = False
         url = self._address.url
+        answer = AnswerReader(url, self._scratch, pool, response_bytes_max)
         sent = False
         try:
             sent = self._send([head, *segments], deadline)
-            filled = self._receive(self._scratch, deadline, wait_first=True)
+            received = self._receive(answer.room(), deadline, wait_first=True)
         except TimeoutError:
             raise TimedOut(f"{url} gave no answer in time") from None
         except OSError as error:
-            filled = 0 if sent else self._answer_before_failure()
-            if not filled:
+            received = 0 if sent else self._answer_before_failure()
+            if not received:
                 raise self._unanswered(sent) from error
-        if not filled:
+        if not received:
             raise self._unanswered(sent)
         try:
-            reply = self._reply(filled, deadline, pool, response_bytes_max)
+            reply = self._reply(answer, received, deadline)
         except TimeoutError:
             raise TimedOut(f"{url} did not finish its answer in time") from None
         except OSError as error:
@@ -141,21 +137,12 @@ class Connection:
         return 0
 
     def _unanswered(self, sent: bool) -> NoAnswer:
-        url = self._address.url
-        if self._used and (not sent or self._never_arrived()):
-            return NotSent(f"{url} closed the connection before it read the request")
-        return NoAnswer(f"{url} closed the connection without an answer")
+        return unanswered(self._address, may_send_again=self._used and (not sent or self._never_arrived()))
 
     def _never_arrived(self) -> bool:
         """Whether the server's kernel acknowledged nothing of this request, so that its program cannot have read it."""
-        if not hasattr(socket, "TCP_INFO") or self._address.unix_path or self._address.tls:
-            return False
-        try:
-            info = self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 128)
-        except OSError:
-            return False
-        # tcpi_bytes_acked; the connection's own first acknowledgement counts as one.
-        return len(info) == 128 and int(struct.unpack_from("<Q", info, 120)[0]) <= self._bytes_sent_before + 1
+        acknowledged = None if self._address.tls else bytes_acknowledged(self._socket.fileno())
+        return acknowledged is not None and acknowledged <= self._bytes_sent_before
 
     # --- in ---
 
@@ -172,57 +159,15 @@ class Connection:
             except (ssl.SSLEOFError, ssl.SSLZeroReturnError):
                 return 0
 
-    def _reply(self, filled: int, deadline: float, pool: BufferPool, response_bytes_max: int) -> Reply:
-        scratch = self._scratch
-        while True:
-            end = bytes(scratch[:filled]).find(b"\r\n\r\n") + 4
-            if end >= 4:
-                head = parse_head(bytes(scratch[:end]))
-                if head.status >= 200:
-                    break
-                # 100 Continue and its kind: the answer comes after it.
-                scratch[: filled - end] = bytes(scratch[end:filled])
-                filled -= end
-                continue
-            if filled == HEAD_BYTES_MAX:
-                raise NoAnswer(f"{self._address.url} answered with a head of more than {HEAD_BYTES_MAX} bytes")
-            filled += self._more(scratch[filled:], deadline)
-        length = head.length
-        if length is None:
-            return Reply(head, self._unsized(head, scratch[end:filled], deadline, response_bytes_max))
-        if length > response_bytes_max:
-            raise NoAnswer(f"{self._address.url} answered with {length} bytes; at most {response_bytes_max} are taken")
-        body = pool.lease(length)
-        if body is None:
-            raise NoAnswer(f"there is no room for an answer of {length} bytes")
-        have = min(length, filled - end)
-        if filled - end > length:
-            raise NoAnswer(f"{self._address.url} sent more than its answer")
-        body[:have] = scratch[end : end + have]
-        while have < length:
-            have += self._more(body[have:], deadline)
-        return Reply(head, body)
-
-    def _more(self, view: memoryview, deadline: float) -> int:
-        count = self._receive(view, deadline)
-        if not count:
-            raise NoAnswer(f"{self._address.url} closed the connection in the middle of its answer")
-        return count
-
-    def _unsized(self, head: ResponseHead, first: memoryview, deadline: float, bytes_max: int) -> memoryview:
-        chunks = Chunks() if head.chunked else None
-        body = bytearray(chunks.feed(first) if chunks else first)
-        scratch = memoryview(bytearray(_SCRATCH_BYTES))
-        while chunks is None or not chunks.done:
-            count = self._receive(scratch, deadline)
-            if not count:
-                if chunks:
-                    raise NoAnswer(f"{self._address.url} closed the connection in the middle of its answer")
-                break
-            body += chunks.feed(scratch[:count]) if chunks else scratch[:count]
-            if len(body) > bytes_max:
-                raise NoAnswer(f"{self._address.url} answered with more than {bytes_max} bytes")
-        return memoryview(body)
+    def _reply(self, answer: AnswerReader, received: int, deadline: float) -> Reply:
+        answer.received(received)
+        while answer.reply is None:
+            received = self._receive(answer.room(), deadline)
+            if received:
+                answer.received(received)
+            else:
+                answer.ended()
+        return answer.reply
 
 
 def _connect(address: Address, deadline: float, tls: ssl.SSLContext | None) -> socket.socket:
@@ -251,5 +196,4 @@ def _connect(address: Address, deadline: float, tls: ssl.SSLContext | None) -> s
     except TimeoutError:
         raise TimedOut(f"{address.url} did not accept a connection in time") from None
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise Unreachable(f"no connection to {address.url}: {reason}; is a server running there?") from error
+        raise unreachable(address, error) from error

@@ -64,6 +64,7 @@ class App:
         self.behind = web.AppRunner(
             Routes(self.services, self.admission, settings, self.state).application(),
             access_log=None,
+            logger=_silent_logger(),
             handle_signals=False,
             # A compressed body is refused, and must not be inflated before anybody can say so.
             auto_decompress=False,
@@ -132,6 +133,13 @@ def run(
 
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(serve())
+
+
+def _silent_logger() -> logging.Logger:
+    # aiohttp's own messages hold raw bytes of the request, with a traceback for each stranger's typo or early leave.
+    logger = logging.getLogger("graphpipe.aiohttp")
+    logger.setLevel(logging.CRITICAL)
+    return logger
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:

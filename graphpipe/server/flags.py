@@ -14,7 +14,7 @@ from dataclasses import MISSING, dataclass, fields
 from typing import Any, Literal
 
 from graphpipe.backends.load import LoadOptions
-from graphpipe.server.kinds import Kind, count, integer, names, number, path, size, switch, text
+from graphpipe.server.kinds import Kind, choice, count, integer, names, number, path, size, switch, text
 from graphpipe.server.settings import ModelSettings, Settings
 
 __all__ = ["FLAGS", "Flag", "by_name"]
@@ -140,6 +140,30 @@ FLAGS: tuple[Flag, ...] = (
     _server("body-timeout-s", "Limits", number(0.001), "How long a body may make no progress on its way in."),
     _server("send-timeout-s", "Limits", number(0.001), "How long an answer may make no progress on its way out."),
     _server("keepalive-timeout-s", "Limits", number(0), "How long an idle connection is kept open."),
+    _model(
+        "queue-requests-max", "Limits", integer(1),
+        "Requests that may wait for a thread of the model; beyond it 503.",
+    ),
+    _server(
+        "connection-age-max-s", "Limits", number(0),
+        "Age from which a connection is closed with its next answer, so that balancers can move it; 0: never.",
+    ),
+    _server("workers", "Operation", integer(1, 256), "Processes that serve on the one address; more than one are watched."),
+    _server(
+        "memory-limit-bytes", "Limits", size(),
+        "Memory from which a worker is replaced by a fresh one, gracefully; 0: never.",
+    ),
+    _model("warmup", "Operation", integer(0, 1000), "Calls on made-up inputs before requests are welcome."),
+    _server("metrics-listen", "Operation", text("ADDRESS"), "One more address, for /metrics and the health checks alone."),
+    _server("log-format", "Operation", choice("human", "json"), "How log lines look on stderr."),
+    _server(
+        "access-lines-per-s", "Operation", integer(0),
+        "Log a line for each request, at most so many a second; the rest is counted. 0: none.",
+    ),
+    _server(
+        "drain-grace-s", "Operation", number(0),
+        "After SIGTERM: how long new requests are still taken, while balancers take note.",
+    ),
     _server(
         "drain-timeout-s", "Operation", number(0), "After SIGTERM: how long requests in flight may take to finish."
     ),

@@ -1,7 +1,8 @@
 """What a flag's value may be: how it is read from text or from TOML, and how it is written down again.
 
 Each kind reads the text of a command line or an environment variable, and the value of a TOML file, into the same
-thing, or raises ValueError with what it expected. It writes what it read in a form that TOML, and it itself, reads again.
+thing, or raises ValueError with what it expected. It writes what it read in a form that TOML, and it itself, reads
+again.
 """
 
 from __future__ import annotations

@@ -22,6 +22,8 @@ class ModelSettings:
     threads: int = 0
     cast: bool = False
     ignore_extra_inputs: bool = False
+    queue_requests_max: int = 1024
+    warmup: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +38,14 @@ class Settings:
     body_timeout_s: float = 30.0
     send_timeout_s: float = 30.0
     keepalive_timeout_s: float = 75.0
+    connection_age_max_s: float = 0.0
+    drain_grace_s: float = 1.0
     drain_timeout_s: float = 30.0
+    workers: int = 1
+    memory_limit_bytes: int = 0
+    metrics_listen: str = ""
+    log_format: str = "human"
+    access_lines_per_s: int = 20
     enable_shutdown: bool = False
     tls_cert: str = ""
     tls_key: str = ""

@@ -1,0 +1,109 @@
+"""One answer on its way in: where its next bytes go, and when it is whole. No sockets here.
+
+Whoever has a socket receives into ``room()`` and says how much came. The head comes into a scratch buffer, the body
+straight into a buffer leased for it.
+"""
+
+from __future__ import annotations
+
+from graphpipe.buffers import BufferPool
+from graphpipe.client.calls import Reply
+from graphpipe.client.http1 import HEAD_BYTES_MAX, Chunks, ResponseHead, parse_head
+from graphpipe.errors import NoAnswer
+
+__all__ = ["SCRATCH_BYTES", "AnswerReader"]
+
+SCRATCH_BYTES = HEAD_BYTES_MAX
+
+
+class AnswerReader:
+    """Takes in one answer of the server at ``url``; ``reply`` is there when all of it is.
+
+    ``scratch`` has SCRATCH_BYTES and is the reader's own until then; bodies larger than ``bytes_max`` are not taken.
+    """
+
+    def __init__(self, url: str, scratch: memoryview, pool: BufferPool, bytes_max: int) -> None:
+        self.reply: Reply | None = None
+        self.began = False
+        self._url = url
+        self._scratch = scratch
+        self._pool = pool
+        self._bytes_max = bytes_max
+        self._head: ResponseHead | None = None
+        self._filled = 0  # of the scratch while the head comes, of the body afterwards
+        self._body: memoryview | None = None
+        self._chunks: Chunks | None = None
+        self._gathered = bytearray()
+
+    def room(self) -> memoryview:
+        """Where the next bytes go; never empty."""
+        if self._body is not None and self._filled < len(self._body):
+            return self._body[self._filled :]
+        return self._scratch if self._head else self._scratch[self._filled :]
+
+    def received(self, count: int) -> None:
+        """Take note of ``count`` bytes in ``room()``. Raises NoAnswer if they are no answer."""
+        self.began = True
+        if self.reply is not None:
+            raise NoAnswer(f"{self._url} sent more than its answer")
+        if self._head is None:
+            self._filled += count
+            self._find_head()
+        elif self._body is not None:
+            self._filled += count
+            self._finish_if_full(self._head, self._body)
+        else:
+            self._gather(self._head, self._scratch[:count])
+
+    def ended(self) -> None:
+        """Take note that the server closed its side. Raises NoAnswer if the answer is not whole."""
+        if self.reply is not None:
+            return
+        if self._head is None or self._body is not None or self._chunks is not None:
+            raise NoAnswer(f"{self._url} closed the connection in the middle of its answer")
+        self.reply = Reply(self._head, memoryview(self._gathered))
+
+    def _find_head(self) -> None:
+        while True:
+            received = bytes(self._scratch[: self._filled])
+            end = received.find(b"\r\n\r\n") + 4
+            if end < 4:
+                if self._filled == HEAD_BYTES_MAX:
+                    raise NoAnswer(f"{self._url} answered with a head of more than {HEAD_BYTES_MAX} bytes")
+                return
+            head = parse_head(received[:end])
+            if head.status >= 200:
+                break
+            # 100 Continue and its kind: the answer comes after it.
+            self._filled -= end
+            self._scratch[: self._filled] = received[end:]
+        self._head = head
+        self._begin_body(head, memoryview(received)[end:])
+
+    def _begin_body(self, head: ResponseHead, first: memoryview) -> None:
+        if head.length is None:
+            self._chunks = Chunks() if head.chunked else None
+            if len(first):
+                self._gather(head, first)
+            return
+        if head.length > self._bytes_max:
+            raise NoAnswer(f"{self._url} answered with {head.length} bytes; at most {self._bytes_max} are taken")
+        if len(first) > head.length:
+            raise NoAnswer(f"{self._url} sent more than its answer")
+        body = self._pool.lease(head.length)
+        if body is None:
+            raise NoAnswer(f"there is no room for an answer of {head.length} bytes")
+        body[: len(first)] = first
+        self._body, self._filled = body, len(first)
+        self._finish_if_full(head, body)
+
+    def _finish_if_full(self, head: ResponseHead, body: memoryview) -> None:
+        if self._filled == len(body):
+            self.reply = Reply(head, body)
+
+    def _gather(self, head: ResponseHead, received: memoryview) -> None:
+        self._gathered += self._chunks.feed(received) if self._chunks else received
+        if len(self._gathered) > self._bytes_max:
+            raise NoAnswer(f"{self._url} answered with more than {self._bytes_max} bytes")
+        if self._chunks is not None and self._chunks.done:
+            self.reply = Reply(head, memoryview(self._gathered))

@@ -1,0 +1,90 @@
+"""The calls of a client as steps: each yields what to send, and takes what was answered. Whoever has a socket drives
+them.
+
+So the blocking and the asynchronous client mean the same by the same call, and neither says it twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping, Sequence
+from typing import TypeVar
+
+from graphpipe.client.address import Address
+from graphpipe.client.calls import Array, Reply, fit, metadata_of, needs_metadata, outputs_of, request_segments
+from graphpipe.errors import InvalidRequest
+from graphpipe.wire import MetadataResponse, Segment
+from graphpipe.wire.messages import encode_metadata_request
+
+__all__ = ["Calls", "Steps"]
+
+T = TypeVar("T")
+
+Steps = Generator[list[Segment], Reply, T]
+
+
+class Calls:
+    """The calls to one model. Its metadata is remembered between them."""
+
+    def __init__(self, address: Address) -> None:
+        self._address = address
+        self._metadata: MetadataResponse | None = None
+
+    def execute(
+        self, value: object, input_name: str | None, output_name: str | None, config: str, cast: bool
+    ) -> Steps[Array | list[Array]]:
+        """One input: an array if there is one output, else a list of them."""
+        outputs = yield from self.execute_multi(
+            [value],
+            None if input_name is None else [input_name],
+            None if output_name is None else [output_name],
+            config,
+            cast,
+        )
+        return outputs[0] if len(outputs) == 1 else outputs
+
+    def execute_multi(
+        self,
+        inputs: Sequence[object],
+        input_names: Sequence[str | None] | None,
+        output_names: Sequence[str | None] | None,
+        config: str | None,
+        cast: bool,
+    ) -> Steps[list[Array]]:
+        """Several inputs: the outputs in the order asked for."""
+        if cast or any(map(needs_metadata, inputs)):
+            meta = yield from self._known_metadata()
+            names = list(input_names or ())
+            inputs = [fit(value, names[i] if i < len(names) else None, i, meta, cast) for i, value in enumerate(inputs)]
+        reply = yield request_segments(inputs, input_names, output_names, config)
+        return outputs_of(reply, self._address, len(output_names or ()))
+
+    def infer(
+        self, inputs: Mapping[str, object], outputs: Sequence[str] | None, config: str, cast: bool
+    ) -> Steps[dict[str, Array]]:
+        """Named inputs: named outputs, by asking for each by its name."""
+        known = outputs is None and self._metadata is not None
+        if outputs is None:
+            outputs = [output.name for output in (yield from self._known_metadata()).outputs]
+        try:
+            return (yield from self._infer(inputs, outputs, config, cast))
+        except InvalidRequest as error:
+            if not known or "output" not in error.message:
+                raise
+        # Another model may have taken the place of the one whose outputs we know. It did not run.
+        outputs = [output.name for output in (yield from self.metadata()).outputs]
+        return (yield from self._infer(inputs, outputs, config, cast))
+
+    def metadata(self) -> Steps[MetadataResponse]:
+        """What the model takes and gives, asked anew."""
+        reply = yield [encode_metadata_request()]
+        self._metadata = metadata_of(reply, self._address)
+        return self._metadata
+
+    def _known_metadata(self) -> Steps[MetadataResponse]:
+        return self._metadata or (yield from self.metadata())
+
+    def _infer(
+        self, inputs: Mapping[str, object], outputs: Sequence[str], config: str, cast: bool
+    ) -> Steps[dict[str, Array]]:
+        values = yield from self.execute_multi(list(inputs.values()), list(inputs), outputs, config, cast)
+        return dict(zip(outputs, values, strict=False))
