@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_make import ROOT, make, plain_environment, read_until_serving
+from tests.test_make import ROOT, leave_nothing_running, make, plain_environment, read_until_serving
 
+__all__ = ["leave_nothing_running"]  # pytest finds it here
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 

@@ -1,5 +1,6 @@
 """`make serve` and `make demo` as a newcomer meets them: the answer, the signals, and one clear line for a failure."""
 
+import contextlib
 import os
 import pty
 import re
@@ -23,11 +24,28 @@ WAIT_S = 60
 in_venv = pytest.mark.skipif(Path(sys.prefix) != ROOT / ".venv", reason="runs in the .venv that make sets up")
 
 
+STARTED = []
+
+
+@pytest.fixture(autouse=True)
+def leave_nothing_running():
+    """After a test that failed half-way, too."""
+    yield
+    for process in STARTED:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
+    STARTED.clear()
+
+
 def make(*arguments, **options):
     """A make in a process group of its own, its output in a pipe."""
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     options = {"cwd": ROOT, "env": plain_environment(), "process_group": 0, **pipes, **options}
-    return subprocess.Popen(["make", "--no-print-directory", *arguments], text=True, **options)
+    process = subprocess.Popen(["make", "--no-print-directory", *arguments], text=True, **options)
+    STARTED.append(process)
+    return process
 
 
 def plain_environment(**more):
