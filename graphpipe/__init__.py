@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from graphpipe import errors, remote
     from graphpipe.backends import LoadedModel, LoadOptions, Model, load
+    from graphpipe.backends.python import model
     from graphpipe.client import Client
     from graphpipe.client.asyncio_client import AsyncClient
     from graphpipe.errors import GraphPipeError, InvalidRequest, LoadError, ModelFailed, NoAnswer, ServiceError
@@ -39,6 +40,7 @@ __all__ = [
     "TensorSpec",
     "errors",
     "load",
+    "model",
     "remote",
     "serve",
 ]
@@ -50,6 +52,7 @@ _HOMES = {
     "LoadOptions": "graphpipe.backends",
     "LoadedModel": "graphpipe.backends",
     "Model": "graphpipe.backends",
+    "model": "graphpipe.backends.python",
     "serve": "graphpipe.server",
     "Signature": "graphpipe.signature",
     "TensorSpec": "graphpipe.signature",

@@ -7,15 +7,16 @@ converted, which outputs are wanted. Every refusal says what came, what was expe
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from graphpipe.errors import InvalidRequest
-from graphpipe.wire.dtypes import dtype_name
+from graphpipe.wire.dtypes import dtype_name, dtype_named
 
 __all__ = ["Plan", "Signature", "TensorSpec"]
 
@@ -37,9 +38,31 @@ class TensorSpec:
     shape: tuple[Dim, ...] | None = None
     description: str = ""
 
+    @classmethod
+    def of(cls, name: str, text: str) -> TensorSpec:
+        """The spec that a text like ``float32[n, 4]``, ``string`` or ``any`` describes. Raises ValueError."""
+        match = re.fullmatch(r"\s*(\w+)\s*(?:\[(.*)\]\s*)?", text)
+        if match is None:
+            raise ValueError(f"{name}: expected a type and a shape like float32[n, 4]; {text!r} came")
+        dtype = None if match[1] in ("any", "unknown") else dtype_named(match[1])
+        if match[2] is None:
+            return cls(name, dtype)
+        dims = [dim.strip() for dim in match[2].split(",")] if match[2].strip() else []
+        return cls(name, dtype, tuple(_dim(name, dim) for dim in dims))
+
     def __str__(self) -> str:
         dims = "any shape" if self.shape is None else f"[{', '.join('?' if d is None else str(d) for d in self.shape)}]"
         return f"{self.name} {dtype_name(self.dtype)} {dims}"
+
+
+def _dim(name: str, text: str) -> Dim:
+    if re.fullmatch(r"\d+", text):
+        return int(text)
+    if text in ("?", "-1"):
+        return None
+    if re.fullmatch(r"[^\W\d]\w*", text):
+        return text
+    raise ValueError(f"{name}: a dimension is a number, a word or ?; {text!r} came")
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +134,16 @@ class Signature:
         """The default outputs, in order."""
         return tuple(s.name for s in self.outputs) if self.default_outputs is None else self.default_outputs
 
+    def with_defaults(self, inputs: Sequence[str] | None, outputs: Sequence[str] | None) -> Signature:
+        """The same with other default inputs and outputs; None leaves them. Raises ValueError for an unknown name."""
+        chosen = [
+            None if names is None else tuple(_find(name, {spec.name for spec in specs}) or name for name in names)
+            for names, specs in ((inputs, self.inputs), (outputs, self.outputs))
+        ]
+        return replace(
+            self, default_inputs=chosen[0] or self.default_inputs, default_outputs=chosen[1] or self.default_outputs
+        )
+
     def plan(
         self,
         dtypes: Sequence[np.dtype[Any]],
@@ -132,9 +165,12 @@ class Signature:
         """
         outputs = self._outputs(output_names)
         names = self._inputs(input_names, len(dtypes), ignore_extra_inputs)
-        if self.variadic:
-            return Plan(names, (None,) * len(names), outputs)
         by_name = {spec.name: spec for spec in self.inputs}
+        if self.variadic:
+            # Whoever runs it knows better what fits; only what was asked for is done here.
+            pairs = zip(names, dtypes, strict=True)
+            known = [(by_name.get(name or "") if cast else None, dtype) for name, dtype in pairs]
+            return Plan(names, tuple(None if s is None else _check_dtype(s, d, cast) for s, d in known), outputs)
         # A graph's input may be any tensor of it (open), and such a one has no spec here.
         specs = [by_name.get(name) if name is not None else None for name in names]
         symbols: dict[str, tuple[int, str]] = {}
@@ -187,6 +223,9 @@ class Signature:
         names = []
         for i, name in enumerate(asked):
             if not name:
+                if i >= len(defaults) and self.open_outputs:
+                    names.append(f"output_{i}")
+                    continue
                 if i >= len(defaults):
                     raise InvalidRequest(
                         f"output {i} has no name, and there is no default for it; {_have(defaults, 'output')}"

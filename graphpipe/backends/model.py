@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -16,7 +17,7 @@ from graphpipe.wire.dtypes import to_sendable
 if TYPE_CHECKING:
     from graphpipe.backends.load import LoadOptions
 
-__all__ = ["Backend", "LoadedModel", "Model"]
+__all__ = ["Backend", "LoadedModel", "Model", "timed"]
 
 Array = NDArray[Any]
 
@@ -26,7 +27,12 @@ class Model(Protocol):
     """Named arrays in, named arrays out; safe to call from several threads at once.
 
     A model may also have ``version`` (a digest of what it was made from: equal versions give equal answers),
-    ``description``, and ``quick = True`` if it needs so little time that a server may run it on its event loop.
+    ``description``, ``quick = True`` if it needs so little time that a server may run it on its event loop, and
+    ``threads``, how many calls it makes sense to run at once where that is not the number of CPUs (it waits more than
+    it works, or it allows only one).
+
+    An ``infer`` that declares ``timeout_s`` is told how many seconds its caller will still wait (None: nobody said).
+    Only a model that can pass this on, or stop in time, has a use for it.
     """
 
     @property
@@ -63,16 +69,28 @@ class Backend:
     open: Callable[[str, LoadOptions], Model]
 
 
+def timed(model: Model) -> Callable[[Mapping[str, Array], Sequence[str] | None, str, float | None], dict[str, Array]]:
+    """The model's ``infer`` as a call with the inputs, the outputs, the config and the seconds that are left.
+
+    Whether the model wants to know the last is found out here, once.
+    """
+    infer: Any = model.infer
+    if "timeout_s" in inspect.signature(infer).parameters:
+        return lambda inputs, outputs, config, left_s: infer(inputs, outputs, config=config, timeout_s=left_s)
+    return lambda inputs, outputs, config, left_s: infer(inputs, outputs, config=config)
+
+
 class LoadedModel:
     """A model at this process's edge: what ``graphpipe.load`` gives.
 
-    The same promises as a client's ``infer`` makes, without a socket between: any arrays in, checked before the model sees
-    them, the same errors out.
+    The same promises as a client's ``infer`` makes, without a socket between: any arrays in, checked before the model
+    sees them, the same errors out.
     """
 
     def __init__(self, model: Model, name: str) -> None:
         self.model = model
         self.name = name
+        self._run = timed(model)
 
     @property
     def signature(self) -> Signature:
@@ -96,10 +114,12 @@ class LoadedModel:
         *,
         config: str = "",
         cast: bool = False,
+        timeout_s: float | None = None,
     ) -> dict[str, Array]:
         """Run the model once and give the ``outputs`` asked for (None: the defaults) by name.
 
-        ``inputs`` are arrays or what numpy makes arrays of. ``cast`` allows conversion between numbers.
+        ``inputs`` are arrays or what numpy makes arrays of. ``cast`` allows conversion between numbers. ``timeout_s``
+        is told to models that can make use of it.
 
         Raises InvalidRequest if they do not fit the signature, ModelFailed if the model raised (the cause is attached).
         """
@@ -109,7 +129,9 @@ class LoadedModel:
             [a.dtype for a in arrays], [a.shape for a in arrays], list(inputs), outputs or (), cast=cast
         )
         try:
-            return self.model.infer(plan.inputs(arrays), plan.outputs or None, config=config)
+            results = self._run(plan.inputs(arrays), plan.outputs or None, config, timeout_s)
+            # Asked for as `y`, given as `y`, even if the model calls it `y:0`.
+            return dict(zip(outputs, map(results.__getitem__, plan.outputs), strict=True)) if outputs else results
         except GraphPipeError:
             raise
         except Exception as cause:

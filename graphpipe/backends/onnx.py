@@ -137,7 +137,7 @@ def _open(source: str, options: LoadOptions) -> Model:
 
 def _session(onnxruntime: Any, source: str, options: LoadOptions) -> Any:
     settings = onnxruntime.SessionOptions()
-    settings.intra_op_num_threads = options.intra_threads
+    settings.intra_op_num_threads = options.intra_threads or 1
     settings.inter_op_num_threads = 1
     # Spinning threads take the cores that other calls need: 4.5 ms became 13 ms.
     settings.add_session_config_entry("session.intra_op.allow_spinning", "0")

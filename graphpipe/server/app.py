@@ -1,4 +1,4 @@
-"""A server from start to end. The only file that wires things together."""
+"""A server from start to end: it listens, serves, drains and ends."""
 
 from __future__ import annotations
 
@@ -10,100 +10,143 @@ import socket
 import ssl
 import sys
 from collections.abc import Callable, Sequence
+from time import perf_counter
 
 from aiohttp import web
 
-from graphpipe.backends import Model, open_model
+from graphpipe.backends import Model
 from graphpipe.buffers import BufferPool
+from graphpipe.server.accesslog import AccessLog
 from graphpipe.server.admission import Admission
+from graphpipe.server.counters import Counters
 from graphpipe.server.front import Front
 from graphpipe.server.listener import bind, tls_context, url_of
 from graphpipe.server.routes import Routes
-from graphpipe.server.service import Service
-from graphpipe.server.settings import ModelSettings, Settings, usable_cpus
-from graphpipe.server.stages.runner import ModelRunner
+from graphpipe.server.settings import ModelSettings, Settings, resident_bytes
 from graphpipe.server.state import State
+from graphpipe.server.warmup import warm_up
+from graphpipe.server.wiring import build
 
-__all__ = ["App", "load_models", "run"]
+__all__ = ["App", "run"]
 
 _BACKLOG = 1024
+_LINGER_S = 0.3
 
 log = logging.getLogger("graphpipe.server")
-
-
-def load_models(models: Sequence[ModelSettings]) -> list[tuple[ModelSettings, Model]]:
-    """Open every model, in order. Raises LoadError for the first that cannot be."""
-    return [(model, open_model(model.source, model.options, model.backend)) for model in models]
-
-
-def build(models: Sequence[tuple[ModelSettings, Model]]) -> dict[str, Service]:
-    """Each model behind its stages."""
-    return {
-        settings.name: Service.of(
-            settings.name,
-            model,
-            ModelRunner(model, settings.name, settings.threads or usable_cpus()),
-            cast=settings.cast,
-            ignore_extra_inputs=settings.ignore_extra_inputs,
-        )
-        for settings, model in models
-    }
 
 
 class App:
     """A server on this event loop: ``start`` it, wait until its ``stop`` is set, ``finish`` it."""
 
-    def __init__(self, models: Sequence[tuple[ModelSettings, Model]], settings: Settings) -> None:
+    def __init__(
+        self,
+        models: Sequence[tuple[ModelSettings, Model]],
+        settings: Settings,
+        counters: Counters | None = None,
+    ) -> None:
         self.settings = settings
         self.state = State()
         self.stop = asyncio.Event()
         self.state.on_drain = self.stop.set
-        self.services = build(models)
+        self.counters = counters or Counters([model.name for model, _ in models])
+        self.state.workers = lambda: (self.counters.workers_live, self.counters.workers_wanted)
+        self.services = build(models, self.counters)
         self.pool = BufferPool(settings.in_flight_cap())
         self.admission = Admission(self.pool, settings.body_bytes_max, settings.admission_wait_s)
-        self.behind = web.AppRunner(
-            Routes(self.services, self.admission, settings, self.state).application(),
+        self.access_log = AccessLog(settings.access_lines_per_s)
+        self._warmups = {model.name: model.warmup for model, _ in models}
+        self._routes = Routes(self.services, self.admission, settings, self.state, self.counters, self.access_log)
+        self.behind = self._runner(self._routes.application())
+        self._side: web.AppRunner | None = None
+
+    def _runner(self, application: web.Application) -> web.AppRunner:
+        return web.AppRunner(
+            application,
             access_log=None,
-            logger=_silent_logger(),
             handle_signals=False,
             # A compressed body is refused, and must not be inflated before anybody can say so.
             auto_decompress=False,
-            keepalive_timeout=settings.keepalive_timeout_s,
+            keepalive_timeout=self.settings.keepalive_timeout_s,
             # What arrives while a connection waits to be closed is thrown away, not read for long.
             lingering_time=1.0,
-            shutdown_timeout=settings.drain_timeout_s,
+            shutdown_timeout=self.settings.drain_timeout_s,
         )
 
-    async def start(self, listener: socket.socket, tls: ssl.SSLContext | None = None) -> None:
-        """Listen. From here on requests are welcome."""
+    async def start(
+        self, listener: socket.socket, tls: ssl.SSLContext | None = None, side: socket.socket | None = None
+    ) -> None:
+        """Warm the models up, then listen: from here on requests are welcome. ``side`` is for metrics and health."""
+        loop = asyncio.get_running_loop()
+        for service in self.services.values():
+            began = perf_counter()
+            await loop.run_in_executor(None, warm_up, service.model, service.name, self._warmups[service.name])
+            service.meter.loaded(perf_counter() - began)
         await self.behind.setup()
         behind = self.behind.server
         assert behind is not None
-        self.front = Front(self.services, self.admission, self.settings, self.state, behind)
+        self.front = Front(
+            self.services, self.admission, self.settings, self.state, self.counters, self.access_log, behind
+        )
+        self.front.on_tick = self._tick
         self.state.connections = lambda: len(self.front.connections) + len(behind.connections)
-        loop = asyncio.get_running_loop()
         if listener.family == socket.AF_UNIX:
             self._listening = await loop.create_unix_server(self.front, sock=listener, backlog=_BACKLOG, ssl=tls)
         else:
             self._listening = await loop.create_server(self.front, sock=listener, backlog=_BACKLOG, ssl=tls)
+        if side is not None:
+            self._side = self._runner(self._routes.side_application())
+            await self._side.setup()
+            await web.SockSite(self._side, side).start()
         self.state.started = True
 
     async def finish(self) -> None:
-        """Let no one in any more, answer what is in flight, give everything back."""
-        self.state.begin_drain()
-        log.info("finishing %d requests", self.state.in_flight)
+        """Answer on for the grace, let no one in any more, finish what is in flight, give everything back.
+
+        All the while the answers say ``Connection: close``, so that callers who come back go elsewhere.
+        """
+        state, settings = self.state, self.settings
+        state.draining = True
+        log.info("draining: %d requests in flight", state.in_flight)
+        await self._wait(settings.drain_grace_s, lambda: False)
         self._listening.close()
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + self.settings.drain_timeout_s
-        self.front.drain()
-        while self.front.connections and loop.time() < deadline:
-            await asyncio.sleep(0.02)
+        # Connections that were accepted a moment ago, and have said nothing yet, are about to.
+        self.front.drain(_LINGER_S)
+        await self._wait(_LINGER_S, lambda: not self.front.connections)
+
+        def gone() -> bool:
             self.front.drain()
-        await self.behind.cleanup()
+            return not self.front.connections
+
+        await self._wait(settings.drain_timeout_s, gone)
         self.front.close()
-        self.state.alive = False
+        if state.forced:
+            return
+        await self.behind.cleanup()
+        if self._side is not None:
+            await self._side.cleanup()
+        state.alive = False
         for service in self.services.values():
-            await loop.run_in_executor(None, service.close)
+            await asyncio.get_running_loop().run_in_executor(None, service.close)
+
+    async def _wait(self, seconds: float, done: Callable[[], bool]) -> None:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + seconds
+        while not done() and loop.time() < deadline and not self.state.forced:
+            await asyncio.sleep(0.02)
+
+    def _tick(self) -> None:
+        """Twice a second: say how things are."""
+        counters = self.counters
+        counters.gauge("graphpipe_connections", self.state.connections())
+        counters.gauge("graphpipe_in_flight_requests", self.state.in_flight)
+        counters.gauge("graphpipe_in_flight_bytes", self.pool.leased_bytes)
+        counters.gauge("graphpipe_buffer_pool_idle_bytes", self.pool.idle_bytes)
+        counters.gauge("graphpipe_memory_bytes", resident_bytes())
+        for service in self.services.values():
+            service.meter.queued(getattr(service.stage, "waiting", 0))
+        counters.publish()
+        if self.front.tick % 2 == 0:
+            self.access_log.next_second()
 
 
 def run(
@@ -111,6 +154,7 @@ def run(
     settings: Settings,
     *,
     listener: socket.socket | None = None,
+    counters: Counters | None = None,
     on_ready: Callable[[str], None] = lambda url: None,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then finish what is in flight and return.
@@ -120,26 +164,21 @@ def run(
     tls = tls_context(settings.tls_cert, settings.tls_key) if settings.tls_cert else None
     listener = listener or bind(settings.listen)
 
+    side = bind(settings.metrics_listen) if settings.metrics_listen else None
+
     async def serve() -> None:
-        app = App(models, settings)
+        app = App(models, settings, counters)
         for name in (signal.SIGTERM, signal.SIGINT):
             # Not in a thread other than the main one: whoever started it there ends it in another way.
             with contextlib.suppress(ValueError, RuntimeError, NotImplementedError):
                 asyncio.get_running_loop().add_signal_handler(name, app.state.begin_drain)
-        await app.start(listener, tls)
+        await app.start(listener, tls, side)
         on_ready(url_of(listener, tls=tls is not None))
         await app.stop.wait()
         await app.finish()
 
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(serve())
-
-
-def _silent_logger() -> logging.Logger:
-    # aiohttp's own messages hold raw bytes of the request, with a traceback for each stranger's typo or early leave.
-    logger = logging.getLogger("graphpipe.aiohttp")
-    logger.setLevel(logging.CRITICAL)
-    return logger
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ from graphpipe.errors import GraphPipeError
 from graphpipe.server.config import Configuration, SettingsError, configure, unknown_variables
 from graphpipe.server.flags import FLAGS, Flag
 from graphpipe.server.kinds import Kind
+from graphpipe.server.logs import log_to_stderr
 
 __all__ = ["main"]
 
@@ -101,11 +101,12 @@ def _serve(**texts: Any) -> None:
     if not configuration.models:
         raise click.UsageError("no model is given; name one: --model model.onnx")
     settings = configuration.settings
-    _log_to_stderr(settings.verbose)
+    log_to_stderr(settings.log_format, settings.verbose, settings.access_lines_per_s > 0)
     # `module:function` is looked for where the command is given, as with `python -m`.
     sys.path.insert(0, os.getcwd())
-    from graphpipe.server.app import load_models, run
+    from graphpipe.server.app import run
     from graphpipe.server.listener import bind
+    from graphpipe.server.wiring import load_models
 
     try:
         # The port first: loading a large model only to find it taken is a waste of somebody's minutes.
@@ -141,12 +142,6 @@ def _show_version(context: click.Context, option: click.Parameter, wanted: bool)
     if wanted:
         click.echo(f"graphpipe-serve {__version__}")
         context.exit()
-
-
-def _log_to_stderr(verbose: int) -> None:
-    level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)]
-    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
-    logging.getLogger("asyncio").setLevel(logging.ERROR)
 
 
 main = _Command(

@@ -20,8 +20,23 @@ __all__ = ["BUCKETS_S", "FAMILIES", "STATUSES", "Counters", "Family", "Meter"]
 
 # From a small model's run to a caller's patience, three steps to each factor of ten.
 BUCKETS_S = (
-    *(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05),
-    *(0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0),
+    0.0001,
+    0.00025,
+    0.0005,
+    0.001,
+    0.0025,
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    2.5,
+    5.0,
+    10.0,
+    30.0,
 )
 # What the label `code` can be; anything else counts as "other".
 STATUSES = (200, 400, 401, 403, 404, 405, 408, 413, 415, 431, 500, 502, 503, 504, 0)
@@ -162,7 +177,7 @@ class Counters:
         if fd is None:
             self._shared[_LIVE] = self._shared[_WANTED] = 1
         self._row = slice(_HEADER + worker * width, _HEADER + (worker + 1) * width)
-        self.numbers: list[float] = list(self._shared[self._row])
+        self.numbers = [float(number) for number in self._shared[self._row]]
         self._meters: dict[str, Meter] = {}
         self._zero_gauges()
 
@@ -192,7 +207,7 @@ class Counters:
     def totals(self) -> list[float]:
         """The sums over all workers."""
         self.publish()
-        everything = self._shared.tolist()[_HEADER:]
+        everything = [float(number) for number in self._shared][_HEADER:]
         rows = [everything[at : at + self._width] for at in range(0, len(everything), self._width)]
         return [sum(column) for column in zip(*rows, strict=True)]
 

@@ -14,7 +14,7 @@ from dataclasses import MISSING, dataclass, fields
 from typing import Any, Literal
 
 from graphpipe.backends.load import LoadOptions
-from graphpipe.server.kinds import Kind, choice, count, integer, names, number, path, size, switch, text
+from graphpipe.server.kinds import Kind, choice, count, integer, integers, names, number, path, size, switch, text
 from graphpipe.server.settings import ModelSettings, Settings
 
 __all__ = ["FLAGS", "Flag", "by_name"]
@@ -97,8 +97,9 @@ def _model(name: str, section: str, kind: Kind, what: str, **more: Any) -> Flag:
 FLAGS: tuple[Flag, ...] = (
     Flag(
         "model", "command", "Models", text("[NAME=]SOURCE"),
-        "A model to serve: a .onnx file, or echo. Repeat it to serve several: each at /models/NAME, the first at / "
-        "too. NAME is the file's stem unless given.",
+        "A model to serve: an ONNX, TorchScript, .pt2, frozen TensorFlow or Keras file, a SavedModel's folder, "
+        "module:function, the URL of another server, or echo. Repeat it to serve several: each at /models/NAME, the "
+        "first at / too. NAME is the file's stem unless given.",
         short="m", original_env="GP_MODEL",
     ),
     _model(
@@ -116,14 +117,52 @@ FLAGS: tuple[Flag, ...] = (
         "JSON file that names the inputs, their types and shapes, as the original took it.",
         original_env="GP_VALUE_INPUTS",
     ),
+    _model("signature", "Models", text("KEY"), "The SavedModel's signature.", default_text="serving_default"),
+    _model(
+        "pad", "Models", names("NAME:AXIS:VALUE"),
+        "Fill up inputs that are short along an axis of fixed size: input_ids:1:0,attention_mask:1:0.",
+    ),
+    _model("custom-ops", "Models", names("FILES"), "Libraries of operators to load first, separated by commas."),
     _model("backend", "Models", text("KIND"), "What loads the model, where its source does not say."),
     _model("cast", "Models", switch(), "Convert numbers to the type that the model takes, float64 to float32 say."),
     _model("ignore-extra-inputs", "Models", switch(), "Leave out tensors that the model has no input for."),
     _model(
         "threads", "Speed", integer(0, 1024), "Calls of one model that run at once.", default_text="usable CPUs"
     ),
-    _model("intra-threads", "Speed", integer(1, 1024), "Threads of one call."),
+    _model(
+        "intra-threads", "Speed", integer(0, 1024),
+        "Threads of one call. TensorFlow and PyTorch have one number for all their models.", default_text="1",
+    ),
+    _model(
+        "device", "Speed", text("DEVICE"), "Where the model runs: cpu, cuda:0.",
+        default_text="cpu; TensorFlow: a GPU if there is one",
+    ),
+    _model("bfloat16", "Speed", switch(), "PyTorch: keep the weights, and compute, in bfloat16."),
+    _model("channels-last", "Speed", switch(), "PyTorch: keep images and the weights of convolutions channels-last."),
     _model("providers", "Speed", names(), "ONNX execution providers, separated by commas, best first."),
+    _model(
+        "batch-rows-max", "Batching", integer(0, 1 << 20),
+        "Join the rows of several callers into calls of at most this many. Only for models whose rows are independent.",
+        default_text="no batching",
+    ),
+    _model(
+        "batch-wait-ms", "Batching", number(0, 60_000, "MS"),
+        "How long the first member of a batch waits for others; 0: a batch is what comes while the model is busy.",
+    ),
+    _model(
+        "batch-sizes", "Batching", integers(1, 1 << 20),
+        "The only numbers of rows that the model is called with: filled up by repeating a row, larger requests split.",
+        default_text="any",
+    ),
+    _model(
+        "batch-pad", "Batching", names("NAME:AXIS:VALUE"),
+        "Make ragged inputs equally long along an axis with a value; OUTPUT:AXIS:INPUT or OUTPUT:none say of an output "
+        "whether it grows with an input, where the model does not.",
+    ),
+    _model(
+        "queue-rows-max", "Batching", integer(0),
+        "Rows that may wait for their batch; beyond it 503.", default_text="16 batches, at least 1024",
+    ),
     _server(
         "listen", "Network", text("ADDRESS"), "HOST:PORT, [IPv6]:PORT or unix:PATH. Port 0 picks a free one.", short="l"
     ),

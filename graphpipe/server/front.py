@@ -16,11 +16,14 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from time import perf_counter
 from typing import Any, cast
 
 from graphpipe.buffers import POOLED_FROM
-from graphpipe.errors import ModelFailed, NotFound, ServiceError
+from graphpipe.errors import DeadlineExceeded, ModelFailed, NotFound, ServiceError
+from graphpipe.server.accesslog import Access, AccessLog
 from graphpipe.server.admission import Admission
+from graphpipe.server.counters import Counters
 from graphpipe.server.head import Head, parse
 from graphpipe.server.refusal import ERROR_TYPE, error_body, error_headers, response_head
 from graphpipe.server.routes import service_at
@@ -74,8 +77,12 @@ class Front:
         admission: Admission,
         settings: Settings,
         state: State,
+        counters: Counters,
+        access_log: AccessLog,
         fallback: Callable[[], asyncio.Protocol],
     ) -> None:
+        self.nobody = counters.meter("")  # counts what reached no model
+        self.access_log = access_log
         self.admission = admission
         self.state = state
         self.fallback = fallback
@@ -88,6 +95,7 @@ class Front:
         self._loop = asyncio.get_running_loop()
         self.time = self._loop.time
         self._ok_heads: dict[int, bytes] = {}
+        self.on_tick: Callable[[], None] = lambda: None
         self._sweeper = self._loop.call_later(_TICK_S, self._sweep)
 
     def __call__(self) -> Connection:
@@ -125,10 +133,10 @@ class Front:
             head = self._ok_heads[length] = response_head(200, "application/octet-stream", length, {})
         return head
 
-    def drain(self) -> None:
-        """Close the connections on which nothing is under way."""
+    def drain(self, silent_s: float = 0.0) -> None:
+        """Close the connections on which nothing is under way; those that have been silent so far after ``silent_s``."""
         for connection in list(self.connections):
-            connection.close_if_idle()
+            connection.close_if_idle(silent_s)
 
     def close(self) -> None:
         """End the sweep and abort what is left."""
@@ -140,6 +148,7 @@ class Front:
         self._sweeper = self._loop.call_later(_TICK_S, self._sweep)
         self.tick += 1
         self._ok_heads.clear()  # they carry the date
+        self.on_tick()
         for connection in list(self.connections):
             connection.check(self.tick)
 
@@ -149,6 +158,8 @@ class Connection(asyncio.BufferedProtocol):
 
     __slots__ = (
         "_body",
+        "_born",
+        "_deadline",
         "_filled",
         "_front",
         "_keep_alive",
@@ -158,6 +169,7 @@ class Connection(asyncio.BufferedProtocol):
         "_received",
         "_route",
         "_since",
+        "_started",
         "_state",
         "_steps",
         "_tls",
@@ -171,7 +183,9 @@ class Connection(asyncio.BufferedProtocol):
         self._front = front
         self._state = _WAITING
         self._received = bytearray()  # of a head that is not whole yet, or of what came too early
-        self._since = front.tick
+        self._since = self._born = front.tick
+        self._started = 0.0
+        self._deadline: float | None = None
         self._mark = 0
         self._body: memoryview | None = None
         self._filled = 0
@@ -316,30 +330,38 @@ class Connection(asyncio.BufferedProtocol):
         self._body = None
         self._state = _ANSWERING
         front.state.in_flight += 1
+        self._started = perf_counter()
         timeout_ms = route.head.timeout_ms
-        deadline = None if timeout_ms is None else front.time() + timeout_ms / 1000
-        answer = route.service.answer(body, deadline)
+        self._deadline = None if timeout_ms is None else front.time() + timeout_ms / 1000
+        answer = route.service.answer(body, self._deadline)
         del body  # the stages hold it now; nobody else may
         self._steps = steps = Steps(answer, self._answered)
         steps.start()
 
-    def _answered(self, segments: list[Segment] | None, error: BaseException | None) -> None:
+    def _answered(self, answer: tuple[list[Segment], int] | None, error: BaseException | None) -> None:
         self._steps = None
-        front = self._front
+        front, route = self._front, self._route
         front.state.in_flight -= 1
-        if self._state == _GONE:
+        if self._state == _GONE or route is None:
             return
-        if segments is None:
+        if answer is None:
             if not isinstance(error, ServiceError):
                 log.error("answering failed", exc_info=error)
                 error = ModelFailed("the server failed on this request; its log has the cause")
             self._refuse(error)
             return
+        segments, rows = answer
         length = sum(map(len, segments))
         head = front.ok_head(length)
-        if front.state.draining or not self._keep_alive:
+        if route.head.request_id:
+            head = head[:-2] + f"X-Request-Id: {route.head.request_id}\r\n\r\n".encode("latin-1")
+        if front.state.draining or not self._keep_alive or self._is_old():
             self._keep_alive = False
             head = head[:-2] + b"Connection: close\r\n\r\n"
+        seconds = perf_counter() - self._started
+        route.service.meter.answered(200, seconds)
+        if front.access_log.wanted():
+            self._log(200, rows, length, seconds)
         if length <= _JOIN_MAX:
             self._transport.write(b"".join((head, *segments)))
             self._sent_small()
@@ -353,6 +375,26 @@ class Connection(asyncio.BufferedProtocol):
             self._transport.writelines([head, *segments])
             self._mark = self._transport.get_write_buffer_size()
             self._send()
+
+    def _log(self, status: int, rows: int, bytes_out: int, seconds: float) -> None:
+        head = self._route.head if self._route else None
+        peer = self._transport.get_extra_info("peername")
+        self._front.access_log.write(
+            Access(
+                status,
+                self._route.service.name if self._route else "",
+                rows,
+                head.length if head else 0,
+                bytes_out,
+                seconds,
+                f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else "unix",
+                head.request_id if head else "",
+            )
+        )
+
+    def _is_old(self) -> bool:
+        age_max_s = self._front.settings.connection_age_max_s
+        return bool(age_max_s) and (self._front.tick - self._born) * _TICK_S > age_max_s
 
     def _sent_small(self) -> None:
         """What is left to do after one write: nothing, nearly always."""
@@ -394,9 +436,15 @@ class Connection(asyncio.BufferedProtocol):
     # --- or it is not ---
 
     def _refuse(self, error: ServiceError, *, more_to_come: bool = False) -> None:
-        wants_message = self._route is not None and self._route.head.wants_message
-        content_type, body = error_body(error, ERROR_TYPE if wants_message else "")
+        route = self._route
+        content_type, body = error_body(error, ERROR_TYPE if route and route.head.wants_message else "")
         headers = error_headers(error)
+        seconds = 0.0 if more_to_come else perf_counter() - self._started
+        (route.service.meter if route else self._front.nobody).answered(error.http_status, seconds)
+        if route and route.head.request_id:
+            headers["X-Request-Id"] = route.head.request_id
+        if self._front.access_log.wanted():
+            self._log(error.http_status, 0, len(body), seconds)
         if more_to_come or self._front.state.draining or not self._keep_alive:
             headers["Connection"] = "close"
             self._keep_alive = False
@@ -410,6 +458,7 @@ class Connection(asyncio.BufferedProtocol):
     def _refuse_head(self, status: int, message: str) -> None:
         body = f"{message}\n".encode()
         self._keep_alive = False
+        self._front.nobody.answered(status, 0.0)
         self._transport.write(
             response_head(status, "text/plain; charset=utf-8", len(body), {"Connection": "close"}) + body
         )
@@ -439,12 +488,15 @@ class Connection(asyncio.BufferedProtocol):
     def check(self, tick: int) -> None:
         """End the connection if it has waited for too long; called with every tick."""
         settings, state = self._front.settings, self._state
+        if state == _ANSWERING:
+            self._check_deadline()
+            return
         waited_s = (tick - self._since) * _TICK_S
         if state == _WAITING:
             if self._received:
                 if waited_s > settings.head_timeout_s:
                     self._refuse_head(408, f"the head did not come within {settings.head_timeout_s:g} s")
-            elif waited_s > settings.keepalive_timeout_s:
+            elif waited_s > settings.keepalive_timeout_s or self._is_old():
                 self._close_soon()
         elif state == _BODY:
             if waited_s > settings.body_timeout_s:
@@ -467,10 +519,19 @@ class Connection(asyncio.BufferedProtocol):
         elif state == _CLOSING and waited_s > settings.send_timeout_s:
             self.abort()
 
-    def close_if_idle(self) -> None:
-        """Close, if nothing of a request has come."""
+    def _check_deadline(self) -> None:
+        if self._steps is not None and self._deadline is not None and self._front.time() > self._deadline:
+            self._steps.cancel()
+            self._steps = None
+            self._front.state.in_flight -= 1
+            self._refuse(DeadlineExceeded("the caller's deadline passed before there was an answer"))
+
+    def close_if_idle(self, idle_s: float = 0.0) -> None:
+        """Close, if nothing of a request has come; a connection that has never sent one only after ``idle_s``."""
         if self._state == _WAITING and not self._received:
-            self._close_soon()
+            silent = not self._started
+            if not silent or (self._front.tick - self._born) * _TICK_S >= idle_s:
+                self._close_soon()
 
     def abort(self) -> None:
         """Close now, whatever is under way."""

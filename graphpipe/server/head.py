@@ -35,6 +35,7 @@ class Head:
     expects_continue: bool
     wants_message: bool
     timeout_ms: int | None
+    request_id: str
 
 
 def parse(head: bytes) -> Head | None:
@@ -70,8 +71,10 @@ def parse(head: bytes) -> Head | None:
         bool(expect),
         b"application/vnd.graphpipe" in fields.get(b"accept", b"").lower(),
         None if timeout is None else int(timeout),
+        fields.get(_REQUEST_ID, b"")[:128].decode("latin-1"),
     )
 
 
 _TIMEOUT = b"graphpipe-timeout-ms"
-_ONCE = frozenset((b"content-length", b"host", b"connection", b"expect", b"accept", _TIMEOUT))
+_REQUEST_ID = b"x-request-id"
+_ONCE = frozenset((b"content-length", b"host", b"connection", b"expect", b"accept", _TIMEOUT, _REQUEST_ID))

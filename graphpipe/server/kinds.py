@@ -14,7 +14,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Kind", "choice", "count", "integer", "names", "number", "pairs", "path", "size", "switch", "text"]
+__all__ = [
+    "Kind",
+    "choice",
+    "count",
+    "integer",
+    "integers",
+    "names",
+    "number",
+    "pairs",
+    "path",
+    "size",
+    "switch",
+    "text",
+]
 
 
 def _toml(value: Any) -> str:
@@ -87,6 +100,19 @@ def integer(least: int = 0, most: int | None = None, metavar: str = "N") -> Kind
         if isinstance(value, int) and not isinstance(value, bool) and _within(value, least, most):
             return value
         raise ValueError(f"expected a whole number {_range(least, most)}")
+
+    return Kind(metavar, read)
+
+
+def integers(least: int = 0, most: int | None = None, metavar: str = "N,N,...") -> Kind:
+    """Whole numbers within limits, separated by commas, or a list of them; a tuple, each once, the smallest first."""
+    one = integer(least, most)
+
+    def read(value: object) -> tuple[int, ...]:
+        items = [item for item in value.split(",") if item.strip()] if isinstance(value, str) else value
+        if not isinstance(items, list | tuple) or not items:
+            raise ValueError("expected whole numbers, separated by commas")
+        return tuple(sorted({one.read(item) for item in items}))
 
     return Kind(metavar, read)
 

@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from time import perf_counter
 from typing import Any
 
 from aiohttp import web
@@ -18,7 +19,10 @@ from graphpipe.errors import (
     ServiceError,
     Unsupported,
 )
+from graphpipe.server.accesslog import Access, AccessLog
 from graphpipe.server.admission import Admission
+from graphpipe.server.counters import Counters
+from graphpipe.server.metrics import CONTENT_TYPE, Metrics
 from graphpipe.server.refusal import error_body, error_headers
 from graphpipe.server.service import SERVER, Service, find
 from graphpipe.server.settings import Settings
@@ -50,7 +54,18 @@ def service_at(path: str, services: Mapping[str, Service]) -> Service:
 class Routes:
     """The aiohttp application over some services."""
 
-    def __init__(self, services: Mapping[str, Service], admission: Admission, settings: Settings, state: State) -> None:
+    def __init__(
+        self,
+        services: Mapping[str, Service],
+        admission: Admission,
+        settings: Settings,
+        state: State,
+        counters: Counters,
+        access_log: AccessLog,
+    ) -> None:
+        self._metrics = Metrics(counters)
+        self._nobody = counters.meter("")
+        self._access_log = access_log
         self._services = services
         self._admission = admission
         self._settings = settings
@@ -65,34 +80,68 @@ class Routes:
         app.router.add_get("/readyz", self._is_ready, allow_head=False)
         app.router.add_get("/control/client_count", self._client_count, allow_head=False)
         app.router.add_route("*", "/control/shutdown", self._shutdown)
+        app.router.add_get("/metrics", self._metrics_page, allow_head=False)
         app.router.add_get("/models", self._models, allow_head=False)
         app.router.add_post("/{path:.*}", self._infer, expect_handler=_say_nothing_yet)
         app.router.add_get("/{path:.*}", self._describe, allow_head=False)
         app.on_response_prepare.append(self._on_prepare)
         return app
 
+    def side_application(self) -> web.Application:
+        """An application for an address of its own: the metrics and the health checks alone."""
+        app = web.Application(middlewares=[self._answer_errors])
+        app.router.add_get("/metrics", self._metrics_page, allow_head=False)
+        app.router.add_get("/livez", self._is_alive, allow_head=False)
+        app.router.add_get("/readyz", self._is_ready, allow_head=False)
+        return app
+
     # --- inference ---
 
     async def _infer(self, request: web.Request) -> web.StreamResponse:
-        service = service_at(request.path, self._services)
-        if request.headers.get("Content-Encoding", "identity").lower() != "identity":
-            raise Unsupported("a compressed body is not taken; send it plain, without Content-Encoding", 415)
-        deadline = deadline_of(request.headers.get(TIMEOUT_HEADER), asyncio.get_running_loop().time())
-        body = await self._body(request)
-        self._state.in_flight += 1
+        began, service, size = perf_counter(), None, 0
         try:
-            segments = await service.answer(body, deadline)
-            response = web.StreamResponse(headers={"Content-Type": OCTETS})
-            response.content_length = sum(map(len, segments))
-            await response.prepare(request)
-            for segment in segments:
-                # Each write waits for the socket; aiohttp neither joins nor copies a large one.
-                async with asyncio.timeout(self._settings.send_timeout_s):
-                    await response.write(segment)
-            await response.write_eof()
-            return response
-        finally:
-            self._state.in_flight -= 1
+            service = service_at(request.path, self._services)
+            if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+                raise Unsupported("a compressed body is not taken; send it plain, without Content-Encoding", 415)
+            deadline = deadline_of(request.headers.get(TIMEOUT_HEADER), asyncio.get_running_loop().time())
+            body = await self._body(request)
+            began, size = perf_counter(), len(body)
+            self._state.in_flight += 1
+            try:
+                segments, rows = await service.answer(body, deadline)
+            finally:
+                self._state.in_flight -= 1
+            del body  # what is left of it is in the answer
+        except ServiceError as error:
+            self._count(request, service, error.http_status, 0, size, 0, perf_counter() - began)
+            raise
+        length = sum(map(len, segments))
+        self._count(request, service, 200, rows, size, length, perf_counter() - began)
+        response = web.StreamResponse(headers={"Content-Type": OCTETS})
+        response.content_length = length
+        await response.prepare(request)
+        for segment in segments:
+            # Each write waits for the socket; aiohttp neither joins nor copies a large one.
+            async with asyncio.timeout(self._settings.send_timeout_s):
+                await response.write(segment)
+        await response.write_eof()
+        return response
+
+    def _count(
+        self,
+        request: web.Request,
+        service: Service | None,
+        status: int,
+        rows: int,
+        bytes_in: int,
+        bytes_out: int,
+        seconds: float,
+    ) -> None:
+        (service.meter if service else self._nobody).answered(status, seconds)
+        if self._access_log.wanted():
+            name, request_id = service.name if service else "", request.headers.get("X-Request-Id", "")[:128]
+            peer = request.remote or "unix"
+            self._access_log.write(Access(status, name, rows, bytes_in, bytes_out, seconds, peer, request_id))
 
     async def _body(self, request: web.Request) -> memoryview:
         size = request.content_length
@@ -135,7 +184,13 @@ class Routes:
         return _text(200, "ok\n") if self._state.alive else _text(503, "not alive\n")
 
     async def _is_ready(self, request: web.Request) -> web.StreamResponse:
-        return _text(200, "ok\n") if self._state.ready else _text(503, "not ready\n")
+        status, text = (200, "ok\n") if self._state.ready else (503, "not ready\n")
+        if "verbose" in request.query:
+            text = "".join(f"{what}: {how}\n" for what, how in self._state.checks().items()) + text
+        return _text(status, text)
+
+    async def _metrics_page(self, request: web.Request) -> web.StreamResponse:
+        return web.Response(body=self._metrics.page(), headers={"Content-Type": CONTENT_TYPE})
 
     async def _client_count(self, request: web.Request) -> web.StreamResponse:
         return _text(200, f"{self._state.connections()}\n")
@@ -152,6 +207,8 @@ class Routes:
 
     async def _on_prepare(self, request: web.Request, response: web.StreamResponse) -> None:
         response.headers["Server"] = SERVER
+        if "X-Request-Id" in request.headers:
+            response.headers["X-Request-Id"] = request.headers["X-Request-Id"][:128]
         if self._state.draining:
             response.force_close()
 

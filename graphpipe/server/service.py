@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from graphpipe import __version__
 from graphpipe.backends.model import Model
 from graphpipe.errors import ModelFailed, NotFound, ServiceError
+from graphpipe.server.counters import Meter
 from graphpipe.server.stages import Request, Stage
 from graphpipe.signature import Plan, TensorSpec
 from graphpipe.wire import (
@@ -55,19 +57,29 @@ class Service:
     cast: bool
     ignore_extra_inputs: bool
     metadata: MetadataResponse
+    meter: Meter
     _metadata_bytes: bytes
-    _plans: dict[RequestHead, Plan]
+    _plans: dict[RequestHead, tuple[Plan, int]]
 
     @classmethod
     def of(
-        cls, name: str, model: Model, stage: Stage, *, cast: bool = False, ignore_extra_inputs: bool = False
+        cls,
+        name: str,
+        model: Model,
+        stage: Stage,
+        meter: Meter,
+        *,
+        cast: bool = False,
+        ignore_extra_inputs: bool = False,
     ) -> Service:
         """The service of ``model``, whose first stage is ``stage``."""
         metadata = _metadata(name, model)
-        return cls(name, model, stage, cast, ignore_extra_inputs, metadata, encode_metadata_response(metadata), {})
+        return cls(
+            name, model, stage, cast, ignore_extra_inputs, metadata, meter, encode_metadata_response(metadata), {}
+        )
 
-    async def answer(self, body: memoryview, deadline: float | None = None) -> list[Segment]:
-        """The answer to a request's body, as segments.
+    async def answer(self, body: memoryview, deadline: float | None = None) -> tuple[list[Segment], int]:
+        """The answer to a request's body, as segments, and the number of rows that were asked for.
 
         ``deadline`` is loop time. The arrays that the model gets borrow ``body``.
 
@@ -79,27 +91,32 @@ class Service:
             # Numbers take microseconds at any size, but nobody knows yet that these are not a million strings.
             message = await asyncio.get_running_loop().run_in_executor(None, decode_request, body.toreadonly())
         if not isinstance(message, InferRequest):
-            return [self._metadata_bytes]
-        plan = self._plans.get(message.head) or self._plan(message.head)
+            return [self._metadata_bytes], 0
+        plan, rows = self._plans.get(message.head) or self._plan(message.head)
         if len(body) >= _OFF_LOOP_FROM and not plan.plain:
             inputs = await asyncio.get_running_loop().run_in_executor(None, plan.inputs, message.inputs)
         else:
             inputs = plan.inputs(message.inputs)
         outputs = await self.stage.infer(Request(inputs, plan.outputs, message.head.config, deadline))
+        began = perf_counter()
         try:
             wanted = [outputs[name] for name in plan.outputs] if plan.outputs else list(outputs.values())
             for array in wanted:
                 if array.nbytes > _MOMENT_BYTES and _is_work(array):
-                    return await asyncio.get_running_loop().run_in_executor(None, encode_infer_response, wanted)
-            return encode_infer_response(wanted)
+                    segments = await asyncio.get_running_loop().run_in_executor(None, encode_infer_response, wanted)
+                    break
+            else:
+                segments = encode_infer_response(wanted)
         except ServiceError as error:
             # The caller did nothing wrong: the model gave what cannot travel.
             raise _unsendable(self.name, error) from None
         except Exception:
             log.exception("model %r gave what is not an array", self.name)
             raise ModelFailed(f"model {self.name!r} failed on this input; the server's log has the cause") from None
+        self.meter.encoded(rows, perf_counter() - began)
+        return segments, rows
 
-    def _plan(self, head: RequestHead) -> Plan:
+    def _plan(self, head: RequestHead) -> tuple[Plan, int]:
         plan = self.model.signature.plan(
             [DTYPES[t] or np.dtype("V0") for t in head.types],
             head.shapes,
@@ -110,8 +127,10 @@ class Service:
         )
         if len(self._plans) >= _PLANS_MAX:
             self._plans.clear()
-        self._plans[head] = plan
-        return plan
+        # What came first decides: inputs of different lengths have no rows in common anyway.
+        rows = head.shapes[0][0] if head.shapes and head.shapes[0] else 1
+        self._plans[head] = plan, rows
+        return plan, rows
 
     def close(self) -> None:
         """Give back what the stages hold."""

@@ -14,36 +14,36 @@ __all__ = ["serve"]
 
 
 def serve(
-    model: Model | LoadedModel | str | Path,
+    model: Model | LoadedModel | str | Path | Callable[..., Any],
     listen: str = "127.0.0.1:9000",
     *,
     name: str = "",
-    threads: int = 0,
-    cast: bool = False,
-    ignore_extra_inputs: bool = False,
     on_ready: Callable[[str], None] | None = None,
     **settings: Any,
 ) -> None:
     """Serve a model until SIGTERM or Ctrl-C. Blocks.
 
-    ``model`` is a loaded model, anything with the methods of Model, or a source for ``graphpipe.load``. ``listen`` is
+    ``model`` is a loaded model, anything with the methods of Model, a function of arrays, a PyTorch module, or a source
+    for ``graphpipe.load``. ``listen`` is
     HOST:PORT, [IPv6]:PORT or unix:PATH; port 0 picks a free one. ``on_ready`` is called with the URL when requests are
-    welcome; without it the URL is printed. ``settings`` are those of graphpipe.server.settings.Settings, by name.
+    welcome; without it the URL is printed. ``settings`` are those of graphpipe.server.settings, by name: of the server,
+    and of the model (``threads=4``, ``batch_rows_max=32``).
 
     Raises LoadError, or BindError if the address cannot be listened on.
     """
-    known = {field.name for field in fields(Settings)} - {"listen"}
+    of_server = {field.name for field in fields(Settings)} - {"listen"}
+    of_model = {field.name for field in fields(ModelSettings)} - {"name", "source", "options", "backend"}
     for setting in settings:
-        if setting not in known:
-            raise TypeError(f"serve() has no setting {setting!r}; it has {', '.join(sorted(known))}")
-    if isinstance(model, str | Path):
+        if setting not in of_server | of_model:
+            raise TypeError(f"serve() has no setting {setting!r}; it has {', '.join(sorted(of_server | of_model))}")
+    if isinstance(model, str | Path) or not isinstance(model, LoadedModel | Model):
         model = load(model)
     name = name or getattr(model, "name", "") or type(model).__name__.lower()
     bare = model.model if isinstance(model, LoadedModel) else model
     from graphpipe.server.app import run
 
     run(
-        [(ModelSettings(name, "", threads=threads, cast=cast, ignore_extra_inputs=ignore_extra_inputs), bare)],
-        Settings(listen=listen, **settings),
+        [(ModelSettings(name, "", **{key: settings[key] for key in of_model & settings.keys()}), bare)],
+        Settings(listen=listen, **{key: settings[key] for key in of_server & settings.keys()}),
         on_ready=on_ready or (lambda url: print(f"listening on {url}", flush=True)),
     )

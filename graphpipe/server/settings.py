@@ -24,6 +24,11 @@ class ModelSettings:
     ignore_extra_inputs: bool = False
     queue_requests_max: int = 1024
     warmup: int = 1
+    batch_rows_max: int = 0
+    batch_wait_ms: float = 0.0
+    batch_sizes: tuple[int, ...] = ()
+    batch_pad: tuple[str, ...] = ()
+    queue_rows_max: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,3 +77,11 @@ def memory_bytes() -> int:
         if limit.isdigit():
             return min(machine, int(limit))
     return machine
+
+
+def resident_bytes() -> int:
+    """The memory that this process holds now; 0 where the kernel does not say."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return 0

@@ -1,7 +1,7 @@
 """Bytes to messages and back. Knows no socket, no server and no model.
 
-``dtypes`` says which element types travel, ``reader`` checks foreign bytes, ``writer`` lays ours out, ``messages`` is
-what the rest of the package uses. docs/wire.md is the normative text.
+``dtypes`` says which element types travel, ``reader`` checks foreign bytes, ``memory`` spares it the same work twice,
+``writer`` lays ours out, ``messages`` is what the rest of the package uses. docs/wire.md is the normative text.
 """
 
 from graphpipe.wire.dtypes import Type

@@ -10,12 +10,31 @@ from numpy.typing import NDArray
 
 from graphpipe.errors import InvalidRequest
 
-__all__ = ["BYTES_MAX", "DTYPES", "NDIM_MAX", "Type", "dtype_name", "dtype_named", "to_sendable", "type_of"]
+__all__ = [
+    "BYTES_MAX",
+    "DTYPES",
+    "ENTRIES_MAX",
+    "NDIM_MAX",
+    "STRINGS_MAX",
+    "TEXT_BYTES_MAX",
+    "TYPES",
+    "Type",
+    "dtype_name",
+    "dtype_named",
+    "to_sendable",
+    "type_of",
+]
 
-# Offsets in a message have 31 bits, so no message and no tensor reaches this size.
+# The limits of docs/wire.md. Offsets in a message have 31 bits, so no message and no tensor reaches this size.
 BYTES_MAX = 2**31
 # numpy held 32 axes for most of its life; nobody's tensors have more.
 NDIM_MAX = 32
+# More tensors, names or errors than any model has. Without a bound a message of one GiB could hold 200 million of them.
+ENTRIES_MAX = 4096
+# A string costs its reader about 60 bytes besides its own, and the message as few as 4.
+STRINGS_MAX = 2**24
+# Names, config and other words together. As text they may take four times their bytes.
+TEXT_BYTES_MAX = 2**24
 
 
 class Type(IntEnum):
@@ -36,7 +55,9 @@ class Type(IntEnum):
     STRING = 12
 
 
-# By wire number. None has no bytes (Null); strings are object arrays of bytes.
+# By wire number, which is quicker than Type(number).
+TYPES = tuple(Type)
+# None has no bytes (Null); strings are object arrays of bytes.
 DTYPES: tuple[np.dtype[Any] | None, ...] = (
     None,
     *(np.dtype(code) for code in ("u1", "i1", "<u2", "<i2", "<u4", "<i4", "<u8", "<i8", "<f2", "<f4", "<f8")),
@@ -86,7 +107,10 @@ def to_sendable(value: object, what: str) -> tuple[Type, NDArray[Any]]:
 
     Raises InvalidRequest for an element type that does not travel.
     """
-    array = value if isinstance(value, np.ndarray) else np.asarray(value)
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise InvalidRequest(f"{what} is no array: {error}") from None
     known = _TYPE_BY_DTYPE.get(array.dtype)
     if known is None:
         if array.dtype.kind in "SU":

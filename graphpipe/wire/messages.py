@@ -1,7 +1,7 @@
 """The messages, and their way to bytes and back.
 
-Encoding gives a list of segments and never copies a contiguous tensor. Decoding gives arrays that borrow the buffer, and
-validates everything first: whatever bytes come in, it returns a message or raises MalformedMessage.
+Encoding gives a list of segments and never copies a contiguous tensor. Decoding gives arrays that borrow the buffer,
+and validates everything first: whatever bytes come in, it returns a message or raises MalformedMessage.
 """
 
 from __future__ import annotations
@@ -10,15 +10,14 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from math import prod
 from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from graphpipe.errors import MalformedMessage
-from graphpipe.wire.dtypes import BYTES_MAX, DTYPES, Type
-from graphpipe.wire.memory import LayoutMemory
+from graphpipe.wire.dtypes import BYTES_MAX, DTYPES, ENTRIES_MAX, TYPES, Type
+from graphpipe.wire.memory import LayoutMemory, ReadTensor
 from graphpipe.wire.reader import Reader
 from graphpipe.wire.writer import Prefix, Segment, TensorKey, layout, payload
 
@@ -40,18 +39,15 @@ __all__ = [
 
 Array = NDArray[Any]
 
-# More tensors, names or errors than any model has. Without a bound a message of one GiB could hold 200 million of them.
-ENTRIES_MAX = 4096
-
 _INFER, _METADATA = 1, 2
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False, weakref_slot=True)  # not frozen: that would cost every decode 1 us
 class RequestHead:
-    """Everything in an InferRequest but the tensors' bytes.
+    """Everything in an InferRequest but the tensors' bytes. Never changed once made.
 
-    Decoded requests whose heads are the same bytes share one object, so what was worked out for a head once (names
-    resolved, shapes checked) can be kept by its identity.
+    Decoded requests whose heads are the same bytes mostly share one object, so what was worked out for a head once
+    (names resolved, shapes checked) can be kept by its identity, for as long as the head lives.
     """
 
     config: str
@@ -114,8 +110,9 @@ class MetadataResponse:
 
 # --- encoding ---------------------------------------------------------------------------------------------------------
 
-# Names longer than this together are not worth remembering a prefix for.
+# What more text or tensors say is not worth remembering a prefix for.
 _REMEMBERED_TEXT_MAX = 4096
+_REMEMBERED_TENSORS_MAX = 64
 
 
 def encode_request(
@@ -127,13 +124,15 @@ def encode_request(
     """An InferRequest as segments.
 
     ``inputs`` are arrays or what numpy makes arrays of; ``input_names`` may be shorter, and empty names stand for the
-    server's defaults. A contiguous little-endian array is not copied: it must stay unchanged until the segments are sent.
+    server's defaults. A contiguous little-endian array is not copied: it must stay unchanged until the segments are
+    sent.
 
-    Raises InvalidRequest for an element type that does not travel, TooLarge from 2 GiB on.
+    Raises InvalidRequest for what does not travel (docs/wire.md has the limits), TooLarge from 2 GiB on.
     """
     keys, payloads = _payloads(inputs, input_names, "input")
     names, outputs = tuple(input_names), tuple(output_names)
-    remember = len(config) + sum(map(len, names)) + sum(map(len, outputs)) < _REMEMBERED_TEXT_MAX
+    text = len(config) + sum(map(len, names)) + sum(map(len, outputs))
+    remember = text <= _REMEMBERED_TEXT_MAX and len(keys) + len(names) + len(outputs) <= 3 * _REMEMBERED_TENSORS_MAX
     gaps = (_request_layout if remember else _request_layout.__wrapped__)(config, names, keys, outputs)
     return _interleave(gaps, payloads)
 
@@ -149,8 +148,9 @@ def encode_infer_response(outputs: Sequence[object], errors: Sequence[ErrorInfo]
     except (KeyError, AttributeError, TypeError, ValueError):
         pass
     keys, payloads = _payloads(outputs, (), "output")
-    gaps = _response_layout(keys, tuple(errors))
-    if not errors:
+    remember = not errors and len(keys) <= _REMEMBERED_TENSORS_MAX
+    gaps = (_response_layout if remember else _response_layout.__wrapped__)(keys, tuple(errors))
+    if remember:
         plain = [array for array in outputs if isinstance(array, np.ndarray) and _goes_as_it_is(array)]
         if len(plain) == len(outputs):
             if len(_known_responses) >= _KNOWN_RESPONSES_MAX:
@@ -243,7 +243,7 @@ def _response_layout(keys: tuple[TensorKey, ...], errors: tuple[ErrorInfo, ...])
                 prefix.align(8)
                 prefix.point(place)
                 at = prefix.table(vtable, bytes(4) + struct.pack("<q", error.code), alignment=8)
-                prefix.text(at + 4, error.message)
+                prefix.text(at + 4, error.message, "replace")  # an error about odd text must not fail
         return prefix.tensors(response + 4, keys)
 
     return layout(build, keys)
@@ -266,56 +266,72 @@ _METADATA_REQUEST = _metadata_request()
 # --- decoding ---------------------------------------------------------------------------------------------------------
 
 
-def decode_request(buffer: memoryview | bytes | bytearray) -> InferRequest | MetadataRequest:
+def decode_request(
+    buffer: memoryview | bytes | bytearray, memory: LayoutMemory[RequestHead] | None = None
+) -> InferRequest | MetadataRequest:
     """The body of a request. The arrays borrow ``buffer`` and are writable if it is.
+
+    ``memory`` (default: one for the process) may know the layout already; the result is the same.
 
     Raises MalformedMessage for anything that is not a whole, consistent request.
     """
     view = _as_bytes(buffer)
-    known = _remembered.find(view)
+    if memory is None:
+        memory = _requests
+    known = memory.find(view)
     if known is not None:
-        return InferRequest(known.head, [np.ndarray(t.shape, t.dtype, view, t.start) for t in known.tensors])
+        return InferRequest(known.rest, [np.ndarray(t.shape, t.dtype, view, t.start) for t in known.tensors])
     reader = Reader(view)
-    end_of_root = reader.table(reader.root(), 2)
-    kind, member = reader.u8(end_of_root[0]), end_of_root[1]
+    kind_at, member, end = reader.table(reader.root(), 2)
+    kind = reader.u8(kind_at)
     if kind not in (_INFER, _METADATA) or not member:
-        raise MalformedMessage(
-            f"a request holds an InferRequest (1) or a MetadataRequest (2); this one holds kind {kind}"
-        )
-    table = reader.target(member, end_of_root[2])
+        came = f"this one holds kind {kind}"
+        raise MalformedMessage(f"a request holds an InferRequest (1) or a MetadataRequest (2); {came}")
+    table = reader.target(member, end)
     if kind == _METADATA:
         reader.table(table, 0)
         return MetadataRequest()
-    config, names, tensors, outputs, end = reader.table(table, 4)
-    config_text = reader.text(config, end, "config")
-    input_names = reader.texts(names, end, ENTRIES_MAX, "input_names")
-    output_names = reader.texts(outputs, end, ENTRIES_MAX, "output_names")
-    read = _read_tensors(reader, tensors, end, "input_tensors")
+    config_at, names_at, tensors_at, outputs_at, end = reader.table(table, 4)
+    config = reader.text(config_at, end, "config")
+    input_names = reader.texts(names_at, end, ENTRIES_MAX, "input_names")
+    output_names = reader.texts(outputs_at, end, ENTRIES_MAX, "output_names")
+    tensors = [_read_tensor(reader, at) for at in reader.tables(tensors_at, end, ENTRIES_MAX, "input_tensors")]
     head = RequestHead(
-        config_text, input_names, output_names, tuple(t.type for t in read), tuple(t.shape for t in read)
+        config, input_names, output_names, tuple([t.type for t in tensors]), tuple([t.shape for t in tensors])
     )
-    _remembered.keep(view, reader.end, head, read)
-    return InferRequest(head, [t.array(view) for t in read])
+    memory.keep(view, reader.end, reader.unspent, head, tensors)
+    return InferRequest(head, [_array(t, view) for t in tensors])
 
 
-def decode_infer_response(buffer: memoryview | bytes | bytearray) -> InferResponse:
+def decode_infer_response(
+    buffer: memoryview | bytes | bytearray, memory: LayoutMemory[None] | None = None
+) -> InferResponse:
     """The body of an answer to an InferRequest. The arrays borrow ``buffer`` and are writable if it is.
 
     A malformed ``errors`` is ignored where there are outputs: some writers leave a stray vector there.
+    ``memory`` is as in decode_request.
 
     Raises MalformedMessage for anything else that is not whole and consistent.
     """
     view = _as_bytes(buffer)
+    if memory is None:
+        memory = _responses
+    known = memory.find(view)
+    if known is not None:
+        return InferResponse([np.ndarray(t.shape, t.dtype, view, t.start) for t in known.tensors])
     reader = Reader(view)
-    tensors, errors, end = reader.table(reader.root(), 2)
-    outputs = [t.array(view) for t in _read_tensors(reader, tensors, end, "output_tensors")]
+    tensors_at, errors_at, end = reader.table(reader.root(), 2)
+    tensors = [_read_tensor(reader, at) for at in reader.tables(tensors_at, end, ENTRIES_MAX, "output_tensors")]
+    if not errors_at:
+        memory.keep(view, reader.end, reader.unspent, None, tensors)
+        return InferResponse([_array(t, view) for t in tensors])
     try:
-        infos = [_read_error(reader, position) for position in reader.tables(errors, end, ENTRIES_MAX, "errors")]
+        errors = [_read_error(reader, at) for at in reader.tables(errors_at, end, ENTRIES_MAX, "errors")]
     except MalformedMessage:
-        if not outputs:
+        if not tensors:
             raise
-        infos = []
-    return InferResponse(outputs, infos)
+        errors = []
+    return InferResponse([_array(t, view) for t in tensors], errors)
 
 
 def decode_metadata_response(buffer: memoryview | bytes | bytearray) -> MetadataResponse:
@@ -338,33 +354,18 @@ def decode_metadata_response(buffer: memoryview | bytes | bytearray) -> Metadata
     )
 
 
-@dataclass(frozen=True, slots=True)
-class ReadTensor:
-    """A tensor whose place in the message has been checked. ``strings`` is None for numbers."""
-
-    type: Type
-    dtype: np.dtype[Any]
-    shape: tuple[int, ...]
-    start: int
-    length: int
-    strings: list[bytes] | None
-
-    def array(self, view: memoryview) -> Array:
-        """The tensor as an array over the message's bytes; strings as an object array of its own."""
-        if self.strings is None:
-            return np.ndarray(self.shape, self.dtype, view, self.start)
-        array = np.empty(len(self.strings), object)
-        array[:] = self.strings
-        return array.reshape(self.shape)
-
-
 def _as_bytes(buffer: memoryview | bytes | bytearray) -> memoryview:
     view = memoryview(buffer)
     return view if view.format == "B" and view.ndim == 1 else view.cast("B")
 
 
-def _read_tensors(reader: Reader, field_at: int, table_end: int, what: str) -> list[ReadTensor]:
-    return [_read_tensor(reader, at) for at in reader.tables(field_at, table_end, ENTRIES_MAX, what)]
+def _array(tensor: ReadTensor, view: memoryview) -> Array:
+    """A tensor as an array over the message's bytes; strings as an object array of its own."""
+    if tensor.strings is None:
+        return np.ndarray(tensor.shape, tensor.dtype, view, tensor.start)
+    array = np.empty(len(tensor.strings), object)
+    array[:] = tensor.strings
+    return array.reshape(tensor.shape)
 
 
 def _read_tensor(reader: Reader, position: int) -> ReadTensor:
@@ -373,26 +374,28 @@ def _read_tensor(reader: Reader, position: int) -> ReadTensor:
     dtype = DTYPES[number] if number < len(DTYPES) else None
     if dtype is None:
         raise MalformedMessage(f"a tensor has type {number}, which has no elements; types are 1 (Uint8) to 12 (String)")
-    shape = reader.shape(shape_at, end)
-    is_string = number == Type.STRING
+    kind = TYPES[number]
     # An element of a string tensor takes at least an offset.
-    item_size = 4 if is_string else dtype.itemsize
-    if shape:
-        if min(shape) < 0:
+    item_size = 4 if kind is Type.STRING else dtype.itemsize
+    shape = reader.shape(shape_at, end)
+    count = 1
+    extent = item_size  # zeros count as ones here: [0, 2**62] holds nothing, but no array can have it
+    for dim in shape:
+        if dim < 0:
             raise MalformedMessage(f"a tensor has shape {list(shape)}; dimensions are 0 or more")
-        # Zeros count as ones: [0, 2**62] holds nothing, but no array can have it.
-        if prod(d or 1 for d in shape) * item_size >= BYTES_MAX:
-            raise MalformedMessage(f"a tensor of shape {list(shape)} and {item_size}-byte elements reaches 2 GiB")
-    count = prod(shape)
-    if is_string:
-        return ReadTensor(Type.STRING, dtype, shape, 0, 0, reader.byte_strings(strings_at, end, count))
+        count *= dim
+        extent *= dim or 1
+    if extent >= BYTES_MAX:
+        raise MalformedMessage(f"a tensor of shape {list(shape)} and {item_size}-byte elements reaches 2 GiB")
+    if kind is Type.STRING:
+        return ReadTensor(kind, dtype, shape, 0, 0, reader.byte_strings(strings_at, end, count))
     start, length = reader.vector(data_at, end, 1, "data")
     if length != count * item_size:
         raise MalformedMessage(
             f"a tensor of shape {list(shape)} and {item_size}-byte elements needs {count * item_size} bytes of data, "
             f"but {length} came"
         )
-    return ReadTensor(Type(number), dtype, shape, start, length, None)
+    return ReadTensor(kind, dtype, shape, start, length, None)
 
 
 def _read_error(reader: Reader, position: int) -> ErrorInfo:
@@ -413,4 +416,5 @@ def _read_io(reader: Reader, position: int) -> IOMetadata:
     )
 
 
-_remembered = LayoutMemory()
+_requests: LayoutMemory[RequestHead] = LayoutMemory()
+_responses: LayoutMemory[None] = LayoutMemory()

@@ -1,12 +1,13 @@
 """Our own bytes, laid out so that no tensor is ever copied.
 
-FlatBuffers offsets only point forward, so a message can be written front to back: all tables, names and shapes first (the
-*prefix*), the tensors' bytes last. A message is then a list of segments
+FlatBuffers offsets only point forward, so a message can be written front to back: all tables, names and shapes first
+(the *prefix*), the tensors' bytes last. A message is then a list of segments
 
     [prefix ... u32 length] [tensor bytes] [padding, u32 length] [tensor bytes] ...
 
-of which the tensor bytes are the caller's own memory, handed to the kernel as they are. Every tensor's first byte stands at
-a multiple of 64 from the message's start: received into a 64-byte-aligned buffer, it feeds the runtimes without a copy.
+of which the tensor bytes are the caller's own memory, handed to the kernel as they are. Every numeric tensor's first
+byte stands at a multiple of 64 from the message's start: received into a 64-byte-aligned buffer, it feeds the runtimes
+without a copy.
 
 The prefix depends on names, types, shapes and lengths alone, and callers repeat themselves: prefixes are remembered.
 """
@@ -21,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graphpipe.errors import InvalidRequest, TooLarge
-from graphpipe.wire.dtypes import BYTES_MAX, NDIM_MAX, Type, to_sendable
+from graphpipe.wire.dtypes import BYTES_MAX, ENTRIES_MAX, NDIM_MAX, STRINGS_MAX, TEXT_BYTES_MAX, Type, to_sendable
 
 __all__ = ["ALIGNMENT", "Prefix", "Segment", "TensorKey", "layout", "payload"]
 
@@ -32,13 +33,15 @@ _pack_u32 = struct.Struct("<I").pack
 _pack_u32_into = struct.Struct("<I").pack_into
 _i32 = struct.Struct("<i").pack
 _zeros = bytes(ALIGNMENT)
+# Element types that Python's memoryview can show as bytes; it does not know float16.
+_CASTABLE = frozenset("?bBhHiIlLqQfd")
 
 
 class TensorKey(NamedTuple):
     """What the prefix has to know of a tensor.
 
     ``length_word`` is the u32 in front of its vector: bytes of data, or number of strings. ``length`` counts the bytes
-    after.
+    after it.
     """
 
     type: Type
@@ -54,41 +57,59 @@ def payload(value: object, what: str) -> tuple[TensorKey, Segment]:
     """
     wire_type, array = to_sendable(value, what)
     shape = array.shape
-    if array.ndim > NDIM_MAX:
-        raise InvalidRequest(f"{what} has {array.ndim} dimensions; at most {NDIM_MAX} travel")
+    if len(shape) > NDIM_MAX:
+        raise InvalidRequest(f"{what} has {len(shape)} dimensions; at most {NDIM_MAX} travel")
     if wire_type is Type.STRING:
         body = _strings(array, what)
         return TensorKey(wire_type, shape, array.size, len(body)), body
-    # A memoryview of nothing cannot be cast.
-    data = array.data.cast("B") if array.size else b""
-    return TensorKey(wire_type, shape, array.nbytes, array.nbytes), data
+    length = array.nbytes
+    if not length:
+        return TensorKey(wire_type, shape, 0, 0), b""
+    plain = array if array.dtype.char in _CASTABLE else array.reshape(-1).view(np.uint8)
+    return TensorKey(wire_type, shape, length, length), plain.data.cast("B")
 
 
 def _strings(array: NDArray[Any], what: str) -> bytes:
-    """Everything of a string vector after its count: an offset for each element, then length, bytes, NUL and padding."""
-    items = [_to_bytes(item, what) for item in array.reshape(-1).tolist()]
-    lengths = np.fromiter(map(len, items), np.int64, len(items))
+    """Everything of a string vector after its count: all offsets, then of each length, bytes, NUL and padding."""
+    count = array.size
+    if count > STRINGS_MAX:
+        raise TooLarge(
+            f"{what} has {count} strings; at most {STRINGS_MAX} travel in one message: send fewer rows at once"
+        )
+    items = [item if type(item) is bytes else _to_bytes(item, what) for item in array.reshape(-1).tolist()]
+    lengths = np.fromiter(map(len, items), np.int64, count)
     taken = (lengths + 8) & ~3  # u32 length, bytes, at least one NUL, up to a multiple of 4
-    total = int(taken.sum()) + 4 * len(items)
+    total = int(taken.sum()) + 4 * count
     if total >= BYTES_MAX:
         raise TooLarge(f"{what} needs {total} bytes; a message holds less than {BYTES_MAX}: send fewer rows at once")
-    starts = np.cumsum(taken) - taken + 4 * len(items)
-    offsets = (starts - np.arange(0, 4 * len(items), 4)).astype("<u4")
-    parts = [offsets.tobytes()]
-    for item in items:
-        parts += (_pack_u32(len(item)), item, _zeros[: 4 - (len(item) & 3)])
+    starts = np.cumsum(taken) - taken + 4 * count
+    offsets = (starts - np.arange(0, 4 * count, 4)).astype("<u4")
+    words = lengths.astype("<u4").tobytes()
+    parts = [offsets.tobytes()] * (1 + 3 * count)
+    parts[1::3] = [words[at : at + 4] for at in range(0, 4 * count, 4)]
+    parts[2::3] = items
+    parts[3::3] = [_paddings[rest] for rest in (lengths & 3).tolist()]
     return b"".join(parts)
 
 
+# The NUL and the padding after a string, by the rest of its length.
+_paddings = tuple(bytes(4 - rest) for rest in range(4))
+
+
 def _to_bytes(item: object, what: str) -> bytes:
-    if type(item) is bytes:
-        return item
     if isinstance(item, str):
-        return item.encode("utf-8", "surrogateescape")
-    if isinstance(item, bytes | bytearray | memoryview | np.bytes_):
+        try:
+            return item.encode("utf-8", "surrogateescape")
+        except UnicodeEncodeError as error:
+            raise InvalidRequest(
+                f"{what} holds text that has no UTF-8 form: {error.reason}; send it as bytes"
+            ) from None
+    if isinstance(item, bytes | bytearray):
         return bytes(item)
+    if isinstance(item, memoryview):
+        return item.tobytes()
     raise InvalidRequest(
-        f"{what} is an object array with a {type(item).__name__} in it; only str and bytes travel in one"
+        f"{what} is an object array with an element of type {type(item).__name__}; only str and bytes travel in one"
     )
 
 
@@ -100,6 +121,7 @@ class Prefix:
 
     def __init__(self) -> None:
         self.bytes = bytearray(4)
+        self._text_left = TEXT_BYTES_MAX
 
     def align(self, to: int, ahead: int = 0) -> None:
         """Pad so that what comes ``ahead`` bytes later stands at a multiple of ``to``."""
@@ -123,9 +145,18 @@ class Prefix:
         self.bytes += _i32(at - vtable) + body
         return at
 
-    def text(self, field: int, value: str) -> None:
-        """Place a string and point ``field`` at it."""
-        raw = value.encode()
+    def text(self, field: int, value: str, on_error: str = "strict") -> None:
+        """Place a string and point ``field`` at it. ``on_error`` is as in str.encode.
+
+        Raises InvalidRequest if it has no UTF-8 form, TooLarge if the message's texts exceed their limit.
+        """
+        try:
+            raw = value.encode("utf-8", on_error)
+        except UnicodeEncodeError as error:
+            raise InvalidRequest(f"the text {value[:100]!r} has no UTF-8 form: {error.reason}") from None
+        self._text_left -= len(raw)
+        if self._text_left < 0:
+            raise TooLarge(f"the message's names and other texts have more than {TEXT_BYTES_MAX} bytes")
         self.align(4)
         self.point(field)
         self.bytes += _pack_u32(len(raw)) + raw + b"\0"
@@ -137,7 +168,14 @@ class Prefix:
         self.bytes += struct.pack(f"<I{len(dims)}q", len(dims), *dims)
 
     def offsets(self, field: int, count: int) -> list[int]:
-        """Place a vector of ``count`` open offsets, point ``field`` at it, and give the offsets' positions."""
+        """Place a vector of ``count`` open offsets, point ``field`` at it, and give the offsets' positions.
+
+        Raises InvalidRequest for more entries than a reader takes.
+        """
+        if count > ENTRIES_MAX:
+            raise InvalidRequest(
+                f"the message has {count} tensors, names or errors in one place; at most {ENTRIES_MAX} travel"
+            )
         self.align(4)
         self.point(field)
         at = len(self.bytes) + 4
@@ -152,13 +190,15 @@ class Prefix:
     def tensors(self, field: int, keys: Sequence[TensorKey]) -> list[int]:
         """Place a vector of tensors without their bytes, and give the positions of the open offsets to those bytes."""
         places = self.offsets(field, len(keys))
-        numeric = self.vtable(16, 12, 4, 8)
-        strings = self.vtable(16, 12, 4, 0, 8)
+        vtables: dict[bool, int] = {}
         open_offsets = []
         for place, key in zip(places, keys, strict=True):
+            is_string = key.type is Type.STRING
+            if is_string not in vtables:
+                vtables[is_string] = self.vtable(16, 12, 4, 0, 8) if is_string else self.vtable(16, 12, 4, 8)
             self.align(4)
             self.point(place)
-            table = self.table(strings if key.type is Type.STRING else numeric, bytes(8) + bytes((key.type, 0, 0, 0)))
+            table = self.table(vtables[is_string], bytes(8) + bytes((key.type, 0, 0, 0)))
             open_offsets.append(table + 8)
             self.shape(table + 4, key.shape)
         return open_offsets

@@ -55,8 +55,11 @@ def in_process(
 
     async def main() -> None:
         app = App(
-            [(ModelSettings(name, "", threads=threads), model) for name, model in (models or {"echo": Echo()}).items()],
-            replace(Settings(), **settings),
+            [
+                (ModelSettings(name, "", threads=threads, warmup=0), model)
+                for name, model in (models or {"echo": Echo()}).items()
+            ],
+            replace(Settings(drain_grace_s=0.0), **settings),
         )
         listener = bind(listen)
         if plain:

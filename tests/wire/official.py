@@ -33,12 +33,15 @@ class Manner:
     data: str = "byte vector"  # or "numpy", "elements": three ways of the runtime; all align data to 4 bytes at most
     nul: bool = True  # strings end in NUL; the original Go programs wrote them as byte vectors, without
     shape_by_length: bool = False  # the shape is aligned to 4 only, as the original Go server copied it
-    tensors_first: bool = False  # which vectors come first in the buffer
+    tensors_first: bool = False  # names or tensors: what is built first stands at the buffer's end
+    config_last: bool = False  # config after both
+    data_first: bool = False  # a tensor's data before its shape
     empty_vectors: bool = True  # names that are not there: an empty vector, or no field
     both_data: bool = False  # the field of the other kind (data, string_val) is there too, empty
     defaults: bool = False  # fields with their default value are written
 
 
+PLAIN = Manner()
 ORIGINAL_PYTHON = Manner(data="elements", tensors_first=True)
 ORIGINAL_GO = Manner(nul=False, shape_by_length=True, empty_vectors=False)
 
@@ -97,7 +100,7 @@ class Writer:
 
     def tensor(self, tensor: Tensor) -> int:
         is_string = tensor.type == STRING
-        shape = self.shape(tensor.shape)
+        shape = None if self.manner.data_first else self.shape(tensor.shape)
         data = strings = None
         if isinstance(tensor.data, bytes):
             data = self.data(tensor.data)
@@ -105,6 +108,8 @@ class Writer:
             strings = self.offsets([self.string(item) for item in tensor.data])
         if self.manner.both_data:
             data, strings = (self.data(b""), strings) if is_string else (data, self.offsets([]))
+        if shape is None:
+            shape = self.shape(tensor.shape)
         fbs.TensorStart(self.builder)
         fbs.TensorAddType(self.builder, tensor.type)
         fbs.TensorAddShape(self.builder, shape)
@@ -123,13 +128,16 @@ def write_request(
     input_names: Sequence[str] = (),
     output_names: Sequence[str] = (),
     config: str = "",
-    manner: Manner = Manner(),
+    manner: Manner = PLAIN,
 ) -> bytes:
     w = Writer(manner)
     inputs = w.tensors(tensors) if manner.tensors_first else None
-    config_at, names, outputs = w.string(config), w.strings(input_names), w.strings(output_names)
+    config_at = None if manner.config_last else w.string(config)
+    names, outputs = w.strings(input_names), w.strings(output_names)
     if inputs is None:
         inputs = w.tensors(tensors)
+    if config_at is None:
+        config_at = w.string(config)
     fbs.InferRequestStart(w.builder)
     fbs.InferRequestAddConfig(w.builder, config_at)
     if names is not None:
@@ -141,7 +149,7 @@ def write_request(
     return w.finish(_request(w, fbs.Req.InferRequest, infer))
 
 
-def write_metadata_request(manner: Manner = Manner()) -> bytes:
+def write_metadata_request(manner: Manner = PLAIN) -> bytes:
     w = Writer(manner)
     fbs.MetadataRequestStart(w.builder)
     return w.finish(_request(w, fbs.Req.MetadataRequest, fbs.MetadataRequestEnd(w.builder)))
@@ -155,7 +163,7 @@ def _request(w: Writer, kind: int, member: int) -> int:
 
 
 def write_infer_response(
-    tensors: Sequence[Tensor], errors: Sequence[tuple[int, str]] = (), manner: Manner = Manner()
+    tensors: Sequence[Tensor], errors: Sequence[tuple[int, str]] = (), manner: Manner = PLAIN
 ) -> bytes:
     w = Writer(manner)
     outputs = w.tensors(tensors)
@@ -174,7 +182,7 @@ def write_infer_response(
     return w.finish(fbs.InferResponseEnd(w.builder))
 
 
-def write_metadata_response(meta: MetadataResponse, manner: Manner = Manner()) -> bytes:
+def write_metadata_response(meta: MetadataResponse, manner: Manner = PLAIN) -> bytes:
     w = Writer(manner)
     sides = []
     for side in (meta.inputs, meta.outputs):
@@ -211,8 +219,12 @@ class Request(NamedTuple):
     tensors: list[Tensor]
 
 
-def read_request(message: bytes) -> Request | None:
-    """The InferRequest; None for a MetadataRequest."""
+def read_request(message: bytes, absent_ok: bool = False) -> Request | None:
+    """The InferRequest; None for a MetadataRequest.
+
+    The original's accessors break where text, shape or data is absent, so ours must write them even when empty;
+    ``absent_ok`` is for messages that are not ours.
+    """
     request = fbs.Request.GetRootAs(message)
     member: Any = request.Req()
     if request.ReqType() == fbs.Req.MetadataRequest:
@@ -221,11 +233,13 @@ def read_request(message: bytes) -> Request | None:
     assert request.ReqType() == fbs.Req.InferRequest
     infer = fbs.InferRequest()
     infer.Init(member.Bytes, member.Pos)
+    config = infer.Config()
+    assert absent_ok or config is not None
     return Request(
-        infer.Config().decode(),
+        (config or b"").decode(),
         [name.decode() for name in _each(infer.InputNames, infer.InputNamesLength())],
         [name.decode() for name in _each(infer.OutputNames, infer.OutputNamesLength())],
-        [_tensor(each) for each in _each(infer.InputTensors, infer.InputTensorsLength())],
+        [_tensor(each, absent_ok) for each in _each(infer.InputTensors, infer.InputTensorsLength())],
     )
 
 
@@ -258,12 +272,11 @@ def _each(item: Callable[[int], Any], count: int) -> list[Any]:
     return [item(i) for i in range(count)]
 
 
-def _tensor(tensor: Any) -> Tensor:
-    # The original's accessors break where a vector is absent, so ours must always be there.
-    assert not tensor.ShapeIsNone()
+def _tensor(tensor: Any, absent_ok: bool = False) -> Tensor:
+    assert absent_ok or not tensor.ShapeIsNone()
     shape = tuple(_each(tensor.Shape, tensor.ShapeLength()))
     if tensor.Type() == STRING:
-        assert not tensor.StringValIsNone()
+        assert absent_ok or not tensor.StringValIsNone()
         return Tensor(STRING, shape, _each(tensor.StringVal, tensor.StringValLength()))
-    assert not tensor.DataIsNone()
-    return Tensor(tensor.Type(), shape, tensor.DataAsNumpy().tobytes())
+    assert absent_ok or not tensor.DataIsNone()
+    return Tensor(tensor.Type(), shape, b"" if tensor.DataIsNone() else tensor.DataAsNumpy().tobytes())
