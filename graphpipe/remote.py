@@ -8,7 +8,7 @@ graphpipe.errors: a ServiceError if the server said no, NoAnswer if no answer wa
 
 from __future__ import annotations
 
-import threading
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -33,7 +33,6 @@ __all__ = [
 _CLIENTS_MAX = 64
 
 _clients: dict[str, Client] = {}
-_lock = threading.Lock()
 
 
 def execute(
@@ -108,13 +107,12 @@ def _shape(dims: Sequence[int]) -> list[int | None]:
 
 
 def _client(uri: str) -> Client:
+    # No lock: a child must not find it held by a thread of its parent.
     client = _clients.get(uri)
     if client is None:
-        with _lock:
-            client = _clients.get(uri)
-            if client is None:
-                if len(_clients) >= _CLIENTS_MAX:
-                    # The oldest; calls under way on it finish.
-                    _clients.pop(next(iter(_clients))).close()
-                client = _clients[uri] = Client(uri)
+        client = _clients.setdefault(uri, Client(uri))
+        with contextlib.suppress(KeyError, RuntimeError):  # another thread was quicker
+            while len(_clients) > _CLIENTS_MAX:
+                # The oldest; calls under way on it finish.
+                _clients.pop(next(iter(_clients))).close()
     return client

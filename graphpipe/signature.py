@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from graphpipe.errors import InvalidRequest
 from graphpipe.wire.dtypes import dtype_name, dtype_named
 
-__all__ = ["Plan", "Signature", "TensorSpec"]
+__all__ = ["Plan", "Signature", "TensorSpec", "cast_numbers"]
 
 Array = NDArray[Any]
 Dim = int | str | None
@@ -88,7 +88,7 @@ class Plan:
         if self.plain:
             return dict(zip(self.names, tensors, strict=True))  # type: ignore[arg-type]
         return {
-            name: tensor if dtype is None else _cast(tensor, dtype, name)
+            name: tensor if dtype is None else cast_numbers(tensor, dtype, name)
             for name, dtype, tensor in zip(self.names, self.casts, tensors, strict=True)
             if name is not None
         }
@@ -314,7 +314,8 @@ def _check_shape(spec: TensorSpec, shape: tuple[int, ...], symbols: dict[str, tu
                 )
 
 
-def _cast(array: Array, dtype: np.dtype[Any], name: str) -> Array:
+def cast_numbers(array: Array, dtype: np.dtype[Any], name: str) -> Array:
+    """``array`` converted to ``dtype``. Raises InvalidRequest if a value does not fit; ``name`` is that of the input."""
     if dtype.kind in "iu" and array.dtype.kind in "iu" and array.size:
         limits = np.iinfo(dtype)
         if int(array.min()) < limits.min or int(array.max()) > limits.max:

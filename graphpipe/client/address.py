@@ -31,7 +31,7 @@ class Address:
                 raise ValueError(
                     f"{url!r} names no socket; expected unix:/path/to.sock or unix:/path/to.sock:/models/NAME"
                 )
-            return cls(url, "localhost", 0, False, path, _target(target))
+            return cls(url, "localhost", 0, False, path, _target(f"/{target.lstrip('/')}"))
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError(
@@ -40,8 +40,9 @@ class Address:
         if parts.username is not None:
             raise ValueError("the URL has a user name in it, which is not sent; leave it out")
         tls = parts.scheme == "https"
-        target = _target(parts.path) + (f"?{parts.query}" if parts.query else "")
-        return cls(url, parts.hostname, parts.port or (443 if tls else 80), tls, "", target)
+        port = parts.port if parts.port is not None else 443 if tls else 80
+        target = _target(parts.path) + (f"?{_quoted(parts.query)}" if parts.query else "")
+        return cls(url, _host(parts.hostname, url), port, tls, "", target)
 
     @property
     def host_header(self) -> str:
@@ -50,6 +51,20 @@ class Address:
         return host if self.port in (0, 443 if self.tls else 80) else f"{host}:{self.port}"
 
 
+def _host(name: str, url: str) -> str:
+    """A host's name as the name service and the Host header know it."""
+    if ":" in name:
+        return name
+    try:
+        return name.encode("idna").decode()
+    except UnicodeError:
+        raise ValueError(f"{url!r} has a host name that cannot be looked up") from None
+
+
 def _target(path: str) -> str:
+    return _quoted(path or "/")
+
+
+def _quoted(text: str) -> str:
     # Nothing that could end the request line gets into it.
-    return quote(path or "/", safe="/%:@!$&'()*+,;=~-._")
+    return quote(text, safe="/?%:@!$&'()*+,;=~-._")

@@ -22,9 +22,21 @@ class AnswerReader:
     ``scratch`` has SCRATCH_BYTES and is the reader's own until then; bodies larger than ``bytes_max`` are not taken.
     """
 
+    __slots__ = (
+        "_body",
+        "_bytes_max",
+        "_chunks",
+        "_filled",
+        "_gathered",
+        "_head",
+        "_pool",
+        "_scratch",
+        "_url",
+        "reply",
+    )
+
     def __init__(self, url: str, scratch: memoryview, pool: BufferPool, bytes_max: int) -> None:
         self.reply: Reply | None = None
-        self.began = False
         self._url = url
         self._scratch = scratch
         self._pool = pool
@@ -35,6 +47,11 @@ class AnswerReader:
         self._chunks: Chunks | None = None
         self._gathered = bytearray()
 
+    @property
+    def began(self) -> bool:
+        """Whether any of the answer is here. ``100 Continue`` and its kind are none of it."""
+        return self._head is not None or self._filled > 0
+
     def room(self) -> memoryview:
         """Where the next bytes go; never empty."""
         if self._body is not None and self._filled < len(self._body):
@@ -43,7 +60,6 @@ class AnswerReader:
 
     def received(self, count: int) -> None:
         """Take note of ``count`` bytes in ``room()``. Raises NoAnswer if they are no answer."""
-        self.began = True
         if self.reply is not None:
             raise NoAnswer(f"{self._url} sent more than its answer")
         if self._head is None:
@@ -74,6 +90,8 @@ class AnswerReader:
             head = parse_head(received[:end])
             if head.status >= 200:
                 break
+            if head.status == 101:
+                raise NoAnswer(f"{self._url} switched to another protocol, which nobody asked for")
             # 100 Continue and its kind: the answer comes after it.
             self._filled -= end
             self._scratch[: self._filled] = received[end:]
@@ -102,7 +120,10 @@ class AnswerReader:
             self.reply = Reply(head, body)
 
     def _gather(self, head: ResponseHead, received: memoryview) -> None:
-        self._gathered += self._chunks.feed(received) if self._chunks else received
+        if self._chunks is None:
+            self._gathered += received
+        elif self._chunks.feed(received, self._gathered):
+            raise NoAnswer(f"{self._url} sent more than its answer")
         if len(self._gathered) > self._bytes_max:
             raise NoAnswer(f"{self._url} answered with more than {self._bytes_max} bytes")
         if self._chunks is not None and self._chunks.done:

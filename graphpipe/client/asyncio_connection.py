@@ -19,7 +19,7 @@ from graphpipe.buffers import BufferPool
 from graphpipe.client.address import Address
 from graphpipe.client.answer import SCRATCH_BYTES, AnswerReader
 from graphpipe.client.calls import Reply
-from graphpipe.client.failures import bytes_acknowledged, unanswered, unreachable
+from graphpipe.client.failures import never_arrived, unanswered, unreachable
 from graphpipe.errors import NoAnswer
 from graphpipe.wire import Segment
 
@@ -126,7 +126,8 @@ class AsyncConnection(asyncio.BufferedProtocol):
         """Take the transport, and have it say whenever it holds anything back."""
         # uvloop's transports have the methods of asyncio.Transport, but do not inherit from it.
         self._transport = cast(asyncio.Transport, transport)
-        self._transport.set_write_buffer_limits(high=0)
+        # Over TLS asyncio takes a limit of 0 for always reached.
+        self._transport.set_write_buffer_limits(high=1, low=0)
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Where the next bytes go."""
@@ -169,7 +170,9 @@ class AsyncConnection(asyncio.BufferedProtocol):
         if not self.open:
             return
         if self._answer is not None:
-            self._never_arrived = self._acknowledged_nothing()
+            self._never_arrived = not self._address.tls and never_arrived(
+                self._fileno(), self._bytes_sent_before, error
+            )
             try:
                 if error is not None:
                     self._read_what_is_left(self._answer)
@@ -186,13 +189,6 @@ class AsyncConnection(asyncio.BufferedProtocol):
     def _fail(self, error: NoAnswer) -> None:
         self._failure = error
         self.abort()
-
-    def _acknowledged_nothing(self) -> bool:
-        """Whether the server's kernel acknowledged nothing of this request, so that its program cannot have read it."""
-        if self._address.tls or self._address.unix_path:
-            return False
-        acknowledged = bytes_acknowledged(self._fileno())
-        return acknowledged is not None and acknowledged <= self._bytes_sent_before
 
     def _read_what_is_left(self, answer: AnswerReader) -> None:
         """A server may refuse what it has not read, and close: its answer lies behind the error of our sending."""

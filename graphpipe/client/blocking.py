@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from graphpipe.buffers import BufferPool
 from graphpipe.client.address import Address
-from graphpipe.client.calls import Array, Reply
+from graphpipe.client.calls import Array, Reply, seconds
 from graphpipe.client.connection import Connection
 from graphpipe.client.failures import NotSent
 from graphpipe.client.http1 import request_head
@@ -49,10 +49,8 @@ class Client:
         response_bytes_max: int = 2**31 - 1,
         tls: ssl.SSLContext | None = None,
     ) -> None:
-        if not timeout > 0:
-            raise ValueError(f"timeout is a positive number of seconds; {timeout!r} came")
         self._address = Address.of(url)
-        self._timeout = timeout
+        self._timeout = seconds(timeout)
         self._response_bytes_max = response_bytes_max
         self._tls = (tls or ssl.create_default_context()) if self._address.tls else None
         self._start()
@@ -128,6 +126,7 @@ class Client:
 
     def close(self) -> None:
         """Close the idle connections; calls under way finish."""
+        self._part_from_parent()
         with self._lock:
             self._closed = True
             idle, self._idle = self._idle, []
@@ -146,7 +145,7 @@ class Client:
         return f"Client({self.url!r})"
 
     def _run(self, steps: Steps[T], timeout: float | None) -> T:
-        deadline = monotonic() + (self._timeout if timeout is None else timeout)
+        deadline = monotonic() + (self._timeout if timeout is None else seconds(timeout))
         try:
             segments = next(steps)
             while True:
@@ -156,9 +155,7 @@ class Client:
             return value
 
     def _call(self, segments: list[Segment], deadline: float) -> Reply:
-        if self._pid != os.getpid():
-            # A forked child must not talk into its parent's connections.
-            self._start()
+        self._part_from_parent()
         left_ms = max(1, int((deadline - monotonic()) * 1000))
         head = request_head(self._address, sum(map(len, segments)), left_ms)
         connection = self._take()
@@ -175,6 +172,11 @@ class Client:
         finally:
             # After any exception, a KeyboardInterrupt too, an answer may still be on its way: never reuse.
             self._put_back(connection)
+
+    def _part_from_parent(self) -> None:
+        # A forked child must not talk into its parent's connections, nor wait for locks that threads of its parent held.
+        if self._pid != os.getpid():
+            self._start()
 
     def _take(self) -> Connection | None:
         while True:

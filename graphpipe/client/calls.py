@@ -6,6 +6,7 @@ Shared by all clients; whoever has a socket brings it.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from graphpipe.client.address import Address
 from graphpipe.client.http1 import ResponseHead
 from graphpipe.errors import InvalidRequest, MalformedMessage, NoAnswer, ServiceError, service_error
-from graphpipe.signature import Signature, TensorSpec
+from graphpipe.signature import Signature, TensorSpec, cast_numbers
 from graphpipe.wire import (
     IOMetadata,
     MetadataResponse,
@@ -24,21 +25,33 @@ from graphpipe.wire import (
     decode_metadata_response,
     encode_request,
 )
-from graphpipe.wire.dtypes import DTYPES
+from graphpipe.wire.dtypes import DTYPES, as_array
 
-__all__ = ["Array", "Reply", "fit", "metadata_of", "needs_metadata", "outputs_of", "request_segments", "signature_of"]
+__all__ = [
+    "Array",
+    "Reply",
+    "fit",
+    "metadata_of",
+    "needs_metadata",
+    "outputs_of",
+    "request_segments",
+    "seconds",
+    "signature_of",
+]
 
 Array = NDArray[Any]
 
 
+# Whoever says infinity means days; poll and the wire's header count milliseconds in few digits.
+_TIMEOUT_S_MAX = 1e6
+
+
+@dataclass(slots=True)
 class Reply:
     """An answer as it came: its head and its whole body."""
 
-    __slots__ = ("body", "head")
-
-    def __init__(self, head: ResponseHead, body: memoryview) -> None:
-        self.head = head
-        self.body = body
+    head: ResponseHead
+    body: memoryview
 
 
 def needs_metadata(value: object) -> bool:
@@ -49,25 +62,39 @@ def needs_metadata(value: object) -> bool:
 def fit(value: object, name: str | None, place: int, meta: MetadataResponse, cast: bool) -> object:
     """``value`` in the element type that the model declares for the input called ``name``, or at ``place``.
 
-    Lists and numbers are converted where nothing is lost; arrays only if ``cast``.
+    Lists and numbers are converted where nothing is lost; arrays only if ``cast``. What cannot be is left as it is, for
+    the server to refuse with words of its own.
+
+    Raises InvalidRequest if a value does not fit the type.
     """
-    specs = [io for i, io in enumerate(meta.inputs) if (io.name == name if name else i == place)]
+    untyped = needs_metadata(value)
+    if not untyped and not cast:
+        return value
+    # x and x:0 are the same tensor to TensorFlow's callers.
+    specs = [
+        io
+        for i, io in enumerate(meta.inputs)
+        if (io.name.removesuffix(":0") == name.removesuffix(":0") if name else i == place)
+    ]
     dtype = DTYPES[specs[0].type] if specs else None
-    array = np.asarray(value)
-    if array.dtype.kind == "U":
-        array = array.astype(object)
+    array = as_array(value, repr(name) if name else f"input {place}")
     if dtype is None or array.dtype == dtype or (array.dtype == np.bool_ and dtype == np.uint8):
         return array
-    if (cast or needs_metadata(value)) and "O" not in (dtype.kind, array.dtype.kind):
-        if np.can_cast(array.dtype, dtype, "same_kind"):
-            return array.astype(dtype)
-        if array.size == 0:
-            return array.astype(dtype)  # numpy makes float64 of []
-        if array.dtype.kind in "iu" and dtype.kind in "iu" and needs_metadata(value):
-            limits = np.iinfo(dtype)
-            if limits.min <= int(array.min()) and int(array.max()) <= limits.max:
-                return array.astype(dtype)
+    if untyped and not array.size:
+        return array.astype(dtype)  # numpy makes float64 of []
+    if not {dtype.kind, array.dtype.kind} <= set("biuf"):
+        return array
+    whole = dtype.kind in "iu" and array.dtype.kind in "iu"
+    if (untyped and whole) or np.can_cast(array.dtype, dtype, "same_kind"):
+        return cast_numbers(array, dtype, name or str(place))
     return array
+
+
+def seconds(timeout: float) -> float:
+    """A timeout fit to reckon with. Raises ValueError if it is none."""
+    if not timeout > 0:
+        raise ValueError(f"timeout is a positive number of seconds; {timeout!r} came")
+    return min(timeout, _TIMEOUT_S_MAX)
 
 
 def request_segments(

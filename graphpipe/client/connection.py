@@ -9,12 +9,13 @@ import ssl
 from collections.abc import Sequence
 from math import ceil
 from time import monotonic
+from typing import Any
 
 from graphpipe.buffers import BufferPool
 from graphpipe.client.address import Address
 from graphpipe.client.answer import SCRATCH_BYTES, AnswerReader
 from graphpipe.client.calls import Reply
-from graphpipe.client.failures import bytes_acknowledged, unanswered, unreachable
+from graphpipe.client.failures import never_arrived, unanswered, unreachable
 from graphpipe.errors import NoAnswer, TimedOut
 from graphpipe.wire import Segment
 
@@ -36,10 +37,18 @@ class Connection:
     def __init__(self, address: Address, deadline: float, tls: ssl.SSLContext | None) -> None:
         self.reusable = False
         self._address = address
-        self._socket = _connect(address, deadline, tls)
-        self._socket.setblocking(False)
         self._poll = select.poll()
-        self._poll.register(self._socket, _READ)
+        try:
+            self._socket = _connect(address, deadline)
+            self._socket.setblocking(False)
+            if tls is not None:
+                self._secure(tls, deadline)
+            else:
+                self._poll.register(self._socket, _READ)
+        except TimeoutError:
+            raise TimedOut(f"{address.url} did not accept a connection in time") from None
+        except OSError as error:
+            raise unreachable(address, error) from error
         self._scratch = memoryview(bytearray(SCRATCH_BYTES))
         self._bytes_sent_before = 0
         self._used = False
@@ -55,6 +64,8 @@ class Connection:
 
     def still_open(self) -> bool:
         """Whether the server has neither closed the idle connection nor sent what nobody asked for."""
+        if isinstance(self._socket, ssl.SSLSocket) and self._socket.pending():
+            return False
         return not self._poll.poll(0)
 
     def call(
@@ -65,36 +76,31 @@ class Connection:
         Raises NotSent if a reused connection turned out closed, TimedOut after the deadline, NoAnswer for whatever else
         is not an answer.
         """
-        self.reusable = False
-        url = self._address.url
-        answer = AnswerReader(url, self._scratch, pool, response_bytes_max)
-        sent = False
+        self.reusable = sent = False
+        answer = AnswerReader(self._address.url, self._scratch, pool, response_bytes_max)
         try:
-            sent = self._send([head, *segments], deadline)
-            received = self._receive(answer.room(), deadline, wait_first=True)
+            sent = self._send([head, *segments], answer, deadline)
+            if sent:
+                self._wait(_READ, deadline)
+            while answer.reply is None and self._receive(answer, deadline):
+                pass
         except TimeoutError:
-            raise TimedOut(f"{url} gave no answer in time") from None
+            what = "did not finish its answer" if answer.began else "gave no answer"
+            raise TimedOut(f"{self._address.url} {what} in time") from None
         except OSError as error:
-            received = 0 if sent else self._answer_before_failure()
-            if not received:
-                raise self._unanswered(sent) from error
-        if not received:
-            raise self._unanswered(sent)
-        try:
-            reply = self._reply(answer, received, deadline)
-        except TimeoutError:
-            raise TimedOut(f"{url} did not finish its answer in time") from None
-        except OSError as error:
-            raise NoAnswer(f"{url} closed the connection in the middle of its answer") from error
-        self.reusable = sent and reply.head.keep_alive
+            if not sent:
+                self._receive_what_is_left(answer)
+            if answer.reply is None:
+                raise self._unanswered(answer, sent, error) from error
+        if answer.reply is None:
+            raise self._unanswered(answer, sent)
+        self.reusable = sent and answer.reply.head.keep_alive
         self._used = True
         self._bytes_sent_before += len(head) + sum(map(len, segments))
-        return reply
+        return answer.reply
 
-    # --- out ---
-
-    def _send(self, pieces: Sequence[Segment], deadline: float) -> bool:
-        """Send everything and say True, or stop and say False because something came in first."""
+    def _send(self, pieces: Sequence[Segment], answer: AnswerReader, deadline: float) -> bool:
+        """Send everything and say True, or stop and say False because the answer came first, or the end."""
         queue = [piece for piece in pieces if len(piece)]
         tls = isinstance(self._socket, ssl.SSLSocket)
         at = 0
@@ -102,7 +108,8 @@ class Connection:
             try:
                 taken = self._socket.send(queue[at]) if tls else self._socket.sendmsg(queue[at : at + _PIECES_MAX])
             except (BlockingIOError, ssl.SSLWantWriteError):
-                if self._wait(_READ | _WRITE if not tls else _WRITE, deadline) & ~_WRITE:
+                came_in = self._wait(_READ | _WRITE, deadline) & ~_WRITE
+                if came_in and (not self._receive(answer, deadline, wait=False) or answer.began):
                     return False
                 continue
             except ssl.SSLWantReadError:
@@ -114,6 +121,41 @@ class Connection:
             if taken:
                 queue[at] = memoryview(queue[at])[taken:]
         return True
+
+    def _receive(self, answer: AnswerReader, deadline: float, *, wait: bool = True) -> bool:
+        """Take in what has come, after a wait if need be. False: the server closed its side."""
+        if monotonic() > deadline:  # however much comes in
+            raise TimeoutError
+        try:
+            count = self._socket.recv_into(answer.room())
+        except (BlockingIOError, ssl.SSLWantReadError):
+            if wait:
+                self._wait(_READ, deadline)
+            return True
+        except ssl.SSLWantWriteError:
+            self._wait(_WRITE, deadline)
+            return True
+        except (ssl.SSLEOFError, ssl.SSLZeroReturnError):
+            count = 0
+        if count:
+            answer.received(count)
+        elif answer.began:
+            answer.ended()
+        return count > 0
+
+    def _receive_what_is_left(self, answer: AnswerReader) -> None:
+        """A server may refuse what it has not read, and close: its answer lies behind the error of our sending."""
+        with contextlib.suppress(OSError):
+            while answer.reply is None and (count := self._socket.recv_into(answer.room())):
+                answer.received(count)
+
+    def _unanswered(self, answer: AnswerReader, sent: bool, error: OSError | None = None) -> NoAnswer:
+        if answer.began:
+            return NoAnswer(f"{self._address.url} closed the connection in the middle of its answer")
+        again = not sent or (
+            not self._address.tls and never_arrived(self._socket.fileno(), self._bytes_sent_before, error)
+        )
+        return unanswered(self._address, may_send_again=self._used and again)
 
     def _wait(self, events: int, deadline: float) -> int:
         left = deadline - monotonic()
@@ -130,70 +172,45 @@ class Connection:
             raise TimeoutError
         return ready[0][1]
 
-    def _answer_before_failure(self) -> int:
-        """What a server said before it closed on a request that was still going out."""
-        with contextlib.suppress(OSError):
-            return self._socket.recv_into(self._scratch)
-        return 0
-
-    def _unanswered(self, sent: bool) -> NoAnswer:
-        return unanswered(self._address, may_send_again=self._used and (not sent or self._never_arrived()))
-
-    def _never_arrived(self) -> bool:
-        """Whether the server's kernel acknowledged nothing of this request, so that its program cannot have read it."""
-        acknowledged = None if self._address.tls else bytes_acknowledged(self._socket.fileno())
-        return acknowledged is not None and acknowledged <= self._bytes_sent_before
-
-    # --- in ---
-
-    def _receive(self, view: memoryview, deadline: float, *, wait_first: bool = False) -> int:
-        if wait_first and not isinstance(self._socket, ssl.SSLSocket):
-            self._wait(_READ, deadline)
+    def _secure(self, tls: ssl.SSLContext, deadline: float) -> None:
+        secured = tls.wrap_socket(self._socket, server_hostname=self._address.host, do_handshake_on_connect=False)
+        self._socket = secured
+        self._poll.register(secured, _READ)
         while True:
             try:
-                return self._socket.recv_into(view)
-            except (BlockingIOError, ssl.SSLWantReadError):
+                secured.do_handshake()
+            except ssl.SSLWantReadError:
                 self._wait(_READ, deadline)
             except ssl.SSLWantWriteError:
                 self._wait(_WRITE, deadline)
-            except (ssl.SSLEOFError, ssl.SSLZeroReturnError):
-                return 0
-
-    def _reply(self, answer: AnswerReader, received: int, deadline: float) -> Reply:
-        answer.received(received)
-        while answer.reply is None:
-            received = self._receive(answer.room(), deadline)
-            if received:
-                answer.received(received)
             else:
-                answer.ended()
-        return answer.reply
+                return
 
 
-def _connect(address: Address, deadline: float, tls: ssl.SSLContext | None) -> socket.socket:
-    left = deadline - monotonic()
-    if left <= 0:
-        raise TimedOut(f"no time was left to connect to {address.url}")
-    try:
-        if address.unix_path:
-            plain = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            try:
-                plain.settimeout(left)
-                plain.connect(address.unix_path)
-            except BaseException:
-                plain.close()
-                raise
-            return plain
-        plain = socket.create_connection((address.host, address.port), left)
-        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if tls is None:
-            return plain
+def _connect(address: Address, deadline: float) -> socket.socket:
+    """A connected socket: to the first of the server's addresses that takes us, within the deadline over all."""
+    if address.unix_path:
+        places: list[tuple[int, Any]] = [(socket.AF_UNIX, address.unix_path)]
+    else:
+        found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+        places = [(family, place) for family, _, _, _, place in found]
+    failure: OSError = TimeoutError()
+    for family, place in places:
+        left = deadline - monotonic()
+        if left <= 0:
+            raise TimeoutError
+        connecting = socket.socket(family, socket.SOCK_STREAM)
         try:
-            return tls.wrap_socket(plain, server_hostname=address.host)
+            connecting.settimeout(left)
+            connecting.connect(place)
+            if family != socket.AF_UNIX:
+                connecting.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        except OSError as error:
+            connecting.close()
+            failure = error
         except BaseException:
-            plain.close()
+            connecting.close()
             raise
-    except TimeoutError:
-        raise TimedOut(f"{address.url} did not accept a connection in time") from None
-    except OSError as error:
-        raise unreachable(address, error) from error
+        else:
+            return connecting
+    raise failure

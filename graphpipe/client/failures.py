@@ -9,7 +9,7 @@ import struct
 from graphpipe.client.address import Address
 from graphpipe.errors import NoAnswer, Unreachable
 
-__all__ = ["NotSent", "bytes_acknowledged", "unanswered", "unreachable"]
+__all__ = ["NotSent", "never_arrived", "unanswered", "unreachable"]
 
 
 class NotSent(NoAnswer):
@@ -32,19 +32,22 @@ def unreachable(address: Address, error: OSError) -> Unreachable:
     return Unreachable(f"no connection to {address.url}: {reason}; is a server running there?")
 
 
-def bytes_acknowledged(fd: int) -> int | None:
-    """How many bytes the other side's kernel has acknowledged over a TCP socket; None where nobody can say.
+def never_arrived(fd: int, bytes_sent_before: int, error: Exception | None) -> bool:
+    """Whether a server that closed a connection cannot have read the whole of its last request.
 
-    What it has not acknowledged, its program cannot have read.
+    TCP: what its kernel has not acknowledged, its program cannot have read. The kernel says how far that goes when it
+    closes the connection in order; a reset (``error``) does not, and may follow a request that was read. Unix sockets: a
+    reset says that something was left unread.
     """
+    reset = isinstance(error, ConnectionResetError)
     if not hasattr(socket, "TCP_INFO") or fd < 0:
-        return None
+        return False
     try:
         with socket.socket(fileno=os.dup(fd)) as view:
-            if view.family not in (socket.AF_INET, socket.AF_INET6):
-                return None
+            if view.family == socket.AF_UNIX or reset:
+                return reset and view.family == socket.AF_UNIX
             info = view.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 128)
     except OSError:
-        return None
+        return False
     # tcpi_bytes_acked; the connection's own first acknowledgement counts as one.
-    return int(struct.unpack_from("<Q", info, 120)[0]) - 1 if len(info) == 128 else None
+    return len(info) == 128 and int(struct.unpack_from("<Q", info, 120)[0]) <= bytes_sent_before + 1

@@ -58,7 +58,7 @@ def parse_head(head: bytes) -> ResponseHead:
     keep_alive = status_line[1] == b"1"
     for line in lines[1:-2]:
         name, colon, value = line.partition(b":")
-        if not colon or not name or name[:1] in b" \t":
+        if not colon or not name or name != name.strip():
             raise NoAnswer(f"what came is not HTTP: header line {line[:60]!r}")
         name, value = name.lower(), value.strip()
         if name == b"content-length":
@@ -82,6 +82,8 @@ def parse_head(head: bytes) -> ResponseHead:
     if status in (204, 304):
         length, chunked = 0, False
     elif chunked:
+        # With both lengths there, only one of them is right: nobody knows where the next answer would begin.
+        keep_alive = keep_alive and length is None
         length = None
     elif length is None:
         keep_alive = False
@@ -93,40 +95,45 @@ class Chunks:
 
     def __init__(self) -> None:
         self.done = False
-        self._buffer = bytearray()
-        self._left = 0  # bytes of the current chunk still to come; -1 or -2: the line end after it
-        self._trailers = False
+        self._left = 0  # bytes of the current chunk still to come
+        self._line = b""  # what has come of the current line
+        self._take_line = self._take_size
 
-    def feed(self, data: bytes | memoryview) -> bytes:
-        """The bytes of the body in what came next. Raises NoAnswer if it is not chunked."""
-        self._buffer += data
-        body = bytearray()
-        while not self.done:
-            if self._left > 0:
-                taken = self._buffer[: self._left]
+    def feed(self, data: memoryview, body: bytearray) -> int:
+        """Append to ``body`` what is the body's in ``data``, and say how many bytes came after the end of all.
+
+        Raises NoAnswer if this is not chunked.
+        """
+        raw, at = bytes(data), 0
+        while at < len(raw) and not self.done:
+            if self._left:
+                taken = data[at : at + self._left]
                 body += taken
-                del self._buffer[: len(taken)]
                 self._left -= len(taken)
-                if self._left:
-                    break
-                self._left = -1
-            end = self._buffer.find(b"\n")
-            if end < 0:
-                if len(self._buffer) > HEAD_BYTES_MAX:
-                    raise NoAnswer("a chunk of the answer has an endless first line")
-                break
-            line = bytes(self._buffer[:end]).strip()
-            del self._buffer[: end + 1]
-            if self._left == -1:
-                if line:
-                    raise NoAnswer("a chunk of the answer is longer than it says")
-                self._left = 0
-            elif self._trailers:
-                self.done = not line
-            else:
-                size = line.partition(b";")[0].strip()
-                if not re.fullmatch(rb"[0-9a-fA-F]{1,15}", size):
-                    raise NoAnswer(f"a chunk of the answer starts with {line[:40]!r}, not with its size")
-                self._left = int(size, 16)
-                self._trailers = self._left == 0
-        return bytes(body)
+                at += len(taken)
+                continue
+            newline = raw.find(b"\n", at)
+            self._line += raw[at : newline if newline >= 0 else None]
+            if len(self._line) > HEAD_BYTES_MAX:
+                raise NoAnswer("a chunk of the answer has an endless first line")
+            if newline < 0:
+                return 0
+            at = newline + 1
+            line, self._line = self._line.strip(b"\r"), b""
+            self._take_line(line)
+        return len(raw) - at
+
+    def _take_size(self, line: bytes) -> None:
+        size = line.partition(b";")[0].strip(b" \t")
+        if not re.fullmatch(rb"[0-9a-fA-F]{1,15}", size):
+            raise NoAnswer(f"a chunk of the answer starts with {line[:40]!r}, not with its size")
+        self._left = int(size, 16)
+        self._take_line = self._take_end if self._left else self._take_trailer
+
+    def _take_end(self, line: bytes) -> None:
+        if line:
+            raise NoAnswer("a chunk of the answer is longer than it says")
+        self._take_line = self._take_size
+
+    def _take_trailer(self, line: bytes) -> None:
+        self.done = not line

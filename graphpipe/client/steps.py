@@ -6,7 +6,7 @@ So the blocking and the asynchronous client mean the same by the same call, and 
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import TypeVar
 
 from graphpipe.client.address import Address
@@ -51,28 +51,28 @@ class Calls:
         cast: bool,
     ) -> Steps[list[Array]]:
         """Several inputs: the outputs in the order asked for."""
-        if cast or any(map(needs_metadata, inputs)):
-            meta = yield from self._known_metadata()
-            names = list(input_names or ())
-            inputs = [fit(value, names[i] if i < len(names) else None, i, meta, cast) for i, value in enumerate(inputs)]
-        reply = yield request_segments(inputs, input_names, output_names, config)
-        return outputs_of(reply, self._address, len(output_names or ()))
+        if not cast and not any(map(needs_metadata, inputs)):
+            reply = yield request_segments(inputs, input_names, output_names, config)
+            return outputs_of(reply, self._address, len(output_names or ()))
+        names = list(input_names or ())
+
+        def run(meta: MetadataResponse) -> Steps[list[Array]]:
+            fitted = [fit(value, names[i] if i < len(names) else None, i, meta, cast) for i, value in enumerate(inputs)]
+            return self.execute_multi(fitted, input_names, output_names, config, cast=False)
+
+        return (yield from self._with_metadata(run))
 
     def infer(
         self, inputs: Mapping[str, object], outputs: Sequence[str] | None, config: str, cast: bool
     ) -> Steps[dict[str, Array]]:
         """Named inputs: named outputs, by asking for each by its name."""
-        known = outputs is None and self._metadata is not None
-        if outputs is None:
-            outputs = [output.name for output in (yield from self._known_metadata()).outputs]
-        try:
+        if outputs:
             return (yield from self._infer(inputs, outputs, config, cast))
-        except InvalidRequest as error:
-            if not known or "output" not in error.message:
-                raise
-        # Another model may have taken the place of the one whose outputs we know. It did not run.
-        outputs = [output.name for output in (yield from self.metadata()).outputs]
-        return (yield from self._infer(inputs, outputs, config, cast))
+        return (
+            yield from self._with_metadata(
+                lambda meta: self._infer(inputs, [output.name for output in meta.outputs], config, cast)
+            )
+        )
 
     def metadata(self) -> Steps[MetadataResponse]:
         """What the model takes and gives, asked anew."""
@@ -80,11 +80,23 @@ class Calls:
         self._metadata = metadata_of(reply, self._address)
         return self._metadata
 
-    def _known_metadata(self) -> Steps[MetadataResponse]:
-        return self._metadata or (yield from self.metadata())
+    def _with_metadata(self, run: Callable[[MetadataResponse], Steps[T]]) -> Steps[T]:
+        """What ``run`` does with the model's metadata; done again if what we remembered turns out to be old.
+
+        Another model may have taken the place of the one we know; a request that was refused did not run.
+        """
+        remembered = self._metadata
+        if remembered is None:
+            return (yield from run((yield from self.metadata())))
+        try:
+            return (yield from run(remembered))
+        except InvalidRequest:
+            if (current := (yield from self.metadata())) == remembered:
+                raise
+        return (yield from run(current))
 
     def _infer(
         self, inputs: Mapping[str, object], outputs: Sequence[str], config: str, cast: bool
     ) -> Steps[dict[str, Array]]:
         values = yield from self.execute_multi(list(inputs.values()), list(inputs), outputs, config, cast)
-        return dict(zip(outputs, values, strict=False))
+        return dict(zip(outputs, values, strict=True))

@@ -58,6 +58,7 @@ class App:
         self._routes = Routes(self.services, self.admission, settings, self.state, self.counters, self.access_log)
         self.behind = self._runner(self._routes.application())
         self._side: web.AppRunner | None = None
+        self.on_memory_limit: Callable[[], None] | None = None
 
     def _runner(self, application: web.Application) -> web.AppRunner:
         return web.AppRunner(
@@ -141,7 +142,11 @@ class App:
         counters.gauge("graphpipe_in_flight_requests", self.state.in_flight)
         counters.gauge("graphpipe_in_flight_bytes", self.pool.leased_bytes)
         counters.gauge("graphpipe_buffer_pool_idle_bytes", self.pool.idle_bytes)
-        counters.gauge("graphpipe_memory_bytes", resident_bytes())
+        memory = resident_bytes()
+        counters.gauge("graphpipe_memory_bytes", memory)
+        if self.on_memory_limit is not None and memory > (self.settings.memory_limit_bytes or memory):
+            self.on_memory_limit()
+            self.on_memory_limit = None  # once: a replacement is on its way
         for service in self.services.values():
             service.meter.queued(getattr(service.stage, "waiting", 0))
         counters.publish()
@@ -154,8 +159,10 @@ def run(
     settings: Settings,
     *,
     listener: socket.socket | None = None,
+    side: socket.socket | None = None,
     counters: Counters | None = None,
     on_ready: Callable[[str], None] = lambda url: None,
+    on_memory_limit: Callable[[], None] | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then finish what is in flight and return.
 
@@ -164,10 +171,12 @@ def run(
     tls = tls_context(settings.tls_cert, settings.tls_key) if settings.tls_cert else None
     listener = listener or bind(settings.listen)
 
-    side = bind(settings.metrics_listen) if settings.metrics_listen else None
+    if side is None and settings.metrics_listen:
+        side = bind(settings.metrics_listen)
 
     async def serve() -> None:
         app = App(models, settings, counters)
+        app.on_memory_limit = on_memory_limit
         for name in (signal.SIGTERM, signal.SIGINT):
             # Not in a thread other than the main one: whoever started it there ends it in another way.
             with contextlib.suppress(ValueError, RuntimeError, NotImplementedError):

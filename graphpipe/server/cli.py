@@ -108,11 +108,18 @@ def _serve(**texts: Any) -> None:
     from graphpipe.server.listener import bind
     from graphpipe.server.wiring import load_models
 
+    def announce(url: str) -> None:
+        click.echo(f"listening on {url}")
+
     try:
         # The port first: loading a large model only to find it taken is a waste of somebody's minutes.
         listener = bind(settings.listen)
-        loaded = load_models(configuration.models)
-        run(loaded, settings, listener=listener, on_ready=lambda url: click.echo(f"listening on {url}"))
+        if settings.workers > 1 or settings.memory_limit_bytes:
+            # Before any framework is loaded: a fork after one has run hangs, and workers are fresh processes anyway.
+            from graphpipe.server.supervisor import supervise
+
+            sys.exit(supervise(configuration.models, settings, listener, announce))
+        run(load_models(configuration.models), settings, listener=listener, on_ready=announce)
     except GraphPipeError as error:
         click.echo(f"graphpipe-serve: {error}", err=True)
         sys.exit(1)

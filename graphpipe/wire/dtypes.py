@@ -19,6 +19,7 @@ __all__ = [
     "TEXT_BYTES_MAX",
     "TYPES",
     "Type",
+    "as_array",
     "dtype_name",
     "dtype_named",
     "to_sendable",
@@ -107,10 +108,7 @@ def to_sendable(value: object, what: str) -> tuple[Type, NDArray[Any]]:
 
     Raises InvalidRequest for an element type that does not travel.
     """
-    try:
-        array = np.asarray(value)
-    except ValueError as error:
-        raise InvalidRequest(f"{what} is no array: {error}") from None
+    array = as_array(value, what)
     known = _TYPE_BY_DTYPE.get(array.dtype)
     if known is None:
         if array.dtype.kind in "SU":
@@ -123,6 +121,20 @@ def to_sendable(value: object, what: str) -> tuple[Type, NDArray[Any]]:
     if not array.flags.c_contiguous:
         array = array.copy(order="C")
     return known, array
+
+
+def as_array(value: object, what: str) -> NDArray[Any]:
+    """``value`` as numpy sees it, but text in lists as it is: numpy's own text types lose NULs at the end.
+
+    Raises InvalidRequest for what is no array, such as rows of unequal length.
+    """
+    try:
+        array = np.asarray(value)
+        if array.dtype.kind in "SU" and not hasattr(value, "dtype"):
+            array = np.asarray(value, object)
+    except ValueError as error:
+        raise InvalidRequest(f"{what} is no array: {error}") from None
+    return array
 
 
 def _refusal(dtype: np.dtype[Any], what: str) -> str:

@@ -17,6 +17,7 @@ import pytest
 
 import graphpipe
 from graphpipe.errors import TimedOut, TooLarge, Unreachable
+from graphpipe.wire import InferRequest, decode_request
 from tests.canned import Caller, X, answer, canned, outputs
 from tests.serving import environment
 
@@ -115,16 +116,18 @@ def test_a_connection_that_a_restarted_server_forgot_is_silently_replaced(serve)
 
 
 def test_an_idle_connection_on_which_something_came_unasked_is_not_used_again() -> None:
-    said = threading.Event()
+    said, answered = threading.Event(), threading.Event()
 
     def talks_too_much(caller: Caller) -> None:
         caller.serve(until=1)
+        answered.wait(10)
         caller.send(answer(outputs(X + 100)))
         said.set()
         caller.serve()
 
     with canned(talks_too_much, Caller.serve) as server, graphpipe.Client(server.url) as client:
         client.execute(X)
+        answered.set()
         assert said.wait(10)
         time.sleep(0.05)
         assert np.array_equal(client.execute(X), X)
@@ -357,11 +360,10 @@ def test_a_server_that_does_not_accept_is_given_up_in_time() -> None:
         "http://user:secret@host",
         "http://host:99999",
         "http://[::1",
-        7,
     ],
 )
 def test_what_is_no_url_is_refused_at_once(url: str) -> None:
-    with pytest.raises((ValueError, TypeError)) as refusal:
+    with pytest.raises(ValueError) as refusal:  # noqa: PT011 - some words are the standard library's
         graphpipe.Client(url)
     assert "secret" not in str(refusal.value)
 
@@ -386,9 +388,9 @@ def test_ipv6_and_paths_and_queries_reach_the_server_as_they_are() -> None:
 
 
 def test_a_host_name_beyond_ascii_is_looked_up_not_choked_on() -> None:
-    with pytest.raises((Unreachable, ValueError)):
+    with pytest.raises(Unreachable):
         graphpipe.remote.execute("http://bücher.invalid:1", X)
-    with pytest.raises((Unreachable, ValueError)):
+    with pytest.raises(ValueError, match="cannot be looked up"):
         graphpipe.remote.execute(f"http://{'a' * 70}.invalid:1", X)
 
 
@@ -422,12 +424,23 @@ def test_a_unix_connection_closed_while_idle_is_silently_replaced(tmp_path: Path
         assert server.requests == 20
 
 
-def test_a_race_with_a_server_that_closes_idle_connections_is_never_lost() -> None:
-    """The server closes after each answer without a word; whichever moment that is, the next call is answered once."""
-    with canned(lambda caller: caller.serve(until=1)) as server, graphpipe.Client(server.url) as client:
-        for i in range(300):
-            assert np.array_equal(client.execute(X + i), X + i)
-        assert server.requests == 300
+def test_in_a_race_with_a_server_that_closes_no_request_runs_twice() -> None:
+    """It closes right after each answer, without a word: the next request may cross that on the way, or lie unread."""
+    ran: list[float] = []
+
+    def once(caller: Caller) -> None:
+        message = decode_request(caller.read_request())
+        assert isinstance(message, InferRequest)
+        ran.append(float(message.inputs[0][0, 0]))
+        caller.send(answer(outputs(*message.inputs)))
+
+    with canned(once) as server, graphpipe.Client(server.url) as client:
+        for i in range(500):
+            try:
+                assert np.array_equal(client.execute(X + i), X + i)
+            except graphpipe.NoAnswer as failure:
+                assert isinstance(failure.__cause__, ConnectionResetError)  # then nobody can say
+    assert len(set(ran)) == len(ran) > 250
 
 
 def test_os_environment_proxies_are_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
