@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -102,6 +103,9 @@ _CAFFE2_DTYPES = {
 
 
 def _open(source: str, options: LoadOptions) -> Model:
+    # Its wheels report what they run to their makers, over the network, and keep a database in the user's home, unless
+    # they are told not to before they are imported. Whoever wants that sets ORT_DISABLE_TELEMETRY=0.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     onnxruntime = framework("onnxruntime", source, extra="onnx")
     path = Path(source)
     if not path.is_file():
