@@ -133,7 +133,7 @@ class App:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + seconds
         # Looked at now and then: nobody announces the end of the last connection.
-        while not done() and loop.time() < deadline and not self.state.forced:  # noqa: ASYNC110
+        while not done() and loop.time() < deadline and not self.state.forced:
             await asyncio.sleep(0.02)
 
     def _tick(self) -> None:
