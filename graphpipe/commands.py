@@ -8,8 +8,8 @@ import importlib
 import sys
 from importlib.util import find_spec
 
-# What graphpipe.server.cli imports, and what `pip install 'graphpipe-rpc[server]'` brings.
-SERVER_MODULES = ("aiohttp", "click", "httptools", "prometheus_client", "uvloop", "lmdb")
+# What the server extra brings, as it is imported.
+SERVER_MODULES = ("aiohttp", "click", "lmdb", "prometheus_client", "uvloop")
 
 
 def serve_main() -> None:

@@ -1,7 +1,10 @@
 """The console scripts: what they say where the server extra is not installed, and where it is."""
 
+import re
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -25,6 +28,12 @@ def test_the_base_install_alone_reaches_that_line(call):
     assert process.stdout == ""
     assert process.stderr.count("\n") == 1
     assert "graphpipe-rpc[server]" in process.stderr
+
+
+def test_what_the_commands_look_for_is_what_the_extra_brings():
+    project = tomllib.loads(Path(__file__).parent.with_name("pyproject.toml").read_text())["project"]
+    names = [re.match(r"[\w-]+", requirement)[0] for requirement in project["optional-dependencies"]["server"]]
+    assert sorted(graphpipe.commands.SERVER_MODULES) == sorted(name.replace("-", "_") for name in names)
 
 
 def run(function, *arguments):

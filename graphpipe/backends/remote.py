@@ -39,6 +39,7 @@ __all__ = ["BACKEND", "RemoteModel"]
 Array = NDArray[Any]
 
 _TIMEOUT_S = 60.0
+_VERSION_TIMEOUT_S = 10.0
 # A URL that ends like this is a file to be had from there.
 _FILE = re.compile(r"\.(onnx|ort|pb|pbtxt|keras|h5|hdf5|pt|pth|pt2|torchscript|ts|zip|tar|tgz|gz)$", re.IGNORECASE)
 
@@ -53,6 +54,7 @@ class RemoteModel:
         self._client = client
         self._options = options
         self._stale = False
+        self._known: MetadataResponse | None = None
         self._learn(client.metadata())
 
     @property
@@ -107,6 +109,15 @@ class RemoteModel:
             raise _passed_on(error, self._client.url) from error
         return dict(zip(names or [f"output_{i}" for i in range(len(values))], values, strict=False))
 
+    def current_version(self) -> str:
+        """The version that the upstream has now. Asks it, and learns its metadata if that is another one."""
+        try:
+            self._learn(self._client.metadata(timeout=_VERSION_TIMEOUT_S))
+        except NoAnswer:
+            self._stale = True
+            raise
+        return self._version
+
     def close(self) -> None:
         """Close the connections."""
         self._client.close()
@@ -119,6 +130,9 @@ class RemoteModel:
         )
 
     def _learn(self, meta: MetadataResponse) -> None:
+        self._stale = False
+        if meta == self._known:
+            return  # whoever keeps what follows from the signature may go on
         signature = replace(signature_of(meta), variadic=True)
         self._signature = signature.with_defaults(self._options.inputs, self._options.outputs)
         # Of one that takes any number of tensors nobody knows the outputs: echo.
@@ -126,7 +140,7 @@ class RemoteModel:
         self._default_outputs = () if any_number else self._signature.output_names
         self._version = meta.version if meta.server.startswith("graphpipe/") else ""
         self._description = meta.description
-        self._stale = False
+        self._known = meta
 
 
 def _passed_on(error: ServiceError, url: str) -> ServiceError:
