@@ -30,15 +30,19 @@ from typing import IO, Any
 from urllib.parse import unquote, urlsplit
 
 from graphpipe import __version__
+from graphpipe.backends.archive import is_archive, unpacked
 from graphpipe.errors import LoadError
 from graphpipe.progress import Progress, readable_bytes
 
-__all__ = ["cache_folder", "check_sha256", "fetch", "is_model_url"]
+__all__ = ["cache_folder", "check_sha256", "fetch", "file_name", "is_model_url"]
 
 log = logging.getLogger("graphpipe.download")
 
 # A URL that ends like this is a file to be had from there.
-_MODEL_FILE = re.compile(r"\.(onnx|ort|pb|pbtxt|keras|h5|hdf5|pt|pth|pt2|torchscript|ts)$", re.IGNORECASE)
+_MODEL_FILE = re.compile(
+    r"\.(onnx|ort|pb|pbtxt|keras|h5|hdf5|pt|pth|pt2|torchscript|ts|zip|tar|tgz|tar\.gz)$",
+    re.IGNORECASE,
+)
 _PIECE_BYTES = 1 << 20
 # For each wait on the server, not for the whole.
 _WAIT_S = 30
@@ -52,8 +56,14 @@ def is_model_url(source: str) -> bool:
     return source.startswith(("http://", "https://")) and _MODEL_FILE.search(urlsplit(source).path) is not None
 
 
+def file_name(source: str) -> str:
+    """The name of the file that a model's URL leads to, without its ending."""
+    name = unquote(urlsplit(source.removeprefix("download:")).path).rpartition("/")[2]
+    return _MODEL_FILE.sub("", name) or "model"
+
+
 def fetch(url: str, sha256: str = "", bytes_max: int = 1 << 62) -> Path:
-    """The file at ``url``, on this machine.
+    """The file at ``url``, on this machine; the folder, where the file is an archive.
 
     ``sha256`` is what it must have; with it, a file that is here already is not asked for again. More than
     ``bytes_max`` are not taken.
@@ -73,7 +83,8 @@ def fetch(url: str, sha256: str = "", bytes_max: int = 1 << 62) -> Path:
     try:
         slot.folder.mkdir(parents=True, exist_ok=True)
         with _locked(slot.folder / "lock"):
-            return _Download(url, slot, sha256.lower(), bytes_max).file()
+            file = _Download(url, slot, sha256.lower(), bytes_max).file()
+            return unpacked(file, bytes_max) if is_archive(file) else file
     except OSError as error:
         reason = f"cannot be kept in {slot.folder}: {error.strerror or error}"
         raise LoadError(f"{_shown(url)}: {reason}; XDG_CACHE_HOME chooses another place") from None
@@ -305,6 +316,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
     ) -> urllib.request.Request | None:
         """The request to send instead."""
         if not newurl.startswith("https:") and (req.full_url.startswith("https:") or not newurl.startswith("http:")):
+            fp.close()
             raise LoadError(f"{_shown(req.full_url)}: redirects to {_shown(newurl)}, which is not followed")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 

@@ -9,9 +9,8 @@ from dataclasses import dataclass, fields
 from importlib import metadata
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
-from graphpipe.backends.download import check_sha256, fetch, is_model_url
+from graphpipe.backends.download import check_sha256, fetch, file_name, is_model_url
 from graphpipe.backends.model import Backend, LoadedModel, Model
 from graphpipe.backends.pad import padded
 from graphpipe.errors import LoadError
@@ -97,7 +96,7 @@ def open_model(source: str, options: LoadOptions, backend: str = "") -> Model:
 def default_name(source: str) -> str:
     """What a model is called when nobody says: its file's stem, its function's name, or the host that has it."""
     if is_model_url(source):
-        return Path(unquote(urlsplit(source).path)).stem or "model"
+        return file_name(source)
     if "://" in source or source.startswith(("remote:", "unix:")):
         words: list[str] = re.findall(r"[A-Za-z0-9_.-]+", source.removeprefix("remote:").partition("?")[0])
         return words[-1] if "/models/" in source else (words[1:] or ["model"])[0]

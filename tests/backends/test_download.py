@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
+import tarfile
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -33,6 +36,7 @@ class Site:
                 pass
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = False  # closing it waits for the answers under way
         self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
         threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
 
@@ -196,13 +200,13 @@ def test_too_large_a_file_is_not_begun_or_not_finished(site, content):
     [
         (status(404), "404 Not Found"),
         (status(403), "403 Forbidden"),
-        (file(b"<!DOCTYPE html><html>", Content_Type="text/html; charset=utf-8"), "a web page, not a model; use the link"),
+        (file(b"<!DOCTYPE html><html>", Content_Type="text/html"), "a web page, not a model; use the link"),
         (file(b"\n<html><body>", Content_Type="application/octet-stream"), "a web page, not a model"),
         (file(b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n"), "a Git LFS pointer, not a model"),
         (file(b""), "the file is empty"),
         (file(b"gzip", Content_Encoding="gzip"), "compressed"),
         (file(b"neither this nor that"), "ONNX Runtime cannot load it"),
-        (file(b"", status=302, Location="ftp://example.org/m.onnx"), "redirects to ftp://example.org/m.onnx, which is not followed"),
+        (file(b"", status=302, Location="ftp://example.org/m"), "redirects to ftp://example.org/m, which is not followed"),
     ],
 )
 def test_what_is_no_model_is_told_apart(site, answer, message):
@@ -268,6 +272,30 @@ def test_a_server_serves_a_model_at_a_url(site, content, serve):
                    env={"XDG_CACHE_HOME": str(cache_folder().parents[1])})  # fmt: skip
     x = np.ones((1, 4), np.float32)
     np.testing.assert_array_equal(graphpipe.remote.execute(f"{server.url}/models/tripler", x), 3 * x)
+
+
+@pytest.mark.parametrize("kind", ["tar.gz", "zip"])
+def test_an_archive_is_unpacked_and_what_it_holds_is_the_model(site, content, tmp_path, kind):
+    (tmp_path / "in" / "folder").mkdir(parents=True)
+    (tmp_path / "in" / "folder" / "m.onnx").write_bytes(content)
+    form = {"tar.gz": "gztar", "zip": "zip"}[kind]
+    archive = shutil.make_archive(str(tmp_path / "archive"), form, tmp_path / "in" / "folder")
+    site.answers = [file(Path(archive).read_bytes())]
+    for _ in range(2):
+        model = graphpipe.load(f"{site.url}/tripler.{kind}")
+        assert model.name == "tripler"
+        assert triples(model)
+    site.answers = [file(b"no archive at all")]
+    with pytest.raises(graphpipe.LoadError, match="cannot be unpacked"):
+        graphpipe.load(f"{site.url}/third.{kind}")
+
+
+def test_an_archive_writes_nothing_outside_its_folder(site, tmp_path):
+    with tarfile.open(tmp_path / "evil.tar", "w") as archive:
+        archive.add(__file__, "../../evil.onnx")
+    site.answers = [file((tmp_path / "evil.tar").read_bytes())]
+    with pytest.raises(graphpipe.LoadError, match="cannot be unpacked"):
+        graphpipe.load(f"{site.url}/evil.tar")
 
 
 def test_a_cache_folder_that_cannot_be_written_is_named(site, content, tmp_path, monkeypatch):
