@@ -1,0 +1,47 @@
+# Every target does its own set-up: the first call creates .venv, later calls find it ready. Nothing is written outside the
+# ignored paths of this clone. `make help` lists the targets; the text after ## is what it prints.
+
+PORT ?= 9000
+ARGS ?=
+export PORT
+
+RUN := exec sh scripts/with_venv.sh
+
+.DEFAULT_GOAL := help
+.PHONY: help serve demo test test-all lint format conformance bench generate clean
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | while IFS="$$(printf '\t')" read -r name text; do \
+		printf '  make %-12s %s\n' "$$name" "$$text"; done
+
+serve: ## serve the demo model on 127.0.0.1:9000 (PORT=...), classify one digit, keep serving until Ctrl-C
+	@$(RUN) onnx scripts/demo.py --port "$(PORT)" --keep-serving
+
+demo: ## the same, but exit after the answer
+	@$(RUN) onnx scripts/demo.py --port "$(PORT)"
+
+test: ## run every test this machine can run, in under 15 minutes (ARGS="wire lint" picks suites)
+	@$(RUN) dev scripts/run_tests.py $(ARGS)
+
+test-all: ## the same and the slow ones: clean clones, soak, long fuzzing
+	@$(RUN) dev scripts/run_tests.py --slow $(ARGS)
+
+lint: ## check style and types; changes nothing
+	@$(RUN) dev scripts/run_tests.py lint
+
+format: ## put the Python code into the form that lint expects
+	@sh scripts/with_venv.sh dev -m ruff check --fix-only .
+	@$(RUN) dev -m ruff format .
+
+conformance: ## run the shared vectors over every client language
+	@$(RUN) dev conformance/run.py $(ARGS)
+
+bench: ## run the benchmarks, one after another (ARGS=codec picks some)
+	@$(RUN) dev scripts/bench.py $(ARGS)
+
+generate: ## write the generated code anew from schema/graphpipe.fbs (needs flatc)
+	@$(RUN) dev scripts/generate.py
+
+clean: ## remove what the targets made, .venv included
+	@chmod -R u+w .build 2>/dev/null; rm -rf .venv .build .pytest_cache .mypy_cache .ruff_cache .hypothesis dist build
+	@find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +

@@ -1,0 +1,196 @@
+package graphpipe
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	defaultTimeout        = 60 * time.Second
+	defaultAnswerBytesMax = 1 << 30
+
+	// contentType is what a client that can read an InferResponse with errors accepts, and how such a body is marked.
+	contentType = "application/vnd.graphpipe"
+	// timeoutHeader is GraphPipe-Timeout-Ms as net/http spells its keys.
+	timeoutHeader = "Graphpipe-Timeout-Ms"
+)
+
+// Client calls one model. It keeps connections open between calls and is safe for concurrent use.
+type Client struct {
+	target         target
+	way            exchanger
+	custom         *http.Client
+	header         http.Header
+	timeout        time.Duration
+	answerBytesMax int64
+	keeps          atomic.Bool // the server keeps connections open between answers
+	draining       atomic.Bool // it did, but its last answer said that it closes them
+}
+
+// New returns a client of the model at the address: http://host:9000 for the server's first model, http://host:9000/models/NAME
+// for another, https://..., unix:/path/to.sock or unix:/path/to.sock:/models/NAME. It connects with the first call.
+func New(address string, options ...Option) (*Client, error) {
+	at, err := parseTarget(address)
+	if err != nil {
+		return nil, err
+	}
+	c := &Client{target: at, timeout: defaultTimeout, answerBytesMax: defaultAnswerBytesMax, header: http.Header{
+		"Accept":          {contentType},
+		"Accept-Encoding": {"identity"},
+		"Content-Type":    {"application/octet-stream"},
+		"User-Agent":      {"graphpipe-go"},
+	}}
+	for _, option := range options {
+		option(c)
+	}
+	c.answerBytesMax = min(c.answerBytesMax, messageMax)
+	if err := checkHeader(c.header); err != nil {
+		return nil, err
+	}
+	if at.url.User != nil && c.header.Get("Authorization") == "" {
+		password, _ := at.url.User.Password()
+		basic := http.Request{Header: c.header}
+		basic.SetBasicAuth(at.url.User.Username(), password)
+	}
+	if c.way, err = newExchanger(at, c.header, c.custom); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// checkHeader refuses what would change where a request ends.
+func checkHeader(header http.Header) error {
+	for key, values := range header {
+		switch key {
+		case "Connection", "Content-Encoding", "Content-Length", "Expect", "Host", "Te", "Trailer", "Transfer-Encoding", "Upgrade":
+			return fmt.Errorf("graphpipe: the header %s cannot be set", key)
+		}
+		if key == "" || strings.ContainsFunc(key, func(r rune) bool { return r <= ' ' || r >= 0x7f || r == ':' }) {
+			return fmt.Errorf("graphpipe: %q cannot be a header's name", key)
+		}
+		for _, value := range values {
+			if strings.ContainsFunc(value, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }) {
+				return fmt.Errorf("graphpipe: the value of header %s has control characters", key)
+			}
+		}
+	}
+	return nil
+}
+
+// Close closes the connections that no call is using. The client stays usable.
+func (c *Client) Close() { c.way.close() }
+
+// Execute runs a model of one input and one output once, with the server's defaults for both.
+func (c *Client) Execute(ctx context.Context, input Tensor) (Tensor, error) {
+	outputs, err := c.Infer(ctx, &InferRequest{Inputs: []Tensor{input}})
+	if err != nil {
+		return Tensor{}, err
+	}
+	if len(outputs) != 1 {
+		return Tensor{}, fmt.Errorf("graphpipe: the model gave %d outputs where one was expected; name one with Infer", len(outputs))
+	}
+	return outputs[0], nil
+}
+
+// Infer runs the model once and returns its outputs in the order of req.OutputNames, or of the server's default outputs
+// when there are none. The outputs share one buffer, which nobody else uses.
+//
+// An [*Error] is the server's own answer: it read the request and refused or failed it. Any other error means that no
+// answer was understood; it wraps [ErrInvalid] if nothing was sent, and the context's error if that ended the call. The
+// time that is left until the context's deadline, or the client's timeout, is sent along, so that the server can stop too.
+//
+// A model may not be safe to run twice, so a request is sent again, once, in two cases only: a kept connection turned out
+// closed while the request was still being written, or the connection was closed without a byte of an answer by a server
+// that had announced with its last answer that it closes connections. When Infer has returned, nothing reads req any more.
+func (c *Client) Infer(ctx context.Context, req *InferRequest) ([]Tensor, error) {
+	outputs, _, err := c.InferInto(ctx, req, nil)
+	return outputs, err
+}
+
+// InferInto is [Client.Infer] that receives the answer into the memory of buf, up to its capacity, or into new memory where
+// that is too small. It returns the buffer that was used, which the outputs borrow: pass it to the next call once the
+// outputs are done with. A buffer serves one call at a time.
+func (c *Client) InferInto(ctx context.Context, req *InferRequest, buf []byte) ([]Tensor, []byte, error) {
+	if req == nil {
+		return nil, buf, invalid("no request")
+	}
+	message, err := encodeRequest(&Request{Infer: req})
+	if err != nil {
+		return nil, buf, err
+	}
+	answer, err := c.call(ctx, message, buf)
+	if err != nil {
+		return nil, buf, err
+	}
+	resp, err := DecodeInferResponse(answer)
+	if err != nil {
+		return nil, answer, c.noAnswer(err)
+	}
+	if len(resp.Errors) > 0 {
+		first := resp.Errors[0]
+		return nil, answer, &Error{Code: first.Code, Status: http.StatusOK, Message: first.Message}
+	}
+	return resp.Outputs, answer, nil
+}
+
+// Metadata asks what the model takes and gives. Its errors are those of [Client.Infer].
+func (c *Client) Metadata(ctx context.Context) (*Metadata, error) {
+	message, err := encodeRequest(&Request{})
+	if err != nil {
+		return nil, err
+	}
+	answer, err := c.call(ctx, message, nil)
+	if err != nil {
+		return nil, err
+	}
+	m, err := DecodeMetadata(answer)
+	if err != nil {
+		return nil, c.noAnswer(err)
+	}
+	return m, nil
+}
+
+// call posts a message and returns the body of a good answer, in buf if it fits.
+func (c *Client) call(ctx context.Context, message segments, buf []byte) (answer []byte, err error) {
+	if c.timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, c.timeout)
+		defer cancel()
+	}
+	read := func(resp *http.Response) (err error) {
+		c.noteKeeping(resp)
+		if resp.StatusCode != http.StatusOK {
+			return refusal(resp)
+		}
+		answer, err = receive(resp, c.answerBytesMax, buf)
+		return err
+	}
+	if err = c.way.exchange(ctx, message, read); mayRepeat(err, c.draining.Load()) {
+		err = c.way.exchange(ctx, message, read)
+	}
+	var refused *Error
+	switch {
+	case err == nil:
+		return answer, nil
+	case errors.As(err, &refused):
+		return nil, refused
+	}
+	return nil, c.noAnswer(err)
+}
+
+// noteKeeping notes whether the server keeps connections open, and whether it has stopped to.
+func (c *Client) noteKeeping(resp *http.Response) {
+	if !resp.Close {
+		c.keeps.Store(true)
+	}
+	c.draining.Store(resp.Close && c.keeps.Load())
+}
+
+func (c *Client) noAnswer(err error) error {
+	return fmt.Errorf("graphpipe: no answer from %s: %w", c.target, err)
+}

@@ -1,0 +1,132 @@
+package graphpipe
+
+// The members of the union Req.
+const (
+	reqInfer    = 1
+	reqMetadata = 2
+)
+
+// DecodeRequest reads the body of a request. Its tensors borrow b. Whatever the bytes are, it returns a request or an error
+// that wraps [ErrMalformed].
+func DecodeRequest(b []byte) (*Request, error) {
+	_, root, err := newReader(b)
+	if err != nil {
+		return nil, err
+	}
+	kind, err := root.uint8(0)
+	if err != nil {
+		return nil, err
+	}
+	if kind != reqInfer && kind != reqMetadata {
+		return nil, malformed("unknown kind of request %d", kind)
+	}
+	body, present, err := root.table(1)
+	if err != nil {
+		return nil, err
+	}
+	if !present {
+		return nil, malformed("request of kind %d is empty", kind)
+	}
+	if kind == reqMetadata {
+		return &Request{}, nil
+	}
+	infer, err := readInferRequest(body)
+	if err != nil {
+		return nil, err
+	}
+	return &Request{Infer: infer}, nil
+}
+
+func readInferRequest(t table) (*InferRequest, error) {
+	var req InferRequest
+	var errs [4]error
+	req.Config, errs[0] = t.string(0)
+	req.InputNames, errs[1] = t.strings(1)
+	req.Inputs, errs[2] = tables(t, 2, readTensor)
+	req.OutputNames, errs[3] = t.strings(3)
+	return &req, firstOf(errs[:])
+}
+
+// DecodeInferResponse reads the body of an inference's answer. Its tensors borrow b. Whatever the bytes are, it returns a
+// response or an error that wraps [ErrMalformed]. An unreadable list of errors is ignored where there are outputs: one of
+// the original servers writes such.
+func DecodeInferResponse(b []byte) (*InferResponse, error) {
+	_, root, err := newReader(b)
+	if err != nil {
+		return nil, err
+	}
+	var resp InferResponse
+	if resp.Outputs, err = tables(root, 0, readTensor); err != nil {
+		return nil, err
+	}
+	resp.Errors, err = tables(root, 1, readError)
+	if err != nil && len(resp.Outputs) == 0 {
+		return nil, err
+	}
+	return &resp, nil
+}
+
+// DecodeMetadata reads the body of an answer to a request for metadata. Whatever the bytes are, it returns metadata or an
+// error that wraps [ErrMalformed].
+func DecodeMetadata(b []byte) (*Metadata, error) {
+	_, root, err := newReader(b)
+	if err != nil {
+		return nil, err
+	}
+	var m Metadata
+	var errs [6]error
+	m.Name, errs[0] = root.string(0)
+	m.Version, errs[1] = root.string(1)
+	m.Server, errs[2] = root.string(2)
+	m.Description, errs[3] = root.string(3)
+	m.Inputs, errs[4] = tables(root, 4, readIOMetadata)
+	m.Outputs, errs[5] = tables(root, 5, readIOMetadata)
+	if err := firstOf(errs[:]); err != nil {
+		return nil, err
+	}
+	return &m, nil
+}
+
+func readTensor(t table) (Tensor, error) {
+	var tensor Tensor
+	var errs [4]error
+	tensor.Type, errs[0] = t.elementType(0)
+	tensor.Shape, errs[1] = t.shape(1, 0)
+	tensor.Data, errs[2] = t.run(2)
+	tensor.Strings, errs[3] = t.runs(3)
+	if err := firstOf(errs[:]); err != nil {
+		return Tensor{}, err
+	}
+	if err := tensor.check(); err != nil {
+		return Tensor{}, malformed("%v", err)
+	}
+	return tensor, nil
+}
+
+func readError(t table) (ErrorEntry, error) {
+	code, err := t.int64(0)
+	if err != nil {
+		return ErrorEntry{}, err
+	}
+	message, err := t.string(1)
+	return ErrorEntry{Code: Code(code), Message: message}, err
+}
+
+func readIOMetadata(t table) (IOMetadata, error) {
+	var io IOMetadata
+	var errs [4]error
+	io.Name, errs[0] = t.string(0)
+	io.Description, errs[1] = t.string(1)
+	io.Shape, errs[2] = t.shape(2, -1)
+	io.Type, errs[3] = t.elementType(3)
+	return io, firstOf(errs[:])
+}
+
+func firstOf(errs []error) error {
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}

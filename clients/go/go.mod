@@ -1,0 +1,3 @@
+module github.com/graphpipe/graphpipe/clients/go
+
+go 1.22

@@ -1,0 +1,196 @@
+package graphpipe
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"strconv"
+	"sync"
+	"syscall"
+	"time"
+)
+
+const (
+	// A connection that waited longer than this is closed here, before servers with the usual limits close it.
+	idleMax      = 30 * time.Second
+	idleConnsMax = 1024
+)
+
+// pool talks HTTP/1.1 to one server over connections of its own, one exchange at a time on each. It writes small requests and
+// reads answers in the caller's goroutine. net/http's transport hands each request to one goroutine and each answer to another;
+// BenchmarkCall measures what that costs: a 1 KB call took 2.2 to 2.7 times as long as over a raw socket, and takes 1.3 to 1.4
+// times so. The pool also knows exactly how much of a request was sent, on which the right to repeat it depends.
+type pool struct {
+	at     target
+	dialer net.Dialer
+	tls    *tls.Config // for https
+	fixed  []byte      // what every request's head starts with
+
+	mu       sync.Mutex
+	idle     []*connection // the one used last comes last
+	sweeping bool          // a timer will call sweep
+}
+
+func newPool(at target, header http.Header) *pool {
+	p := &pool{
+		at:     at,
+		dialer: net.Dialer{Timeout: 30 * time.Second, KeepAlive: 30 * time.Second},
+		fixed:  fmt.Appendf(nil, "POST %s HTTP/1.1\r\nHost: %s\r\n", at.url.RequestURI(), at.url.Host),
+	}
+	var lines bytes.Buffer
+	header.Write(&lines) // to memory: there is no error
+	p.fixed = append(p.fixed, lines.Bytes()...)
+	if at.url.Scheme == "https" {
+		p.tls = &tls.Config{ServerName: at.url.Hostname(), MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}}
+	}
+	return p
+}
+
+func (p *pool) exchange(ctx context.Context, message segments, read func(*http.Response) error) error {
+	c, err := p.take(ctx)
+	if err != nil {
+		return ended(ctx, err)
+	}
+	reused := c.used
+	// Whatever ends the context wakes whoever reads or writes.
+	stop := context.AfterFunc(ctx, func() { c.SetDeadline(time.Unix(1, 0)) })
+	writing := c.write(p.head(ctx, c, message.size()), message)
+	resp, err := c.readHead()
+	whole := false
+	if err == nil {
+		c.used = true
+		body := &endedBody{Reader: resp.Body, ended: resp.ContentLength == 0}
+		resp.Body = body
+		err = read(resp)
+		whole = body.ended && !resp.Close && c.in.Buffered() == 0
+	}
+	unsent := writing.finish(c, resp != nil)
+	if stop() && whole && unsent == nil {
+		p.put(c)
+	} else {
+		c.Close()
+	}
+	if resp != nil {
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			err = ended(ctx, err)
+		}
+		return err
+	}
+	return &brokenExchange{
+		err: ended(ctx, err), reused: reused, sent: unsent == nil, answered: c.limited.any,
+		closed: ctx.Err() == nil && (closedByPeer(err) || closedByPeer(unsent)),
+	}
+}
+
+// head writes the request's head into the connection's own memory.
+func (p *pool) head(ctx context.Context, c *connection, length int64) []byte {
+	c.head = append(c.head[:0], p.fixed...)
+	if left := millisecondsLeft(ctx); left != "" {
+		c.head = append(append(append(c.head, timeoutHeader+": "...), left...), "\r\n"...)
+	}
+	c.head = append(c.head, "Content-Length: "...)
+	c.head = strconv.AppendInt(c.head, length, 10)
+	c.head = append(c.head, "\r\n\r\n"...)
+	return c.head
+}
+
+// take returns a kept connection that is still good, or a new one.
+func (p *pool) take(ctx context.Context) (*connection, error) {
+	for {
+		c := p.kept()
+		if c == nil {
+			return p.dial(ctx)
+		}
+		if time.Since(c.since) < idleMax && quiet(c.raw) {
+			return c, nil
+		}
+		c.Close()
+	}
+}
+
+func (p *pool) kept() *connection {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n := len(p.idle)
+	if n == 0 {
+		return nil
+	}
+	c := p.idle[n-1]
+	p.idle[n-1] = nil
+	p.idle = p.idle[:n-1]
+	return c
+}
+
+func (p *pool) put(c *connection) {
+	c.since = time.Now()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.idle) >= idleConnsMax {
+		c.Close()
+		return
+	}
+	p.idle = append(p.idle, c)
+	if !p.sweeping {
+		p.sweeping = true
+		time.AfterFunc(idleMax, p.sweep)
+	}
+}
+
+// sweep closes what nobody took for long. It runs as long as there are idle connections.
+func (p *pool) sweep() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	fresh := p.idle[:0]
+	for _, c := range p.idle {
+		if time.Since(c.since) < idleMax {
+			fresh = append(fresh, c)
+		} else {
+			c.Close()
+		}
+	}
+	clear(p.idle[len(fresh):])
+	p.idle = fresh
+	if p.sweeping = len(fresh) > 0; p.sweeping {
+		time.AfterFunc(idleMax, p.sweep)
+	}
+}
+
+func (p *pool) close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, c := range p.idle {
+		c.Close()
+	}
+	p.idle = nil
+}
+
+func (p *pool) dial(ctx context.Context) (*connection, error) {
+	network, address := p.at.address()
+	conn, err := p.dialer.DialContext(ctx, network, address)
+	if err != nil {
+		return nil, err
+	}
+	raw, err := conn.(syscall.Conn).SyscallConn() // TCP and Unix connections have one
+	if err != nil {
+		conn.Close()
+		return nil, err
+	}
+	plain := conn
+	if p.tls != nil {
+		secure := tls.Client(conn, p.tls)
+		if err := secure.HandshakeContext(ctx); err != nil {
+			conn.Close()
+			return nil, err
+		}
+		conn = secure
+	}
+	c := &connection{Conn: conn, plain: plain, raw: raw, limited: headLimit{conn: conn}}
+	c.in = bufio.NewReader(&c.limited)
+	return c, nil
+}

@@ -1,0 +1,77 @@
+"""GraphPipe: put a model behind a socket, and call it.
+
+    answer = graphpipe.remote.execute("http://127.0.0.1:9000", array)       # call a model anywhere
+    model = graphpipe.load("model.onnx"); model.infer({"x": array})         # load one into this process
+    graphpipe.serve(model, listen="127.0.0.1:9000")                         # put it behind a socket
+
+Everything here is loaded when it is first used: the import itself costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from graphpipe import errors, remote
+    from graphpipe.backends import LoadedModel, LoadOptions, Model, load
+    from graphpipe.backends.python import model
+    from graphpipe.client import Client
+    from graphpipe.client.asyncio_client import AsyncClient
+    from graphpipe.errors import GraphPipeError, InvalidRequest, LoadError, ModelFailed, NoAnswer, ServiceError
+    from graphpipe.server import serve
+    from graphpipe.signature import Signature, TensorSpec
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AsyncClient",
+    "Client",
+    "GraphPipeError",
+    "InvalidRequest",
+    "LoadError",
+    "LoadOptions",
+    "LoadedModel",
+    "Model",
+    "ModelFailed",
+    "NoAnswer",
+    "ServiceError",
+    "Signature",
+    "TensorSpec",
+    "errors",
+    "load",
+    "model",
+    "remote",
+    "serve",
+]
+
+_HOMES = {
+    "AsyncClient": "graphpipe.client.asyncio_client",
+    "Client": "graphpipe.client.blocking",
+    "load": "graphpipe.backends",
+    "LoadOptions": "graphpipe.backends",
+    "LoadedModel": "graphpipe.backends",
+    "Model": "graphpipe.backends",
+    "model": "graphpipe.backends.python",
+    "serve": "graphpipe.server",
+    "Signature": "graphpipe.signature",
+    "TensorSpec": "graphpipe.signature",
+    **dict.fromkeys(
+        ("GraphPipeError", "InvalidRequest", "LoadError", "ModelFailed", "NoAnswer", "ServiceError"), "graphpipe.errors"
+    ),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("errors", "remote"):
+        return importlib.import_module(f"graphpipe.{name}")
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'graphpipe' has no attribute {name!r}")
+    value = getattr(importlib.import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

@@ -1,0 +1,30 @@
+"""Caffe2 nets, which the original served: refused, with the reason and the way out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from graphpipe.backends.load import LoadOptions
+from graphpipe.backends.model import Backend, Model
+from graphpipe.errors import LoadError
+
+__all__ = ["BACKEND", "REFUSAL"]
+
+REFUSAL = (
+    "Caffe2 nets are not served: Caffe2 ended with PyTorch 1, and no current runtime takes its nets; convert this one "
+    "to ONNX with the command convert-caffe2-to-onnx, which came with PyTorch 1, and serve that file"
+)
+
+
+def _matches(source: str) -> bool:
+    path = Path(source)
+    if path.is_dir():
+        return (path / "predict_net.pb").is_file() or (path / "init_net.pb").is_file()
+    return path.suffix in (".pb", ".pbtxt") and any(word in path.name for word in ("init_net", "predict_net"))
+
+
+def _open(source: str, options: LoadOptions) -> Model:
+    raise LoadError(f"{source}: {REFUSAL}")
+
+
+BACKEND = Backend("caffe2", _matches, _open)

@@ -1,0 +1,106 @@
+"""From a source to a model: the first backend that knows the source opens it."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from graphpipe.backends.model import Backend, LoadedModel, Model
+from graphpipe.backends.pad import padded
+from graphpipe.errors import LoadError
+
+__all__ = ["LoadOptions", "default_name", "load", "open_model"]
+
+# Asked in this order. A backend of this package needs no installed metadata to be found.
+_OURS = ("echo", "remote", "onnx", "caffe2", "tensorflow", "torch", "python")
+
+
+@dataclass(frozen=True, slots=True)
+class LoadOptions:
+    """What may be said about loading; a backend uses what concerns it.
+
+    ``inputs`` and ``outputs`` choose and order the defaults. ``signature`` is the name of a SavedModel's signature.
+    ``value_inputs`` is the original's file of input names, types and shapes. ``pad`` holds ``NAME:AXIS:VALUE``:
+    inputs that are short along an axis of fixed size are filled up. ``custom_ops`` are libraries of operators to load
+    first.
+
+    ``device`` is ``cpu`` or ``cuda:N``; ``providers`` are execution providers in order of preference.
+    ``intra_threads`` is how many threads one call may use: 0 is one for ONNX Runtime, and for TensorFlow and PyTorch,
+    whose threads belong to the whole process, whatever the process has. ``bfloat16`` and ``channels_last`` are how
+    PyTorch keeps weights and images.
+    """
+
+    inputs: tuple[str, ...] | None = None
+    outputs: tuple[str, ...] | None = None
+    signature: str = ""
+    value_inputs: str = ""
+    pad: tuple[str, ...] = ()
+    custom_ops: tuple[str, ...] = ()
+    device: str = ""
+    providers: tuple[str, ...] = ()
+    intra_threads: int = 0
+    bfloat16: bool = False
+    channels_last: bool = False
+
+
+def load(source: str | Path | Callable[..., Any], *, backend: str = "", name: str = "", **options: Any) -> LoadedModel:
+    """Load a model into this process.
+
+    ``source`` is what ``graphpipe-serve --model`` takes, and its kind is found by what it is: a file
+    (``model.onnx``), a SavedModel's folder, ``module:function``, a server's URL, ``echo``. A function of arrays, or a
+    PyTorch module, is taken as it is. ``backend`` forces a kind. ``options`` are those of LoadOptions, by name.
+
+    Raises LoadError, with one line that says why.
+    """
+    known = {field.name for field in fields(LoadOptions)}
+    for option in options:
+        if option not in known:
+            raise TypeError(f"load() has no option {option!r}; it has {', '.join(sorted(known))}")
+    values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in options.items()}
+    if isinstance(source, str | Path):
+        return LoadedModel(open_model(str(source), LoadOptions(**values), backend), name or default_name(str(source)))
+    from graphpipe.backends.python import model_of
+
+    called = name or getattr(source, "__name__", "") or type(source).__name__
+    return LoadedModel(padded(model_of(source, called, LoadOptions(**values)), LoadOptions(**values).pad), called)
+
+
+def open_model(source: str, options: LoadOptions, backend: str = "") -> Model:
+    """The bare model of a source. Raises LoadError."""
+    tried = []
+    for candidate in _backends():
+        tried.append(candidate.name)
+        if candidate.name == backend or (not backend and candidate.matches(source)):
+            return padded(candidate.open(source, options), options.pad)
+    if backend:
+        raise LoadError(f"there is no backend {backend!r}; there are {', '.join(tried)}")
+    if _looks_like_a_path(source) and not Path(source).exists():
+        raise LoadError(f"{source}: no such file")
+    raise LoadError(f"{source}: not a kind of model that is known here; known kinds: {', '.join(tried)}")
+
+
+def default_name(source: str) -> str:
+    """What a model is called when nobody says: its file's stem, its function's name, or the host that has it."""
+    if "://" in source or source.startswith(("remote:", "unix:")):
+        words: list[str] = re.findall(r"[A-Za-z0-9_.-]+", source.removeprefix("remote:").partition("?")[0])
+        return words[-1] if "/models/" in source else (words[1:] or ["model"])[0]
+    if match := re.fullmatch(r"(?:[\w.]+|.+\.py):([\w.]+)", source):
+        return match[1]
+    return Path(source.rstrip("/")).stem or "model"
+
+
+def _looks_like_a_path(source: str) -> bool:
+    return "/" in source or "." in source
+
+
+def _backends() -> Iterator[Backend]:
+    for name in _OURS:
+        yield importlib.import_module(f"graphpipe.backends.{name}").BACKEND
+    for entry in metadata.entry_points(group="graphpipe.backends"):
+        if entry.name not in _OURS:
+            yield entry.load()

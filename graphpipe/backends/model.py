@@ -1,0 +1,173 @@
+"""The one idea of this package: whatever answers an inference is a Model."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from graphpipe.arrays import OutputsAs, array_of, has_own_type
+from graphpipe.arrays import outputs_as as arrays_as
+from graphpipe.errors import GraphPipeError, ModelFailed
+from graphpipe.signature import Signature, fitted
+from graphpipe.wire.dtypes import to_bytes, to_sendable
+
+if TYPE_CHECKING:
+    from graphpipe.backends.load import LoadOptions
+
+__all__ = ["Backend", "LoadedModel", "Model", "timed"]
+
+Array = NDArray[Any]
+
+
+@runtime_checkable
+class Model(Protocol):
+    """Named arrays in, named arrays out; safe to call from several threads at once.
+
+    A model may also have ``version`` (a digest of what it was made from: equal versions give equal answers),
+    ``description``, ``quick = True`` if it needs so little time that a server may run it on its event loop, and
+    ``threads``, how many calls it makes sense to run at once where that is not the number of CPUs (it waits more than
+    it works, or it allows only one).
+
+    An ``infer`` that declares ``timeout_s`` is told how many seconds its caller will still wait (None: nobody said).
+    Only a model that can pass this on, or stop in time, has a use for it.
+    """
+
+    @property
+    def signature(self) -> Signature:
+        """What it takes and gives."""
+        ...
+
+    def infer(
+        self, inputs: Mapping[str, Array], outputs: Sequence[str] | None = None, *, config: str = ""
+    ) -> dict[str, Array]:
+        """Run once and give the ``outputs`` asked for (None: the defaults) by name.
+
+        ``inputs`` have been checked against the signature, are C-contiguous and little-endian, may be read-only and may
+        start at any address; strings are object arrays of bytes. ``config`` is whatever the caller sent, opaque to all
+        but the model.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give back what it holds. It is not called again afterwards."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """How sources of one kind become models.
+
+    ``matches`` looks at a source's name, or at the file, without importing the framework; ``open`` loads it, and raises
+    LoadError with one clear line if it cannot.
+    """
+
+    name: str
+    matches: Callable[[str], bool]
+    open: Callable[[str, LoadOptions], Model]
+
+
+def timed(model: Model) -> Callable[[Mapping[str, Array], Sequence[str] | None, str, float | None], dict[str, Array]]:
+    """The model's ``infer`` as a call with the inputs, the outputs, the config and the seconds that are left.
+
+    Whether the model wants to know the last is found out here, once.
+    """
+    infer: Any = model.infer
+    if "timeout_s" in inspect.signature(infer).parameters:
+        return lambda inputs, outputs, config, left_s: infer(inputs, outputs, config=config, timeout_s=left_s)
+    return lambda inputs, outputs, config, left_s: infer(inputs, outputs, config=config)
+
+
+def _as_it_would_arrive(array: Array, what: str) -> Array:
+    """An input as a model sees it that is called from far: bool as 0 and 1, text as bytes."""
+    _, array = to_sendable(array, what)
+    if array.dtype == np.bool_:
+        return array.view(np.uint8)
+    if array.dtype.kind != "O" or all(type(item) is bytes for item in array.flat):
+        return array
+    texts = np.empty(array.size, object)
+    texts[:] = [to_bytes(item, what) for item in array.reshape(-1)]
+    return texts.reshape(array.shape)
+
+
+class LoadedModel:
+    """A model at this process's edge: what ``graphpipe.load`` gives.
+
+    The same promises as a client's ``infer`` makes, without a socket between: any arrays in, checked before the model
+    sees them, the same errors out.
+    """
+
+    def __init__(self, model: Model, name: str) -> None:
+        self.model = model
+        self.name = name
+        self._run = timed(model)
+
+    @property
+    def signature(self) -> Signature:
+        """What it takes and gives."""
+        return self.model.signature
+
+    @property
+    def version(self) -> str:
+        """A digest of what it was made from; empty where there is none."""
+        return str(getattr(self.model, "version", ""))
+
+    @property
+    def description(self) -> str:
+        """A sentence for people; may be empty."""
+        return str(getattr(self.model, "description", ""))
+
+    def infer(
+        self,
+        inputs: Mapping[str, Any],
+        outputs: Sequence[str] | None = None,
+        *,
+        config: str = "",
+        cast: bool = False,
+        timeout_s: float | None = None,
+        outputs_as: OutputsAs = "numpy",
+    ) -> dict[str, Any]:
+        """Run the model once and give the ``outputs`` asked for (None: the defaults) by name.
+
+        ``inputs`` are arrays, tensors of any framework, columns, buffers (looked at where they lie, if they can be), or
+        lists and numbers, which take the model's element type. ``cast`` allows conversion between other numbers too.
+        ``timeout_s`` is told to models that can make use of it. ``outputs_as="torch"`` gives tensors.
+
+        Raises InvalidRequest if they do not fit the signature, ModelFailed if the model raised (the cause is attached).
+        """
+        arrays = [_as_it_would_arrive(self._fitted(name, value), repr(name)) for name, value in inputs.items()]
+        plan = self.signature.plan(
+            [a.dtype for a in arrays], [a.shape for a in arrays], list(inputs), outputs or (), cast=cast
+        )
+        try:
+            results = self._run(plan.inputs(arrays), plan.outputs or None, config, timeout_s)
+            # Asked for as `y`, given as `y`, even if the model calls it `y:0`.
+            results = dict(zip(outputs, map(results.__getitem__, plan.outputs), strict=True)) if outputs else results
+        except GraphPipeError:
+            raise
+        except Exception as cause:
+            raise ModelFailed(f"model {self.name!r} failed on this input") from cause
+        return arrays_as(results, outputs_as)
+
+    def _fitted(self, name: str, value: object) -> Array:
+        if has_own_type(value):
+            return array_of(value, repr(name))
+        dtype = next((spec.dtype for spec in self.signature.inputs if spec.name == name), None)
+        return fitted(value, dtype, False, name)
+
+    def close(self) -> None:
+        """Give back what the model holds."""
+        self.model.close()
+
+    def __repr__(self) -> str:
+        return f"<{self.name}: {self.signature}>"
+
+    def __enter__(self) -> LoadedModel:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()

@@ -1,0 +1,164 @@
+"""Remote models: ``http://host:9000``, ``https://...``, ``unix:/path.sock``. A server is a model.
+
+So ``graphpipe-serve --model http://upstream:9000`` is a proxy, and with batching what the original's
+graphpipe-batcher was. Tensors, names and config go through as they came, and nothing is checked here: the upstream
+does it, and may be another model tomorrow. Its errors go through with their code and status; only silence gets a new
+one, 502 with the upstream's name. A caller's deadline is the upstream's deadline. An upstream that was gone is asked
+for its metadata anew when it is back.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+from urllib.parse import urlsplit
+
+from numpy.typing import NDArray
+
+from graphpipe.backends.load import LoadOptions
+from graphpipe.backends.model import Backend, Model
+from graphpipe.client import Client
+from graphpipe.client.calls import signature_of
+from graphpipe.errors import (
+    DeadlineExceeded,
+    GraphPipeError,
+    InvalidRequest,
+    LoadError,
+    NoAnswer,
+    ServiceError,
+    TimedOut,
+    UpstreamFailed,
+)
+from graphpipe.signature import Signature
+from graphpipe.wire import MetadataResponse
+
+__all__ = ["BACKEND", "RemoteModel"]
+
+Array = NDArray[Any]
+
+_TIMEOUT_S = 60.0
+# A URL that ends like this is a file to be had from there.
+_FILE = re.compile(r"\.(onnx|ort|pb|pbtxt|keras|h5|hdf5|pt|pth|pt2|torchscript|ts|zip|tar|tgz|gz)$", re.IGNORECASE)
+
+
+class RemoteModel:
+    """A model on another server. Safe in threads; each call under way has a connection of its own."""
+
+    # Its threads wait: there may be many.
+    threads = 64
+
+    def __init__(self, client: Client, options: LoadOptions) -> None:
+        self._client = client
+        self._options = options
+        self._stale = False
+        self._learn(client.metadata())
+
+    @property
+    def signature(self) -> Signature:
+        """What the upstream says that it takes and gives."""
+        return self._signature
+
+    @property
+    def version(self) -> str:
+        """The upstream's version; empty if the upstream is no server of ours, whose version says nothing of its
+        model.
+        """
+        return self._version
+
+    @property
+    def description(self) -> str:
+        """The upstream's description."""
+        return self._description
+
+    def infer(
+        self,
+        inputs: Mapping[str, Array],
+        outputs: Sequence[str] | None = None,
+        *,
+        config: str = "",
+        timeout_s: float | None = None,
+    ) -> dict[str, Array]:
+        """Ask the upstream."""
+        try:
+            if self._stale:
+                self._learn(self._client.metadata(timeout=timeout_s))
+            known = self._default_outputs
+            names = list(outputs if outputs is not None else known)
+            try:
+                values = self._ask(inputs, names, config, timeout_s)
+            except InvalidRequest:
+                # Its caller may be wrong, or it may have another model than the one we know. Nothing ran.
+                self._learn(self._client.metadata(timeout=timeout_s))
+                if outputs is not None or self._default_outputs == known:
+                    raise
+                names = list(self._default_outputs)
+                values = self._ask(inputs, names, config, timeout_s)
+        except TimedOut as error:
+            self._stale = True
+            if timeout_s is not None and timeout_s < _TIMEOUT_S:
+                raise DeadlineExceeded(f"the caller's deadline passed before {self._client.url} answered") from error
+            raise UpstreamFailed(f"no answer from upstream {self._client.url}: {error}") from error
+        except NoAnswer as error:
+            self._stale = True
+            raise UpstreamFailed(f"no answer from upstream {self._client.url}: {error}") from error
+        except ServiceError as error:
+            raise _passed_on(error, self._client.url) from error
+        return dict(zip(names or [f"output_{i}" for i in range(len(values))], values, strict=False))
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+    def _ask(
+        self, inputs: Mapping[str, Array], names: Sequence[str], config: str, timeout_s: float | None
+    ) -> list[Array]:
+        return self._client.execute_multi(
+            list(inputs.values()), list(inputs), list(names), config=config, timeout=timeout_s
+        )
+
+    def _learn(self, meta: MetadataResponse) -> None:
+        signature = replace(signature_of(meta), variadic=True)
+        self._signature = signature.with_defaults(self._options.inputs, self._options.outputs)
+        # Of one that takes any number of tensors nobody knows the outputs: echo.
+        any_number = any("any number of tensors" in spec.description for spec in signature.inputs)
+        self._default_outputs = () if any_number else self._signature.output_names
+        self._version = meta.version if meta.server.startswith("graphpipe/") else ""
+        self._description = meta.description
+        self._stale = False
+
+
+def _passed_on(error: ServiceError, url: str) -> ServiceError:
+    """The upstream's refusal as our answer: the same words, code and status, unless that status is no refusal's."""
+    if error.http_status >= 400:
+        return error
+    if error.http_status >= 300:
+        return UpstreamFailed(f"upstream {url} does not answer itself: {error.message}")
+    error.http_status = type(error).http_status
+    return error
+
+
+def _matches(source: str) -> bool:
+    if source.startswith(("remote:", "unix:")):
+        return True
+    return source.startswith(("http://", "https://")) and not _FILE.search(urlsplit(source).path)
+
+
+def _open(source: str, options: LoadOptions) -> Model:
+    url = source.removeprefix("remote:")
+    try:
+        client = Client(url, timeout=_TIMEOUT_S)
+    except ValueError as error:
+        raise LoadError(str(error)) from None
+    try:
+        return RemoteModel(client, options)
+    except GraphPipeError as error:
+        client.close()
+        raise LoadError(f"{url}: {error}") from error
+    except ValueError as error:
+        client.close()
+        raise LoadError(f"{url}: {error}") from None
+
+
+BACKEND = Backend("remote", _matches, _open)

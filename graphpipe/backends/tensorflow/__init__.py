@@ -1,0 +1,54 @@
+"""TensorFlow models: SavedModel folders, frozen GraphDef files, Keras files. TensorFlow is imported when the first is
+loaded.
+"""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+
+from graphpipe.backends.load import LoadOptions
+from graphpipe.backends.model import Backend, Model
+from graphpipe.errors import LoadError
+
+__all__ = ["BACKEND"]
+
+_KERAS = (".keras", ".h5", ".hdf5")
+
+
+def _matches(source: str) -> bool:
+    path = Path(source)
+    return path.suffix.lower() in (".pb", ".pbtxt", *_KERAS) or (path.is_dir() and saved_model(path) is not None)
+
+
+def saved_model(folder: Path) -> Path | None:
+    """The SavedModel in a folder: the folder itself, or the highest of its numbered versions, as TF-Serving keeps
+    them.
+    """
+    if any((folder / name).is_file() for name in ("saved_model.pb", "saved_model.pbtxt")):
+        return folder
+    numbered = [path for path in folder.iterdir() if path.name.isdigit() and path.is_dir()]
+    for path in sorted(numbered, key=lambda path: int(path.name), reverse=True):
+        if (path / "saved_model.pb").is_file():
+            return path
+    return None
+
+
+def _open(source: str, options: LoadOptions) -> Model:
+    path = Path(source)
+    if path.name.startswith("saved_model.pb") and path.is_file():
+        path = path.parent
+    if not path.exists():
+        raise LoadError(f"{source}: no such file or folder")
+    if path.is_dir():
+        folder = saved_model(path)
+        if folder is None:
+            raise LoadError(f"{source}: there is no saved_model.pb in this folder")
+        kind, path = "savedmodel", folder
+    else:
+        kind = "keras" if path.suffix.lower() in _KERAS else "graphdef"
+    model: Model = importlib.import_module(f"graphpipe.backends.tensorflow.{kind}").open_file(path, options)
+    return model
+
+
+BACKEND = Backend("tensorflow", _matches, _open)

@@ -1,0 +1,69 @@
+"""PyTorch models: TorchScript (.pt), exported programs (.pt2), and modules as they are. PyTorch is imported with the
+first.
+
+``save(module, path, example_inputs)`` writes a file that knows its own inputs and outputs.
+"""
+
+from __future__ import annotations
+
+import importlib
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from graphpipe.backends.load import LoadOptions
+from graphpipe.backends.model import Backend, Model
+from graphpipe.errors import LoadError
+
+if TYPE_CHECKING:
+    from graphpipe.backends.torch.save import save
+
+__all__ = ["BACKEND", "module_model", "save"]
+
+_SUFFIXES = (".pt", ".pth", ".pt2", ".torchscript", ".ts")
+
+
+def _open(source: str, options: LoadOptions) -> Model:
+    path = Path(source)
+    if not path.is_file():
+        raise LoadError(f"{source}: {'is a folder, not a file' if path.is_dir() else 'no such file'}")
+    model: Model = importlib.import_module(f"graphpipe.backends.torch.{_kind(path)}").open_file(path, options)
+    return model
+
+
+def _kind(path: Path) -> str:
+    """Which of the two formats a file has: both are zip files, and both are called .pt at times."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except (zipfile.BadZipFile, OSError):
+        names = []
+    if any("/code/" in f"/{name}" for name in names):
+        return "script"
+    if any(name.endswith((".pt2", "archive_format")) or "/models/" in name for name in names):
+        return "exported"
+    if path.suffix == ".pt2":
+        raise LoadError(f"{path}: not a program that torch.export.save wrote")
+    raise LoadError(
+        f"{path}: not TorchScript. Weights or a pickled module cannot be served: they are no program without their "
+        "Python code. Write one with graphpipe.backends.torch.save(module, path, example_inputs), or serve module:Class"
+    )
+
+
+def module_model(module: Any, name: str, options: LoadOptions) -> Model:
+    """The model that a PyTorch module is, run eagerly. Raises LoadError."""
+    from graphpipe.backends.torch.eager import open_module
+
+    return open_module(module, name, options)
+
+
+def __getattr__(name: str) -> Any:
+    if name == "save":
+        from graphpipe.backends.torch.save import save
+
+        globals()["save"] = save
+        return save
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+BACKEND = Backend("torch", lambda source: source.lower().endswith(_SUFFIXES), _open)

@@ -1,0 +1,70 @@
+"""Where a server is: what a URL says, taken apart once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from urllib.parse import quote, urlsplit
+
+__all__ = ["Address"]
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A server's place: a host and port, or the path of a Unix socket; and the target of requests to it."""
+
+    url: str
+    host: str
+    port: int
+    tls: bool
+    unix_path: str
+    target: str
+
+    @classmethod
+    def of(cls, url: str) -> Address:
+        """The address that a URL stands for: http://, https:// or unix:/path/to.sock[:/target].
+
+        Raises ValueError, with the forms that there are.
+        """
+        if url.startswith("unix:"):
+            path, _, target = url[len("unix:") :].partition(":")
+            if not path:
+                raise ValueError(
+                    f"{url!r} names no socket; expected unix:/path/to.sock or unix:/path/to.sock:/models/NAME"
+                )
+            return cls(url, "localhost", 0, False, path, _target(f"/{target.lstrip('/')}"))
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError(
+                f"{url!r} is not a server's URL; expected http://HOST:PORT, https://HOST or unix:/path/to.sock"
+            )
+        if parts.username is not None:
+            raise ValueError("the URL has a user name in it, which is not sent; leave it out")
+        tls = parts.scheme == "https"
+        port = parts.port if parts.port is not None else 443 if tls else 80
+        target = _target(parts.path) + (f"?{_quoted(parts.query)}" if parts.query else "")
+        return cls(url, _host(parts.hostname, url), port, tls, "", target)
+
+    @property
+    def host_header(self) -> str:
+        """The value of the Host header."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port in (0, 443 if self.tls else 80) else f"{host}:{self.port}"
+
+
+def _host(name: str, url: str) -> str:
+    """A host's name as the name service and the Host header know it."""
+    if ":" in name:
+        return name
+    try:
+        return name.encode("idna").decode()
+    except UnicodeError:
+        raise ValueError(f"{url!r} has a host name that cannot be looked up") from None
+
+
+def _target(path: str) -> str:
+    return _quoted(path or "/")
+
+
+def _quoted(text: str) -> str:
+    # Nothing that could end the request line gets into it.
+    return quote(text, safe="/?%:@!$&'()*+,;=~-._")

@@ -1,0 +1,224 @@
+"""The asynchronous client: many calls at once on pooled connections, on one event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import ssl
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Any, TypeVar
+
+import numpy as np
+
+from graphpipe.buffers import BufferPool
+from graphpipe.client.address import Address
+from graphpipe.client.asyncio_connection import AsyncConnection, OnProgress, connect
+from graphpipe.client.asyncio_pool import ConnectionPool
+from graphpipe.client.calls import Array, Reply
+from graphpipe.client.failures import NotSent
+from graphpipe.client.http1 import request_head
+from graphpipe.client.steps import Calls, Steps
+from graphpipe.errors import TimedOut
+from graphpipe.wire import MetadataResponse, Segment
+
+__all__ = ["AsyncClient"]
+
+T = TypeVar("T")
+
+_IDLE_BUFFER_BYTES_MAX = 256 << 20
+# Encoding or decoding more than this may hold thousands of strings, or copies, that other tasks would feel.
+_OFF_LOOP_BYTES = 1 << 20
+_OFF_LOOP_ITEMS = 4096
+
+
+class AsyncClient:
+    """Calls one model on one server, from any number of tasks at once.
+
+    The calls, errors and promises are those of Client. At most ``connections_max`` connections are open; further calls
+    wait for one, first come first served, and the wait counts towards their ``timeout``. Cancelling a call closes the
+    connection that it is on, and touches no other call.
+
+    ``progress``, if given, is called as bytes go: with how many are sent, of how many, and how many are received, of
+    how many (None until it is known); the numbers of what is over are 0.
+
+    A client belongs to the event loop that it was first used on. Close it, or use ``async with``.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        timeout: float = 60.0,
+        *,
+        connections_max: int = 100,
+        response_bytes_max: int = 2**31 - 1,
+        tls: ssl.SSLContext | None = None,
+        progress: OnProgress | None = None,
+    ) -> None:
+        if not timeout > 0:
+            raise ValueError(f"timeout is a positive number of seconds; {timeout!r} came")
+        if connections_max < 1:
+            raise ValueError(f"connections_max is at least 1; {connections_max!r} came")
+        self._address = Address.of(url)
+        self._timeout = timeout
+        self._connections_max = connections_max
+        self._response_bytes_max = response_bytes_max
+        self._tls = (tls or ssl.create_default_context()) if self._address.tls else None
+        self._progress = progress
+        self._calls = Calls(self._address)
+        self._buffers = BufferPool(1 << 62, _IDLE_BUFFER_BYTES_MAX)
+        self._pool: ConnectionPool | None = None
+        self._home: tuple[int, asyncio.AbstractEventLoop] | None = None
+
+    @property
+    def url(self) -> str:
+        """The URL that this client calls."""
+        return self._address.url
+
+    # --- calls ---
+
+    async def execute(
+        self,
+        value: object,
+        input_name: str | None = None,
+        output_name: str | None = None,
+        *,
+        config: str = "",
+        cast: bool = False,
+        timeout: float | None = None,
+    ) -> Array | list[Array]:
+        """Run the model on one input: an array if there is one output, else a list of them.
+
+        ``value`` is an array, or lists and numbers, which take the model's element type. ``cast`` allows conversion of
+        an array's numbers too (float64 to float32, say).
+        """
+        steps = self._calls.execute(value, input_name, output_name, config, cast)
+        return await self._run(steps, timeout, _is_work(value, cast))
+
+    async def execute_multi(
+        self,
+        inputs: Sequence[object],
+        input_names: Sequence[str | None] | None = None,
+        output_names: Sequence[str | None] | None = None,
+        *,
+        config: str | None = "",
+        cast: bool = False,
+        timeout: float | None = None,
+    ) -> list[Array]:
+        """Run the model on several inputs: the outputs in the order asked for, repeats included.
+
+        Without names the inputs are the server's default inputs, in order, and its default outputs are answered.
+        """
+        steps = self._calls.execute_multi(inputs, input_names, output_names, config, cast)
+        return await self._run(steps, timeout, any(_is_work(value, cast) for value in inputs))
+
+    async def infer(
+        self,
+        inputs: Mapping[str, object],
+        outputs: Sequence[str] | None = None,
+        *,
+        config: str = "",
+        cast: bool = False,
+        timeout: float | None = None,
+    ) -> dict[str, Array]:
+        """Run the model on named inputs: the ``outputs`` asked for by name, or all of the model's defaults.
+
+        Answers carry no names on the wire; without ``outputs`` the model's metadata is fetched once to ask by name.
+        """
+        steps = self._calls.infer(inputs, outputs, config, cast)
+        return await self._run(steps, timeout, any(_is_work(value, cast) for value in inputs.values()))
+
+    async def metadata(self, *, timeout: float | None = None) -> MetadataResponse:
+        """What the model takes and gives, asked anew."""
+        return await self._run(self._calls.metadata(), timeout, False)
+
+    # --- connections ---
+
+    async def close(self) -> None:
+        """Close the idle connections; calls under way finish."""
+        if self._pool is not None and self._home == (os.getpid(), asyncio.get_running_loop()):
+            await self._pool.close()
+
+    async def __aenter__(self) -> AsyncClient:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def __repr__(self) -> str:
+        return f"AsyncClient({self.url!r})"
+
+    async def _run(self, steps: Steps[T], timeout: float | None, work: bool) -> T:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + (self._timeout if timeout is None else timeout)
+        reply: Reply | None = None
+        while True:
+            segments, value = await loop.run_in_executor(None, _step, steps, reply) if work else _step(steps, reply)
+            if segments is None:
+                answer: T = value
+                return answer
+            reply = await self._call(segments, deadline)
+            work = work or len(reply.body) >= _OFF_LOOP_BYTES
+
+    async def _call(self, segments: list[Segment], deadline: float) -> Reply:
+        pool = self._pool_here()
+        connection: AsyncConnection | None = None
+        try:
+            async with asyncio.timeout_at(deadline):
+                connection = await pool.take()
+                try:
+                    return await self._call_on(connection, segments, deadline)
+                except NotSent:
+                    dead, connection = connection, None
+                    connection = await pool.replace(dead)
+                    return await self._call_on(connection, segments, deadline)
+        except TimeoutError:
+            raise TimedOut(self._what_was_late(connection)) from None
+        finally:
+            # After any exception an answer may still be on its way; the pool closes what cannot be used again.
+            if connection is not None:
+                pool.put_back(connection)
+
+    async def _call_on(self, connection: AsyncConnection, segments: list[Segment], deadline: float) -> Reply:
+        left_ms = max(1, int((deadline - asyncio.get_running_loop().time()) * 1000))
+        head = request_head(self._address, sum(map(len, segments)), left_ms)
+        connection.on_progress = self._progress
+        return await connection.call(head, segments, self._buffers, self._response_bytes_max)
+
+    def _what_was_late(self, connection: AsyncConnection | None) -> str:
+        if connection is not None:
+            return f"{self.url} gave no answer in time"
+        limit = f"connections_max={self._connections_max}"
+        return f"no connection to {self.url} was free, or could be made, in time ({limit})"
+
+    def _pool_here(self) -> ConnectionPool:
+        """The connections on this event loop, in this process."""
+        here = os.getpid(), asyncio.get_running_loop()
+        if self._pool is None or self._home != here:
+            if self._home is not None and self._home[0] == here[0] and not self._home[1].is_closed():
+                raise RuntimeError(
+                    "an AsyncClient belongs to the event loop that it was first used on; make one per loop"
+                )
+            # A forked child must not talk into its parent's connections; those of a closed loop are gone.
+            self._home = here
+            self._pool = ConnectionPool(lambda: connect(self._address, self._tls), self._connections_max)
+        return self._pool
+
+
+def _step(steps: Steps[T], reply: Reply | None) -> tuple[list[Segment] | None, Any]:
+    """What to send next, or None and what the call gives."""
+    try:
+        return (next(steps) if reply is None else steps.send(reply)), None
+    except StopIteration as done:
+        return None, done.value
+
+
+def _is_work(value: object, cast: bool) -> bool:
+    """Whether encoding this takes more than a moment: many strings, a large copy, long lists."""
+    if not isinstance(value, np.ndarray):
+        return isinstance(value, list | tuple)
+    if value.dtype.kind in "OSU":
+        return value.size > _OFF_LOOP_ITEMS
+    return value.nbytes >= _OFF_LOOP_BYTES and (cast or not value.flags.c_contiguous)

@@ -1,0 +1,153 @@
+"""What the bytes of a call mean: from arrays to a request's segments, from an answer's body to arrays or an error.
+
+Shared by all clients; whoever has a socket brings it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
+
+from graphpipe.arrays import has_own_type
+from graphpipe.client.address import Address
+from graphpipe.client.http1 import ResponseHead
+from graphpipe.errors import InvalidRequest, MalformedMessage, NoAnswer, ServiceError, service_error
+from graphpipe.signature import Signature, TensorSpec, fitted
+from graphpipe.wire import (
+    IOMetadata,
+    MetadataResponse,
+    Segment,
+    Type,
+    decode_infer_response,
+    decode_metadata_response,
+    encode_request,
+)
+from graphpipe.wire.dtypes import DTYPES
+
+__all__ = [
+    "Array",
+    "Reply",
+    "fit",
+    "metadata_of",
+    "outputs_of",
+    "request_segments",
+    "seconds",
+    "signature_of",
+]
+
+Array = NDArray[Any]
+
+
+# Whoever says infinity means days; poll and the wire's header count milliseconds in few digits.
+_TIMEOUT_S_MAX = 1e6
+
+
+@dataclass(slots=True)
+class Reply:
+    """An answer as it came: its head and its whole body."""
+
+    head: ResponseHead
+    body: memoryview
+
+
+def fit(value: object, name: str | None, place: int, meta: MetadataResponse, cast: bool) -> object:
+    """``value`` in the element type that the model declares for the input called ``name``, or at ``place``.
+
+    Lists and numbers are converted where nothing is lost; arrays only if ``cast``. What cannot be is left as it is, for
+    the server to refuse with words of its own.
+
+    Raises InvalidRequest if a value does not fit the type.
+    """
+    if not cast and has_own_type(value):
+        return value
+    # x and x:0 are the same tensor to TensorFlow's callers.
+    specs = [
+        io
+        for i, io in enumerate(meta.inputs)
+        if (io.name.removesuffix(":0") == name.removesuffix(":0") if name else i == place)
+    ]
+    return fitted(value, DTYPES[specs[0].type] if specs else None, cast, name or str(place))
+
+
+def seconds(timeout: float) -> float:
+    """A timeout fit to reckon with. Raises ValueError if it is none."""
+    if not timeout > 0:
+        raise ValueError(f"timeout is a positive number of seconds; {timeout!r} came")
+    return min(timeout, _TIMEOUT_S_MAX)
+
+
+def request_segments(
+    inputs: Sequence[object],
+    input_names: Sequence[str | None] | None,
+    output_names: Sequence[str | None] | None,
+    config: str | None,
+) -> list[Segment]:
+    """A request as segments. None among the names stands for the server's default at that place.
+
+    Raises InvalidRequest or TooLarge if it cannot travel.
+    """
+    for what, names in (("input_names", input_names), ("output_names", output_names)):
+        if isinstance(names, str):
+            raise InvalidRequest(f"{what} is a list of names; a single string came: [{names!r}]")
+    return encode_request(
+        inputs, [name or "" for name in input_names or ()], [name or "" for name in output_names or ()], config or ""
+    )
+
+
+def outputs_of(reply: Reply, address: Address, asked: int) -> list[Array]:
+    """The outputs in an answer.
+
+    Raises the ServiceError that the server sent, or NoAnswer if its answer is not understood.
+    """
+    if reply.head.status != 200:
+        raise error_of(reply, address)
+    try:
+        response = decode_infer_response(reply.body)
+    except MalformedMessage as error:
+        raise NoAnswer(f"{address.url} answered with what is no GraphPipe message: {error.message}") from None
+    if response.errors:
+        first = response.errors[0]
+        raise service_error(first.code, 200, first.message)
+    if asked and len(response.outputs) != asked:
+        raise NoAnswer(f"{address.url} was asked for {asked} outputs and answered with {len(response.outputs)}")
+    return response.outputs
+
+
+def metadata_of(reply: Reply, address: Address) -> MetadataResponse:
+    """The metadata in an answer; the same errors as outputs_of."""
+    if reply.head.status != 200:
+        raise error_of(reply, address)
+    try:
+        return decode_metadata_response(reply.body)
+    except MalformedMessage as error:
+        raise NoAnswer(f"{address.url} answered with what is no GraphPipe metadata: {error.message}") from None
+
+
+def error_of(reply: Reply, address: Address) -> ServiceError:
+    """The error that a status other than 200 stands for."""
+    status = reply.head.status
+    if reply.head.content_type.startswith("application/vnd.graphpipe"):
+        try:
+            errors = decode_infer_response(reply.body).errors
+        except MalformedMessage:
+            errors = []
+        if errors:
+            return service_error(errors[0].code, status, errors[0].message)
+    text = bytes(reply.body[:2000]).decode("utf-8", "replace").strip()
+    if 300 <= status < 400 and reply.head.location:
+        text = f"moved to {reply.head.location}, which is not followed; use that URL"
+    return service_error(0, status, text or f"{address.url} answered with status {status} and no words")
+
+
+def signature_of(meta: MetadataResponse) -> Signature:
+    """A model's signature as its metadata has it. Unknown types and dimensions are None."""
+    return Signature(tuple(map(_spec, meta.inputs)), tuple(map(_spec, meta.outputs)))
+
+
+def _spec(io: IOMetadata) -> TensorSpec:
+    any_rank = not io.shape and "any shape" in io.description
+    shape = None if any_rank else tuple(d if d >= 0 else None for d in io.shape)
+    return TensorSpec(io.name, DTYPES[Type(io.type)], shape, io.description)

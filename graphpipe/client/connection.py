@@ -1,0 +1,216 @@
+"""One connection to a server: sends requests from the caller's own memory, receives answers into leased buffers."""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import socket
+import ssl
+from collections.abc import Sequence
+from math import ceil
+from time import monotonic
+from typing import Any
+
+from graphpipe.buffers import BufferPool
+from graphpipe.client.address import Address
+from graphpipe.client.answer import SCRATCH_BYTES, AnswerReader
+from graphpipe.client.calls import Reply
+from graphpipe.client.failures import never_arrived, unanswered, unreachable
+from graphpipe.errors import NoAnswer, TimedOut
+from graphpipe.wire import Segment
+
+__all__ = ["Connection"]
+
+# sendmsg takes at most 1024 pieces at once.
+_PIECES_MAX = 512
+
+_READ, _WRITE = select.POLLIN, select.POLLOUT
+
+
+class Connection:
+    """A socket that speaks HTTP/1.1, one call at a time. After any error it is of no further use.
+
+    The socket never blocks: every wait is a poll with what is left of the call's time. While a large request goes out
+    an answer may come in, since a server refuses what it will not take before it has read it.
+    """
+
+    def __init__(self, address: Address, deadline: float, tls: ssl.SSLContext | None) -> None:
+        self.reusable = False
+        self._address = address
+        self._poll = select.poll()
+        try:
+            self._socket = _connect(address, deadline)
+            self._socket.setblocking(False)
+            if tls is not None:
+                self._secure(tls, deadline)
+            else:
+                self._poll.register(self._socket, _READ)
+        except TimeoutError:
+            raise TimedOut(f"{address.url} did not accept a connection in time") from None
+        except OSError as error:
+            raise unreachable(address, error) from error
+        self._scratch = memoryview(bytearray(SCRATCH_BYTES))
+        self._bytes_sent_before = 0
+        self._used = False
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._socket.close()
+
+    def __del__(self) -> None:
+        # A client that is dropped without being closed leaves no open sockets behind.
+        with contextlib.suppress(AttributeError):
+            self._socket.close()
+
+    def still_open(self) -> bool:
+        """Whether the server has neither closed the idle connection nor sent what nobody asked for."""
+        if isinstance(self._socket, ssl.SSLSocket) and self._socket.pending():
+            return False
+        return not self._poll.poll(0)
+
+    def call(
+        self, head: bytes, segments: Sequence[Segment], deadline: float, pool: BufferPool, response_bytes_max: int
+    ) -> Reply:
+        """Send a request and receive the whole answer. ``deadline`` is monotonic seconds.
+
+        Raises NotSent if a reused connection turned out closed, TimedOut after the deadline, NoAnswer for whatever else
+        is not an answer.
+        """
+        self.reusable = sent = False
+        answer = AnswerReader(self._address.url, self._scratch, pool, response_bytes_max)
+        try:
+            sent = self._send([head, *segments], answer, deadline)
+            if sent:
+                self._wait(_READ, deadline)
+            while answer.reply is None and self._receive(answer, deadline):
+                pass
+        except TimeoutError:
+            what = "did not finish its answer" if answer.began else "gave no answer"
+            raise TimedOut(f"{self._address.url} {what} in time") from None
+        except OSError as error:
+            if not sent:
+                self._receive_what_is_left(answer)
+            if answer.reply is None:
+                raise self._unanswered(answer, sent, error) from error
+        if answer.reply is None:
+            raise self._unanswered(answer, sent)
+        self.reusable = sent and answer.reply.head.keep_alive
+        self._used = True
+        self._bytes_sent_before += len(head) + sum(map(len, segments))
+        return answer.reply
+
+    def _send(self, pieces: Sequence[Segment], answer: AnswerReader, deadline: float) -> bool:
+        """Send everything and say True, or stop and say False because the answer came first, or the end."""
+        queue = [piece for piece in pieces if len(piece)]
+        tls = isinstance(self._socket, ssl.SSLSocket)
+        at = 0
+        while at < len(queue):
+            try:
+                taken = self._socket.send(queue[at]) if tls else self._socket.sendmsg(queue[at : at + _PIECES_MAX])
+            except (BlockingIOError, ssl.SSLWantWriteError):
+                came_in = self._wait(_READ | _WRITE, deadline) & ~_WRITE
+                if came_in and (not self._receive(answer, deadline, wait=False) or answer.began):
+                    return False
+                continue
+            except ssl.SSLWantReadError:
+                self._wait(_READ, deadline)
+                continue
+            while at < len(queue) and taken >= len(queue[at]):
+                taken -= len(queue[at])
+                at += 1
+            if taken:
+                queue[at] = memoryview(queue[at])[taken:]
+        return True
+
+    def _receive(self, answer: AnswerReader, deadline: float, *, wait: bool = True) -> bool:
+        """Take in what has come, after a wait if need be. False: the server closed its side."""
+        if monotonic() > deadline:  # however much comes in
+            raise TimeoutError
+        try:
+            count = self._socket.recv_into(answer.room())
+        except (BlockingIOError, ssl.SSLWantReadError):
+            if wait:
+                self._wait(_READ, deadline)
+            return True
+        except ssl.SSLWantWriteError:
+            self._wait(_WRITE, deadline)
+            return True
+        except (ssl.SSLEOFError, ssl.SSLZeroReturnError):
+            count = 0
+        if count:
+            answer.received(count)
+        elif answer.began:
+            answer.ended()
+        return count > 0
+
+    def _receive_what_is_left(self, answer: AnswerReader) -> None:
+        """A server may refuse what it has not read, and close: its answer lies behind the error of our sending."""
+        with contextlib.suppress(OSError):
+            while answer.reply is None and (count := self._socket.recv_into(answer.room())):
+                answer.received(count)
+
+    def _unanswered(self, answer: AnswerReader, sent: bool, error: OSError | None = None) -> NoAnswer:
+        if answer.began:
+            return NoAnswer(f"{self._address.url} closed the connection in the middle of its answer")
+        again = not sent or (
+            not self._address.tls and never_arrived(self._socket.fileno(), self._bytes_sent_before, error)
+        )
+        return unanswered(self._address, may_send_again=self._used and again)
+
+    def _wait(self, events: int, deadline: float) -> int:
+        left = deadline - monotonic()
+        if left <= 0:
+            raise TimeoutError
+        if events != _READ:
+            self._poll.modify(self._socket, events)
+        try:
+            ready = self._poll.poll(ceil(left * 1000))
+        finally:
+            if events != _READ:
+                self._poll.modify(self._socket, _READ)
+        if not ready:
+            raise TimeoutError
+        return ready[0][1]
+
+    def _secure(self, tls: ssl.SSLContext, deadline: float) -> None:
+        secured = tls.wrap_socket(self._socket, server_hostname=self._address.host, do_handshake_on_connect=False)
+        self._socket = secured
+        self._poll.register(secured, _READ)
+        while True:
+            try:
+                secured.do_handshake()
+            except ssl.SSLWantReadError:
+                self._wait(_READ, deadline)
+            except ssl.SSLWantWriteError:
+                self._wait(_WRITE, deadline)
+            else:
+                return
+
+
+def _connect(address: Address, deadline: float) -> socket.socket:
+    """A connected socket: to the first of the server's addresses that takes us, within the deadline over all."""
+    if address.unix_path:
+        places: list[tuple[int, Any]] = [(socket.AF_UNIX, address.unix_path)]
+    else:
+        found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+        places = [(family, place) for family, _, _, _, place in found]
+    failure: OSError = TimeoutError()
+    for family, place in places:
+        left = deadline - monotonic()
+        if left <= 0:
+            raise TimeoutError
+        connecting = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            connecting.settimeout(left)
+            connecting.connect(place)
+            if family != socket.AF_UNIX:
+                connecting.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        except OSError as error:
+            connecting.close()
+            failure = error
+        except BaseException:
+            connecting.close()
+            raise
+        else:
+            return connecting
+    raise failure

@@ -1,0 +1,150 @@
+"""The bytes of HTTP/1.1 that a client of ours sends and understands. No sockets here."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+
+from graphpipe import __version__
+from graphpipe.client.address import Address
+from graphpipe.errors import NoAnswer
+
+__all__ = ["HEAD_BYTES_MAX", "Chunks", "ResponseHead", "parse_head", "request_head"]
+
+HEAD_BYTES_MAX = 64 * 1024
+
+# Errors come as messages to those who ask for them; compression would cost more than it saves.
+_FIXED = (
+    f"User-Agent: graphpipe-python/{__version__}\r\n"
+    "Accept: application/vnd.graphpipe, application/octet-stream, */*;q=0.1\r\n"
+    "Accept-Encoding: identity\r\nContent-Type: application/octet-stream\r\n"
+)
+
+_REMEMBERED_BYTES_MAX = 1024
+
+_STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: [^\r\n]*)?\r?$")
+
+
+def request_head(address: Address, length: int, timeout_ms: int) -> bytes:
+    """The head of a POST of ``length`` bytes to ``address``."""
+    return (
+        f"POST {address.target} HTTP/1.1\r\nHost: {address.host_header}\r\n{_FIXED}"
+        f"GraphPipe-Timeout-Ms: {timeout_ms}\r\nContent-Length: {length}\r\n\r\n"
+    ).encode("ascii")
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseHead:
+    """What the head of an answer says. ``length`` is None where the body is chunked or ends with the connection."""
+
+    status: int
+    content_type: str
+    length: int | None
+    chunked: bool
+    keep_alive: bool
+    location: str
+
+
+def parse_head(head: bytes) -> ResponseHead:
+    """The head of an answer, its last empty line included.
+
+    Raises NoAnswer if these are not the bytes of HTTP/1.
+    """
+    # A server's answers to one kind of call begin alike, but for the second they were sent in.
+    return _remembered(head) if len(head) <= _REMEMBERED_BYTES_MAX else _parse(head)
+
+
+def _parse(head: bytes) -> ResponseHead:
+    lines = head.split(b"\n")
+    status_line = _STATUS_LINE.match(lines[0])
+    if status_line is None:
+        raise NoAnswer(f"what came is not HTTP: {lines[0][:60]!r}")
+    status = int(status_line[2])
+    length: int | None = None
+    chunked, content_type, location = False, "", ""
+    keep_alive = status_line[1] == b"1"
+    for line in lines[1:-2]:
+        name, colon, value = line.partition(b":")
+        if not colon or not name or name != name.strip():
+            raise NoAnswer(f"what came is not HTTP: header line {line[:60]!r}")
+        name, value = name.lower(), value.strip()
+        if name == b"content-length":
+            if not value.isdigit() or len(value) > 18 or (length is not None and length != int(value)):
+                raise NoAnswer(f"the answer's Content-Length is {value[:40]!r}")
+            length = int(value)
+        elif name == b"transfer-encoding":
+            if value.lower() != b"chunked":
+                raise NoAnswer(f"the answer's Transfer-Encoding is {value[:40]!r}; only chunked is understood")
+            chunked = True
+        elif name == b"content-encoding":
+            if value.lower() not in (b"identity", b""):
+                raise NoAnswer(f"the answer is compressed ({value[:40]!r}), which was not asked for")
+        elif name == b"content-type":
+            content_type = value.decode("latin-1")
+        elif name == b"connection":
+            words = value.lower().replace(b" ", b"").split(b",")
+            keep_alive = (keep_alive or b"keep-alive" in words) and b"close" not in words
+        elif name == b"location":
+            location = value.decode("latin-1")
+    if status in (204, 304):
+        length, chunked = 0, False
+    elif chunked:
+        # With both lengths there, only one of them is right: nobody knows where the next answer would begin.
+        keep_alive = keep_alive and length is None
+        length = None
+    elif length is None:
+        keep_alive = False
+    return ResponseHead(status, content_type, length, chunked, keep_alive, location)
+
+
+_remembered = lru_cache(maxsize=64)(_parse)
+
+
+class Chunks:
+    """Takes a chunked body apart as it comes."""
+
+    def __init__(self) -> None:
+        self.done = False
+        self._left = 0  # bytes of the current chunk still to come
+        self._line = b""  # what has come of the current line
+        self._take_line = self._take_size
+
+    def feed(self, data: memoryview, body: bytearray) -> int:
+        """Append to ``body`` what is the body's in ``data``, and say how many bytes came after the end of all.
+
+        Raises NoAnswer if this is not chunked.
+        """
+        raw, at = bytes(data), 0
+        while at < len(raw) and not self.done:
+            if self._left:
+                taken = data[at : at + self._left]
+                body += taken
+                self._left -= len(taken)
+                at += len(taken)
+                continue
+            newline = raw.find(b"\n", at)
+            self._line += raw[at : newline if newline >= 0 else None]
+            if len(self._line) > HEAD_BYTES_MAX:
+                raise NoAnswer("a chunk of the answer has an endless first line")
+            if newline < 0:
+                return 0
+            at = newline + 1
+            line, self._line = self._line.strip(b"\r"), b""
+            self._take_line(line)
+        return len(raw) - at
+
+    def _take_size(self, line: bytes) -> None:
+        size = line.partition(b";")[0].strip(b" \t")
+        if not re.fullmatch(rb"[0-9a-fA-F]{1,15}", size):
+            raise NoAnswer(f"a chunk of the answer starts with {line[:40]!r}, not with its size")
+        self._left = int(size, 16)
+        self._take_line = self._take_end if self._left else self._take_trailer
+
+    def _take_end(self, line: bytes) -> None:
+        if line:
+            raise NoAnswer("a chunk of the answer is longer than it says")
+        self._take_line = self._take_size
+
+    def _take_trailer(self, line: bytes) -> None:
+        self.done = not line

@@ -1,0 +1,193 @@
+"""Everything that this package raises on purpose.
+
+    GraphPipeError
+    +-- ServiceError            an answer that says no; has code, http_status and message
+    |   +-- MalformedMessage     1  400   the bytes are not a GraphPipe message
+    |   +-- InvalidRequest       2  400   understood, but it does not fit the model
+    |   +-- NotFound             3  404   no such model or path
+    |   +-- ModelFailed          4  500   the model raised; the cause is in the server's log
+    |   +-- TooLarge             5  413   over a size limit
+    |   +-- Overloaded           6  503   over a load limit; worth another try after retry_after_s
+    |   +-- DeadlineExceeded     7  504   the caller's deadline passed before the answer
+    |   +-- Unauthenticated      8  401
+    |   +-- Forbidden            9  403
+    |   +-- NotReady            10  503   starting or draining
+    |   +-- Unsupported         11  405   a method or encoding (415) that is not served
+    |   +-- UpstreamFailed      12  502   the server behind this server gave no answer
+    +-- NoAnswer                no answer was understood: nobody can say whether the model ran
+    |   +-- Unreachable         no connection could be made: the model did not run
+    |   +-- TimedOut            the client's own timeout passed (also a TimeoutError)
+    +-- LoadError               a model could not be loaded
+
+The codes are part of the wire (docs/wire.md) and never change. A client raises the class of the code that the server
+sent, with the status that came; a server that sends no code (the original does not) is judged by its status alone.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "DeadlineExceeded",
+    "Forbidden",
+    "GraphPipeError",
+    "InvalidRequest",
+    "LoadError",
+    "MalformedMessage",
+    "ModelFailed",
+    "NoAnswer",
+    "NotFound",
+    "NotReady",
+    "Overloaded",
+    "ServiceError",
+    "TimedOut",
+    "TooLarge",
+    "Unauthenticated",
+    "Unreachable",
+    "Unsupported",
+    "UpstreamFailed",
+    "service_error",
+]
+
+
+class GraphPipeError(Exception):
+    """The root of all of them."""
+
+
+class ServiceError(GraphPipeError):
+    """An answer that says no: the request was read, and refused or failed.
+
+    ``code`` is the number on the wire (0 for a server that sends none), ``http_status`` the status it travels with,
+    ``message`` what to tell a person.
+    """
+
+    code: int = 0
+    http_status: int = 500
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class MalformedMessage(ServiceError):
+    """The bytes are not a GraphPipe message."""
+
+    code, http_status = 1, 400
+
+
+class InvalidRequest(ServiceError):
+    """The message was understood, but it does not fit the model."""
+
+    code, http_status = 2, 400
+
+
+class NotFound(ServiceError):
+    """There is no such model or path."""
+
+    code, http_status = 3, 404
+
+
+class ModelFailed(ServiceError):
+    """The model raised on this input. The cause stays in the server's log: its text may hold paths or data."""
+
+    code, http_status = 4, 500
+
+
+class TooLarge(ServiceError):
+    """A size is over its limit."""
+
+    code, http_status = 5, 413
+
+
+class Overloaded(ServiceError):
+    """A load limit is reached; nothing ran. ``retry_after_s`` says when another try makes sense."""
+
+    code, http_status = 6, 503
+
+    def __init__(self, message: str, retry_after_s: int = 1) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class DeadlineExceeded(ServiceError):
+    """The caller's deadline passed before there was an answer."""
+
+    code, http_status = 7, 504
+
+
+class Unauthenticated(ServiceError):
+    """The caller did not say who it is."""
+
+    code, http_status = 8, 401
+
+
+class Forbidden(ServiceError):
+    """The caller may not do this."""
+
+    code, http_status = 9, 403
+
+
+class NotReady(ServiceError):
+    """The server is starting or draining."""
+
+    code, http_status = 10, 503
+
+
+class Unsupported(ServiceError):
+    """A method, or an encoding of the body, that is not served."""
+
+    code, http_status = 11, 405
+
+    def __init__(self, message: str, http_status: int = 405) -> None:
+        super().__init__(message)
+        self.http_status = http_status
+
+
+class UpstreamFailed(ServiceError):
+    """The server behind this server gave no answer."""
+
+    code, http_status = 12, 502
+
+
+class NoAnswer(GraphPipeError):
+    """No answer was understood: nobody can say whether the model ran."""
+
+
+class Unreachable(NoAnswer):
+    """No connection could be made: the model did not run."""
+
+
+class TimedOut(NoAnswer, TimeoutError):
+    """The client's own timeout passed first."""
+
+
+class LoadError(GraphPipeError):
+    """A model could not be loaded; the message says which one, why, and how to mend it."""
+
+
+_BY_CODE: dict[int, type[ServiceError]] = {
+    cls.code: cls
+    for cls in (
+        MalformedMessage,
+        InvalidRequest,
+        NotFound,
+        ModelFailed,
+        TooLarge,
+        Overloaded,
+        DeadlineExceeded,
+        Unauthenticated,
+        Forbidden,
+        NotReady,
+        Unsupported,
+        UpstreamFailed,
+    )
+}
+
+# For servers that send no code. 400 stays InvalidRequest, since the original says 400 to everything.
+_CODE_BY_STATUS: dict[int, int] = {400: 2, 401: 8, 403: 9, 404: 3, 405: 11, 413: 5, 415: 11, 502: 12, 503: 6, 504: 7}
+
+
+def service_error(code: int, http_status: int, message: str) -> ServiceError:
+    """The error that a server's answer stands for: by its code, or by its status where it sent no (known) code."""
+    cls = _BY_CODE.get(code or _CODE_BY_STATUS.get(http_status, 0), ServiceError)
+    error = cls(message)
+    error.code, error.http_status = code or cls.code, http_status
+    return error

@@ -1,0 +1,199 @@
+"""A server from start to end: it listens, serves, drains and ends."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+import ssl
+import sys
+from collections.abc import Callable, Sequence
+from time import perf_counter
+
+from aiohttp import web
+
+from graphpipe.backends import Model
+from graphpipe.buffers import BufferPool
+from graphpipe.server.accesslog import AccessLog
+from graphpipe.server.admission import Admission
+from graphpipe.server.counters import Counters
+from graphpipe.server.front import Front
+from graphpipe.server.listener import bind, tls_context, url_of
+from graphpipe.server.routes import Routes
+from graphpipe.server.settings import ModelSettings, Settings, resident_bytes
+from graphpipe.server.state import State
+from graphpipe.server.warmup import warm_up
+from graphpipe.server.wiring import build
+
+__all__ = ["App", "run"]
+
+_BACKLOG = 1024
+_LINGER_S = 0.3
+
+log = logging.getLogger("graphpipe.server")
+
+
+class App:
+    """A server on this event loop: ``start`` it, wait until its ``stop`` is set, ``finish`` it."""
+
+    def __init__(
+        self,
+        models: Sequence[tuple[ModelSettings, Model]],
+        settings: Settings,
+        counters: Counters | None = None,
+    ) -> None:
+        self.settings = settings
+        self.state = State()
+        self.stop = asyncio.Event()
+        self.state.on_drain = self.stop.set
+        self.counters = counters or Counters([model.name for model, _ in models])
+        self.state.workers = lambda: (self.counters.workers_live, self.counters.workers_wanted)
+        self.services = build(models, self.counters)
+        self.pool = BufferPool(settings.in_flight_cap())
+        self.admission = Admission(self.pool, settings.body_bytes_max, settings.admission_wait_s)
+        self.access_log = AccessLog(settings.access_lines_per_s)
+        self._warmups = {model.name: model.warmup for model, _ in models}
+        self._routes = Routes(self.services, self.admission, settings, self.state, self.counters, self.access_log)
+        self.behind = self._runner(self._routes.application())
+        self._side: web.AppRunner | None = None
+        self.on_memory_limit: Callable[[], None] | None = None
+
+    def _runner(self, application: web.Application) -> web.AppRunner:
+        return web.AppRunner(
+            application,
+            access_log=None,
+            handle_signals=False,
+            # A compressed body is refused, and must not be inflated before anybody can say so.
+            auto_decompress=False,
+            keepalive_timeout=self.settings.keepalive_timeout_s,
+            # What arrives while a connection waits to be closed is thrown away, not read for long.
+            lingering_time=1.0,
+            shutdown_timeout=self.settings.drain_timeout_s,
+        )
+
+    async def start(
+        self, listener: socket.socket, tls: ssl.SSLContext | None = None, side: socket.socket | None = None
+    ) -> None:
+        """Warm the models up, then listen: from here on requests are welcome. ``side`` is for metrics and health."""
+        loop = asyncio.get_running_loop()
+        for service in self.services.values():
+            began = perf_counter()
+            await loop.run_in_executor(None, warm_up, service.model, service.name, self._warmups[service.name])
+            service.meter.loaded(perf_counter() - began)
+        await self.behind.setup()
+        behind = self.behind.server
+        assert behind is not None
+        self.front = Front(
+            self.services, self.admission, self.settings, self.state, self.counters, self.access_log, behind
+        )
+        self.front.on_tick = self._tick
+        self.state.connections = lambda: len(self.front.connections) + len(behind.connections)
+        if listener.family == socket.AF_UNIX:
+            self._listening = await loop.create_unix_server(self.front, sock=listener, backlog=_BACKLOG, ssl=tls)
+        else:
+            self._listening = await loop.create_server(self.front, sock=listener, backlog=_BACKLOG, ssl=tls)
+        if side is not None:
+            self._side = self._runner(self._routes.side_application())
+            await self._side.setup()
+            await web.SockSite(self._side, side).start()
+        self.state.started = True
+
+    async def finish(self) -> None:
+        """Answer on for the grace, let no one in any more, finish what is in flight, give everything back.
+
+        All the while the answers say ``Connection: close``, so that callers who come back go elsewhere.
+        """
+        state, settings = self.state, self.settings
+        state.draining = True
+        log.info("draining: %d requests in flight", state.in_flight)
+        await self._wait(settings.drain_grace_s, lambda: False)
+        self._listening.close()
+        # Connections that were accepted a moment ago, and have said nothing yet, are about to.
+        self.front.drain(_LINGER_S)
+        await self._wait(_LINGER_S, lambda: not self.front.connections)
+
+        def gone() -> bool:
+            self.front.drain()
+            return not self.front.connections
+
+        await self._wait(settings.drain_timeout_s, gone)
+        self.front.close()
+        if state.forced:
+            return
+        await self.behind.cleanup()
+        if self._side is not None:
+            await self._side.cleanup()
+        state.alive = False
+        for service in self.services.values():
+            await asyncio.get_running_loop().run_in_executor(None, service.close)
+
+    async def _wait(self, seconds: float, done: Callable[[], bool]) -> None:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + seconds
+        # Looked at now and then: nobody announces the end of the last connection.
+        while not done() and loop.time() < deadline and not self.state.forced:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+
+    def _tick(self) -> None:
+        """Twice a second: say how things are."""
+        counters = self.counters
+        counters.gauge("graphpipe_connections", self.state.connections())
+        counters.gauge("graphpipe_in_flight_requests", self.state.in_flight)
+        counters.gauge("graphpipe_in_flight_bytes", self.pool.leased_bytes)
+        counters.gauge("graphpipe_buffer_pool_idle_bytes", self.pool.idle_bytes)
+        memory = resident_bytes()
+        counters.gauge("graphpipe_memory_bytes", memory)
+        if self.on_memory_limit is not None and memory > (self.settings.memory_limit_bytes or memory):
+            self.on_memory_limit()
+            self.on_memory_limit = None  # once: a replacement is on its way
+        for service in self.services.values():
+            service.meter.queued(getattr(service.stage, "waiting", 0))
+        counters.publish()
+        if self.front.tick % 2 == 0:
+            self.access_log.next_second()
+
+
+def run(
+    models: Sequence[tuple[ModelSettings, Model]],
+    settings: Settings,
+    *,
+    listener: socket.socket | None = None,
+    side: socket.socket | None = None,
+    counters: Counters | None = None,
+    on_ready: Callable[[str], None] = lambda url: None,
+    on_memory_limit: Callable[[], None] | None = None,
+) -> None:
+    """Serve until SIGTERM or SIGINT, then finish what is in flight and return.
+
+    Raises BindError if the address cannot be listened on, LoadError if the TLS files cannot be used.
+    """
+    tls = tls_context(settings.tls_cert, settings.tls_key) if settings.tls_cert else None
+    listener = listener or bind(settings.listen)
+
+    if side is None and settings.metrics_listen:
+        side = bind(settings.metrics_listen)
+
+    async def serve() -> None:
+        app = App(models, settings, counters)
+        app.on_memory_limit = on_memory_limit
+        for name in (signal.SIGTERM, signal.SIGINT):
+            # Not in a thread other than the main one: whoever started it there ends it in another way.
+            with contextlib.suppress(ValueError, RuntimeError, NotImplementedError):
+                asyncio.get_running_loop().add_signal_handler(name, app.state.begin_drain)
+        await app.start(listener, tls, side)
+        on_ready(url_of(listener, tls=tls is not None))
+        await app.stop.wait()
+        await app.finish()
+
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(serve())
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+    if sys.platform == "win32":
+        return asyncio.new_event_loop
+    import uvloop
+
+    return uvloop.new_event_loop

@@ -1,0 +1,221 @@
+"""What a flag's value may be: how it is read from text or from TOML, and how it is written down again.
+
+Each kind reads the text of a command line or an environment variable, and the value of a TOML file, into the same
+thing, or raises ValueError with what it expected. It writes what it read in a form that TOML, and it itself, reads
+again.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = [
+    "Kind",
+    "choice",
+    "count",
+    "integer",
+    "integers",
+    "names",
+    "number",
+    "pairs",
+    "path",
+    "size",
+    "switch",
+    "text",
+]
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{json.dumps(key)} = {_toml(item)}" for key, item in value.items()) + " }"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_toml, value))}]"
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    # JSON's strings, numbers and booleans are TOML's too.
+    return json.dumps(value, ensure_ascii=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind of value. ``metavar`` stands for it in help; ``valueless`` flags may be given without a value."""
+
+    metavar: str
+    read: Callable[[object], Any]
+    write: Callable[[Any], str] = _toml
+    choices: tuple[str, ...] = ()
+    valueless: bool = False
+    is_path: bool = False
+    # Values that have a = of their own: only a known model's name in front of it is taken for one.
+    has_equals: bool = False
+
+
+def text(metavar: str) -> Kind:
+    """Any text."""
+    return Kind(metavar, _text)
+
+
+def path(metavar: str = "FILE") -> Kind:
+    """A path, relative to the folder that the command is given in."""
+    return Kind(metavar, _text, is_path=True)
+
+
+def names(metavar: str = "NAMES") -> Kind:
+    """Names separated by commas, or a list of them; a tuple of at least one."""
+
+    def read(value: object) -> tuple[str, ...]:
+        items = value.split(",") if isinstance(value, str) else value
+        if not isinstance(items, list | tuple) or not all(isinstance(item, str) for item in items):
+            raise ValueError("expected names, separated by commas")
+        found = tuple(item.strip() for item in items if item.strip())
+        if not found:
+            raise ValueError("expected at least one name")
+        return found
+
+    return Kind(metavar, read)
+
+
+def choice(*words: str) -> Kind:
+    """One of some words."""
+
+    def read(value: object) -> str:
+        if isinstance(value, str) and value.lower() in words:
+            return value.lower()
+        raise ValueError(f"expected {_either(words)}")
+
+    return Kind(f"[{'|'.join(words)}]", read, choices=words)
+
+
+def integer(least: int = 0, most: int | None = None, metavar: str = "N") -> Kind:
+    """A whole number within limits."""
+
+    def read(value: object) -> int:
+        if isinstance(value, str) and re.fullmatch(r"-?\d[\d_]*", value.strip()):
+            value = int(value)
+        if isinstance(value, int) and not isinstance(value, bool) and _within(value, least, most):
+            return value
+        raise ValueError(f"expected a whole number {_range(least, most)}")
+
+    return Kind(metavar, read)
+
+
+def integers(least: int = 0, most: int | None = None, metavar: str = "N,N,...") -> Kind:
+    """Whole numbers within limits, separated by commas, or a list of them; a tuple, each once, the smallest first."""
+    one = integer(least, most)
+
+    def read(value: object) -> tuple[int, ...]:
+        items = [item for item in value.split(",") if item.strip()] if isinstance(value, str) else value
+        if not isinstance(items, list | tuple) or not items:
+            raise ValueError("expected whole numbers, separated by commas")
+        return tuple(sorted({one.read(item) for item in items}))
+
+    return Kind(metavar, read)
+
+
+def number(least: float = 0, most: float | None = None, metavar: str = "SECONDS") -> Kind:
+    """A number within limits; its unit is in the flag's name."""
+
+    def read(value: object) -> float:
+        if isinstance(value, str):
+            try:
+                value = float(value)
+            except ValueError:
+                value = math.nan
+        if isinstance(value, int | float) and not isinstance(value, bool) and _within(value, least, most):
+            return float(value)
+        raise ValueError(f"expected a number {_range(least, most)}")
+
+    def write(value: float) -> str:
+        return _toml(int(value) if value == int(value) else value)
+
+    return Kind(metavar, read, write)
+
+
+_UNITS = {"b": 1, **{f"{letter}b": 1000**i for i, letter in enumerate("kmgt", 1)}}
+_UNITS |= {f"{letter}ib": 1024**i for i, letter in enumerate("kmgt", 1)}
+
+
+def size(least: int = 0, most: int | None = None, metavar: str = "BYTES") -> Kind:
+    """A number of bytes, with or without a unit: 65536, 512MB, 1GiB."""
+
+    def read(value: object) -> int:
+        if isinstance(value, str):
+            match = re.fullmatch(r"(\d[\d_]*(?:\.\d+)?)\s*([a-z]*)", value.strip().lower())
+            unit = _UNITS.get(match[2] or "b") if match else None
+            if match is None or unit is None:
+                raise ValueError("expected a number of bytes, like 65536, 512MB or 1GiB")
+            value = int(match[1]) * unit if "." not in match[1] else int(float(match[1]) * unit)
+        if isinstance(value, int) and not isinstance(value, bool) and _within(value, least, most):
+            return value
+        raise ValueError(f"expected a number of bytes {_range(least, most)}")
+
+    def write(value: int) -> str:
+        for i in (4, 3, 2, 1):
+            if value and value % 1024**i == 0:
+                return _toml(f"{value // 1024**i}{' KMGT'[i]}iB")
+        return _toml(value)
+
+    return Kind(metavar, read, write)
+
+
+_TRUE, _FALSE = ("true", "1", "yes", "on"), ("false", "0", "no", "off")
+
+
+def switch() -> Kind:
+    """On or off; the bare flag is on, ``--flag=false`` off."""
+
+    def read(value: object) -> bool:
+        if isinstance(value, bool):
+            return value
+        word = str(value).strip().lower()
+        if word in (*_TRUE, *_FALSE):
+            return word in _TRUE
+        raise ValueError("expected true or false")
+
+    return Kind("BOOL", read, valueless=True)
+
+
+def count() -> Kind:
+    """How often a flag was given."""
+    inner = integer(0, 9)
+    return Kind("", inner.read, valueless=True)
+
+
+def pairs(metavar: str = "KEY=VALUE[,...]") -> Kind:
+    """Keys with values, as text or as a TOML table; a dict of texts."""
+
+    def read(value: object) -> dict[str, str]:
+        if isinstance(value, dict):
+            return {str(key): str(item) for key, item in value.items()}
+        found = {}
+        for part in str(value).split(","):
+            key, equals, item = part.partition("=")
+            if not equals or not key.strip():
+                raise ValueError("expected KEY=VALUE, several separated by commas")
+            found[key.strip()] = item.strip()
+        return found
+
+    return Kind(metavar, read, has_equals=True)
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError("expected text")
+    return value
+
+
+def _either(words: tuple[str, ...]) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"
+
+
+def _within(value: float, least: float, most: float | None) -> bool:
+    return math.isfinite(value) and least <= value and (most is None or value <= most)
+
+
+def _range(least: float, most: float | None) -> str:
+    return f"of at least {least:g}" if most is None else f"from {least:.12g} to {most:.12g}"

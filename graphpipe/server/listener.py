@@ -1,0 +1,106 @@
+"""The address of a server: HOST:PORT, [IPv6]:PORT or unix:PATH, bound once.
+
+Binding reserves the address; callers are refused until the server listens, which it does when it has something to say.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import ssl
+import stat
+
+from graphpipe.errors import GraphPipeError
+
+__all__ = ["BindError", "bind", "tls_context", "url_of"]
+
+
+class BindError(GraphPipeError):
+    """The address cannot be listened on; the message says why."""
+
+
+def bind(listen: str) -> socket.socket:
+    """A socket bound to ``listen``, not listening yet. Port 0 picks a free one.
+
+    Raises BindError, with one line that says why.
+    """
+    try:
+        return _bind_unix(listen[len("unix:") :]) if listen.startswith("unix:") else _bind_tcp(listen)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise BindError(
+                f"{listen} is already in use; stop the other server or choose another with --listen"
+            ) from None
+        raise BindError(f"cannot listen on {listen}: {error.strerror or error}") from None
+
+
+def _bind_tcp(listen: str) -> socket.socket:
+    host, colon, port = listen.rpartition(":")
+    bracketed = host.startswith("[") and host.endswith("]")
+    if not colon or not port.isdigit() or int(port) > 65535 or (":" in host and not bracketed):
+        raise BindError(f"cannot listen on {listen!r}: expected HOST:PORT, [IPv6]:PORT or unix:PATH")
+    host = host.strip("[]") or "0.0.0.0"
+    family, kind, protocol, _, address = socket.getaddrinfo(
+        host, int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    listener = socket.socket(family, kind, protocol)
+    try:
+        # A restarted server takes its port over from connections that linger; a running one still holds it.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def _bind_unix(path: str) -> socket.socket:
+    if not path:
+        raise BindError("cannot listen on 'unix:': expected unix:PATH")
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        _remove_stale(path)
+        listener.bind(path)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def _remove_stale(path: str) -> None:
+    """Remove a socket file that nobody listens on any more; anything else stays and makes bind fail."""
+    try:
+        if not stat.S_ISSOCK(os.stat(path).st_mode):
+            return
+    except FileNotFoundError:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1)
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            os.unlink(path)
+
+
+def url_of(listener: socket.socket, *, tls: bool = False) -> str:
+    """The URL to paste into a client."""
+    address = listener.getsockname()
+    if listener.family == socket.AF_UNIX:
+        return f"unix:{address}"
+    host = f"[{address[0]}]" if listener.family == socket.AF_INET6 else address[0]
+    return f"{'https' if tls else 'http'}://{'127.0.0.1' if host == '0.0.0.0' else host}:{address[1]}"
+
+
+def tls_context(cert: str, key: str) -> ssl.SSLContext:
+    """A TLS context from PEM files; ``key`` may be in the certificate's file.
+
+    Raises BindError, with one line that says what is wrong with them.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(cert, key or None)
+    except OSError as error:  # ssl.SSLError is one
+        raise BindError(f"cannot use {cert}{f' and {key}' if key else ''} for TLS: {error.strerror or error}") from None
+    return context

@@ -1,0 +1,287 @@
+"""The HTTP that is not hot: control, metrics, metadata as JSON, and inference for whoever the front passes on."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from time import perf_counter
+from typing import Any
+
+from aiohttp import web
+
+from graphpipe.buffers import POOLED_FROM
+from graphpipe.errors import (
+    InvalidRequest,
+    ModelFailed,
+    NotFound,
+    ServiceError,
+    Unsupported,
+)
+from graphpipe.server.accesslog import Access, AccessLog
+from graphpipe.server.admission import Admission
+from graphpipe.server.counters import Counters
+from graphpipe.server.metrics import CONTENT_TYPE, Metrics
+from graphpipe.server.refusal import error_body, error_headers
+from graphpipe.server.service import SERVER, Service, find
+from graphpipe.server.settings import Settings
+from graphpipe.server.state import State
+
+__all__ = ["Routes", "service_at"]
+
+log = logging.getLogger("graphpipe.http")
+
+OCTETS = "application/octet-stream"
+TIMEOUT_HEADER = "GraphPipe-Timeout-Ms"
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+# Paths that are not the first model's.
+_RESERVED = frozenset(("control", "models", "metrics", "livez", "readyz", "v1", "v2"))
+
+
+def service_at(path: str, services: Mapping[str, Service]) -> Service:
+    """Whose inference endpoint a path is. Raises NotFound, which lists the models."""
+    _, first, *rest = path.split("/", 2)
+    if first == "models" and rest and rest[0]:
+        return find(services, rest[0].rstrip("/"))
+    if first in _RESERVED:
+        raise NotFound(f"nothing is served at {path}; POST to / or to /models/NAME: {', '.join(services)}")
+    return next(iter(services.values()))
+
+
+class Routes:
+    """The aiohttp application over some services."""
+
+    def __init__(
+        self,
+        services: Mapping[str, Service],
+        admission: Admission,
+        settings: Settings,
+        state: State,
+        counters: Counters,
+        access_log: AccessLog,
+    ) -> None:
+        self._metrics = Metrics(counters)
+        self._nobody = counters.meter("")
+        self._access_log = access_log
+        self._services = services
+        self._admission = admission
+        self._settings = settings
+        self._state = state
+
+    def application(self) -> web.Application:
+        """A fresh application with all routes."""
+        app = web.Application(middlewares=[self._answer_errors], client_max_size=0)
+        app.router.add_get("/control/is_alive", self._is_alive, allow_head=False)
+        app.router.add_get("/control/is_ready", self._is_ready, allow_head=False)
+        app.router.add_get("/livez", self._is_alive, allow_head=False)
+        app.router.add_get("/readyz", self._is_ready, allow_head=False)
+        app.router.add_get("/control/client_count", self._client_count, allow_head=False)
+        app.router.add_route("*", "/control/shutdown", self._shutdown)
+        app.router.add_get("/metrics", self._metrics_page, allow_head=False)
+        app.router.add_get("/models", self._models, allow_head=False)
+        app.router.add_post("/{path:.*}", self._infer, expect_handler=_say_nothing_yet)
+        app.router.add_get("/{path:.*}", self._describe, allow_head=False)
+        app.on_response_prepare.append(self._on_prepare)
+        return app
+
+    def side_application(self) -> web.Application:
+        """An application for an address of its own: the metrics and the health checks alone."""
+        app = web.Application(middlewares=[self._answer_errors])
+        app.router.add_get("/metrics", self._metrics_page, allow_head=False)
+        app.router.add_get("/livez", self._is_alive, allow_head=False)
+        app.router.add_get("/readyz", self._is_ready, allow_head=False)
+        return app
+
+    # --- inference ---
+
+    async def _infer(self, request: web.Request) -> web.StreamResponse:
+        began, service, size = perf_counter(), None, 0
+        try:
+            service = service_at(request.path, self._services)
+            if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+                raise Unsupported("a compressed body is not taken; send it plain, without Content-Encoding", 415)
+            deadline = deadline_of(request.headers.get(TIMEOUT_HEADER), asyncio.get_running_loop().time())
+            body = await self._body(request)
+            began, size = perf_counter(), len(body)
+            self._state.in_flight += 1
+            try:
+                segments, rows = await service.answer(body, deadline)
+            finally:
+                self._state.in_flight -= 1
+            del body  # what is left of it is in the answer
+        except ServiceError as error:
+            self._count(request, service, error.http_status, 0, size, 0, perf_counter() - began)
+            raise
+        length = sum(map(len, segments))
+        self._count(request, service, 200, rows, size, length, perf_counter() - began)
+        response = web.StreamResponse(headers={"Content-Type": OCTETS})
+        response.content_length = length
+        await response.prepare(request)
+        for segment in segments:
+            # Each write waits for the socket; aiohttp neither joins nor copies a large one.
+            async with asyncio.timeout(self._settings.send_timeout_s):
+                await response.write(segment)
+        await response.write_eof()
+        return response
+
+    def _count(
+        self,
+        request: web.Request,
+        service: Service | None,
+        status: int,
+        rows: int,
+        bytes_in: int,
+        bytes_out: int,
+        seconds: float,
+    ) -> None:
+        (service.meter if service else self._nobody).answered(status, seconds)
+        if self._access_log.wanted():
+            name, request_id = service.name if service else "", request.headers.get("X-Request-Id", "")[:128]
+            peer = request.remote or "unix"
+            self._access_log.write(Access(status, name, rows, bytes_in, bytes_out, seconds, peer, request_id))
+
+    async def _body(self, request: web.Request) -> memoryview:
+        size = request.content_length
+        body = await self._admission.soon(POOLED_FROM if size is None else size)
+        if request.headers.get("Expect", "").lower() == "100-continue":
+            # Only now: who asks before sending wants to hear of a refusal first.
+            await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            request.writer.output_size = 0
+        filled = 0
+        while True:
+            try:
+                async with asyncio.timeout(self._settings.body_timeout_s):
+                    chunk = await request.content.readany()
+            except TimeoutError:
+                raise web.HTTPRequestTimeout(
+                    text=f"no byte of the body came for {self._settings.body_timeout_s:g} s\n"
+                ) from None
+            if not chunk:
+                break
+            end = filled + len(chunk)
+            if end > len(body):  # chunked: nobody said how much would come
+                grown = await self._admission.soon(max(end, min(2 * len(body), self._admission.body_bytes_max)))
+                grown[:filled] = body[:filled]
+                body = grown
+            body[filled:end] = chunk
+            filled = end
+        return body[:filled]
+
+    # --- descriptions ---
+
+    async def _describe(self, request: web.Request) -> web.StreamResponse:
+        return _json(_description(service_at(request.path, self._services)))
+
+    async def _models(self, request: web.Request) -> web.StreamResponse:
+        return _json([_description(service) for service in self._services.values()])
+
+    # --- control ---
+
+    async def _is_alive(self, request: web.Request) -> web.StreamResponse:
+        return _text(200, "ok\n") if self._state.alive else _text(503, "not alive\n")
+
+    async def _is_ready(self, request: web.Request) -> web.StreamResponse:
+        status, text = (200, "ok\n") if self._state.ready else (503, "not ready\n")
+        if "verbose" in request.query:
+            text = "".join(f"{what}: {how}\n" for what, how in self._state.checks().items()) + text
+        return _text(status, text)
+
+    async def _metrics_page(self, request: web.Request) -> web.StreamResponse:
+        return web.Response(body=self._metrics.page(), headers={"Content-Type": CONTENT_TYPE})
+
+    async def _client_count(self, request: web.Request) -> web.StreamResponse:
+        return _text(200, f"{self._state.connections()}\n")
+
+    async def _shutdown(self, request: web.Request) -> web.StreamResponse:
+        if not self._settings.enable_shutdown:
+            raise NotFound("/control/shutdown is off; start the server with --enable-shutdown to turn it on")
+        if request.method not in ("GET", "POST"):
+            raise Unsupported(f"{request.method} is not served here; POST it")
+        self._state.begin_drain()
+        return _text(200, "ok\n")
+
+    # --- errors ---
+
+    async def _on_prepare(self, request: web.Request, response: web.StreamResponse) -> None:
+        response.headers["Server"] = SERVER
+        if "X-Request-Id" in request.headers:
+            response.headers["X-Request-Id"] = request.headers["X-Request-Id"][:128]
+        if self._state.draining:
+            response.force_close()
+
+    @web.middleware
+    async def _answer_errors(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except web.HTTPMethodNotAllowed as error:
+            allowed = ", ".join(sorted(error.allowed_methods))
+            refusal = Unsupported(f"{request.method} is not served here; use {allowed}")
+            return self._refuse(request, refusal, {"Allow": allowed})
+        except web.HTTPException as error:
+            if error.status == 404:
+                return self._refuse(request, NotFound(f"nothing is served at {request.path}"))
+            raise
+        except ServiceError as error:
+            return self._refuse(request, error)
+        except (ConnectionError, TimeoutError):
+            # The caller is gone or does not read: there is nobody to answer.
+            if request.transport is not None:
+                request.transport.abort()
+            raise
+        except Exception:
+            log.exception("%s %s failed", request.method, request.path)
+            return self._refuse(request, ModelFailed("the server failed on this request; its log has the cause"))
+
+    def _refuse(
+        self, request: web.Request, error: ServiceError, headers: Mapping[str, str] | None = None
+    ) -> web.StreamResponse:
+        content_type, body = error_body(error, request.headers.get("Accept", ""))
+        response = web.Response(
+            status=error.http_status, body=body, headers={**error_headers(error), **(headers or {})}
+        )
+        response.headers["Content-Type"] = content_type
+        if not request.content.is_eof():
+            # What is still to come of the body will not be read.
+            response.force_close()
+        return response
+
+
+async def _say_nothing_yet(request: web.Request) -> None:
+    """Leaves the answer to ``Expect: 100-continue`` to whoever knows whether the body is welcome."""
+
+
+def deadline_of(value: str | None, now: float) -> float | None:
+    """The loop time at which a caller stops waiting, from its GraphPipe-Timeout-Ms header. Raises InvalidRequest."""
+    if value is None:
+        return None
+    if not (value.isascii() and value.isdigit() and len(value) <= 12):
+        raise InvalidRequest(f"{TIMEOUT_HEADER} is a number of milliseconds; {value[:40]!r} came")
+    return now + int(value) / 1000
+
+
+def _text(status: int, text: str) -> web.Response:
+    return web.Response(status=status, text=text, headers={"Retry-After": "1"} if status == 503 else None)
+
+
+def _json(value: object) -> web.Response:
+    return web.Response(text=json.dumps(value, indent=4), content_type="application/json")
+
+
+def _description(service: Service) -> dict[str, Any]:
+    meta = service.metadata
+    return {
+        "Name": meta.name,
+        "Version": meta.version,
+        "Server": meta.server,
+        "Description": meta.description,
+        **{
+            side: [
+                {"Name": io.name, "Description": io.description, "Shape": list(io.shape), "Type": int(io.type)}
+                for io in ios
+            ]
+            for side, ios in (("Inputs", meta.inputs), ("Outputs", meta.outputs))
+        },
+    }

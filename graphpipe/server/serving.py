@@ -1,0 +1,49 @@
+"""``graphpipe.serve``: put a model that is already here behind a socket."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from graphpipe.backends import LoadedModel, Model, load
+from graphpipe.server.settings import ModelSettings, Settings
+
+__all__ = ["serve"]
+
+
+def serve(
+    model: Model | LoadedModel | str | Path | Callable[..., Any],
+    listen: str = "127.0.0.1:9000",
+    *,
+    name: str = "",
+    on_ready: Callable[[str], None] | None = None,
+    **settings: Any,
+) -> None:
+    """Serve a model until SIGTERM or Ctrl-C. Blocks.
+
+    ``model`` is a loaded model, anything with the methods of Model, a function of arrays, a PyTorch module, or a source
+    for ``graphpipe.load``. ``listen`` is
+    HOST:PORT, [IPv6]:PORT or unix:PATH; port 0 picks a free one. ``on_ready`` is called with the URL when requests are
+    welcome; without it the URL is printed. ``settings`` are those of graphpipe.server.settings, by name: of the server,
+    and of the model (``threads=4``, ``batch_rows_max=32``).
+
+    Raises LoadError, or BindError if the address cannot be listened on.
+    """
+    of_server = {field.name for field in fields(Settings)} - {"listen"}
+    of_model = {field.name for field in fields(ModelSettings)} - {"name", "source", "options", "backend"}
+    for setting in settings:
+        if setting not in of_server | of_model:
+            raise TypeError(f"serve() has no setting {setting!r}; it has {', '.join(sorted(of_server | of_model))}")
+    if isinstance(model, str | Path) or not isinstance(model, LoadedModel | Model):
+        model = load(model, intra_threads=1)
+    name = name or getattr(model, "name", "") or type(model).__name__.lower()
+    bare = model.model if isinstance(model, LoadedModel) else model
+    from graphpipe.server.app import run
+
+    run(
+        [(ModelSettings(name, "", **{key: settings[key] for key in of_model & settings.keys()}), bare)],
+        Settings(listen=listen, **{key: settings[key] for key in of_server & settings.keys()}),
+        on_ready=on_ready or (lambda url: print(f"listening on {url}", flush=True)),
+    )

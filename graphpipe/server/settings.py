@@ -1,0 +1,93 @@
+"""What a server is told: one frozen value, made once from flags and environment, passed on by the fields."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from graphpipe.backends.load import LoadOptions
+
+__all__ = ["ModelSettings", "Settings"]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSettings:
+    """One model to serve: what it is called, where it comes from, and how it is loaded and run."""
+
+    name: str
+    source: str
+    options: LoadOptions = field(default_factory=LoadOptions)
+    backend: str = ""
+    threads: int = 0
+    cast: bool = False
+    ignore_extra_inputs: bool = False
+    queue_requests_max: int = 1024
+    warmup: int = 1
+    batch_rows_max: int = 0
+    batch_wait_ms: float = 0.0
+    batch_sizes: tuple[int, ...] = ()
+    batch_pad: tuple[str, ...] = ()
+    queue_rows_max: int = 0
+    cache: bool = False
+    cache_dir: str = "~/.graphpipe"
+    cache_bytes_max: int = 1 << 30
+    cache_ttl_s: float = 0.0
+    cache_version: str = ""
+    cache_fresh_ms: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """One server. Sizes are bytes, times are seconds; 0 threads means as many as there are CPUs to use."""
+
+    listen: str = "127.0.0.1:9000"
+    body_bytes_max: int = 1 << 30
+    in_flight_bytes_max: int = 0
+    admission_wait_s: float = 1.0
+    head_timeout_s: float = 10.0
+    body_timeout_s: float = 30.0
+    send_timeout_s: float = 30.0
+    keepalive_timeout_s: float = 75.0
+    connection_age_max_s: float = 0.0
+    drain_grace_s: float = 1.0
+    drain_timeout_s: float = 30.0
+    workers: int = 1
+    memory_limit_bytes: int = 0
+    metrics_listen: str = ""
+    log_format: str = "human"
+    access_lines_per_s: int = 20
+    enable_shutdown: bool = False
+    tls_cert: str = ""
+    tls_key: str = ""
+    verbose: int = 0
+
+    def in_flight_cap(self) -> int:
+        """The bytes that may be in flight: as told, or a quarter of this machine's memory; at least one whole body."""
+        return max(self.in_flight_bytes_max or memory_bytes() // 4, self.body_bytes_max * 5 // 4)
+
+
+def usable_cpus() -> int:
+    """The CPUs that this process may run on, at least one."""
+    return max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+
+
+def memory_bytes() -> int:
+    """The memory that this process may use: its cgroup's limit, or the machine's memory if that is less."""
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        try:
+            limit = Path(path).read_text().strip()
+        except OSError:
+            continue
+        if limit.isdigit():
+            return min(machine, int(limit))
+    return machine
+
+
+def resident_bytes() -> int:
+    """The memory that this process holds now; 0 where the kernel does not say."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return 0

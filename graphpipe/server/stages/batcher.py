@@ -1,0 +1,439 @@
+"""Rows of several callers in one call of the model.
+
+A batch closes when it is full, or when some time has passed since its first member came; and while the model is busy it
+goes on growing, since it could not run anyway. Members are requests of one kind (rows.py); other kinds form batches
+beside it, and whoever has waited longest is served first. All of this happens on the event loop, driven by arrivals,
+one timer for each kind and the ends of calls: nothing polls.
+
+A caller may leave at any time, so nobody's coroutine does the work of others: each waits for a future of its own, and a
+task runs the batch. When a joined call fails its members are run alone, so that only the owner of the bad row gets the
+error.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import logging
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from graphpipe.errors import (
+    DeadlineExceeded,
+    Forbidden,
+    NotFound,
+    NotReady,
+    Overloaded,
+    Unauthenticated,
+    Unsupported,
+    UpstreamFailed,
+)
+from graphpipe.server.stages.padding import Padding
+from graphpipe.server.stages.rows import Kind, RowEvidence, join, kind_of, row_count
+from graphpipe.server.stages.stage import Outputs, Request, Stage
+
+__all__ = ["BatchCounts", "BatchLimits", "Batcher"]
+
+log = logging.getLogger("graphpipe.batcher")
+
+# Joining this many bytes on the event loop would be felt by the other callers.
+_OFF_LOOP_FROM = 256 * 1024
+
+# These say nothing about the rows: every member would fail in the same way, and asking again for each makes it worse.
+_EVERYBODYS = (
+    DeadlineExceeded,
+    Forbidden,
+    NotFound,
+    NotReady,
+    Overloaded,
+    Unauthenticated,
+    Unsupported,
+    UpstreamFailed,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class BatchLimits:
+    """How batches are formed.
+
+    ``rows_max`` rows close a batch, and so do ``wait_s`` seconds after its first member; 0 means that a batch is what
+    came while the model was busy. ``sizes`` are the only numbers of rows that the model is called with (empty: any);
+    ``padding`` makes ragged inputs equally long. ``queue_rows_max`` rows may wait, further ones are refused.
+    ``at_once`` is how many calls the next stage can run at the same time.
+    """
+
+    rows_max: int
+    wait_s: float = 0.0
+    sizes: tuple[int, ...] = ()
+    padding: Padding | None = None
+    queue_rows_max: int = 1024
+    at_once: int = 1
+
+
+@dataclass(slots=True)
+class BatchCounts:
+    """What has happened so far, for metrics. ``by_rows`` counts calls of the model by their rows, padding included."""
+
+    calls: int = 0
+    rows: int = 0
+    padding_rows: int = 0
+    requests: int = 0
+    refused: int = 0
+    retried_alone: int = 0
+    wait_s: float = 0.0
+    by_rows: dict[int, int] = field(default_factory=dict)
+
+
+class _Member:
+    """A request that waits, or runs."""
+
+    __slots__ = ("came", "due", "future", "group", "number", "request", "rows", "run")
+
+    def __init__(self, number: int, request: Request, rows: int, came: float, due: float) -> None:
+        self.number = number
+        self.request = request
+        self.rows = rows
+        self.came = came
+        self.due = due
+        self.future: asyncio.Future[Outputs] = asyncio.get_running_loop().create_future()
+        self.group: _Group | None = None
+        self.run: _Run | None = None
+
+
+class _Group:
+    """The requests of one kind that wait, oldest first. It is ready when its batch has closed."""
+
+    __slots__ = ("due", "key", "members", "ready", "rows", "timer")
+
+    def __init__(self, key: object) -> None:
+        self.key = key
+        self.members: OrderedDict[int, _Member] = OrderedDict()
+        self.rows = 0
+        self.ready = False
+        self.due = 0.0
+        self.timer: asyncio.TimerHandle | None = None
+
+    @property
+    def oldest(self) -> _Member:
+        """The member that came first."""
+        return next(iter(self.members.values()))
+
+
+class _Run:
+    """A batch that is being answered, and how many of its members still wait for that."""
+
+    __slots__ = ("members", "task", "waiting")
+
+    def __init__(self, members: list[_Member]) -> None:
+        self.members = members
+        self.waiting = len(members)
+        self.task: asyncio.Task[None] | None = None
+
+
+class Batcher:
+    """Joins the rows of requests that wait at the same time. Belongs to one event loop."""
+
+    def __init__(self, limits: BatchLimits, following: Stage, evidence: RowEvidence, name: str = "model") -> None:
+        self.counts = BatchCounts()
+        self.queue_rows = 0
+        self.refusal = ""
+        self._limits = limits
+        self._rows_max = min(limits.rows_max, max(limits.sizes)) if limits.sizes else limits.rows_max
+        self._next = following
+        self._evidence = evidence
+        self._name = name
+        self._groups: dict[object, _Group] = {}
+        self._running: set[_Run] = set()
+        self._numbers = 0
+        self._awake = False
+
+    async def infer(self, request: Request) -> Outputs:
+        """What the next stage gives for these rows, asked together with others. Raises Overloaded if too many wait."""
+        if self.refusal:
+            return await self._next.infer(request)
+        rows = row_count(request.inputs)
+        if self.queue_rows and self.queue_rows + rows > self._limits.queue_rows_max:
+            self.counts.refused += 1
+            raise Overloaded(
+                f"{self.queue_rows} rows wait for model {self._name!r}, of at most {self._limits.queue_rows_max} "
+                "(--queue-rows-max); try again"
+            )
+        member = self._enter(request, rows)
+        try:
+            return await member.future
+        finally:
+            if member.future.cancel() or member.future.cancelled():  # the caller is gone
+                self._leave(member)
+
+    def close(self) -> None:
+        """Nothing of its own to give back."""
+        self._next.close()
+
+    # --- waiting ---
+
+    def _enter(self, request: Request, rows: int) -> _Member:
+        now = asyncio.get_running_loop().time()
+        due = now + self._limits.wait_s
+        if request.deadline is not None:
+            # A caller in a hurry closes the batch when half of its time is gone.
+            due = min(due, now + max(0.0, request.deadline - now) / 2)
+        self._numbers += 1
+        member = _Member(self._numbers, request, rows, now, due)
+        # What cannot be joined waits for its turn as a batch of its own.
+        alone = not 0 < rows <= self._rows_max
+        key: object = member.number if alone else self._kind(request)
+        group = self._groups.get(key)
+        if group is None:
+            group = self._groups[key] = _Group(key)
+        member.group = group
+        group.members[member.number] = member
+        group.rows += rows
+        self.queue_rows += max(rows, 1)
+        if alone or due <= now or group.rows >= self._rows_max:
+            group.ready = True
+        elif not group.ready:
+            self._close_at(group, due)
+        if group.ready:
+            self._wake()
+        return member
+
+    def _kind(self, request: Request) -> Kind:
+        kind = kind_of(request)
+        padding = self._limits.padding
+        return kind if padding is None else (padding.loosen(kind[0]), kind[1], kind[2])
+
+    def _leave(self, member: _Member) -> None:
+        if member.group is not None:
+            self._remove(member)
+        elif member.run is not None:
+            member.run.waiting -= 1
+            if not member.run.waiting and member.run.task is not None:
+                member.run.task.cancel()
+
+    def _remove(self, member: _Member) -> None:
+        """Take a member out of its group, and the group away when it was the last."""
+        group, member.group = member.group, None
+        assert group is not None
+        del group.members[member.number]
+        group.rows -= member.rows
+        self.queue_rows -= max(member.rows, 1)
+        if not group.members:
+            del self._groups[group.key]
+            if group.timer is not None:
+                group.timer.cancel()
+
+    def _close_at(self, group: _Group, due: float) -> None:
+        if group.timer is not None:
+            if group.due <= due:
+                return
+            group.timer.cancel()
+        group.due = due
+        group.timer = asyncio.get_running_loop().call_at(due, self._on_time, group)
+
+    def _on_time(self, group: _Group) -> None:
+        group.timer = None
+        group.ready = True
+        self._wake()
+
+    # --- closing ---
+
+    def _wake(self) -> None:
+        """Look for a batch to run, once whatever else arrives in this turn of the loop is in its group."""
+        if not self._awake and self._groups and len(self._running) < self._limits.at_once:
+            self._awake = True
+            asyncio.get_running_loop().call_soon(self._dispatch)
+
+    def _dispatch(self) -> None:
+        self._awake = False
+        loop = asyncio.get_running_loop()
+        while len(self._running) < self._limits.at_once:
+            ready = [group for group in self._groups.values() if group.ready]
+            if not ready:
+                return
+            members = self._take(min(ready, key=lambda group: group.oldest.number), loop.time())
+            if members:
+                run = _Run(members)
+                for member in members:
+                    member.run = run
+                self._running.add(run)
+                run.task = loop.create_task(self._answer(run))
+                # Not in the task itself: one that is cancelled before its first step does not come to its `finally`.
+                run.task.add_done_callback(partial(self._on_end, run))
+
+    def _take(self, group: _Group, now: float) -> list[_Member]:
+        """A group's oldest members that fit into one batch, without those whose time is over."""
+        taken: list[_Member] = []
+        rows = 0
+        while group.members:
+            member = group.oldest
+            deadline = member.request.deadline
+            if deadline is not None and now > deadline:
+                self._remove(member)
+                _fail(member, DeadlineExceeded("the caller's deadline passed while the request waited; it was not run"))
+                continue
+            if taken and rows + member.rows > self._rows_max:
+                break
+            self._remove(member)
+            taken.append(member)
+            rows += member.rows
+            self.counts.wait_s += now - member.came
+        if group.members:
+            # The time of those who stay goes on; it does not begin anew.
+            if group.timer is not None:
+                group.timer.cancel()
+                group.timer = None
+            due = min(member.due for member in group.members.values())
+            group.ready = due <= now or group.rows >= self._rows_max
+            if not group.ready:
+                self._close_at(group, due)
+        return taken
+
+    # --- running ---
+
+    async def _answer(self, run: _Run) -> None:
+        if len(run.members) > 1 and not self.refusal and await self._together(run.members):
+            return
+        for member in run.members:
+            if not member.future.done():
+                await self._alone(member)
+
+    def _on_end(self, run: _Run, task: asyncio.Task[None]) -> None:
+        self._running.discard(run)
+        self._wake()
+
+    async def _together(self, members: list[_Member]) -> bool:
+        """Answer all of them with one call. False if that gave nothing that can be handed out."""
+        padding = self._limits.padding
+        try:
+            outputs = await self._call([member.request for member in members], sum(member.rows for member in members))
+            start = 0
+            for member in members:
+                end = start + member.rows
+                part = {name: array[start:end] for name, array in outputs.items()}
+                _deliver(member, part if padding is None else padding.cut(part, member.request.inputs))
+                start = end
+        except _NotByRows as found:
+            self._refuse(found.output)
+            return False
+        except _EVERYBODYS as error:
+            for member in members:
+                _fail(member, copy.copy(error))
+        except Exception:
+            self.counts.retried_alone += len(members)
+            return False
+        return True
+
+    async def _alone(self, member: _Member) -> None:
+        try:
+            _deliver(member, await self._plain(member.request, member.rows))
+        except Exception as error:
+            _fail(member, error)
+
+    async def _plain(self, request: Request, rows: int) -> Outputs:
+        """The answer to one request, in the sizes that the model needs, if it needs any."""
+        sizes = self._limits.sizes
+        if sizes and rows and not self.refusal:
+            try:
+                pieces = [
+                    await self._call([_cut(request, start, start + sizes[-1])], min(sizes[-1], rows - start))
+                    for start in range(0, rows, sizes[-1])
+                ]
+                return {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
+            except _NotByRows as found:
+                self._refuse(found.output)
+        self._count(max(rows, 1), 1, 0)
+        outputs = await self._next.infer(request)
+        if rows:
+            output = self._evidence.add(request, outputs, rows)
+            if output is not None:
+                self._refuse(output)
+        return outputs
+
+    async def _call(self, requests: Sequence[Request], rows: int) -> Outputs:
+        """One call of the next stage for all rows of ``requests``. Raises _NotByRows if the answer cannot be split."""
+        first = requests[0]
+        size = next((size for size in self._limits.sizes if size >= rows), rows)
+        if len(requests) == 1 and size == rows:
+            request = first
+        else:
+            if not self._evidence.holds(first):
+                await self._probe(first, size)
+            deadlines = [request.deadline for request in requests]
+            latest = None if None in deadlines else max(deadline for deadline in deadlines if deadline is not None)
+            request = Request(await self._join(requests, size), first.outputs, first.config, latest)
+        self._count(rows, len(requests), size - rows)
+        outputs = await self._next.infer(request)
+        output = self._evidence.add(first, outputs, size)
+        if output is not None:
+            raise _NotByRows(output)
+        return {name: outputs[name][:rows] for name in first.outputs or outputs}
+
+    async def _probe(self, request: Request, size: int) -> None:
+        """Call the model with another number of rows than ``size``: one number alone may be equal by chance."""
+        other = next((other for other in self._limits.sizes or (1,) if other != size), 0)
+        if other:
+            one = _cut(request, 0, 1)
+            outputs = await self._next.infer(
+                Request(join([one.inputs], other), request.outputs, request.config, request.deadline)
+            )
+            output = self._evidence.add(request, outputs, other)
+            if output is not None:
+                raise _NotByRows(output)
+
+    async def _join(self, requests: Sequence[Request], size: int) -> dict[str, NDArray[Any]]:
+        padding = self._limits.padding
+        parts = [request.inputs for request in requests]
+
+        def work() -> dict[str, NDArray[Any]]:
+            return join(parts if padding is None else padding.pad(parts), size)
+
+        if sum(array.nbytes for part in parts for array in part.values()) < _OFF_LOOP_FROM:
+            return work()
+        return await asyncio.get_running_loop().run_in_executor(None, work)
+
+    def _count(self, rows: int, requests: int, padding_rows: int) -> None:
+        counts = self.counts
+        counts.calls += 1
+        counts.rows += rows
+        counts.requests += requests
+        counts.padding_rows += padding_rows
+        size = rows + padding_rows
+        counts.by_rows[size] = counts.by_rows.get(size, 0) + 1
+
+    def _refuse(self, output: str) -> None:
+        if not self.refusal:
+            self.refusal = (
+                f"output {output!r} of model {self._name!r} does not have a row for each row that goes in, "
+                "so its answers cannot be split; batching is off for this model"
+            )
+            log.error("%s", self.refusal)
+
+
+class _NotByRows(Exception):
+    """An output does not have as many rows as went in."""
+
+    def __init__(self, output: str) -> None:
+        super().__init__(output)
+        self.output = output
+
+
+def _cut(request: Request, start: int, end: int) -> Request:
+    inputs = {name: array[start:end] for name, array in request.inputs.items()}
+    return Request(inputs, request.outputs, request.config, request.deadline)
+
+
+def _deliver(member: _Member, outputs: Outputs) -> None:
+    if not member.future.done():
+        member.future.set_result(outputs)
+
+
+def _fail(member: _Member, error: Exception) -> None:
+    if not member.future.done():
+        member.future.set_exception(error)
+        member.future.exception()  # a caller who leaves just now will not look at it, and nobody need be told

@@ -1,0 +1,399 @@
+"""Rows that are already known come from the store; only the others go on.
+
+A row's key holds everything that determines its answer (row_bytes.py), the model's version included, so a row is never
+answered for another model, config or input. What a request lacks is computed in a *flight*: a task of its own, since
+the caller may leave while others wait for the same rows. Equal rows asked for at the same time share a flight. Rows
+that are computed but not yet on disk are answered from memory.
+
+Whatever the cache cannot do rightly it leaves to the next stage: requests without rows, outputs that do not follow the
+rows, rows whose shapes do not fit together, a flight that failed for somebody else's row, an upstream that changed
+meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import lmdb
+import numpy as np
+
+from graphpipe.server.stages.row_bytes import RowKeys, output_key, unpack
+from graphpipe.server.stages.rows import RowEvidence, row_count
+from graphpipe.server.stages.stage import Outputs, Request, Stage
+from graphpipe.server.stages.store import RowStore
+from graphpipe.server.stages.upstream_version import UpstreamVersion
+from graphpipe.server.stages.writer import BROKEN, RowWriter
+
+__all__ = ["CacheCounts", "ModelIdentity", "RowCache"]
+
+log = logging.getLogger("graphpipe.cache")
+
+# Hashing or copying this much on the event loop would be felt by the other callers.
+_OFF_LOOP_FROM = 128 * 1024
+
+_REFUSED_MAX = 256
+
+
+@dataclass(frozen=True, slots=True)
+class ModelIdentity:
+    """What makes a model the same one: its digest, or its upstream's, and what the user declared."""
+
+    version: str | UpstreamVersion
+    declared: str = ""
+
+
+@dataclass(slots=True)
+class CacheCounts:
+    """What has happened so far, for metrics; all but ``passed`` count rows.
+
+    ``shared`` rows were computed for somebody who asked at the same time. ``passed`` requests could not be cached.
+    """
+
+    hits: int = 0
+    misses: int = 0
+    shared: int = 0
+    passed: int = 0
+    errors: int = 0
+
+
+class RowCache:
+    """Answers known rows. Belongs to one event loop."""
+
+    def __init__(
+        self,
+        store: RowStore,
+        following: Stage,
+        identity: ModelIdentity,
+        keys: RowKeys,
+        evidence: RowEvidence,
+        *,
+        ttl_s: float = 0.0,
+        whole_requests: bool = False,
+    ) -> None:
+        self.counts = CacheCounts()
+        self.writer = RowWriter(store)
+        self._store = store
+        self._next = following
+        self._identity = identity
+        self._keys = keys
+        self._evidence = evidence
+        self._ttl_s = ttl_s
+        # A model that takes one number of rows only cannot be asked for the missing ones alone.
+        self._whole_requests = whole_requests
+        self._refused: set[tuple[str, ...]] = set()
+        self._proving: set[tuple[str, ...]] = set()
+        self._suffixes: dict[str, bytes] = {}
+        self._flights: dict[bytes, _Flight] = {}
+        self._fresh: dict[bytes, tuple[Outputs, int]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def infer(self, request: Request) -> Outputs:
+        """What the next stage would give, of which as much as possible is already known."""
+        asked = tuple(dict.fromkeys(request.outputs))
+        rows = row_count(request.inputs)
+        if not rows or not asked or asked in self._refused or self.writer.broken:
+            return await self._pass(request)
+        if rows > 1 and not self._evidence.holds(request):
+            return await self._prove(request, asked, rows)
+        version = self._identity.version
+        if not isinstance(version, str):
+            version = await version.now()
+        if not version and not self._identity.declared:
+            return await self._pass(request)
+        found = await self._look(request, asked, rows, version)
+        if found is None:
+            return await self._pass(request)
+        if not found.missing:
+            self.counts.hits += rows
+            return found.outputs
+        return await self._complete(request, asked, version, found)
+
+    def close(self) -> None:
+        """Write what waits, and close the store."""
+        self.writer.close()
+        self._store.close()
+        self._next.close()
+
+    # --- what is known ---
+
+    async def _look(self, request: Request, asked: tuple[str, ...], rows: int, version: str) -> _Found | None:
+        def look() -> _Found | None:
+            keys = self._keys.of((version, self._identity.declared), request.config, request.inputs, rows)
+            return None if keys is None else self._read(keys, asked)
+
+        if sum(array.nbytes for array in request.inputs.values()) < _OFF_LOOP_FROM:
+            return look()
+        return await asyncio.get_running_loop().run_in_executor(None, look)
+
+    def _read(self, keys: list[bytes], asked: tuple[str, ...]) -> _Found:
+        try:
+            with self._store.reading(self._ttl_s) as reading:
+                columns = [[reading.get(key + self._suffix(name)) for key in keys] for name in asked]
+                hits = [i for i, row in enumerate(zip(*columns, strict=True)) if all(v is not None for v in row)]
+                outputs: Outputs = {}
+                for name, column in zip(asked, columns, strict=True):
+                    array = unpack([value for i in hits if (value := column[i]) is not None]) if hits else None
+                    if array is None:
+                        hits, outputs = [], {}
+                        break
+                    outputs[name] = array
+                self.counts.errors += reading.bad
+            if reading.old:
+                self.writer.keep(reading.old)
+        except BROKEN as error:
+            self.counts.errors += 1
+            self.writer.give_up(error)
+            hits, outputs = [], {}
+        except (lmdb.Error, ValueError, TypeError, LookupError) as error:
+            self.counts.errors += 1
+            log.warning("the row cache could not be read: %s", error)
+            hits, outputs = [], {}
+        if len(hits) == len(keys):
+            return _Found(keys, hits, [], outputs)
+        known = set(hits)
+        return _Found(keys, hits, [i for i in range(len(keys)) if i not in known], outputs)
+
+    def _suffix(self, name: str) -> bytes:
+        suffix = self._suffixes.get(name)
+        if suffix is None:
+            if len(self._suffixes) >= _REFUSED_MAX:
+                self._suffixes.clear()
+            suffix = self._suffixes[name] = output_key(name)
+        return suffix
+
+    # --- what is not ---
+
+    async def _complete(self, request: Request, asked: tuple[str, ...], version: str, found: _Found) -> Outputs:
+        loop = asyncio.get_running_loop()
+        keys = found.keys
+        rows = len(keys)
+        answer = _Answer(rows)
+        answer.add(found.outputs, found.hits, range(len(found.hits)))
+        flights: dict[_Flight, list[int]] = {}
+        mine: dict[bytes, list[int]] = {}
+        for i in found.missing:
+            key = keys[i]
+            fresh = self._fresh.get(key)
+            flight = self._flights.get(key)
+            if key in mine:
+                mine[key].append(i)
+            elif fresh is not None and all(name in fresh[0] for name in asked):
+                answer.add(fresh[0], [i], [fresh[1]])
+                self.counts.hits += 1
+            elif flight is not None and flight.asked.issuperset(asked):
+                flights.setdefault(flight, []).append(i)
+                self.counts.shared += 1
+            else:
+                mine[key] = [i]
+        self.counts.hits += len(found.hits)
+        own: _Flight | None = None
+        if mine:
+            self.counts.misses += len(mine)
+            indices = [places[0] for places in mine.values()]
+            if self._whole_requests:
+                indices = list(range(rows))
+            own = _Flight([keys[i] for i in indices], frozenset(asked), version)
+            for key in mine:
+                self._flights.setdefault(key, own)
+            task = loop.create_task(self._compute(own, request, asked, None if len(indices) == rows else indices))
+            own.task = task
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        waiting = [*flights, *([own] if own else [])]
+        if waiting:
+            waiter = _Waiter(loop.create_future(), len(waiting))
+            for flight in waiting:
+                flight.waiters.append(waiter)
+            try:
+                await waiter.future
+            finally:
+                for flight in waiting:
+                    self._step_back(flight, waiter)
+        if own is not None and own.error is not None:
+            raise own.error
+        if any(flight.outputs is None for flight in waiting):
+            # Outputs do not follow the rows, or somebody else's row or deadline ended the flight that had mine too.
+            return await self._pass(request)
+        if own is not None and own.outputs is not None:
+            if len(own.keys) == rows and not answer.rows and not flights:
+                return own.outputs
+            for place, indices in zip(self._places(own, mine), mine.values(), strict=True):
+                answer.add(own.outputs, indices, [place] * len(indices))
+        for flight, indices in flights.items():
+            if flight.outputs is not None:
+                answer.add(flight.outputs, indices, [flight.keys.index(keys[i]) for i in indices])
+        if any(flight.moved for flight in waiting):
+            return await self._pass(request)  # rows of two models must not meet in one answer
+        outputs = answer.put_together(asked)
+        return outputs if outputs is not None else await self._pass(request)
+
+    @staticmethod
+    def _places(flight: _Flight, keys: dict[bytes, list[int]]) -> list[int]:
+        at = {key: i for i, key in enumerate(flight.keys)}
+        return [at[key] for key in keys]
+
+    def _step_back(self, flight: _Flight, waiter: _Waiter) -> None:
+        with contextlib.suppress(ValueError):
+            flight.waiters.remove(waiter)
+        if not flight.waiters and not flight.done and flight.task is not None:
+            self._land(flight)
+            flight.task.cancel()
+
+    def _land(self, flight: _Flight) -> None:
+        """Nobody can join any more."""
+        flight.done = True
+        for key in flight.keys:
+            if self._flights.get(key) is flight:
+                del self._flights[key]
+
+    async def _compute(
+        self, flight: _Flight, request: Request, asked: tuple[str, ...], indices: list[int] | None
+    ) -> None:
+        try:
+            if indices is not None:
+                request = await self._rows_of(request, indices)
+            outputs = await self._next.infer(request)
+            output = self._evidence.add(request, outputs, len(flight.keys))
+            if output is not None:
+                self._refuse(asked, output)
+                return
+            flight.outputs = outputs
+            version = self._identity.version
+            flight.moved = not isinstance(version, str) and await version.now() != flight.version
+            if not flight.moved:
+                self._store_rows(flight, {name: outputs[name] for name in asked})
+        except Exception as error:
+            flight.error = error
+        finally:
+            self._land(flight)
+            for waiter in flight.waiters:
+                waiter.count -= 1
+                if not waiter.count and not waiter.future.done():
+                    waiter.future.set_result(None)
+
+    async def _rows_of(self, request: Request, indices: list[int]) -> Request:
+        def cut() -> Outputs:
+            return {name: array[indices] for name, array in request.inputs.items()}
+
+        size = sum(array.nbytes for array in request.inputs.values())
+        inputs = cut() if size < _OFF_LOOP_FROM else await asyncio.get_running_loop().run_in_executor(None, cut)
+        return Request(inputs, request.outputs, request.config, request.deadline)
+
+    def _store_rows(self, flight: _Flight, outputs: Outputs) -> None:
+        loop = asyncio.get_running_loop()
+        keys = flight.keys
+
+        def forget() -> None:
+            for key in keys:
+                fresh = self._fresh.get(key)
+                if fresh is not None and fresh[0] is outputs:
+                    del self._fresh[key]
+
+        def done() -> None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed, and with it all this
+                loop.call_soon_threadsafe(forget)
+
+        if self.writer.write(keys, outputs, done):
+            for i, key in enumerate(keys):
+                self._fresh[key] = (outputs, i)
+
+    # --- what cannot be known by rows ---
+
+    async def _pass(self, request: Request) -> Outputs:
+        self.counts.passed += 1
+        return await self._next.infer(request)
+
+    async def _prove(self, request: Request, asked: tuple[str, ...], rows: int) -> Outputs:
+        """The plain answer, and what it says about outputs and rows; one more call if only that can tell."""
+        outputs = await self._pass(request)
+        output = self._evidence.add(request, outputs, rows)
+        if output is not None:
+            self._refuse(asked, output)
+        elif not self._evidence.holds(request) and asked not in self._proving:
+            self._proving.add(asked)
+            task = asyncio.get_running_loop().create_task(self._probe(request, asked))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        return outputs
+
+    async def _probe(self, request: Request, asked: tuple[str, ...]) -> None:
+        try:
+            outputs = await self._next.infer(await self._rows_of(request, [0]))
+            output = self._evidence.add(request, outputs, 1)
+            if output is not None:
+                self._refuse(asked, output)
+        except Exception as error:
+            log.info("one row alone could not be computed: %s", error)
+        finally:
+            self._proving.discard(asked)
+
+    def _refuse(self, asked: tuple[str, ...], output: str) -> None:
+        if asked not in self._refused and len(self._refused) < _REFUSED_MAX:
+            self._refused.add(asked)
+            log.warning("output %r does not have a row for each row that goes in; it is not cached", output)
+
+
+@dataclass(slots=True)
+class _Found:
+    """What the store has: outputs of the rows ``hits``, in that order; the rows ``missing`` are not there."""
+
+    keys: list[bytes]
+    hits: list[int]
+    missing: list[int]
+    outputs: Outputs
+
+
+@dataclass(slots=True, eq=False)
+class _Waiter:
+    """A caller, and how many flights it still waits for."""
+
+    future: asyncio.Future[None]
+    count: int
+
+
+@dataclass(slots=True, eq=False)
+class _Flight:
+    """Rows under way. ``outputs`` is None if they did not arrive as rows; ``moved``: the model changed meanwhile."""
+
+    keys: list[bytes]
+    asked: frozenset[str]
+    version: str
+    waiters: list[_Waiter] = field(default_factory=list)
+    task: asyncio.Task[None] | None = None
+    outputs: Outputs | None = None
+    error: Exception | None = None
+    moved: bool = False
+    done: bool = False
+
+
+class _Answer:
+    """Rows from several places, put together in order."""
+
+    def __init__(self, rows: int) -> None:
+        self.rows = 0
+        self._of = rows
+        self._parts: list[tuple[Outputs, Sequence[int], Sequence[int]]] = []
+
+    def add(self, outputs: Outputs, into: Sequence[int], rows: Sequence[int]) -> None:
+        """Row ``rows[i]`` of ``outputs`` is row ``into[i]`` of the answer."""
+        if len(into):
+            self._parts.append((outputs, into, rows))
+            self.rows += len(into)
+
+    def put_together(self, asked: tuple[str, ...]) -> Outputs | None:
+        """The answer; None if the rows have different types or shapes."""
+        whole: Outputs = {}
+        for name in asked:
+            kinds = {(outputs[name].dtype, outputs[name].shape[1:]) for outputs, _, _ in self._parts}
+            if len(kinds) != 1:
+                return None
+            dtype, shape = kinds.pop()
+            array = np.empty((self._of, *shape), dtype)
+            for outputs, into, rows in self._parts:
+                array[np.asarray(into)] = outputs[name][np.asarray(rows)]
+            whole[name] = array
+        return whole

@@ -1,0 +1,198 @@
+"""A row as bytes: the key that it is found by, and the form in which an output's row is kept.
+
+A key is a SHA-256 over everything that determines the answer, each field framed by its length, so that no two different
+requests feed the hash the same bytes. Equal rows of two requests have equal keys however many other rows come along.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from math import prod
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from graphpipe.server.stages.rows import Layout, layout_of
+
+__all__ = ["RowKeys", "output_key", "pack", "unpack"]
+
+Array = NDArray[Any]
+
+_FORMAT = b"graphpipe row 1"
+_PREFIXES_MAX = 256
+
+# A row from here on is hashed in pieces, by several threads if they are free, and its key is made of the pieces'
+# hashes.
+_IN_PIECES_FROM = 256 * 1024
+_PIECE_BYTES = 128 * 1024
+
+_u64 = struct.Struct("<Q").pack
+
+
+class RowKeys:
+    """Keys for the rows of requests to one model.
+
+    ``in_order``: the model may tell its inputs by their place, so the order in which they come is part of the key.
+    ``helpers`` are threads that take over some pieces of large rows.
+    """
+
+    def __init__(self, *, in_order: bool, helpers: ThreadPoolExecutor | None = None) -> None:
+        self._in_order = in_order
+        self._helpers = helpers
+        self._prefixes: dict[tuple[tuple[str, ...], str, Layout], Any] = {}
+
+    def of(self, identity: tuple[str, ...], config: str, inputs: Mapping[str, Array], rows: int) -> list[bytes] | None:
+        """A key for each row; None if an input holds what is neither numbers nor text.
+
+        ``identity`` says what model it is. ``inputs`` are C-contiguous and little-endian, as checked requests are.
+        """
+        names = inputs if self._in_order else sorted(inputs)
+        arrays = {name: inputs[name] for name in names}
+        sources: list[Sequence[memoryview | bytes]] = []
+        for array in arrays.values():
+            if array.dtype.kind == "O":
+                texts = _text_rows(array, rows)
+                if texts is None:
+                    return None
+                sources += [[_u64(len(text)) for text in texts], texts]
+            else:
+                data_of_rows = _byte_rows(array, rows)
+                if data_of_rows is None:
+                    return None
+                sources.append(data_of_rows)
+        prefix = self._prefix(identity, config, layout_of(arrays))
+        keys = []
+        for row in zip(*sources, strict=True):
+            key = prefix.copy()
+            for data in row:
+                if len(data) < _IN_PIECES_FROM:
+                    key.update(data)
+                else:
+                    self._in_pieces(key, data)
+            keys.append(key.digest())
+        return keys
+
+    def _prefix(self, identity: tuple[str, ...], config: str, layout: Layout) -> Any:
+        remembered = (identity, config, layout)
+        prefix = self._prefixes.get(remembered)
+        if prefix is None:
+            # With the counts in front no request's rows can be taken for another's names.
+            counts = [_u64(len(identity)), _u64(len(layout))]
+            fields = [_FORMAT, *counts, *(part.encode() for part in identity), config.encode()]
+            for name, dtype, shape in layout:
+                fields += [name.encode(), dtype.encode(), *(_u64(dim or 0) for dim in shape), b""]
+            prefix = hashlib.sha256(b"".join(_u64(len(field)) + field for field in fields))
+            if len(self._prefixes) >= _PREFIXES_MAX:
+                self._prefixes.clear()
+            self._prefixes[remembered] = prefix
+        return prefix
+
+    def _in_pieces(self, key: Any, data: memoryview | bytes) -> None:
+        # Which of the two ways is taken follows from the size, which for numbers the shape says, and which for text is
+        # hashed in front.
+        view = memoryview(data)
+        pieces = [view[at : at + _PIECE_BYTES] for at in range(0, len(view), _PIECE_BYTES)]
+        if self._helpers is None:
+            digests = list(map(_digest, pieces))
+        else:
+            later = [self._helpers.submit(_digest, piece) for piece in pieces[len(pieces) // 2 :]]
+            digests = [*map(_digest, pieces[: len(pieces) // 2]), *(job.result() for job in later)]
+        key.update(b"".join(digests))
+
+
+def output_key(output: str) -> bytes:
+    """What an output's name adds to a row's key."""
+    return hashlib.sha256(output.encode()).digest()
+
+
+def _digest(data: memoryview) -> bytes:
+    return hashlib.sha256(data).digest()
+
+
+def _byte_rows(array: Array, rows: int) -> list[memoryview] | list[bytes] | None:
+    if array.dtype.kind not in "biufSU":
+        return None
+    if not array.size:
+        return [b""] * rows
+    view = np.ascontiguousarray(array).view(np.uint8).reshape(-1).data
+    step = len(view) // rows
+    return [view[at : at + step] for at in range(0, len(view), step)]
+
+
+def _text_rows(array: Array, rows: int) -> list[bytes] | None:
+    framed = []
+    for row in array.reshape(rows, -1).tolist() if array.size else [()] * rows:
+        packed = _pack_text(row)
+        if packed is None:
+            return None
+        framed.append(packed)
+    return framed
+
+
+# --- rows of outputs --------------------------------------------------------------------------------------------------
+
+
+def pack(array: Array) -> list[bytes] | None:
+    """Each row of an output with its type and shape, as bytes; None if it holds what is neither numbers nor text."""
+    if array.dtype.byteorder == ">":
+        array = array.astype(array.dtype.newbyteorder("<"))
+    data = _text_rows(array, len(array)) if array.dtype.kind == "O" else _byte_rows(array, len(array))
+    if data is None or array.ndim > 32:
+        return None
+    dtype = array.dtype.str.encode()
+    head = struct.pack(f"<BB{len(dtype)}s{array.ndim - 1}q", len(dtype), array.ndim - 1, dtype, *array.shape[1:])
+    return [head + row for row in data]
+
+
+def unpack(rows: Sequence[memoryview]) -> Array | None:
+    """The rows below each other; None if their types or shapes differ. Nothing of ``rows`` is looked at afterwards."""
+    first = rows[0]
+    dtype_length, ndim = first[0], first[1]
+    start = 2 + dtype_length + 8 * ndim
+    head = bytes(first[:start])
+    dtype = np.dtype(head[2 : 2 + dtype_length].decode())
+    shape = struct.unpack_from(f"<{ndim}q", head, 2 + dtype_length)
+    if any(row[:start] != head for row in rows):
+        return None
+    if dtype.kind == "O":
+        items = np.empty((len(rows), prod(shape)), object)
+        for i, row in enumerate(rows):
+            items[i] = _unpack_text(row[start:], prod(shape))
+        return items.reshape((len(rows), *shape))
+    return np.frombuffer(b"".join([row[start:] for row in rows]), dtype).reshape((len(rows), *shape))
+
+
+_IS_STR = 1 << 31
+
+
+def _pack_text(items: Sequence[object]) -> bytes | None:
+    """Lengths, then contents; the top bit of a length says that the item is a str."""
+    lengths, parts = [], []
+    for item in items:
+        if isinstance(item, str):
+            part, kind = item.encode("utf-8", "surrogateescape"), _IS_STR
+        elif isinstance(item, bytes):
+            part, kind = item, 0
+        else:
+            return None
+        if len(part) >= _IS_STR:
+            return None
+        lengths.append(len(part) | kind)
+        parts.append(part)
+    return struct.pack(f"<{len(lengths)}I", *lengths) + b"".join(parts)
+
+
+def _unpack_text(data: memoryview, count: int) -> list[bytes | str]:
+    lengths = struct.unpack_from(f"<{count}I", data)
+    content = bytes(data[4 * count :])
+    items: list[bytes | str] = []
+    at = 0
+    for length in lengths:
+        part = content[at : at + (length & ~_IS_STR)]
+        at += len(part)
+        items.append(part.decode("utf-8", "surrogateescape") if length & _IS_STR else bytes(part))
+    return items

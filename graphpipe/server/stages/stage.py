@@ -1,0 +1,34 @@
+"""What passes through the stages, and what a stage is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
+
+__all__ = ["Outputs", "Request", "Stage"]
+
+Outputs = dict[str, NDArray[Any]]
+
+
+@dataclass(slots=True)
+class Request:
+    """A checked request. ``outputs`` is empty only where the model decides; ``deadline`` is loop time, or None."""
+
+    inputs: dict[str, NDArray[Any]]
+    outputs: tuple[str, ...]
+    config: str
+    deadline: float | None = None
+
+
+class Stage(Protocol):
+    """One step of the walk: answers a request, itself or by asking the next one."""
+
+    async def infer(self, request: Request) -> Outputs:
+        """The outputs, by name. Raises ServiceError; a cancelled call takes its work along if it has not begun."""
+        ...
+
+    def close(self) -> None:
+        """Give back threads and files."""
+        ...

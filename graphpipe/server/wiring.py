@@ -1,0 +1,108 @@
+"""Models are opened here, and each gets its stages: the only file that knows them all."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+from graphpipe.backends import LoadOptions, Model, open_model
+from graphpipe.errors import LoadError
+from graphpipe.server.counters import Counters, Meter
+from graphpipe.server.service import Service
+from graphpipe.server.settings import ModelSettings, usable_cpus
+from graphpipe.server.stages import Stage
+from graphpipe.server.stages.batcher import Batcher, BatchLimits
+from graphpipe.server.stages.cache import ModelIdentity, RowCache
+from graphpipe.server.stages.fixed_rows import AnyRows, fixed_rows, takes_fixed_rows
+from graphpipe.server.stages.padding import parse_padding
+from graphpipe.server.stages.row_bytes import RowKeys
+from graphpipe.server.stages.rows import RowEvidence, why_not_by_rows
+from graphpipe.server.stages.runner import ModelRunner
+from graphpipe.server.stages.store import RowStore, StoreUnavailable, store_folder
+from graphpipe.server.stages.upstream_version import UpstreamVersion
+from graphpipe.signature import Signature
+
+__all__ = ["build", "load_models"]
+
+log = logging.getLogger("graphpipe.server")
+
+
+def load_models(models: Sequence[ModelSettings]) -> list[tuple[ModelSettings, Model]]:
+    """Open every model, in order. Raises LoadError for the first that cannot be."""
+    return [(model, open_model(model.source, _one_thread(model.options), model.backend)) for model in models]
+
+
+def _one_thread(options: LoadOptions) -> LoadOptions:
+    # Several calls run at once here: one thread each, unless told otherwise.
+    return replace(options, intra_threads=options.intra_threads or 1)
+
+
+def build(models: Sequence[tuple[ModelSettings, Model]], counters: Counters) -> dict[str, Service]:
+    """Each model behind its stages. Raises LoadError where a stage cannot be had with a model."""
+    return {settings.name: _service(settings, model, counters.meter(settings.name)) for settings, model in models}
+
+
+def _service(settings: ModelSettings, model: Model, meter: Meter) -> Service:
+    if settings.batch_sizes and fixed_rows(model.signature) in settings.batch_sizes:
+        model = AnyRows(model)
+    threads = settings.threads or getattr(model, "threads", 0) or usable_cpus()
+    limits = _batch_limits(settings, model.signature, threads)
+    stage: Stage = ModelRunner(
+        model, settings.name, threads, queue_requests_max=settings.queue_requests_max, meter=meter
+    )
+    if limits is not None:
+        stage = Batcher(limits, stage, RowEvidence(model.signature), settings.name)
+    if settings.cache:
+        stage = _cached(settings, model, stage)
+    return Service.of(
+        settings.name, model, stage, meter, cast=settings.cast, ignore_extra_inputs=settings.ignore_extra_inputs
+    )
+
+
+def _cached(settings: ModelSettings, model: Model, stage: Stage) -> Stage:
+    ask = getattr(model, "current_version", None)
+    version = str(getattr(model, "version", ""))
+    if not version and not settings.cache_version:
+        raise LoadError(
+            f"model {settings.name!r} cannot be cached: it has no digest that would tell it from another one; "
+            "declare a version that you change with the model: --cache-version 1"
+        )
+    identity = ModelIdentity(
+        UpstreamVersion(ask, settings.cache_fresh_ms / 1000) if ask and version else version, settings.cache_version
+    )
+    folder = store_folder(Path(settings.cache_dir).expanduser(), settings.name)
+    try:
+        store = RowStore.open(folder, settings.cache_bytes_max)
+    except StoreUnavailable as error:
+        log.warning("model %r is served without its row cache: %s", settings.name, error)
+        return stage
+    return RowCache(
+        store,
+        stage,
+        identity,
+        RowKeys(in_order=model.signature.variadic, helpers=ThreadPoolExecutor(max(1, usable_cpus() - 1), "row-hash")),
+        RowEvidence(model.signature),
+        ttl_s=settings.cache_ttl_s,
+        whole_requests=takes_fixed_rows(model.signature),
+    )
+
+
+def _batch_limits(settings: ModelSettings, signature: Signature, at_once: int) -> BatchLimits | None:
+    sizes = settings.batch_sizes
+    rows_max = settings.batch_rows_max or (max(sizes) if sizes else 0)
+    if not rows_max:
+        return None
+    reason = why_not_by_rows(signature)
+    if reason is not None:
+        raise LoadError(f"model {settings.name!r} cannot be batched: {reason}")
+    return BatchLimits(
+        rows_max,
+        settings.batch_wait_ms / 1000,
+        sizes,
+        parse_padding(settings.batch_pad, signature),
+        settings.queue_rows_max or max(1024, 16 * rows_max),
+        at_once,
+    )

@@ -1,0 +1,421 @@
+"""The messages, and their way to bytes and back.
+
+Encoding gives a list of segments and never copies a contiguous tensor. Decoding gives arrays that borrow the buffer,
+and validates everything first: whatever bytes come in, it returns a message or raises MalformedMessage.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from graphpipe.errors import MalformedMessage
+from graphpipe.wire.dtypes import BYTES_MAX, DTYPES, ENTRIES_MAX, TYPES, Type
+from graphpipe.wire.memory import LayoutMemory, ReadTensor
+from graphpipe.wire.reader import Reader
+from graphpipe.wire.writer import Prefix, Segment, TensorKey, layout, payload
+
+__all__ = [
+    "ErrorInfo",
+    "IOMetadata",
+    "InferRequest",
+    "InferResponse",
+    "MetadataRequest",
+    "MetadataResponse",
+    "RequestHead",
+    "decode_infer_response",
+    "decode_metadata_response",
+    "decode_request",
+    "encode_infer_response",
+    "encode_metadata_response",
+    "encode_request",
+]
+
+Array = NDArray[Any]
+
+_INFER, _METADATA = 1, 2
+
+
+@dataclass(slots=True, eq=False)  # not frozen: that would cost every decode 1 us
+class RequestHead:
+    """Everything in an InferRequest but the tensors' bytes. Never changed once made.
+
+    Decoded requests whose heads are the same bytes share one object if it ``is_remembered``, so what was worked out for
+    such a head once (names resolved, shapes checked) can be kept by its identity. Others never come again.
+    """
+
+    config: str
+    input_names: tuple[str, ...]
+    output_names: tuple[str, ...]
+    types: tuple[Type, ...]
+    shapes: tuple[tuple[int, ...], ...]
+    is_remembered: bool = False
+
+
+@dataclass(slots=True)
+class InferRequest:
+    """A decoded request: ``inputs`` are in the order they came in; strings are object arrays of bytes."""
+
+    head: RequestHead
+    inputs: list[Array]
+
+
+@dataclass(frozen=True, slots=True)
+class MetadataRequest:
+    """Ask what the model takes and gives."""
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorInfo:
+    """One entry of an answer's errors: the code of docs/wire.md's table, and words for a person."""
+
+    code: int
+    message: str
+
+
+@dataclass(slots=True)
+class InferResponse:
+    """The outputs in the order they were asked for, or why there are none."""
+
+    outputs: list[Array]
+    errors: list[ErrorInfo] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class IOMetadata:
+    """One input or output. ``shape``: -1 where a dimension varies; ``type``: Null where it is unknown."""
+
+    name: str
+    description: str = ""
+    shape: tuple[int, ...] = ()
+    type: Type = Type.NULL
+
+
+@dataclass(frozen=True, slots=True)
+class MetadataResponse:
+    """What a model takes and gives, in the order of its defaults."""
+
+    name: str = ""
+    version: str = ""
+    server: str = ""
+    description: str = ""
+    inputs: tuple[IOMetadata, ...] = ()
+    outputs: tuple[IOMetadata, ...] = ()
+
+
+# --- encoding ---------------------------------------------------------------------------------------------------------
+
+# What more text or tensors say is not worth remembering a prefix for.
+_REMEMBERED_TEXT_MAX = 4096
+_REMEMBERED_TENSORS_MAX = 64
+
+
+def encode_request(
+    inputs: Sequence[object],
+    input_names: Sequence[str] = (),
+    output_names: Sequence[str] = (),
+    config: str = "",
+) -> list[Segment]:
+    """An InferRequest as segments.
+
+    ``inputs`` are arrays or what numpy makes arrays of; ``input_names`` may be shorter, and empty names stand for the
+    server's defaults. A contiguous little-endian array is not copied: it must stay unchanged until the segments are
+    sent.
+
+    Raises InvalidRequest for what does not travel (docs/wire.md has the limits), TooLarge from 2 GiB on.
+    """
+    keys, payloads = _payloads(inputs, input_names, "input")
+    names, outputs = tuple(input_names), tuple(output_names)
+    text = len(config) + sum(map(len, names)) + sum(map(len, outputs))
+    remember = text <= _REMEMBERED_TEXT_MAX and len(keys) + len(names) + len(outputs) <= 3 * _REMEMBERED_TENSORS_MAX
+    gaps = (_request_layout if remember else _request_layout.__wrapped__)(config, names, keys, outputs)
+    return _interleave(gaps, payloads)
+
+
+def encode_infer_response(outputs: Sequence[object], errors: Sequence[ErrorInfo] = ()) -> list[Segment]:
+    """An InferResponse as segments; the same rules as encode_request."""
+    try:
+        # Answers repeat their types and shapes. What is known this way was contiguous, or `data` refuses it.
+        arrays = cast(Sequence[Array], outputs)
+        known = _known_responses[tuple([(array.dtype, array.shape) for array in arrays])]
+        if not errors:
+            return _interleave(known, [array.data.cast("B") for array in arrays])
+    except (KeyError, AttributeError, TypeError, ValueError):
+        pass
+    keys, payloads = _payloads(outputs, (), "output")
+    remember = not errors and len(keys) <= _REMEMBERED_TENSORS_MAX
+    gaps = (_response_layout if remember else _response_layout.__wrapped__)(keys, tuple(errors))
+    if remember:
+        plain = [array for array in outputs if isinstance(array, np.ndarray) and _goes_as_it_is(array)]
+        if len(plain) == len(outputs):
+            if len(_known_responses) >= _KNOWN_RESPONSES_MAX:
+                _known_responses.clear()
+            _known_responses[tuple([(array.dtype, array.shape) for array in plain])] = gaps
+    return _interleave(gaps, payloads)
+
+
+_known_responses: dict[tuple[tuple[np.dtype[Any], tuple[int, ...]], ...], tuple[bytes, ...]] = {}
+_KNOWN_RESPONSES_MAX = 256
+
+
+def _goes_as_it_is(array: Array) -> bool:
+    """Whether an array of this type and shape is its own bytes on the wire, if it is contiguous."""
+    return array.size > 0 and array.dtype.isnative and array.dtype.kind in "biuf"
+
+
+def encode_metadata_request() -> bytes:
+    """A MetadataRequest: always the same bytes."""
+    return _METADATA_REQUEST
+
+
+def encode_metadata_response(message: MetadataResponse) -> bytes:
+    """A MetadataResponse."""
+    prefix = Prefix()
+    table = prefix.table(prefix.vtable(28, 4, 8, 12, 16, 20, 24), bytes(24))
+    prefix.point(0, table)
+    for i, text in enumerate((message.name, message.version, message.server, message.description)):
+        prefix.text(table + 4 + 4 * i, text)
+    for i, side in enumerate((message.inputs, message.outputs)):
+        places = prefix.offsets(table + 20 + 4 * i, len(side))
+        vtable = prefix.vtable(20, 4, 8, 12, 16)
+        for place, io in zip(places, side, strict=True):
+            prefix.align(4)
+            prefix.point(place)
+            at = prefix.table(vtable, bytes(12) + bytes((io.type, 0, 0, 0)))
+            prefix.text(at + 4, io.name)
+            prefix.text(at + 8, io.description)
+            prefix.shape(at + 12, io.shape)
+    return bytes(prefix.bytes)
+
+
+def _payloads(arrays: Sequence[object], names: Sequence[str], what: str) -> tuple[tuple[TensorKey, ...], list[Segment]]:
+    keys, payloads = [], []
+    for i, array in enumerate(arrays):
+        key, segment = payload(array, repr(names[i]) if i < len(names) and names[i] else f"{what} {i}")
+        keys.append(key)
+        payloads.append(segment)
+    return tuple(keys), payloads
+
+
+def _interleave(gaps: tuple[bytes, ...], payloads: list[Segment]) -> list[Segment]:
+    segments: list[Segment] = [gaps[0]]
+    for i, segment in enumerate(payloads):
+        if i:
+            segments.append(gaps[i])
+        segments.append(segment)
+    return segments
+
+
+@lru_cache(maxsize=256)
+def _request_layout(
+    config: str, input_names: tuple[str, ...], keys: tuple[TensorKey, ...], output_names: tuple[str, ...]
+) -> tuple[bytes, ...]:
+    def build(prefix: Prefix) -> list[int]:
+        request = prefix.table(prefix.vtable(12, 8, 4), bytes(4) + bytes((_INFER, 0, 0, 0)))
+        prefix.point(0, request)
+        vtable = prefix.vtable(20, 4, 8, 12, 16)
+        prefix.align(4)
+        prefix.point(request + 4)
+        infer = prefix.table(vtable, bytes(16))
+        prefix.text(infer + 4, config)
+        prefix.texts(infer + 8, input_names)
+        prefix.texts(infer + 16, output_names)
+        return prefix.tensors(infer + 12, keys)
+
+    return layout(build, keys)
+
+
+@lru_cache(maxsize=256)
+def _response_layout(keys: tuple[TensorKey, ...], errors: tuple[ErrorInfo, ...]) -> tuple[bytes, ...]:
+    def build(prefix: Prefix) -> list[int]:
+        # An absent `errors` is what clients of the original take for success.
+        response = prefix.table(prefix.vtable(12, 4, 8) if errors else prefix.vtable(12, 4), bytes(8))
+        prefix.point(0, response)
+        if errors:
+            places = prefix.offsets(response + 8, len(errors))
+            vtable = prefix.vtable(16, 8, 4)
+            for place, error in zip(places, errors, strict=True):
+                prefix.align(8)
+                prefix.point(place)
+                at = prefix.table(vtable, bytes(4) + struct.pack("<q", error.code), alignment=8)
+                prefix.text(at + 4, error.message, "replace")  # an error about odd text must not fail
+        return prefix.tensors(response + 4, keys)
+
+    return layout(build, keys)
+
+
+def _metadata_request() -> bytes:
+    prefix = Prefix()
+    request = prefix.table(prefix.vtable(12, 8, 4), bytes(4) + bytes((_METADATA, 0, 0, 0)))
+    prefix.point(0, request)
+    vtable = prefix.vtable(4)
+    prefix.align(4)
+    prefix.point(request + 4)
+    prefix.table(vtable, b"")
+    return bytes(prefix.bytes)
+
+
+_METADATA_REQUEST = _metadata_request()
+
+
+# --- decoding ---------------------------------------------------------------------------------------------------------
+
+
+def decode_request(
+    buffer: memoryview | bytes | bytearray, memory: LayoutMemory[RequestHead] | None = None
+) -> InferRequest | MetadataRequest:
+    """The body of a request. The arrays borrow ``buffer`` and are writable if it is.
+
+    ``memory`` (default: one for the process) may know the layout already; the result is the same.
+
+    Raises MalformedMessage for anything that is not a whole, consistent request.
+    """
+    view = _as_bytes(buffer)
+    if memory is None:
+        memory = _requests
+    known = memory.find(view)
+    if known is not None:
+        return InferRequest(known.rest, [np.ndarray(t.shape, t.dtype, view, t.start) for t in known.tensors])
+    reader = Reader(view)
+    kind_at, member, end = reader.table(reader.root(), 2)
+    kind = reader.u8(kind_at)
+    if kind not in (_INFER, _METADATA) or not member:
+        came = f"this one holds kind {kind}"
+        raise MalformedMessage(f"a request holds an InferRequest (1) or a MetadataRequest (2); {came}")
+    table = reader.target(member, end)
+    if kind == _METADATA:
+        reader.table(table, 0)
+        return MetadataRequest()
+    config_at, names_at, tensors_at, outputs_at, end = reader.table(table, 4)
+    config = reader.text(config_at, end, "config")
+    input_names = reader.texts(names_at, end, ENTRIES_MAX, "input_names")
+    output_names = reader.texts(outputs_at, end, ENTRIES_MAX, "output_names")
+    tensors = [_read_tensor(reader, at) for at in reader.tables(tensors_at, end, ENTRIES_MAX, "input_tensors")]
+    head = RequestHead(
+        config, input_names, output_names, tuple([t.type for t in tensors]), tuple([t.shape for t in tensors])
+    )
+    head.is_remembered = memory.keep(view, reader.end, reader.unspent, head, tensors)
+    return InferRequest(head, [_array(t, view) for t in tensors])
+
+
+def decode_infer_response(
+    buffer: memoryview | bytes | bytearray, memory: LayoutMemory[None] | None = None
+) -> InferResponse:
+    """The body of an answer to an InferRequest. The arrays borrow ``buffer`` and are writable if it is.
+
+    A malformed ``errors`` is ignored where there are outputs: some writers leave a stray vector there.
+    ``memory`` is as in decode_request.
+
+    Raises MalformedMessage for anything else that is not whole and consistent.
+    """
+    view = _as_bytes(buffer)
+    if memory is None:
+        memory = _responses
+    known = memory.find(view)
+    if known is not None:
+        return InferResponse([np.ndarray(t.shape, t.dtype, view, t.start) for t in known.tensors])
+    reader = Reader(view)
+    tensors_at, errors_at, end = reader.table(reader.root(), 2)
+    tensors = [_read_tensor(reader, at) for at in reader.tables(tensors_at, end, ENTRIES_MAX, "output_tensors")]
+    if not errors_at:
+        memory.keep(view, reader.end, reader.unspent, None, tensors)
+        return InferResponse([_array(t, view) for t in tensors])
+    try:
+        errors = [_read_error(reader, at) for at in reader.tables(errors_at, end, ENTRIES_MAX, "errors")]
+    except MalformedMessage:
+        if not tensors:
+            raise
+        errors = []
+    return InferResponse([_array(t, view) for t in tensors], errors)
+
+
+def decode_metadata_response(buffer: memoryview | bytes | bytearray) -> MetadataResponse:
+    """The body of an answer to a MetadataRequest.
+
+    Raises MalformedMessage for anything that is not whole and consistent.
+    """
+    reader = Reader(_as_bytes(buffer))
+    *texts, inputs, outputs, end = reader.table(reader.root(), 6)
+    name, version, server, description = (
+        reader.text(at, end, what) for at, what in zip(texts, ("name", "version", "server", "description"), strict=True)
+    )
+    return MetadataResponse(
+        name,
+        version,
+        server,
+        description,
+        tuple([_read_io(reader, at) for at in reader.tables(inputs, end, ENTRIES_MAX, "inputs")]),
+        tuple([_read_io(reader, at) for at in reader.tables(outputs, end, ENTRIES_MAX, "outputs")]),
+    )
+
+
+def _as_bytes(buffer: memoryview | bytes | bytearray) -> memoryview:
+    view = memoryview(buffer)
+    return view if view.format == "B" and view.ndim == 1 else view.cast("B")
+
+
+def _array(tensor: ReadTensor, view: memoryview) -> Array:
+    """A tensor as an array over the message's bytes; strings as an object array of its own."""
+    if tensor.strings is None:
+        return np.ndarray(tensor.shape, tensor.dtype, view, tensor.start)
+    array = np.empty(len(tensor.strings), object)
+    array[:] = tensor.strings
+    return array.reshape(tensor.shape)
+
+
+def _read_tensor(reader: Reader, position: int) -> ReadTensor:
+    type_at, shape_at, data_at, strings_at, end = reader.table(position, 4)
+    number = reader.u8(type_at)
+    dtype = DTYPES[number] if number < len(DTYPES) else None
+    if dtype is None:
+        raise MalformedMessage(f"a tensor has type {number}, which has no elements; types are 1 (Uint8) to 12 (String)")
+    kind = TYPES[number]
+    # An element of a string tensor takes at least an offset.
+    item_size = 4 if kind is Type.STRING else dtype.itemsize
+    shape = reader.shape(shape_at, end)
+    count = 1
+    extent = item_size  # zeros count as ones here: [0, 2**62] holds nothing, but no array can have it
+    for dim in shape:
+        if dim < 0:
+            raise MalformedMessage(f"a tensor has shape {list(shape)}; dimensions are 0 or more")
+        count *= dim
+        extent *= dim or 1
+    if extent >= BYTES_MAX:
+        raise MalformedMessage(f"a tensor of shape {list(shape)} and {item_size}-byte elements reaches 2 GiB")
+    if kind is Type.STRING:
+        return ReadTensor(kind, dtype, shape, 0, 0, reader.byte_strings(strings_at, end, count))
+    start, length = reader.vector(data_at, end, 1, "data")
+    if length != count * item_size:
+        raise MalformedMessage(
+            f"a tensor of shape {list(shape)} and {item_size}-byte elements needs {count * item_size} bytes of data, "
+            f"but {length} came"
+        )
+    return ReadTensor(kind, dtype, shape, start, length, None)
+
+
+def _read_error(reader: Reader, position: int) -> ErrorInfo:
+    code, message, end = reader.table(position, 2)
+    return ErrorInfo(reader.i64(code, end), reader.text(message, end, "an error's message"))
+
+
+def _read_io(reader: Reader, position: int) -> IOMetadata:
+    name, description, shape, type_at, end = reader.table(position, 4)
+    number = reader.u8(type_at)
+    if number >= len(DTYPES):
+        raise MalformedMessage(f"an input or output has type {number}; types are 0 (Null) to 12 (String)")
+    return IOMetadata(
+        reader.text(name, end, "a name"),
+        reader.text(description, end, "a description"),
+        reader.shape(shape, end),
+        Type(number),
+    )
+
+
+_requests: LayoutMemory[RequestHead] = LayoutMemory()
+_responses: LayoutMemory[None] = LayoutMemory()

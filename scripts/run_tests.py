@@ -1,0 +1,253 @@
+"""Run every suite that this machine can run, and say plainly what ran, what failed and what did not run.
+
+    python scripts/run_tests.py [--slow] [SUITE...]
+
+The output of each suite is passed on as it comes. The last line counts single tests ('N passed, N failed, N skipped'; a
+check without tests of its own counts as one), and the status is 0 only if nothing failed. A suite whose toolchain is
+absent is NOT RUN, with the reason; where CI=true that is a failure, as a skipped suite must not look green there.
+"""
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from xml.etree import ElementTree
+
+ROOT = Path(__file__).resolve().parent.parent
+BUILD = ROOT / ".build"
+REPORTS = BUILD / "reports"
+HOME = BUILD / "home"
+
+STATICCHECK = "honnef.co/go/tools/cmd/staticcheck@v0.7.0"
+# Suites of their own, so that a broken README does not read as a broken server.
+OWN_SUITES = {"docs": ["tests/test_docs.py"], "repository": ["tests/test_repository.py", "tests/test_make.py"]}
+
+
+@dataclass(frozen=True)
+class Suite:
+    """Commands that belong together, run in turn, all of them, whatever the first ones say."""
+
+    name: str
+    commands: Sequence[Sequence[str]]
+    folder: str = "."
+    needs: Sequence[str] = ()  # programs; without one of them the suite is NOT RUN
+    exists_with: str = "."  # a path of the repository; without it there is no such suite
+    reports: str = ""  # where the commands leave JUnit reports: a glob below the root
+    slow: bool = False  # left to `make test-all`
+
+
+@dataclass
+class Outcome:
+    """What came of a suite."""
+
+    suite: str
+    result: str = "passed"
+    reason: str = ""
+    seconds: float = 0.0
+    passed: int = 0
+    failed: int = 0
+    skipped: int = 0
+
+
+@dataclass
+class Counter:
+    """Counts what `go test -v` says, and says on what is worth reading."""
+
+    passed: int = 0
+    failed: int = 0
+    skipped: int = 0
+    _line: re.Pattern[str] = field(default=re.compile(r"--- (PASS|FAIL|SKIP): "), repr=False)
+
+    def is_worth_reading(self, line: str) -> bool:
+        if match := self._line.match(line):
+            self.passed += match[1] == "PASS"
+            self.failed += match[1] == "FAIL"
+            self.skipped += match[1] == "SKIP"
+        return not re.match(r"\s*(=== |--- PASS)", line)
+
+
+def suites() -> list[Suite]:
+    """Everything there is to run, the quickest to fail first. A new suite is one entry."""
+    return [
+        Suite(
+            "lint",
+            [
+                ["ruff", "check", "."],
+                ["ruff", "format", "--check", "."],
+                ["mypy"],
+            ],
+        ),
+        *python_suites(),
+        *(
+            Suite(name, [pytest(name, paths)], exists_with=paths[0], reports=f".build/reports/{name}.xml")
+            for name, paths in OWN_SUITES.items()
+        ),
+        Suite(
+            "go",
+            [
+                ["sh", "-c", 'unformatted=$(gofmt -l .); echo "$unformatted"; test -z "$unformatted"'],
+                ["go", "vet", "./..."],
+                ["go", "run", STATICCHECK, "./..."],
+                ["go", "test", "-v", "./..."],
+            ],
+            folder="clients/go",
+            needs=["go", "gofmt"],
+            exists_with="clients/go/go.mod",
+        ),
+        Suite(
+            "java",
+            [["mvn", "-q", "-B", f"-Dmaven.repo.local={BUILD / 'm2'}", "verify"]],
+            folder="clients/java",
+            needs=["java", "javac", "mvn"],
+            exists_with="clients/java/pom.xml",
+            reports="clients/java/**/target/surefire-reports/TEST-*.xml",
+        ),
+        Suite("conformance", [["python", "conformance/run.py"]], exists_with="conformance/run.py"),
+        Suite("slow", [pytest("slow", ["tests"], "slow")], reports=".build/reports/slow.xml", slow=True),
+    ]
+
+
+def python_suites() -> Iterator[Suite]:
+    """The tests of the package: one suite for the files in tests/, one for each folder there that holds tests."""
+    own = [f"--ignore={path}" for paths in OWN_SUITES.values() for path in paths]
+    folders = sorted({path.relative_to(ROOT).parts[1] for path in ROOT.glob("tests/*/**/test_*.py")})
+    if any(ROOT.glob("tests/test_*.py")):
+        others = [f"--ignore=tests/{folder}" for folder in folders]
+        yield Suite("python", [pytest("python", ["tests", *own, *others])], reports=".build/reports/python.xml")
+    for folder in folders:
+        name = f"python-{folder}"
+        yield Suite(name, [pytest(name, [f"tests/{folder}"])], reports=f".build/reports/{name}.xml")
+
+
+def pytest(name: str, arguments: Sequence[str], marked: str = "not slow") -> list[str]:
+    return ["python", "-m", "pytest", "-q", "-m", marked, f"--junitxml={REPORTS / name}.xml", *arguments]
+
+
+def main() -> int:
+    """Run the suites that were asked for, or all, and return the exit status."""
+    known = [suite for suite in suites() if (ROOT / suite.exists_with).exists()]
+    parser = argparse.ArgumentParser(description="Run the test suites.")
+    parser.add_argument("--slow", action="store_true", help="also those that take long")
+    parser.add_argument("suite", nargs="*", help=f"one of {', '.join(suite.name for suite in known)}; default: all")
+    options = parser.parse_args()
+    if unknown := set(options.suite) - {suite.name for suite in known}:
+        parser.error(f"there is no suite {min(unknown)!r}; there are {', '.join(suite.name for suite in known)}")
+    wanted = [suite for suite in known if suite.name in options.suite or not options.suite]
+    outcomes = []
+    try:
+        for suite in wanted:
+            if options.slow or not suite.slow or suite.name in options.suite:
+                outcomes.append(run(suite))
+    except KeyboardInterrupt:
+        print("\ninterrupted", flush=True)
+        return 130
+    print(table(outcomes), flush=True)
+    return int(any(outcome.result == "failed" for outcome in outcomes))
+
+
+def run(suite: Suite) -> Outcome:
+    """Run one suite, passing on what it prints."""
+    print(f"\n== {suite.name} ==", flush=True)
+    outcome = Outcome(suite.name)
+    if missing := [program for program in suite.needs if not shutil.which(program)]:
+        outcome.result, outcome.reason = "NOT RUN", f"{' and '.join(missing)} not found"
+        if os.environ.get("CI") == "true":
+            outcome.result, outcome.failed = "failed", 1
+        print(outcome.reason, flush=True)
+        return outcome
+    began = time.monotonic()
+    for report in ROOT.glob(suite.reports or "no-reports"):
+        report.unlink()  # of the last run
+    broken = []
+    for command in suite.commands:
+        counter = Counter()
+        status = run_command(command, ROOT / suite.folder, counter)
+        if status != 0:
+            broken.append(" ".join(command[:3]))
+        if counter.passed + counter.failed + counter.skipped:
+            outcome.passed, outcome.failed = outcome.passed + counter.passed, outcome.failed + counter.failed
+            outcome.skipped += counter.skipped
+        elif not suite.reports:
+            outcome.passed, outcome.failed = outcome.passed + (status == 0), outcome.failed + (status != 0)
+    if suite.reports:
+        add_reports(outcome, suite.reports)
+    outcome.seconds = time.monotonic() - began
+    if broken or outcome.failed:
+        outcome.result, outcome.reason = "failed", ", ".join(broken)
+        outcome.failed = max(outcome.failed, 1)  # it may have died before it could count
+    elif not outcome.passed:
+        outcome.result, outcome.reason, outcome.failed = "failed", "no test ran", 1
+    return outcome
+
+
+def run_command(command: Sequence[str], folder: Path, counter: Counter) -> int:
+    print(f"$ {' '.join(command)}", flush=True)
+    process = subprocess.Popen(
+        command,
+        cwd=folder,
+        env=environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    assert process.stdout is not None
+    try:
+        for line in process.stdout:
+            if counter.is_worth_reading(line.decode(errors="replace")):
+                sys.stdout.buffer.write(line)
+                sys.stdout.buffer.flush()
+    except KeyboardInterrupt:
+        process.wait()  # the same Ctrl-C reached it
+        raise
+    return process.wait()
+
+
+def environment() -> dict[str, str]:
+    """What the suites see: .venv first, and a home of their own, so that they write nothing outside the clone."""
+    HOME.mkdir(parents=True, exist_ok=True)
+    REPORTS.mkdir(exist_ok=True)
+    mine = Path(os.environ.get("HOME", HOME))
+    return {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "HOME": str(HOME),
+        "XDG_CACHE_HOME": str(HOME / ".cache"),
+        "XDG_CONFIG_HOME": str(HOME / ".config"),
+        "GIT_CONFIG_GLOBAL": os.environ.get("GIT_CONFIG_GLOBAL", str(mine / ".gitconfig")),
+        "GOENV": os.environ.get("GOENV", str(mine / ".config" / "go" / "env")),
+        "GOFLAGS": f"{os.environ.get('GOFLAGS', '')} -modcacherw".strip(),
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def add_reports(outcome: Outcome, pattern: str) -> None:
+    for report in ROOT.glob(pattern):
+        for element in ElementTree.parse(report).getroot().iter("testsuite"):
+            bad = int(element.get("failures", 0)) + int(element.get("errors", 0))
+            skipped = int(element.get("skipped", 0))
+            outcome.failed += bad
+            outcome.skipped += skipped
+            outcome.passed += int(element.get("tests", 0)) - bad - skipped
+
+
+def table(outcomes: Sequence[Outcome]) -> str:
+    """The suites, one a line, and the line that machines read."""
+    lines = ["", f"{'suite':<20}{'result':<10}{'passed':>8}{'failed':>8}{'skipped':>9}{'seconds':>9}  reason"]
+    for each in outcomes:
+        counts = f"{each.passed:>8}{each.failed:>8}{each.skipped:>9}{each.seconds:>9.1f}"
+        lines.append(f"{each.suite:<20}{each.result:<10}{counts}  {each.reason}".rstrip())
+    totals = [sum(getattr(each, name) for each in outcomes) for name in ("passed", "failed", "skipped")]
+    not_run = [each.suite for each in outcomes if each.result == "NOT RUN"]
+    if not_run:
+        lines += ["", f"NOT RUN: {', '.join(not_run)}"]
+    return "\n".join([*lines, "", f"{totals[0]} passed, {totals[1]} failed, {totals[2]} skipped"])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

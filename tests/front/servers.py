@@ -1,0 +1,115 @@
+"""Servers inside the test's own process, so that a test can look at their connections and buffers."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import uvloop
+from aiohttp import web
+
+from graphpipe.backends import Model
+from graphpipe.backends.echo import Echo
+from graphpipe.server.app import App
+from graphpipe.server.listener import bind, url_of
+from graphpipe.server.settings import ModelSettings, Settings
+from graphpipe.signature import Signature, TensorSpec
+
+
+class InProcess:
+    """A running App, with the loop that it runs on."""
+
+    def __init__(self, app: App, url: str, loop: asyncio.AbstractEventLoop) -> None:
+        self.app = app
+        self.url = url
+        self.loop = loop
+
+    def ask(self, question: Callable[[], Any]) -> Any:
+        """What ``question`` answers on the server's own loop."""
+
+        async def put() -> Any:
+            return question()
+
+        return asyncio.run_coroutine_threadsafe(put(), self.loop).result(10)
+
+
+@contextlib.contextmanager
+def in_process(
+    models: Mapping[str, Model] | None = None,
+    *,
+    plain: bool = False,
+    listen: str = "127.0.0.1:0",
+    loop_factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop,
+    threads: int = 2,
+    tls: Any = None,
+    **settings: Any,
+) -> Iterator[InProcess]:
+    """An App on a thread of its own; with ``plain`` the same one without the front: aiohttp alone at the socket."""
+    ready: threading.Event = threading.Event()
+    running: list[InProcess] = []
+    failed: list[BaseException] = []
+
+    async def main() -> None:
+        app = App(
+            [
+                (ModelSettings(name, "", threads=threads, warmup=0), model)
+                for name, model in (models or {"echo": Echo()}).items()
+            ],
+            replace(Settings(drain_grace_s=0.0), **settings),
+        )
+        listener = bind(listen)
+        if plain:
+            await app.behind.setup()
+            await web.SockSite(app.behind, listener).start()
+            app.state.started = True
+        else:
+            await app.start(listener, tls)
+        running.append(InProcess(app, url_of(listener, tls=tls is not None), asyncio.get_running_loop()))
+        ready.set()
+        await app.stop.wait()
+        if plain:
+            await app.behind.cleanup()
+        else:
+            await app.finish()
+
+    def run() -> None:
+        try:
+            with asyncio.Runner(loop_factory=loop_factory) as runner:
+                runner.run(main())
+        except BaseException as error:
+            failed.append(error)
+            ready.set()
+
+    thread = threading.Thread(target=run, name="server")
+    thread.start()
+    assert ready.wait(30)
+    try:
+        if not failed:
+            yield running[0]
+    finally:
+        if running:
+            running[0].loop.call_soon_threadsafe(running[0].app.state.begin_drain)
+        thread.join(60)
+    if failed:
+        raise failed[0]
+
+
+class Function:
+    """A model made of a function, for tests."""
+
+    def __init__(self, call: Callable[[Mapping[str, Any]], Mapping[str, Any]], quick: bool = False) -> None:
+        self._call = call
+        self.quick = quick
+        self.signature = Signature((TensorSpec("x"),), (TensorSpec("y"),))
+
+    def infer(
+        self, inputs: Mapping[str, Any], outputs: Sequence[str] | None = None, *, config: str = ""
+    ) -> dict[str, Any]:
+        return dict(self._call(inputs))
+
+    def close(self) -> None:
+        pass
