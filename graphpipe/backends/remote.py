@@ -9,6 +9,7 @@ for its metadata anew when it is back.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -32,7 +33,7 @@ from graphpipe.errors import (
     UpstreamFailed,
 )
 from graphpipe.signature import Signature
-from graphpipe.wire import MetadataResponse
+from graphpipe.wire import MetadataResponse, encode_metadata_response
 
 __all__ = ["BACKEND", "RemoteModel"]
 
@@ -53,6 +54,7 @@ class RemoteModel:
         self._client = client
         self._options = options
         self._stale = False
+        self._known: MetadataResponse | None = None
         self._learn(client.metadata())
 
     @property
@@ -118,12 +120,33 @@ class RemoteModel:
             list(inputs.values()), list(inputs), list(names), config=config, timeout=timeout_s
         )
 
+    def current_version(self) -> str:
+        """What the upstream serves at this moment: its version with all else that its metadata says, asked anew.
+
+        Equal texts stand for equal answers to equal requests; empty if the upstream's version says nothing of its model.
+
+        Raises a GraphPipeError if it cannot be asked.
+        """
+        meta = self._client.metadata()
+        self._learn(meta)
+        if not _version_of(meta):
+            return ""
+        return f"{meta.version} {hashlib.sha256(encode_metadata_response(meta)).hexdigest()}"
+
     def _learn(self, meta: MetadataResponse) -> None:
+        self._stale = False
+        if meta == self._known:
+            return
+        self._known = meta
         signature = replace(signature_of(meta), variadic=True)
         self._signature = signature.with_defaults(self._options.inputs, self._options.outputs)
-        self._version = meta.version if meta.server.startswith("graphpipe/") else ""
+        self._version = _version_of(meta)
         self._description = meta.description
-        self._stale = False
+
+
+def _version_of(meta: MetadataResponse) -> str:
+    """The version of the model, where it is one: other servers write there what they like."""
+    return meta.version if meta.server.startswith("graphpipe/") else ""
 
 
 def _passed_on(error: ServiceError, url: str) -> ServiceError:
