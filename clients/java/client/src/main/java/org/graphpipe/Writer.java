@@ -17,7 +17,7 @@ import java.util.List;
  * segments of their own, which are the caller's memory. Each numeric tensor's first byte lies at a
  * multiple of 64 from the message's start, so that a receiver whose buffer is aligned gets aligned
  * tensors. Strings always end in a NUL that their length does not count; shapes and data are
- * written even when they are empty.
+ * written even when they are empty, errors only where there are some.
  *
  * <p>{@link Client} does this by itself; it is public for those who write servers, proxies and
  * tests. All methods may be called by several threads at once.
