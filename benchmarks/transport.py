@@ -18,8 +18,10 @@ import contextlib
 import json
 import platform
 import socket
+import ssl
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from importlib.metadata import version
@@ -145,6 +147,7 @@ def memory(rounds: int) -> dict[str, Any]:
         idle = server.memory("VmRSS")
         Raw(server.port, "/models/crop", array).call()
         one = (server.memory("VmHWM") - idle) / both
+    tls = memory_over_tls(array, both)
     cap, callers = 512 << 20, 32
     outcomes: list[str] = []
     command = ["from graphpipe.server.cli import main; main()", "-m", "echo", "-l", "127.0.0.1:0"]
@@ -177,9 +180,27 @@ def memory(rounds: int) -> dict[str, Any]:
         process.terminate()
         process.wait()
     counts = {outcome: outcomes.count(outcome) for outcome in sorted(set(outcomes))}
-    print(f"one 77 MB request: peak above idle {one:.2f}x (request + answer)")
+    print(f"one 77 MB request: peak above idle {one:.2f}x (request + answer), over TLS {tls:.2f}x")
     print(f"{callers} callers with 77 MB each, cap {cap >> 20} MB: {counts}, peak {peak >> 20} MB above idle")
-    return {"one_ratio": one, "outcomes": counts, "peak_to_cap": peak / cap}
+    return {"one_ratio": one, "one_ratio_over_tls": tls, "outcomes": counts, "peak_to_cap": peak / cap}
+
+
+def memory_over_tls(array: Any, both: int) -> float:
+    """The peak for one request above the idle server, in units of request and answer, over TLS."""
+    import trustme
+
+    authority = trustme.CA()
+    with tempfile.TemporaryDirectory() as folder:
+        pem = Path(folder, "server.pem")
+        authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(str(pem))
+        trusting = ssl.create_default_context()
+        authority.configure_trust(trusting)
+        with running("front", more=["--tls", str(pem)]) as server:
+            with graphpipe.Client(f"https://127.0.0.1:{server.port}/models/crop", tls=trusting) as client:
+                client.execute(np.zeros(CROPPED_FLOATS, np.float32)[:256])
+                idle = server.memory("VmRSS")
+                client.execute(array)
+                return (server.memory("VmHWM") - idle) / both
 
 
 def hostile(rounds: int) -> dict[str, Any]:
