@@ -101,7 +101,6 @@ def _strings(array: NDArray[Any], what: str) -> bytes:
 _paddings = tuple(bytes(4 - rest) for rest in range(4))
 
 
-
 class Prefix:
     """The part of a message before the tensors' bytes, written front to back.
 
