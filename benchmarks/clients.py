@@ -106,9 +106,9 @@ class Raw:
         segments = encode_request([array])
         size = sum(map(len, segments))
         # As long as the head of our clients, so that both move the same bytes.
-        padding = "x" * 180
-        head = f"POST / HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nX-Padding: {padding}\r\nContent-Length: {size}\r\n\r\n"
-        self.pieces = [head.encode(), *segments]
+        lines = ["POST / HTTP/1.1", f"Host: 127.0.0.1:{port}", f"X-Padding: {'x' * 180}", f"Content-Length: {size}"]
+        head = "\r\n".join([*lines, "", ""]).encode()
+        self.pieces = [head, *segments]
         self.size = len(head) + size
         self.buffer = memoryview(bytearray(16 << 20))
         self.buffer[:] = bytes(len(self.buffer))

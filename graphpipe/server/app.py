@@ -149,7 +149,7 @@ class App:
             self.on_memory_limit()
             self.on_memory_limit = None  # once: a replacement is on its way
         for service in self.services.values():
-            service.meter.queued(getattr(service.stage, "waiting", 0))
+            service.meter.queued(service.stage.waiting)
         counters.publish()
         if self.front.tick % 2 == 0:
             self.access_log.next_second()

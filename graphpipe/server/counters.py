@@ -11,7 +11,7 @@ from __future__ import annotations
 import mmap
 import os
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -72,6 +72,22 @@ FAMILIES = (
     ),
     Family("graphpipe_rows", "counter", "model", "Rows (first dimension of the first input) in answered requests."),
     Family("graphpipe_queue_requests", "gauge", "model", "Requests that wait for a thread of the model."),
+    Family("graphpipe_batches", "counter", "model", "Calls of the model by the batcher."),
+    Family("graphpipe_batch_requests", "counter", "model", "Requests in these calls."),
+    Family("graphpipe_batch_rows", "counter", "model", "Rows in these calls, padding not counted."),
+    Family("graphpipe_batch_padding_rows", "counter", "model", "Rows that were added to reach an allowed size."),
+    Family("graphpipe_batch_wait_seconds", "counter", "model", "How long requests waited for their batch, together."),
+    Family("graphpipe_batch_retried", "counter", "model", "Requests run alone because their batch failed."),
+    Family("graphpipe_batch_refused", "counter", "model", "Requests refused because too many rows waited."),
+    Family("graphpipe_batch_queue_rows", "gauge", "model", "Rows that wait for their batch."),
+    Family("graphpipe_cache_hits", "counter", "model", "Rows answered from the row cache."),
+    Family("graphpipe_cache_misses", "counter", "model", "Rows that the row cache did not know."),
+    Family("graphpipe_cache_shared", "counter", "model", "Rows that somebody else's request was computing already."),
+    Family("graphpipe_cache_passed", "counter", "model", "Requests that could not be cached."),
+    Family("graphpipe_cache_stored", "counter", "model", "Rows written to the row cache, one for each output."),
+    Family("graphpipe_cache_evicted", "counter", "model", "Rows dropped to hold the row cache's limit."),
+    Family("graphpipe_cache_left_out", "counter", "model", "Rows not written for want of room, time or a disk."),
+    Family("graphpipe_cache_errors", "counter", "model", "Failures of the row cache: damaged rows, failed writes."),
     Family("graphpipe_model_load_seconds", "gauge", "model", "How long the model took to load and warm up."),
     Family("graphpipe_in_flight_requests", "gauge", "worker", "Requests that are being answered."),
     Family(
@@ -92,12 +108,24 @@ class Meter:
     Durations are only noted, and sorted into buckets all at once when the numbers are published: 30 ns each, not 500.
     """
 
-    __slots__ = ("_durations", "_encode", "_inference", "_numbers", "_ok", "_queue", "_request", "_rows", "_starts")
+    __slots__ = (
+        "_durations",
+        "_encode",
+        "_followed",
+        "_inference",
+        "_numbers",
+        "_ok",
+        "_queue",
+        "_request",
+        "_rows",
+        "_starts",
+    )
 
     def __init__(self, numbers: list[float], starts: dict[str, int]) -> None:
         self._numbers = numbers
         self._starts = starts
         self._ok = self._rows = 0
+        self._followed: list[tuple[Callable[[], Mapping[str, float]], dict[str, float]]] = []
         self._request: list[float] = []
         self._queue: list[float] = []
         self._inference: list[float] = []
@@ -135,9 +163,20 @@ class Meter:
         """The model was ready after so long."""
         self._numbers[self._starts["graphpipe_model_load_seconds"]] = seconds
 
+    def follow(self, numbers: Callable[[], Mapping[str, float]]) -> None:
+        """Take over what a stage counts itself: totals since its start, or gauges, by the metric's name."""
+        self._followed.append((numbers, {}))
+
     def sum_up(self) -> None:
         """Put what was noted into the numbers."""
         numbers, starts = self._numbers, self._starts
+        for source, before in self._followed:
+            now = source()
+            for name, value in now.items():
+                at = starts[name]
+                # What a predecessor of this worker counted is there already.
+                numbers[at] = value if name in _GAUGES else numbers[at] + value - before.get(name, 0)
+            before.update(now)
         numbers[starts["graphpipe_requests"] + _STATUS_PLACE[200]] += self._ok
         numbers[starts["graphpipe_rows"]] += self._rows
         self._ok = self._rows = 0
@@ -151,6 +190,7 @@ class Meter:
                 numbers[start + _SUM] += float(seconds.sum())
 
 
+_GAUGES = frozenset(family.name for family in FAMILIES if family.kind == "gauge")
 _STATUS_PLACE = {status: i for i, status in enumerate(STATUSES)}
 _OTHER = len(STATUSES) - 1
 _BOUNDS = np.array(BUCKETS_S)

@@ -88,7 +88,7 @@ def why_not_by_rows(signature: Signature) -> str | None:
     first_symbols = set()
     for name in signature.input_names:
         spec = by_name.get(name)
-        if spec is None or spec.shape is None or signature.variadic:
+        if spec is None or spec.shape is None:
             continue
         if not spec.shape:
             return f"input {name!r} is a scalar, which has no rows"
@@ -104,7 +104,7 @@ def why_not_by_rows(signature: Signature) -> str | None:
     outputs = {spec.name: spec for spec in signature.outputs}
     for name in signature.output_names:
         output = outputs.get(name)
-        if output is None or output.shape is None or signature.variadic:
+        if output is None or output.shape is None:
             continue
         if not output.shape:
             return f"output {name!r} is a scalar, which has no rows"
