@@ -84,7 +84,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = "graphpipe") -> NoR
     given = list(sys.argv[1:] if arguments is None else arguments)
     if given[:1] == ["serve"]:
         _serve(given[1:])
-    options = parser(prog).parse_args(given)
+    options = parser(prog, with_flags=given[:1] in (["run"], ["completion"])).parse_args(given)
     try:
         options.run(options)
         sys.stdout.flush()
@@ -99,8 +99,8 @@ def main(arguments: Sequence[str] | None = None, prog: str = "graphpipe") -> NoR
     sys.exit(0)
 
 
-def parser(prog: str = "graphpipe") -> argparse.ArgumentParser:
-    """The command line."""
+def parser(prog: str = "graphpipe", *, with_flags: bool = True) -> argparse.ArgumentParser:
+    """The command line; without the flags of the table of flags where nobody looks at them, since that imports numpy."""
     root = _Parser(prog=prog, description=_ABOUT, epilog=_EXAMPLES)
     root.add_argument("-V", "--version", action="version", version=f"graphpipe {__version__}")
     commands = root.add_subparsers(title="commands", metavar="COMMAND", required=True)
@@ -119,12 +119,12 @@ def parser(prog: str = "graphpipe") -> argparse.ArgumentParser:
     run.add_argument("model", metavar="SOURCE", help="what graphpipe-serve --model takes: a file, module:function, ...")
     _add_call(run)
     loading = run.add_argument_group("how it is loaded")
-    for flag in _load_flags():
+    for flag in _load_flags() if with_flags else ():
         takes: dict[str, Any] = {"action": "store_true"} if flag.kind.valueless else {"metavar": flag.kind.metavar}
         loading.add_argument(f"--{flag.name}", help=flag.help, **takes)
 
     serve = _command(commands, "serve", "put models behind a socket: the same as graphpipe-serve", "", _serve)
-    for flag in _flags():
+    for flag in _flags() if with_flags else ():
         # Only completion looks at these: what follows `serve` goes to graphpipe-serve as it is.
         serve.add_argument(f"--{flag.name}", help=flag.help, action="store_true" if flag.kind.valueless else "store")
 
