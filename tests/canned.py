@@ -27,12 +27,12 @@ def outputs(*arrays: object) -> bytes:
     return b"".join(encode_infer_response(arrays))
 
 
-def metadata(inputs: Sequence[str], outputs: Sequence[str], type: Type = Type.FLOAT32) -> bytes:
+def metadata(inputs: Sequence[str], outputs: Sequence[str], element: Type = Type.FLOAT32) -> bytes:
     """The body of an answer that describes a model."""
     return encode_metadata_response(
         MetadataResponse(
-            "canned", inputs=tuple(IOMetadata(n, "", (-1,), type) for n in inputs),
-            outputs=tuple(IOMetadata(n, "", (-1,), type) for n in outputs),
+            "canned", inputs=tuple(IOMetadata(n, "", (-1,), element) for n in inputs),
+            outputs=tuple(IOMetadata(n, "", (-1,), element) for n in outputs),
         )
     )  # fmt: skip
 

@@ -104,5 +104,10 @@ def run_to_end(*args: str | os.PathLike[str], env: Mapping[str, str] | None = No
     """`graphpipe-serve` where it is expected to end by itself."""
     return subprocess.run(
         [sys.executable, "-c", _COMMAND, *map(str, args)],
-        stdin=subprocess.DEVNULL, capture_output=True, text=True, env=environment(**(env or {})), timeout=60, check=False,
-    )  # fmt: skip
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        env=environment(**(env or {})),
+        timeout=60,
+        check=False,
+    )

@@ -17,7 +17,7 @@ from graphpipe.errors import LoadError
 __all__ = ["LoadOptions", "default_name", "load", "open_model"]
 
 # Asked in this order. A backend of this package needs no installed metadata to be found.
-_OURS = ("echo", "onnx", "caffe2", "tensorflow", "torch", "remote", "python")
+_OURS = ("echo", "remote", "onnx", "caffe2", "tensorflow", "torch", "python")
 
 
 @dataclass(frozen=True, slots=True)

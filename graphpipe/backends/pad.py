@@ -51,9 +51,6 @@ class Padded:
             name, padding = _read(text, model.signature)
             self._paddings.setdefault(name, []).append(padding)
         self._signature = _relaxed(model.signature, self._paddings)
-        self.version = getattr(model, "version", "")
-        self.description = getattr(model, "description", "")
-        self.threads = getattr(model, "threads", 0)
 
     @property
     def signature(self) -> Signature:
@@ -79,12 +76,16 @@ class Padded:
         """Close the model."""
         self._model.close()
 
+    def __getattr__(self, name: str) -> Any:
+        # version, description and whatever else a model may have.
+        return getattr(self._model, name)
+
 
 def _read(text: str, signature: Signature) -> tuple[str, _Padding]:
-    match = re.fullmatch(r"(.+?):(\d+):([-+.\deE]+|nan|-?inf)(?::(\d+))?", text)
+    match = re.fullmatch(r"(.+?):(\d+):([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?|nan|-?inf)(?::(\d+))?", text)
     if match is None:
         raise LoadError(f"--pad {text}: expected NAME:AXIS:VALUE, input_ids:1:0 say, or NAME:AXIS:VALUE:SIZE")
-    spec = next((spec for spec in signature.inputs if spec.name == match[1]), None)
+    spec = next((spec for spec in signature.inputs if spec.name in (match[1], f"{match[1]}:0")), None)
     if spec is None:
         names = ", ".join(repr(each.name) for each in signature.inputs)
         raise LoadError(f"--pad {text}: there is no input {match[1]!r}; there are {names}")

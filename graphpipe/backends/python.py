@@ -57,9 +57,9 @@ def model(*, inputs: Specs | None = None, outputs: Specs | None = None, descript
     fixed, a word is any size, but the same wherever the word stands, and ``?`` is any size. ``"float32"`` alone is
     any shape, ``"string[n]"`` text (arrays of bytes), and ``"any"`` anything. Outputs may be given as bare names.
     """
+    declared = _Declared(_specs(inputs), _specs(outputs), description)
 
     def mark(function: F) -> F:
-        declared = _Declared(_specs(inputs), _specs(outputs), description)
         setattr(function, _ATTRIBUTE, declared)
         return function
 
@@ -114,16 +114,16 @@ class FunctionModel:
         return self._named(result, outputs)
 
     def _named(self, result: Any, outputs: Sequence[str] | None) -> dict[str, Array]:
-        values = _by_name(result, self._signature.output_names)
-        for name in outputs or self._signature.output_names:
+        values = _by_name(result, list(self._specs))
+        wanted = outputs or self._signature.output_names or tuple(values)
+        for name in wanted:
             if name not in values:
                 if self._signature.open_outputs:
                     raise InvalidRequest(
                         f"there is no output {name!r}; the function gave {', '.join(map(repr, values))}"
                     )
                 raise ValueError(f"the function gave {', '.join(map(repr, values))}, but not {name!r}")
-        wanted = values if not outputs else {name: values[name] for name in outputs}
-        return {name: _array(value, name, self._specs.get(name)) for name, value in wanted.items()}
+        return {name: _array(values[name], name, self._specs.get(name)) for name in wanted}
 
     def close(self) -> None:
         """Close what the function belongs to, if it can be closed."""

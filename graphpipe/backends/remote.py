@@ -40,6 +40,7 @@ __all__ = ["BACKEND", "RemoteModel"]
 Array = NDArray[Any]
 
 _TIMEOUT_S = 60.0
+_VERSION_TIMEOUT_S = 10.0
 # A URL that ends like this is a file to be had from there.
 _FILE = re.compile(r"\.(onnx|ort|pb|pbtxt|keras|h5|hdf5|pt|pth|pt2|torchscript|ts|zip|tar|tgz|gz)$", re.IGNORECASE)
 
@@ -86,16 +87,16 @@ class RemoteModel:
         try:
             if self._stale:
                 self._learn(self._client.metadata(timeout=timeout_s))
-            known = tuple(self._signature.output_names)
-            names = list(outputs) if outputs is not None else list(known)
+            known = self._default_outputs
+            names = list(outputs if outputs is not None else known)
             try:
                 values = self._ask(inputs, names, config, timeout_s)
             except InvalidRequest:
                 # Its caller may be wrong, or it may have another model than the one we know. Nothing ran.
                 self._learn(self._client.metadata(timeout=timeout_s))
-                if outputs is not None or self._signature.output_names == known:
+                if outputs is not None or self._default_outputs == known:
                     raise
-                names = list(self._signature.output_names)
+                names = list(self._default_outputs)
                 values = self._ask(inputs, names, config, timeout_s)
         except TimedOut as error:
             self._stale = True
@@ -127,7 +128,11 @@ class RemoteModel:
 
         Raises a GraphPipeError if it cannot be asked.
         """
-        meta = self._client.metadata()
+        try:
+            meta = self._client.metadata(timeout=_VERSION_TIMEOUT_S)
+        except NoAnswer:
+            self._stale = True
+            raise
         self._learn(meta)
         if not _version_of(meta):
             return ""
@@ -136,12 +141,15 @@ class RemoteModel:
     def _learn(self, meta: MetadataResponse) -> None:
         self._stale = False
         if meta == self._known:
-            return
-        self._known = meta
+            return  # whoever keeps what follows from the signature may go on
         signature = replace(signature_of(meta), variadic=True)
         self._signature = signature.with_defaults(self._options.inputs, self._options.outputs)
+        # Of one that takes any number of tensors nobody knows the outputs: echo.
+        any_number = any("any number of tensors" in spec.description for spec in signature.inputs)
+        self._default_outputs = () if any_number else self._signature.output_names
         self._version = _version_of(meta)
         self._description = meta.description
+        self._known = meta
 
 
 def _version_of(meta: MetadataResponse) -> str:

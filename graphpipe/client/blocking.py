@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import ssl
-import threading
 from collections.abc import Mapping, Sequence
 from time import monotonic
 from types import TracebackType
@@ -30,15 +29,16 @@ _IDLE_BUFFER_BYTES_MAX = 256 << 20
 class Client:
     """Calls one model on one server.
 
-    ``url`` is ``http://HOST:PORT``, ``https://...`` or ``unix:/path/to.sock``, with ``/models/NAME`` at the end for another
-    model than the first (``unix:/path/to.sock:/models/NAME``). ``timeout`` is in seconds, for each call as a whole, and is
-    told to the server. Answers larger than ``response_bytes_max`` are not taken. ``tls`` replaces the default TLS context.
+    ``url`` is ``http://HOST:PORT``, ``https://...`` or ``unix:/path/to.sock``, with ``/models/NAME`` at the end for
+    another model than the first (``unix:/path/to.sock:/models/NAME``). ``timeout`` is in seconds, for each call as a
+    whole, and is told to the server. Answers larger than ``response_bytes_max`` are not taken. ``tls`` replaces the
+    default TLS context.
 
-    One client may be used by many threads, and by a child process after fork. A request is sent a second time only if the
-    server closed a reused connection before it can have read any of it: a model may not be safe to run twice.
+    One client may be used by many threads, and by a child process after fork. A request is sent a second time only if
+    the server closed a reused connection before it can have read all of it: a model may not be safe to run twice.
 
-    Calls raise a ServiceError if the server said no (``code``, ``http_status``, ``message``), and NoAnswer if no answer was
-    understood.
+    Calls raise a ServiceError if the server said no (``code``, ``http_status``, ``message``), and NoAnswer if no answer
+    was understood.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Client:
 
     def _start(self) -> None:
         self._pid = os.getpid()
-        self._lock = threading.Lock()
+        # No lock: appending and popping are whole steps, and a child must not find one held by its parent's threads.
         self._idle: list[Connection] = []
         self._closed = False
         self._buffers = BufferPool(1 << 62, _IDLE_BUFFER_BYTES_MAX)
@@ -82,8 +82,8 @@ class Client:
     ) -> Array | list[Array]:
         """Run the model on one input: an array if there is one output, else a list of them.
 
-        ``value`` is an array, or lists and numbers, which take the model's element type. ``cast`` allows conversion of an
-        array's numbers too (float64 to float32, say).
+        ``value`` is an array, or lists and numbers, which take the model's element type. ``cast`` allows conversion of
+        an array's numbers too (float64 to float32, say).
         """
         return self._run(self._calls.execute(value, input_name, output_name, config, cast), timeout)
 
@@ -127,9 +127,8 @@ class Client:
     def close(self) -> None:
         """Close the idle connections; calls under way finish."""
         self._part_from_parent()
-        with self._lock:
-            self._closed = True
-            idle, self._idle = self._idle, []
+        self._closed = True
+        idle, self._idle = self._idle, []
         for connection in idle:
             connection.close()
 
@@ -174,24 +173,22 @@ class Client:
             self._put_back(connection)
 
     def _part_from_parent(self) -> None:
-        # A forked child must not talk into its parent's connections, nor wait for locks that threads of its parent held.
+        # A forked child must not talk into its parent's connections.
         if self._pid != os.getpid():
             self._start()
 
     def _take(self) -> Connection | None:
         while True:
-            with self._lock:
-                if not self._idle:
-                    return None
+            try:
                 connection = self._idle.pop()
+            except IndexError:
+                return None
             if connection.still_open():
                 return connection
             connection.close()
 
     def _put_back(self, connection: Connection) -> None:
-        if connection.reusable:
-            with self._lock:
-                if not self._closed and len(self._idle) < _IDLE_CONNECTIONS_MAX:
-                    self._idle.append(connection)
-                    return
-        connection.close()
+        if connection.reusable and not self._closed and len(self._idle) < _IDLE_CONNECTIONS_MAX:
+            self._idle.append(connection)
+        else:
+            connection.close()

@@ -1,4 +1,4 @@
-"""One connection to a server: sends a request from the caller's own memory, receives the answer into a leased buffer."""
+"""One connection to a server: sends requests from the caller's own memory, receives answers into leased buffers."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ _READ, _WRITE = select.POLLIN, select.POLLOUT
 class Connection:
     """A socket that speaks HTTP/1.1, one call at a time. After any error it is of no further use.
 
-    The socket never blocks: every wait is a poll with what is left of the call's time. While a large request goes out an
-    answer may come in, since a server refuses what it will not take before it has read it.
+    The socket never blocks: every wait is a poll with what is left of the call's time. While a large request goes out
+    an answer may come in, since a server refuses what it will not take before it has read it.
     """
 
     def __init__(self, address: Address, deadline: float, tls: ssl.SSLContext | None) -> None:

@@ -36,8 +36,8 @@ def never_arrived(fd: int, bytes_sent_before: int, error: Exception | None) -> b
     """Whether a server that closed a connection cannot have read the whole of its last request.
 
     TCP: what its kernel has not acknowledged, its program cannot have read. The kernel says how far that goes when it
-    closes the connection in order; a reset (``error``) does not, and may follow a request that was read. Unix sockets: a
-    reset says that something was left unread.
+    closes the connection in order; a reset (``error``) does not, and may follow a request that was read. Unix sockets:
+    a reset says that something was left unread.
     """
     reset = isinstance(error, ConnectionResetError)
     if not hasattr(socket, "TCP_INFO") or fd < 0:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from graphpipe import __version__
 from graphpipe.client.address import Address
@@ -15,9 +16,12 @@ HEAD_BYTES_MAX = 64 * 1024
 
 # Errors come as messages to those who ask for them; compression would cost more than it saves.
 _FIXED = (
-    f"User-Agent: graphpipe-python/{__version__}\r\nAccept: application/vnd.graphpipe, application/octet-stream, */*;q=0.1\r\n"
+    f"User-Agent: graphpipe-python/{__version__}\r\n"
+    "Accept: application/vnd.graphpipe, application/octet-stream, */*;q=0.1\r\n"
     "Accept-Encoding: identity\r\nContent-Type: application/octet-stream\r\n"
 )
+
+_REMEMBERED_BYTES_MAX = 1024
 
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: [^\r\n]*)?\r?$")
 
@@ -47,6 +51,11 @@ def parse_head(head: bytes) -> ResponseHead:
 
     Raises NoAnswer if these are not the bytes of HTTP/1.
     """
+    # A server's answers to one kind of call begin alike, but for the second they were sent in.
+    return _remembered(head) if len(head) <= _REMEMBERED_BYTES_MAX else _parse(head)
+
+
+def _parse(head: bytes) -> ResponseHead:
     lines = head.split(b"\n")
     status_line = _STATUS_LINE.match(lines[0])
     if status_line is None:
@@ -87,6 +96,9 @@ def parse_head(head: bytes) -> ResponseHead:
     elif length is None:
         keep_alive = False
     return ResponseHead(status, content_type, length, chunked, keep_alive, location)
+
+
+_remembered = lru_cache(maxsize=64)(_parse)
 
 
 class Chunks:

@@ -132,6 +132,7 @@ class App:
     async def _wait(self, seconds: float, done: Callable[[], bool]) -> None:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + seconds
+        # Looked at now and then: nobody announces the end of the last connection.
         while not done() and loop.time() < deadline and not self.state.forced:
             await asyncio.sleep(0.02)
 

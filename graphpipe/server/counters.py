@@ -1,8 +1,9 @@
 """The numbers that a server keeps about itself, for all its workers together.
 
-A worker counts in a plain list, since adding to a list costs 30 ns and anything shared ten times that; twice a second, and
-when somebody asks, it publishes the list into its row of a piece of memory that all workers map. Whoever is asked for metrics
-adds up the rows. A worker that was restarted goes on with its predecessor's row, so counters never fall.
+A worker counts in a plain list, since adding to a list costs 30 ns and anything shared ten times that; twice a
+second, and when somebody asks, it publishes the list into its row of a piece of memory that all workers map. Whoever
+is asked for metrics adds up the rows. A worker that was restarted goes on with its predecessor's row, so counters
+never fall.
 """
 
 from __future__ import annotations
@@ -19,7 +20,25 @@ import numpy as np
 __all__ = ["BUCKETS_S", "FAMILIES", "STATUSES", "Counters", "Family", "Meter"]
 
 # From a small model's run to a caller's patience, three steps to each factor of ten.
-BUCKETS_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+BUCKETS_S = (
+    0.0001,
+    0.00025,
+    0.0005,
+    0.001,
+    0.0025,
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    2.5,
+    5.0,
+    10.0,
+    30.0,
+)
 # What the label `code` can be; anything else counts as "other".
 STATUSES = (200, 400, 401, 403, 404, 405, 408, 413, 415, 431, 500, 502, 503, 504, 0)
 
@@ -43,10 +62,14 @@ class Family:
 
 FAMILIES = (
     Family("graphpipe_requests", "by_code", "model", "Inference and metadata requests answered, by HTTP status."),
-    Family("graphpipe_request_duration_seconds", "histogram", "model", "From the whole request here to its answer written."),
+    Family(
+        "graphpipe_request_duration_seconds", "histogram", "model", "From the whole request here to its answer written."
+    ),
     Family("graphpipe_queue_duration_seconds", "histogram", "model", "From a request's check to the start of its run."),
     Family("graphpipe_inference_duration_seconds", "histogram", "model", "One run of the model."),
-    Family("graphpipe_encode_duration_seconds", "histogram", "model", "From the model's outputs to the answer's bytes."),
+    Family(
+        "graphpipe_encode_duration_seconds", "histogram", "model", "From the model's outputs to the answer's bytes."
+    ),
     Family("graphpipe_rows", "counter", "model", "Rows (first dimension of the first input) in answered requests."),
     Family("graphpipe_queue_requests", "gauge", "model", "Requests that wait for a thread of the model."),
     Family("graphpipe_batches", "counter", "model", "Calls of the model by the batcher."),
@@ -67,7 +90,9 @@ FAMILIES = (
     Family("graphpipe_cache_errors", "counter", "model", "Failures of the row cache: damaged rows, failed writes."),
     Family("graphpipe_model_load_seconds", "gauge", "model", "How long the model took to load and warm up."),
     Family("graphpipe_in_flight_requests", "gauge", "worker", "Requests that are being answered."),
-    Family("graphpipe_in_flight_bytes", "gauge", "worker", "Bytes of leased buffers: large bodies and what looks at them."),
+    Family(
+        "graphpipe_in_flight_bytes", "gauge", "worker", "Bytes of leased buffers: large bodies and what looks at them."
+    ),
     Family("graphpipe_buffer_pool_idle_bytes", "gauge", "worker", "Bytes of buffers that wait for their next use."),
     Family("graphpipe_connections", "gauge", "worker", "Open connections."),
     Family("graphpipe_memory_bytes", "gauge", "worker", "Resident memory of the worker processes."),

@@ -14,7 +14,8 @@ import graphpipe
 from tests import onnx_graphs
 
 TYPES = {
-    "float32": TensorProto.FLOAT, "float64": TensorProto.DOUBLE, "float16": TensorProto.FLOAT16, "bool": TensorProto.BOOL,
+    "float32": TensorProto.FLOAT, "float64": TensorProto.DOUBLE, "float16": TensorProto.FLOAT16,
+    "bool": TensorProto.BOOL,
     "uint8": TensorProto.UINT8, "int8": TensorProto.INT8, "uint16": TensorProto.UINT16, "int16": TensorProto.INT16,
     "uint32": TensorProto.UINT32, "int32": TensorProto.INT32, "uint64": TensorProto.UINT64, "int64": TensorProto.INT64,
 }  # fmt: skip
@@ -91,7 +92,8 @@ def test_an_initializer_listed_as_input_is_not_asked_for(tmp_path: Path) -> None
     weights = helper.make_tensor("w", TensorProto.FLOAT, [3], [1, 2, 3])
     path = onnx_graphs.save(
         tmp_path / "m.onnx", [helper.make_node("Mul", ["x", "w"], ["y"])],
-        [("x", TensorProto.FLOAT, ["n", 3]), ("w", TensorProto.FLOAT, [3])], [("y", TensorProto.FLOAT, ["n", 3])], [weights],
+        [("x", TensorProto.FLOAT, ["n", 3]), ("w", TensorProto.FLOAT, [3])],
+        [("y", TensorProto.FLOAT, ["n", 3])], [weights],
     )  # fmt: skip
     with graphpipe.load(path) as model:
         assert model.signature.input_names == ("x",)
@@ -167,7 +169,9 @@ def test_a_missing_file_beside_the_model_is_named(tmp_path: Path) -> None:
 def test_providers_go_by_their_names_short_or_long(tmp_path: Path, name: str) -> None:
     with graphpipe.load(onnx_graphs.scaled(tmp_path / "m.onnx", 2), providers=[name]) as model:
         assert model.infer({"x": np.ones((1, 4), np.float32)})["y"][0, 0] == 2
-    with pytest.raises(graphpipe.LoadError, match="no execution provider 'tpu' here; there are .*CPUExecutionProvider"):
+    with pytest.raises(
+        graphpipe.LoadError, match=r"no execution provider 'tpu' here; there are .*CPUExecutionProvider"
+    ):
         graphpipe.load(tmp_path / "m.onnx", providers=["tpu", name])
 
 

@@ -330,7 +330,7 @@ def test_no_server_is_said_to_be_unreachable(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     for url in (f"http://127.0.0.1:{port}", f"unix:{tmp_path / 'none'}", "http://no-such-host.invalid:1"):
-        with pytest.raises(Unreachable, match="is a server running there?"):
+        with pytest.raises(Unreachable, match=r"is a server running there\?"):
             graphpipe.remote.execute(url, X)
 
 
@@ -338,7 +338,7 @@ def test_a_server_that_does_not_accept_is_given_up_in_time() -> None:
     with socket.socket() as full:
         full.bind(("127.0.0.1", 0))
         full.listen(0)
-        url = "http://127.0.0.1:{}".format(full.getsockname()[1])
+        url = f"http://127.0.0.1:{full.getsockname()[1]}"
         waiting = [socket.socket() for _ in range(4)]
         for one in waiting:
             one.setblocking(False)
@@ -427,6 +427,7 @@ def test_a_unix_connection_closed_while_idle_is_silently_replaced(tmp_path: Path
 def test_in_a_race_with_a_server_that_closes_no_request_runs_twice() -> None:
     """It closes right after each answer, without a word: the next request may cross that on the way, or lie unread."""
     ran: list[float] = []
+    causes: set[type[BaseException | None]] = set()
 
     def once(caller: Caller) -> None:
         message = decode_request(caller.read_request())
@@ -439,8 +440,9 @@ def test_in_a_race_with_a_server_that_closes_no_request_runs_twice() -> None:
             try:
                 assert np.array_equal(client.execute(X + i), X + i)
             except graphpipe.NoAnswer as failure:
-                assert isinstance(failure.__cause__, ConnectionResetError)  # then nobody can say
+                causes.add(type(failure.__cause__))
     assert len(set(ran)) == len(ran) > 250
+    assert causes <= {ConnectionResetError}  # after which nobody can say whether it ran
 
 
 def test_os_environment_proxies_are_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -58,18 +58,21 @@ def test_a_stranger_s_certificate_is_not_believed(theirs: ssl.SSLContext) -> Non
 def test_a_certificate_for_another_host_is_not_believed(authority: trustme.CA, ours: ssl.SSLContext) -> None:
     theirs = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("example.org").configure_cert(theirs)
-    with canned(tls=theirs) as server, graphpipe.Client(server.url, tls=ours) as client:
-        with pytest.raises(Unreachable, match="certificate"):
-            client.execute(X)
+    with (
+        canned(tls=theirs) as server,
+        graphpipe.Client(server.url, tls=ours) as client,
+        pytest.raises(Unreachable, match="certificate"),
+    ):
+        client.execute(X)
 
 
 def test_a_server_that_speaks_no_tls_is_said_to_be_unreachable(ours: ssl.SSLContext) -> None:
     with (
         canned(lambda caller: caller.send(answer(b"", "400 Bad Request"))) as server,
         graphpipe.Client(server.url.replace("http:", "https:"), tls=ours) as client,
+        pytest.raises(Unreachable),
     ):
-        with pytest.raises(Unreachable):
-            client.execute(X)
+        client.execute(X)
 
 
 def test_a_refusal_is_heard_while_a_large_request_goes_out(theirs: ssl.SSLContext, ours: ssl.SSLContext) -> None:

@@ -25,7 +25,8 @@ def with_random_weights(name: str, path: Path, seed: int = 2018) -> Path:
     shapes = {i.name: numpy_helper.to_array(i) for i in graph.initializer if i.data_type == onnx.TensorProto.INT64}
     filled = {node.output[0]: shapes[node.input[0]] for node in graph.node if node.op_type == "ConstantOfShape"}
     filled |= {i.name: i.dims for i in graph.initializer if i.data_type == onnx.TensorProto.FLOAT and len(i.dims) == 1}
-    # Biases and means stand around 0. Scales stand below 1, or sums of branches would grow until softmax knows one class only.
+    # Biases and means stand around 0. Scales stand below 1, or sums of branches would grow until softmax knows one class
+    # only.
     centres = {
         name: {("BatchNormalization", 1): 0.5, ("BatchNormalization", 4): 1}.get((node.op_type, place), 0)
         for node in graph.node

@@ -1,4 +1,4 @@
-"""Whatever comes in over the socket, the answer says what is wrong and how to mend it, and the next caller is served."""
+"""Whatever comes in over the socket: the answer says what is wrong and how to mend it, the next caller is served."""
 
 from __future__ import annotations
 
@@ -37,16 +37,16 @@ def serves_on(server: Server) -> bool:
     return answer.status == 200 and len(decode_infer_response(answer.body).outputs) == 2
 
 
-def of(shape: list[int], type: int = 10, item_size: int = 4) -> Tensor:
-    return Tensor(type, shape, bytes(int(np.prod(shape)) * item_size))
+def of(shape: list[int], number: int = 10, item_size: int = 4) -> Tensor:
+    return Tensor(number, shape, bytes(int(np.prod(shape)) * item_size))
 
 
 MALFORMED = {
     "an empty body": (b"", "8 bytes"),
     "garbage": (bytes(range(256)) * 4, "byte"),
     "text": (b'{"instances": [1, 2, 3]}', "message"),
-    "less data than the shape says": (infer_request([Tensor(data=bytes(20)), Tensor()]), "needs 24 bytes of data, but 20"),
-    "more data than the shape says": (infer_request([Tensor(data=bytes(28)), Tensor()]), "needs 24 bytes of data, but 28"),
+    "too little data": (infer_request([Tensor(data=bytes(20)), Tensor()]), "needs 24 bytes of data, but 20"),
+    "too much data": (infer_request([Tensor(data=bytes(28)), Tensor()]), "needs 24 bytes of data, but 28"),
     "a negative dimension": (infer_request([Tensor(shape=[-2, 3]), Tensor()]), "[-2, 3]"),
     "two negative dimensions": (infer_request([Tensor(shape=[-2, -3]), Tensor()]), "[-2, -3]"),
     "dimensions whose product overflows": (infer_request([Tensor(shape=[2**62, 4]), Tensor()]), "2 GiB"),

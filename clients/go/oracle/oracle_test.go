@@ -18,12 +18,11 @@ var sizes = map[graphpipe.Type]int{
 
 // message is what both sides are compared by. Absent and empty vectors are the same.
 type message struct {
-	config          string
-	names, wanted   []string
-	tensors         []graphpipe.Tensor
-	codes           []int64
-	messages        []string
-	metadataRequest bool
+	config        string
+	names, wanted []string
+	tensors       []graphpipe.Tensor
+	codes         []int64
+	messages      []string
 }
 
 func randomTensor(r *rand.Rand) graphpipe.Tensor {

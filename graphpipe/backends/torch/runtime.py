@@ -93,9 +93,8 @@ class Placement:
 class TorchModel:
     """A PyTorch program with names. Safe in threads; the GIL is free while it works.
 
-    ``call`` takes tensors by input name. ``names`` has the names of the outputs, in order, where they are known: a
-    program that gives a dict or a named tuple names them itself. ``written`` are inputs that the program writes into,
-    ``bfloat16`` those that it wants as bfloat16.
+    ``call`` takes tensors by input name. ``written`` are inputs that the program writes into, ``bfloat16`` those that
+    it wants as bfloat16.
     """
 
     signature: Signature
@@ -105,11 +104,13 @@ class TorchModel:
     description: str = ""
     written: frozenset[str] = frozenset()
     bfloat16: frozenset[str] = frozenset()
+    _names: tuple[str, ...] = field(init=False, default=())
     _plain: bool = field(init=False, default=False)
     _vague: bool = field(init=False, default=False)
 
     def __post_init__(self) -> None:
         place = self.placement
+        self._names = tuple(spec.name for spec in self.signature.outputs)
         special = place.bfloat16 or place.channels_last or self.written or self.bfloat16
         self._plain = place.on_cpu and not special
         # Where types or shapes are unknown, nobody has checked them yet.
@@ -131,7 +132,7 @@ class TorchModel:
                 if self._vague and _MISFIT.search(str(error)):
                     raise InvalidRequest(_misfit(inputs)) from error
                 raise
-            found = fill_outputs(torch, result, self.signature.output_names)
+            found = fill_outputs(torch, result, self._names)
             wanted = outputs or self.signature.output_names or tuple(found)
             for name in wanted:
                 if name not in found:

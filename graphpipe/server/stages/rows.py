@@ -138,7 +138,7 @@ class RowEvidence:
         return (bool(asked) and self._declared.issuperset(asked)) or self._seen.get(_manner(request)) == 0
 
     def add(self, request: Request, outputs: Outputs, rows: int) -> str | None:
-        """Learn from the answer to a request of ``rows`` rows; gives the name of an output that does not follow them."""
+        """Learn from the answer to a request of ``rows`` rows; gives the name of an output that does not follow."""
         asked = request.outputs
         # A Python function may give more than was asked for.
         name = not_by_rows({name: outputs[name] for name in asked} if asked else outputs, rows)

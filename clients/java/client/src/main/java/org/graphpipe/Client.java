@@ -349,7 +349,8 @@ public final class Client {
     try {
       URI uri = new URI(url);
       String scheme = uri.getScheme() == null ? "" : uri.getScheme().toLowerCase(Locale.ROOT);
-      if ((scheme.equals("http") || scheme.equals("https")) && uri.getHost() != null) {
+      boolean isHttp = scheme.equals("http") || scheme.equals("https");
+      if (isHttp && uri.getHost() != null && uri.getPort() != 0 && uri.getPort() <= 65535) {
         return uri;
       }
     } catch (URISyntaxException e) {

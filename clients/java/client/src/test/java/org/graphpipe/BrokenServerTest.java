@@ -7,6 +7,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import java.io.ByteArrayOutputStream;
 import java.io.IOException;
+import java.io.OutputStream;
 import java.net.ServerSocket;
 import java.net.http.HttpTimeoutException;
 import java.nio.ByteBuffer;
@@ -202,6 +203,26 @@ class BrokenServerTest {
       Client client = Client.builder(server.url()).timeout(Duration.ofMillis(500)).build();
       InferRequest large = InferRequest.of(Tensor.allocate(Type.UINT8, 64 << 20));
       assertThrows(HttpTimeoutException.class, () -> client.infer(large));
+    }
+  }
+
+  @Test
+  void aRefusalIsHeardWhileTheRequestIsStillBeingSent() throws Exception {
+    try (RawServer server =
+        new RawServer(
+            connection -> {
+              String answer =
+                  "HTTP/1.1 413 Large\r\nContent-Length: 7\r\nConnection: close\r\n\r\ntoo big";
+              connection.getInputStream().readNBytes(1000);
+              connection.getOutputStream().write(answer.getBytes(StandardCharsets.US_ASCII));
+              connection.shutdownOutput();
+              connection.getInputStream().transferTo(OutputStream.nullOutputStream());
+            })) {
+      InferRequest large = InferRequest.of(Tensor.allocate(Type.UINT8, 16 << 20));
+      GraphPipeException e =
+          assertThrows(GraphPipeException.class, () -> Client.of(server.url()).infer(large));
+      assertEquals(GraphPipeException.TOO_LARGE, e.code());
+      assertEquals("too big", e.getMessage());
     }
   }
 

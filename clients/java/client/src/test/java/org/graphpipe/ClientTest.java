@@ -321,7 +321,16 @@ class ClientTest {
   @Test
   void whatCannotBeAClientIsRefusedAtOnce() {
     for (String url :
-        List.of("", "127.0.0.1:9000", "ftp://host", "http:///x", "http://", "http://a b", "host")) {
+        List.of(
+            "",
+            "127.0.0.1:9000",
+            "ftp://host",
+            "http:///x",
+            "http://",
+            "http://a b",
+            "host",
+            "http://host:70000",
+            "http://host:0")) {
       assertThrows(IllegalArgumentException.class, () -> Client.of(url), url);
     }
     IllegalArgumentException unix =
