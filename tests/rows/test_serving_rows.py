@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 import urllib.request
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +20,7 @@ from graphpipe.server.cache_folder import do_clear, show_stats
 from graphpipe.server.stages.padding import parse_padding
 from graphpipe.signature import Signature, TensorSpec
 from tests.onnx_graphs import FLOAT, INT64, pair_sum, passing, save, scaled
-from tests.serving import Server, run_to_end
+from tests.serving import Server, environment, run_to_end
 
 Serve = Callable[..., Server]
 
@@ -260,6 +262,23 @@ def test_what_caches_hold_can_be_looked_at_and_cleared_while_they_are_used(serve
     assert server.stop() == 0
     assert do_clear(cache) == "cleared: m, pair"
     assert [*cache.iterdir()] == []
+
+
+def test_the_commands_of_graphpipe_cache_work_as_their_help_shows_them(serve: Serve, tmp_path: Path):
+    def command(line: str) -> subprocess.CompletedProcess[str]:
+        words = line.replace("/var/cache", str(tmp_path)).split()
+        code = f"import sys; sys.argv = {words!r}; from graphpipe.commands import main; main()"
+        env = environment(HOME=str(tmp_path))
+        return subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
+
+    examples = re.search(r"examples:\n(.*?)\n\n", command("graphpipe cache --help").stdout, re.S)
+    server = serve("--model", scaled(tmp_path / "digits.onnx", 2), "--cache", env={"HOME": str(tmp_path)})
+    graphpipe.remote.execute(server.url, np.ones((1, 4), np.float32))
+    assert server.stop() == 0
+    said = [command(line.strip()).stdout for line in examples[1].splitlines()]
+    assert re.search(r"^digits +1 ", said[0], re.M)
+    assert said[1] == "cleared: digits\n"
+    assert "no such row cache" in said[2]
 
 
 def test_a_cache_that_cannot_be_opened_is_a_warning(serve: Serve, tmp_path: Path):

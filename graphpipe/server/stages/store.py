@@ -31,6 +31,8 @@ from urllib.parse import quote
 
 import lmdb
 
+from graphpipe.errors import GraphPipeError
+
 __all__ = ["RowStore", "StoreCounts", "StoreUnavailable", "Written", "store_folder"]
 
 log = logging.getLogger("graphpipe.cache")
@@ -50,7 +52,7 @@ _GENERATION_SHARE = 0.42
 _TRANSACTION_BYTES = 16 << 20
 
 
-class StoreUnavailable(Exception):
+class StoreUnavailable(GraphPipeError):
     """The store cannot be used; the message says why."""
 
 
