@@ -144,8 +144,11 @@ def parser(prog: str = "graphpipe", *, with_flags: bool = True) -> argparse.Argu
     cache.add_argument("--cache-dir", default=folder.default, metavar="FOLDER", help="as given to graphpipe-serve")
 
     completion = _command(
-        commands, "completion", "print a script that completes these commands in a shell", _COMPLETION_EXAMPLES,
-        _complete
+        commands,
+        "completion",
+        "print a script that completes these commands in a shell",
+        _COMPLETION_EXAMPLES,
+        _complete,
     )
     completion.add_argument("shell", choices=("bash", "zsh", "fish"))
     return root
@@ -169,11 +172,21 @@ def _command(commands: Any, name: str, about: str, epilog: str, run: Any) -> arg
 
 def _add_call(command: argparse.ArgumentParser) -> None:
     command.add_argument(
-        "-i", "--input", action="append", default=[], dest="inputs", metavar="[NAME=]VALUE",
+        "-i",
+        "--input",
+        action="append",
+        default=[],
+        dest="inputs",
+        metavar="[NAME=]VALUE",
         help="an input, in one of the forms below; repeat it for more",
     )
     command.add_argument(
-        "-o", "--output", action="append", default=[], dest="outputs", metavar="[NAME=]FILE",
+        "-o",
+        "--output",
+        action="append",
+        default=[],
+        dest="outputs",
+        metavar="[NAME=]FILE",
         help="where an output goes; repeat it for more",
     )
     command.add_argument("--ask", default="", metavar="NAMES", help="outputs to ask for, separated by commas")
