@@ -7,8 +7,8 @@ small    1 KB through echo, server on one core, 64 connections: ours beside aioh
 memory   peak above the idle server for one 77 MB request; 32 callers with 77 MB each against a 512 MB cap
 hostile  a normal caller's p99 while slow heads, slow bodies, aborts and 2,000 idle connections hang on the server
 
-Servers of one question run side by side and are asked in turn, so that a noisy machine is noisy for all; what counts are
-medians of paired ratios.
+Servers of one question run side by side and are asked in turn, so that a noisy machine is noisy for all; what counts
+are medians of paired ratios.
 """
 
 from __future__ import annotations

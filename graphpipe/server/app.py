@@ -132,6 +132,7 @@ class App:
     async def _wait(self, seconds: float, done: Callable[[], bool]) -> None:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + seconds
+        # Looked at now and then: nobody announces the end of the last connection.
         while not done() and loop.time() < deadline and not self.state.forced:
             await asyncio.sleep(0.02)
 
@@ -148,7 +149,7 @@ class App:
             self.on_memory_limit()
             self.on_memory_limit = None  # once: a replacement is on its way
         for service in self.services.values():
-            service.meter.queued(getattr(service.stage, "waiting", 0))
+            service.meter.queued(service.stage.waiting)
         counters.publish()
         if self.front.tick % 2 == 0:
             self.access_log.next_second()

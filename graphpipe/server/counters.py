@@ -1,8 +1,9 @@
 """The numbers that a server keeps about itself, for all its workers together.
 
-A worker counts in a plain list, since adding to a list costs 30 ns and anything shared ten times that; twice a second, and
-when somebody asks, it publishes the list into its row of a piece of memory that all workers map. Whoever is asked for metrics
-adds up the rows. A worker that was restarted goes on with its predecessor's row, so counters never fall.
+A worker counts in a plain list, since adding to a list costs 30 ns and anything shared ten times that; twice a
+second, and when somebody asks, it publishes the list into its row of a piece of memory that all workers map. Whoever
+is asked for metrics adds up the rows. A worker that was restarted goes on with its predecessor's row, so counters
+never fall.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import mmap
 import os
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,7 +20,25 @@ import numpy as np
 __all__ = ["BUCKETS_S", "FAMILIES", "STATUSES", "Counters", "Family", "Meter"]
 
 # From a small model's run to a caller's patience, three steps to each factor of ten.
-BUCKETS_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+BUCKETS_S = (
+    0.0001,
+    0.00025,
+    0.0005,
+    0.001,
+    0.0025,
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    2.5,
+    5.0,
+    10.0,
+    30.0,
+)
 # What the label `code` can be; anything else counts as "other".
 STATUSES = (200, 400, 401, 403, 404, 405, 408, 413, 415, 431, 500, 502, 503, 504, 0)
 
@@ -43,15 +62,37 @@ class Family:
 
 FAMILIES = (
     Family("graphpipe_requests", "by_code", "model", "Inference and metadata requests answered, by HTTP status."),
-    Family("graphpipe_request_duration_seconds", "histogram", "model", "From the whole request here to its answer written."),
+    Family(
+        "graphpipe_request_duration_seconds", "histogram", "model", "From the whole request here to its answer written."
+    ),
     Family("graphpipe_queue_duration_seconds", "histogram", "model", "From a request's check to the start of its run."),
     Family("graphpipe_inference_duration_seconds", "histogram", "model", "One run of the model."),
-    Family("graphpipe_encode_duration_seconds", "histogram", "model", "From the model's outputs to the answer's bytes."),
+    Family(
+        "graphpipe_encode_duration_seconds", "histogram", "model", "From the model's outputs to the answer's bytes."
+    ),
     Family("graphpipe_rows", "counter", "model", "Rows (first dimension of the first input) in answered requests."),
     Family("graphpipe_queue_requests", "gauge", "model", "Requests that wait for a thread of the model."),
+    Family("graphpipe_batches", "counter", "model", "Calls of the model by the batcher."),
+    Family("graphpipe_batch_requests", "counter", "model", "Requests in these calls."),
+    Family("graphpipe_batch_rows", "counter", "model", "Rows in these calls, padding not counted."),
+    Family("graphpipe_batch_padding_rows", "counter", "model", "Rows that were added to reach an allowed size."),
+    Family("graphpipe_batch_wait_seconds", "counter", "model", "How long requests waited for their batch, together."),
+    Family("graphpipe_batch_retried", "counter", "model", "Requests run alone because their batch failed."),
+    Family("graphpipe_batch_refused", "counter", "model", "Requests refused because too many rows waited."),
+    Family("graphpipe_batch_queue_rows", "gauge", "model", "Rows that wait for their batch."),
+    Family("graphpipe_cache_hits", "counter", "model", "Rows answered from the row cache."),
+    Family("graphpipe_cache_misses", "counter", "model", "Rows that the row cache did not know."),
+    Family("graphpipe_cache_shared", "counter", "model", "Rows that somebody else's request was computing already."),
+    Family("graphpipe_cache_passed", "counter", "model", "Requests that could not be cached."),
+    Family("graphpipe_cache_stored", "counter", "model", "Rows written to the row cache, one for each output."),
+    Family("graphpipe_cache_evicted", "counter", "model", "Rows dropped to hold the row cache's limit."),
+    Family("graphpipe_cache_left_out", "counter", "model", "Rows not written for want of room, time or a disk."),
+    Family("graphpipe_cache_errors", "counter", "model", "Failures of the row cache: damaged rows, failed writes."),
     Family("graphpipe_model_load_seconds", "gauge", "model", "How long the model took to load and warm up."),
     Family("graphpipe_in_flight_requests", "gauge", "worker", "Requests that are being answered."),
-    Family("graphpipe_in_flight_bytes", "gauge", "worker", "Bytes of leased buffers: large bodies and what looks at them."),
+    Family(
+        "graphpipe_in_flight_bytes", "gauge", "worker", "Bytes of leased buffers: large bodies and what looks at them."
+    ),
     Family("graphpipe_buffer_pool_idle_bytes", "gauge", "worker", "Bytes of buffers that wait for their next use."),
     Family("graphpipe_connections", "gauge", "worker", "Open connections."),
     Family("graphpipe_memory_bytes", "gauge", "worker", "Resident memory of the worker processes."),
@@ -67,12 +108,24 @@ class Meter:
     Durations are only noted, and sorted into buckets all at once when the numbers are published: 30 ns each, not 500.
     """
 
-    __slots__ = ("_durations", "_encode", "_inference", "_numbers", "_ok", "_queue", "_request", "_rows", "_starts")
+    __slots__ = (
+        "_durations",
+        "_encode",
+        "_followed",
+        "_inference",
+        "_numbers",
+        "_ok",
+        "_queue",
+        "_request",
+        "_rows",
+        "_starts",
+    )
 
     def __init__(self, numbers: list[float], starts: dict[str, int]) -> None:
         self._numbers = numbers
         self._starts = starts
         self._ok = self._rows = 0
+        self._followed: list[tuple[Callable[[], Mapping[str, float]], dict[str, float]]] = []
         self._request: list[float] = []
         self._queue: list[float] = []
         self._inference: list[float] = []
@@ -110,9 +163,20 @@ class Meter:
         """The model was ready after so long."""
         self._numbers[self._starts["graphpipe_model_load_seconds"]] = seconds
 
+    def follow(self, numbers: Callable[[], Mapping[str, float]]) -> None:
+        """Take over what a stage counts itself: totals since its start, or gauges, by the metric's name."""
+        self._followed.append((numbers, {}))
+
     def sum_up(self) -> None:
         """Put what was noted into the numbers."""
         numbers, starts = self._numbers, self._starts
+        for source, before in self._followed:
+            now = source()
+            for name, value in now.items():
+                at = starts[name]
+                # What a predecessor of this worker counted is there already.
+                numbers[at] = value if name in _GAUGES else numbers[at] + value - before.get(name, 0)
+            before.update(now)
         numbers[starts["graphpipe_requests"] + _STATUS_PLACE[200]] += self._ok
         numbers[starts["graphpipe_rows"]] += self._rows
         self._ok = self._rows = 0
@@ -126,6 +190,7 @@ class Meter:
                 numbers[start + _SUM] += float(seconds.sum())
 
 
+_GAUGES = frozenset(family.name for family in FAMILIES if family.kind == "gauge")
 _STATUS_PLACE = {status: i for i, status in enumerate(STATUSES)}
 _OTHER = len(STATUSES) - 1
 _BOUNDS = np.array(BUCKETS_S)

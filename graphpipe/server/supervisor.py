@@ -1,8 +1,9 @@
 """The parent of several workers: one address, processes that are started before any framework is loaded, and watched.
 
-The parent binds the address once and its workers inherit the socket, so none of them owns it: a worker that dies takes only
-the requests along that it was answering. It is started again, after a pause that doubles while it keeps dying. While no
-worker is up the parent itself answers, with 503. Whoever grows over its memory limit is replaced first and drained then.
+The parent binds the address once and its workers inherit the socket, so none of them owns it: a worker that dies
+takes only the requests along that it was answering. It is started again, after a pause that doubles while it keeps
+dying. While no worker is up the parent itself answers, with 503. Whoever grows over its memory limit is replaced
+first and drained then.
 """
 
 from __future__ import annotations
@@ -109,7 +110,9 @@ class _Supervisor:
             await self._everybody_tried.wait()
             if self._stop.is_set() or not self._ever_up:
                 break
-            pause = _PAUSE_MIN_S if asyncio.get_running_loop().time() - began > _PROVEN_S else min(pause * 2, _PAUSE_MAX_S)
+            pause = (
+                _PAUSE_MIN_S if asyncio.get_running_loop().time() - began > _PROVEN_S else min(pause * 2, _PAUSE_MAX_S)
+            )
             log.warning("worker %d ended (%s); another starts in %.1f s", slot, _how(status), pause)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stop.wait(), pause)

@@ -54,15 +54,16 @@ def _service(settings: ModelSettings, model: Model, meter: Meter) -> Service:
         model, settings.name, threads, queue_requests_max=settings.queue_requests_max, meter=meter
     )
     if limits is not None:
-        stage = Batcher(limits, stage, RowEvidence(model.signature), settings.name)
+        stage = batcher = Batcher(limits, stage, RowEvidence(model.signature), settings.name)
+        meter.follow(batcher.numbers)
     if settings.cache:
-        stage = _cached(settings, model, stage)
+        stage = _cached(settings, model, stage, meter)
     return Service.of(
         settings.name, model, stage, meter, cast=settings.cast, ignore_extra_inputs=settings.ignore_extra_inputs
     )
 
 
-def _cached(settings: ModelSettings, model: Model, stage: Stage) -> Stage:
+def _cached(settings: ModelSettings, model: Model, stage: Stage, meter: Meter) -> Stage:
     ask = getattr(model, "current_version", None)
     version = str(getattr(model, "version", ""))
     if not version and not settings.cache_version:
@@ -79,7 +80,7 @@ def _cached(settings: ModelSettings, model: Model, stage: Stage) -> Stage:
     except StoreUnavailable as error:
         log.warning("model %r is served without its row cache: %s", settings.name, error)
         return stage
-    return RowCache(
+    cache = RowCache(
         store,
         stage,
         identity,
@@ -87,7 +88,10 @@ def _cached(settings: ModelSettings, model: Model, stage: Stage) -> Stage:
         RowEvidence(model.signature),
         ttl_s=settings.cache_ttl_s,
         whole_requests=takes_fixed_rows(model.signature),
+        default_outputs=(lambda: tuple(model.signature.output_names)) if ask else tuple,
     )
+    meter.follow(cache.numbers)
+    return cache
 
 
 def _batch_limits(settings: ModelSettings, signature: Signature, at_once: int) -> BatchLimits | None:

@@ -2,9 +2,10 @@
 
     python -m graphpipe.server.worker LISTENER SIDE COUNTERS ROW
 
-The numbers are inherited file descriptors (SIDE is -1 where there is none) and the worker's row in the counters. What to
-serve comes as a pickle on standard input, which stays open afterwards as a life line: when it ends, the supervisor is gone,
-and so the worker goes. On standard output the worker says ``ready``, ``failed`` with the reason, and ``recycle`` when it wants to be replaced.
+The numbers are inherited file descriptors (SIDE is -1 where there is none) and the worker's row in the counters. What
+to serve comes as a pickle on standard input, which stays open afterwards as a life line: when it ends, the supervisor
+is gone, and so the worker goes. On standard output the worker says ``ready``, ``failed`` with the reason, and
+``recycle`` when it wants to be replaced.
 """
 
 from __future__ import annotations

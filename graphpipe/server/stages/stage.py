@@ -29,6 +29,11 @@ class Stage(Protocol):
         """The outputs, by name. Raises ServiceError; a cancelled call takes its work along if it has not begun."""
         ...
 
+    @property
+    def waiting(self) -> int:
+        """How many requests wait for the model."""
+        ...
+
     def close(self) -> None:
         """Give back threads and files."""
         ...
