@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 import lmdb
 import numpy as np
 
+from graphpipe.server.counters import Meter
 from graphpipe.server.stages.row_bytes import RowKeys, output_key, unpack
 from graphpipe.server.stages.rows import RowEvidence, row_count
 from graphpipe.server.stages.stage import Outputs, Request, Stage
@@ -73,9 +74,12 @@ class RowCache:
         *,
         ttl_s: float = 0.0,
         whole_requests: bool = False,
+        meter: Meter | None = None,
     ) -> None:
         self.counts = CacheCounts()
         self.writer = RowWriter(store)
+        if meter is not None:
+            self._count_into(meter)
         self._store = store
         self._next = following
         self._identity = identity
@@ -111,6 +115,24 @@ class RowCache:
             self.counts.hits += rows
             return found.outputs
         return await self._complete(request, asked, version, found)
+
+    def admit(self) -> None:
+        """Nobody is refused unread: it may all be known."""
+
+    @property
+    def waiting(self) -> int:
+        """How many requests wait further on; here nobody does."""
+        return self._next.waiting
+
+    def _count_into(self, meter: Meter) -> None:
+        counts, written = self.counts, self.writer.counts
+        meter.follow("graphpipe_cache_hit_rows", lambda: counts.hits)
+        meter.follow("graphpipe_cache_miss_rows", lambda: counts.misses)
+        meter.follow("graphpipe_cache_shared_rows", lambda: counts.shared)
+        meter.follow("graphpipe_cache_passed_requests", lambda: counts.passed)
+        meter.follow("graphpipe_cache_evicted_rows", lambda: written.evicted)
+        meter.follow("graphpipe_cache_left_out_rows", lambda: written.left_out)
+        meter.follow("graphpipe_cache_errors", lambda: counts.errors + written.errors)
 
     def close(self) -> None:
         """Write what waits, and close the store."""
