@@ -26,7 +26,10 @@ HOME = BUILD / "home"
 
 STATICCHECK = "honnef.co/go/tools/cmd/staticcheck@v0.7.0"
 # Suites of their own, so that a broken README does not read as a broken server.
-OWN_SUITES = {"docs": ["tests/test_docs.py"], "repository": ["tests/test_repository.py", "tests/test_make.py"]}
+OWN_SUITES = {
+    "docs": ["tests/test_docs.py"],
+    "repository": ["tests/test_repository.py", "tests/test_make.py", "tests/test_run_tests.py"],
+}
 
 
 @dataclass(frozen=True)
@@ -188,24 +191,21 @@ def run(suite: Suite) -> Outcome:
 
 def run_command(command: Sequence[str], folder: Path, counter: Counter) -> int:
     print(f"$ {' '.join(command)}", flush=True)
-    process = subprocess.Popen(
+    # Leaving the block waits for the command: it has had the same Ctrl-C as we.
+    with subprocess.Popen(
         command,
         cwd=folder,
         env=environment(),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-    )
-    assert process.stdout is not None
-    try:
+    ) as process:
+        assert process.stdout is not None
         for line in process.stdout:
             if counter.is_worth_reading(line.decode(errors="replace")):
                 sys.stdout.buffer.write(line)
                 sys.stdout.buffer.flush()
-    except KeyboardInterrupt:
-        process.wait()  # the same Ctrl-C reached it
-        raise
-    return process.wait()
+    return process.returncode
 
 
 def environment() -> dict[str, str]:
@@ -223,6 +223,7 @@ def environment() -> dict[str, str]:
         "GOENV": os.environ.get("GOENV", str(mine / ".config" / "go" / "env")),
         "GOFLAGS": f"{os.environ.get('GOFLAGS', '')} -modcacherw".strip(),
         "PYTHONUNBUFFERED": "1",
+        "ORT_DISABLE_TELEMETRY": "1",  # for tests that run ONNX Runtime themselves, beside the server that they check
     }
 
 

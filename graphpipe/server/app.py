@@ -169,6 +169,7 @@ class App:
     async def _wait(self, seconds: float, done: Callable[[], bool]) -> None:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + seconds
+        # Looked at now and then: nobody announces the end of the last connection.
         while not done() and loop.time() < deadline and not self.state.forced:
             await asyncio.sleep(0.02)
 
@@ -181,10 +182,10 @@ class App:
         counters.gauge("graphpipe_buffer_pool_idle_bytes", self.pool.idle_bytes)
         memory = resident_bytes()
         counters.gauge("graphpipe_memory_bytes", memory)
-        if self.on_memory_limit is not None and memory > (self.settings.memory_limit_bytes or memory):
-            if self.front.tick >= self._ask_again:
-                self._ask_again = self.front.tick + 20  # the replacement may have failed
-                self.on_memory_limit()
+        over = memory > (self.settings.memory_limit_bytes or memory)
+        if over and self.on_memory_limit is not None and self.front.tick >= self._ask_again:
+            self._ask_again = self.front.tick + 20  # the replacement may have failed
+            self.on_memory_limit()
         counters.publish()
         if self.front.tick % 2 == 0:
             self.access_log.next_second()

@@ -1,8 +1,9 @@
 """The numbers that a server keeps about itself, for all its workers together.
 
-A worker counts in a plain list, since adding to a list costs 30 ns and anything shared ten times that; twice a second,
-and when somebody asks, it publishes the list into its row of a piece of memory that all workers map. Whoever is asked for
-metrics adds up the rows. A worker that was restarted goes on with its predecessor's row, so counters never fall.
+A worker counts in a plain list, since adding to a list costs 30 ns and anything shared ten times that; twice a
+second, and when somebody asks, it publishes the list into its row of a piece of memory that all workers map. Whoever
+is asked for metrics adds up the rows. A worker that was restarted goes on with its predecessor's row, so counters
+never fall.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import mmap
 import os
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,8 +21,24 @@ __all__ = ["BUCKETS_S", "FAMILIES", "STATUSES", "Counters", "Family", "Meter"]
 
 # From a small model's run to a caller's patience, three steps to each factor of ten.
 BUCKETS_S = (
-    0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
-)  # fmt: skip
+    0.0001,
+    0.00025,
+    0.0005,
+    0.001,
+    0.0025,
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    2.5,
+    5.0,
+    10.0,
+    30.0,
+)
 BUCKETS_ROWS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 4096.0, 16384.0)
 # What the label `code` can be; anything else counts as "other".
 STATUSES = (200, 400, 401, 403, 404, 405, 408, 413, 415, 431, 500, 502, 503, 504, 0)
@@ -54,64 +71,59 @@ class Family:
 FAMILIES = (
     Family("graphpipe_requests", "by_code", "model", "Inference and metadata requests answered, by HTTP status."),
     Family(
-        "graphpipe_request_duration_seconds", "histogram", "model",
-        "From the whole request here to its answer written.",
+        "graphpipe_request_duration_seconds", "histogram", "model", "From the whole request here to its answer written."
     ),
     Family("graphpipe_queue_duration_seconds", "histogram", "model", "From a request's check to the start of its run."),
     Family("graphpipe_batch_wait_duration_seconds", "histogram", "model", "How long a request waited for its batch."),
     Family("graphpipe_inference_duration_seconds", "histogram", "model", "One run of the model."),
     Family(
-        "graphpipe_encode_duration_seconds", "histogram", "model",
-        "From the model's outputs to the answer's bytes.",
+        "graphpipe_encode_duration_seconds", "histogram", "model", "From the model's outputs to the answer's bytes."
     ),
     Family("graphpipe_rows", "counter", "model", "Rows (first dimension of the first input) in answered requests."),
     Family(
-        "graphpipe_batch_rows", "histogram", "model",
-        "Rows of one call of a batched model, padding included.", BUCKETS_ROWS,
+        "graphpipe_batch_rows",
+        "histogram",
+        "model",
+        "Rows of one call of a batched model, padding included.",
+        BUCKETS_ROWS,
+    ),
+    Family("graphpipe_batch_requests", "counter", "model", "Requests in these calls."),
+    Family("graphpipe_batch_padding_rows", "counter", "model", "Rows that were added to reach an allowed size."),
+    Family("graphpipe_batch_retried", "counter", "model", "Requests run alone because their batch failed."),
+    Family("graphpipe_batch_refused", "counter", "model", "Requests refused because too many rows waited."),
+    Family("graphpipe_batch_queue_rows", "gauge", "model", "Rows that wait for their batch."),
+    Family("graphpipe_cache_hits", "counter", "model", "Rows answered from the row cache."),
+    Family("graphpipe_cache_misses", "counter", "model", "Rows that the row cache did not know."),
+    Family("graphpipe_cache_shared", "counter", "model", "Rows that somebody else's request was computing already."),
+    Family("graphpipe_cache_passed", "counter", "model", "Requests that could not be cached."),
+    Family("graphpipe_cache_stored", "counter", "model", "Rows written to the row cache, one for each output."),
+    Family("graphpipe_cache_evicted", "counter", "model", "Rows dropped to hold the row cache's limit."),
+    Family("graphpipe_cache_left_out", "counter", "model", "Rows not written for want of room, time or a disk."),
+    Family("graphpipe_cache_errors", "counter", "model", "Failures of the row cache: damaged rows, failed writes."),
+    Family("graphpipe_abandoned_requests", "counter", "model", "Requests whose callers left before their answer."),
+    Family("graphpipe_queue_requests", "gauge", "model", "Requests that wait for a batch, or a thread of the model."),
+    Family(
+        "graphpipe_longest_run_seconds",
+        "gauge",
+        "model",
+        "How long the longest run that is under way has taken so far.",
+        total="max",
     ),
     Family(
-        "graphpipe_batch_padding_rows", "counter", "model",
-        "Rows that only filled a batch up to a size the model takes.",
-    ),
-    Family(
-        "graphpipe_batch_retried_requests", "counter", "model",
-        "Requests run alone because their batch had failed.",
-    ),
-    Family("graphpipe_cache_hit_rows", "counter", "model", "Rows answered from the row cache."),
-    Family("graphpipe_cache_miss_rows", "counter", "model", "Rows that had to be computed."),
-    Family("graphpipe_cache_shared_rows", "counter", "model", "Rows computed for somebody who asked at the same time."),
-    Family("graphpipe_cache_evicted_rows", "counter", "model", "Rows dropped to make room."),
-    Family("graphpipe_cache_left_out_rows", "counter", "model", "Rows not stored, for want of room, time or a disk."),
-    Family(
-        "graphpipe_cache_passed_requests", "counter", "model",
-        "Requests that could not be cached, and went past it.",
-    ),
-    Family("graphpipe_cache_errors", "counter", "model", "Damaged rows, and reads and writes that failed."),
-    Family(
-        "graphpipe_abandoned_requests", "counter", "model",
-        "Requests whose callers left before there was an answer.",
-    ),
-    Family(
-        "graphpipe_queue_requests", "gauge", "model",
-        "Requests that wait for their batch, or for a thread of the model.",
-    ),
-    Family(
-        "graphpipe_longest_run_seconds", "gauge", "model",
-        "How long the longest run that is under way has taken so far.", total="max",
-    ),
-    Family(
-        "graphpipe_model_load_seconds", "gauge", "model",
-        "How long the model took to load and warm up, in the slowest worker.", total="max",
+        "graphpipe_model_load_seconds",
+        "gauge",
+        "model",
+        "How long the model took to load and warm up, in the slowest worker.",
+        total="max",
     ),
     Family("graphpipe_in_flight_requests", "gauge", "worker", "Requests that are being answered."),
     Family(
-        "graphpipe_in_flight_bytes", "gauge", "worker",
-        "Bytes of leased buffers: large bodies and what looks at them.",
+        "graphpipe_in_flight_bytes", "gauge", "worker", "Bytes of leased buffers: large bodies and what looks at them."
     ),
     Family("graphpipe_buffer_pool_idle_bytes", "gauge", "worker", "Bytes of buffers that wait for their next use."),
     Family("graphpipe_connections", "gauge", "worker", "Open connections."),
     Family("graphpipe_memory_bytes", "gauge", "worker", "Resident memory of the worker processes."),
-)  # fmt: skip
+)
 
 # In front of the rows: what the supervisor writes.
 _LIVE, _WANTED, _RESTARTS, _HEADER = 0, 1, 2, 8
@@ -124,15 +136,25 @@ class Meter:
     """
 
     __slots__ = (
-        "_batch_rows", "_batch_wait", "_encode", "_followed", "_inference", "_noted", "_numbers", "_ok", "_queue",
+        "_batch_rows",
+        "_batch_wait",
+        "_encode",
+        "_followed",
+        "_inference",
+        "_noted",
+        "_numbers",
+        "_ok",
+        "_queue",
         "_request",
-        "_rows", "_starts", "_watched",
-    )  # fmt: skip
+        "_rows",
+        "_starts",
+    )
 
     def __init__(self, numbers: list[float], starts: dict[str, int]) -> None:
         self._numbers = numbers
         self._starts = starts
         self._ok = self._rows = 0
+        self._followed: list[tuple[Callable[[], Mapping[str, float]], dict[str, float]]] = []
         self._request: list[float] = []
         self._queue: list[float] = []
         self._batch_wait: list[float] = []
@@ -147,8 +169,6 @@ class Meter:
             "graphpipe_encode_duration_seconds": self._encode,
             "graphpipe_batch_rows": self._batch_rows,
         }
-        self._followed: list[_Followed] = []
-        self._watched: list[tuple[int, Callable[[], float]]] = []
 
     def answered(self, status: int, seconds: float) -> None:
         """A request got its answer."""
@@ -189,17 +209,20 @@ class Meter:
         """How it is now: requests that wait, seconds that loading took."""
         self._numbers[self._starts[name]] = value
 
-    def follow(self, name: str, count: Callable[[], float]) -> None:
-        """Have what somebody else counts, from 0 and never down, join one of the counters."""
-        self._followed.append(_Followed(self._starts[name], count))
-
-    def watch(self, name: str, value: Callable[[], float]) -> None:
-        """Ask for one of the gauges whenever the numbers are published."""
-        self._watched.append((self._starts[name], value))
+    def follow(self, numbers: Callable[[], Mapping[str, float]]) -> None:
+        """Take over what a stage counts itself: totals since its start, or gauges, by the metric's name."""
+        self._followed.append((numbers, {}))
 
     def sum_up(self) -> None:
         """Put what was noted into the numbers."""
         numbers, starts = self._numbers, self._starts
+        for source, before in self._followed:
+            now = source()
+            for name, value in now.items():
+                at = starts[name]
+                # What a predecessor of this worker counted is there already.
+                numbers[at] = value if name in _GAUGES else numbers[at] + value - before.get(name, 0)
+            before.update(now)
         numbers[starts["graphpipe_requests"] + _STATUS_PLACE[200]] += self._ok
         numbers[starts["graphpipe_rows"]] += self._rows
         self._ok = self._rows = 0
@@ -211,23 +234,9 @@ class Meter:
                 for i, count in enumerate(counts.tolist()):
                     numbers[start + i] += count
                 numbers[start + len(bounds) + 1] += float(values.sum())
-        for followed in self._followed:
-            count = followed.count()
-            numbers[followed.start] += count - followed.seen
-            followed.seen = count
-        for start, value in self._watched:
-            numbers[start] = value()
 
 
-@dataclass(slots=True)
-class _Followed:
-    """A count that is kept elsewhere, and how much of it has been seen."""
-
-    start: int
-    count: Callable[[], float]
-    seen: float = 0.0
-
-
+_GAUGES = frozenset(family.name for family in FAMILIES if family.kind == "gauge")
 _STATUS_PLACE = {status: i for i, status in enumerate(STATUSES)}
 _OTHER = len(STATUSES) - 1
 _BOUNDS = {family.name: np.array(family.buckets) for family in FAMILIES}

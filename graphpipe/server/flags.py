@@ -209,7 +209,7 @@ FLAGS: tuple[Flag, ...] = (
         "connection-age-max-s", "Limits", number(0),
         "Age from which a connection is closed with its next answer, so that balancers can move it; 0: never.",
     ),
-    _server("workers", "Operation", integer(1, 256), "Processes that serve on the one address; more than one are watched."),
+    _server("workers", "Operation", integer(1, 256), "Processes that serve on the one address; several are watched."),
     _server(
         "start-timeout-s", "Operation", number(0),
         "How long a worker may take to load and warm up its models before it counts as failed; 0: as long as it likes.",
@@ -219,7 +219,7 @@ FLAGS: tuple[Flag, ...] = (
         "Memory from which a worker is replaced by a fresh one, gracefully; 0: never.",
     ),
     _model("warmup", "Operation", integer(0, 1000), "Calls on made-up inputs before requests are welcome."),
-    _server("metrics-listen", "Operation", text("ADDRESS"), "One more address, for /metrics and the health checks alone."),
+    _server("metrics-listen", "Operation", text("ADDRESS"), "One more address, for /metrics and health checks alone."),
     _server("log-format", "Operation", choice("human", "json"), "How log lines look on stderr."),
     _server(
         "access-lines-per-s", "Operation", integer(0),

@@ -1,9 +1,9 @@
 """The parent of several workers: one address, processes that are started before any framework is loaded, and watched.
 
-The parent binds the address once and its workers inherit the socket, so none of them owns it: a worker that dies takes
-only the requests along that it was answering. It is started again, after a pause that doubles while it keeps dying. While
-no worker is up the parent itself answers (standin.py). Whoever grows over its memory limit is replaced first and drained
-then.
+The parent binds the address once and its workers inherit the socket, so none of them owns it: a worker that dies
+takes only the requests along that it was answering. It is started again, after a pause that doubles while it keeps
+dying. While no worker is up the parent itself answers (standin.py). Whoever grows over its memory limit is replaced
+first and drained then.
 """
 
 from __future__ import annotations
@@ -277,9 +277,7 @@ class _Worker:
         self.recycle = asyncio.Event()
         self.ready: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
 
-    async def listen(
-        self, heard: int, on_ready: Callable[[_Worker], None], on_failure: Callable[[str], None]
-    ) -> None:
+    async def listen(self, heard: int, on_ready: Callable[[_Worker], None], on_failure: Callable[[str], None]) -> None:
         """Hear what it says until it ends."""
         reader = asyncio.StreamReader()
         pipe = os.fdopen(heard, "rb", 0)

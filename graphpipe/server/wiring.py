@@ -69,7 +69,7 @@ def _service(settings: ModelSettings, model: Model, meter: Meter) -> Service:
         stage = Batcher(limits, stage, RowEvidence(model.signature), settings.name, meter)
     if settings.cache:
         stage = _cached(settings, model, stage, meter)
-    meter.watch("graphpipe_queue_requests", lambda: stage.waiting)
+    meter.follow(lambda: {"graphpipe_queue_requests": stage.waiting})
     return Service.of(
         settings.name, model, stage, meter, cast=settings.cast, ignore_extra_inputs=settings.ignore_extra_inputs
     )
@@ -92,7 +92,7 @@ def _cached(settings: ModelSettings, model: Model, stage: Stage, meter: Meter) -
     except StoreUnavailable as error:
         log.warning("model %r is served without its row cache: %s", settings.name, error)
         return stage
-    return RowCache(
+    cache = RowCache(
         store,
         stage,
         identity,
@@ -100,8 +100,10 @@ def _cached(settings: ModelSettings, model: Model, stage: Stage, meter: Meter) -
         RowEvidence(model.signature),
         ttl_s=settings.cache_ttl_s,
         whole_requests=takes_fixed_rows(model.signature),
-        meter=meter,
+        default_outputs=(lambda: tuple(model.signature.output_names)) if ask else tuple,
     )
+    meter.follow(cache.numbers)
+    return cache
 
 
 def _batch_limits(settings: ModelSettings, signature: Signature, at_once: int) -> BatchLimits | None:

@@ -61,8 +61,10 @@ def test_a_killed_worker_takes_only_its_own_requests_along_and_is_back_soon(serv
         for kills in (1, 2):
             os.kill(worker_pids(server)[0], signal.SIGKILL)
             until(
-                lambda kills=kills: metric(server.url, "graphpipe_worker_restarts_total") == kills  # type: ignore[misc]
-                and get(f"{server.url}/readyz")[0] == 200
+                lambda kills=kills: (
+                    metric(server.url, "graphpipe_worker_restarts_total") == kills  # type: ignore[misc]
+                    and get(f"{server.url}/readyz")[0] == 200
+                )
             )
             enough = callers.seen["ok"] + 20
             until(lambda enough=enough: callers.seen["ok"] > enough)  # type: ignore[misc]
@@ -106,8 +108,12 @@ def test_readiness_is_gone_while_a_worker_is(serve: Serve) -> None:
     server = serve(*DOUBLE, "--workers", "2", cwd=ROOT)
     assert get(f"{server.url}/readyz")[0] == 200
     os.kill(worker_pids(server)[0], signal.SIGKILL)
-    until(lambda: get(f"{server.url}/readyz?verbose") == (503, "models: ok\ndraining: ok\n"
-          "workers: not ready: 1 of 2 are up\nnot ready\n"))
+    until(
+        lambda: (
+            get(f"{server.url}/readyz?verbose")
+            == (503, "models: ok\ndraining: ok\nworkers: not ready: 1 of 2 are up\nnot ready\n")
+        )
+    )
     until(lambda: get(f"{server.url}/readyz")[0] == 200)
 
 

@@ -93,8 +93,8 @@ class Placement:
 class TorchModel:
     """A PyTorch program with names. Safe in threads; the GIL is free while it works.
 
-    ``call`` takes tensors by input name. ``written`` are inputs that the program writes into, ``bfloat16`` those that it
-    wants as bfloat16.
+    ``call`` takes tensors by input name. ``written`` are inputs that the program writes into, ``bfloat16`` those that
+    it wants as bfloat16.
     """
 
     signature: Signature

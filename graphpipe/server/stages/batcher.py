@@ -17,7 +17,7 @@ import copy
 import logging
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -45,6 +45,9 @@ log = logging.getLogger("graphpipe.batcher")
 
 # Joining this many bytes on the event loop would be felt by the other callers.
 _OFF_LOOP_FROM = 256 * 1024
+
+# So many joined calls in a row may fail whose members succeed alone.
+_FAILURES_MAX = 3
 
 # These say nothing about the rows: every member would fail in the same way, and asking again for each makes it worse.
 _EVERYBODYS = (
@@ -79,7 +82,7 @@ class BatchLimits:
 
 @dataclass(slots=True)
 class BatchCounts:
-    """What has happened so far, for metrics. ``by_rows`` counts calls of the model by their rows, padding included."""
+    """What has happened so far."""
 
     calls: int = 0
     rows: int = 0
@@ -88,7 +91,6 @@ class BatchCounts:
     refused: int = 0
     retried_alone: int = 0
     wait_s: float = 0.0
-    by_rows: dict[int, int] = field(default_factory=dict)
 
 
 class _Member:
@@ -151,8 +153,7 @@ class Batcher:
         self.counts = BatchCounts()
         self._meter = meter
         if meter is not None:
-            meter.follow("graphpipe_batch_padding_rows", lambda: self.counts.padding_rows)
-            meter.follow("graphpipe_batch_retried_requests", lambda: self.counts.retried_alone)
+            meter.follow(self.numbers)
         self.queue_rows = 0
         self.refusal = ""
         self._limits = limits
@@ -164,6 +165,7 @@ class Batcher:
         self._running: set[_Run] = set()
         self._numbers = 0
         self._awake = False
+        self._failures = 0
 
     async def infer(self, request: Request) -> Outputs:
         """What the next stage gives for these rows, asked together with others. Raises Overloaded if too many wait."""
@@ -193,8 +195,19 @@ class Batcher:
 
     @property
     def waiting(self) -> int:
-        """How many requests wait for their batch, and batches for a thread."""
-        return sum(len(group.members) for group in self._groups.values()) + self._next.waiting
+        """How many requests wait for the model."""
+        return self._next.waiting + sum(len(group.members) for group in self._groups.values())
+
+    def numbers(self) -> dict[str, float]:
+        """What it has counted, as metrics."""
+        counts = self.counts
+        return {
+            "graphpipe_batch_requests": counts.requests,
+            "graphpipe_batch_padding_rows": counts.padding_rows,
+            "graphpipe_batch_retried": counts.retried_alone,
+            "graphpipe_batch_refused": counts.refused,
+            "graphpipe_batch_queue_rows": self.queue_rows,
+        }
 
     def close(self) -> None:
         """Nothing of its own to give back."""
@@ -346,15 +359,28 @@ class Batcher:
                 _deliver(member, part if padding is None else padding.cut(part, member.request.inputs))
                 start = end
         except _NotByRows as found:
-            self._refuse(found.output)
+            self._refuse(self._not_by_rows(found.output))
             return False
         except _EVERYBODYS as error:
             for member in members:
                 _fail(member, copy.copy(error))
-        except Exception:
+        except Exception as error:
             self.counts.retried_alone += len(members)
-            return False
+            await self._one_by_one(members, error)
+            return True
+        self._failures = 0
         return True
+
+    async def _one_by_one(self, members: list[_Member], error: Exception) -> None:
+        """Find the member that made the joined call fail; if there is none, it was the joining."""
+        failed = False
+        for member in members:
+            if not member.future.done():
+                await self._alone(member)
+            failed = failed or member.future.cancelled() or member.future.exception() is not None
+        self._failures = 0 if failed else self._failures + 1
+        if self._failures >= _FAILURES_MAX:
+            self._refuse(f"model {self._name!r} fails on joined rows and not on the same rows alone ({error})")
 
     async def _alone(self, member: _Member) -> None:
         try:
@@ -373,13 +399,13 @@ class Batcher:
                 ]
                 return {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
             except _NotByRows as found:
-                self._refuse(found.output)
+                self._refuse(self._not_by_rows(found.output))
         self._count(max(rows, 1), 1, 0)
         outputs = await self._next.infer(request)
         if rows:
             output = self._evidence.add(request, outputs, rows)
             if output is not None:
-                self._refuse(output)
+                self._refuse(self._not_by_rows(output))
         return outputs
 
     async def _call(self, requests: Sequence[Request], rows: int) -> Outputs:
@@ -430,18 +456,19 @@ class Batcher:
         counts.rows += rows
         counts.requests += requests
         counts.padding_rows += padding_rows
-        size = rows + padding_rows
-        counts.by_rows[size] = counts.by_rows.get(size, 0) + 1
         if self._meter is not None:
-            self._meter.batched(size)
+            self._meter.batched(rows + padding_rows)
 
-    def _refuse(self, output: str) -> None:
+    def _not_by_rows(self, output: str) -> str:
+        return (
+            f"output {output!r} of model {self._name!r} does not have a row for each row that goes in, "
+            "so its answers cannot be split"
+        )
+
+    def _refuse(self, reason: str) -> None:
         if not self.refusal:
-            self.refusal = (
-                f"output {output!r} of model {self._name!r} does not have a row for each row that goes in, "
-                "so its answers cannot be split; batching is off for this model"
-            )
-            log.error("%s", self.refusal)
+            self.refusal = reason
+            log.error("%s; batching is off for this model", reason)
 
 
 class _NotByRows(Exception):

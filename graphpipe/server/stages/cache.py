@@ -15,13 +15,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import lmdb
 import numpy as np
 
-from graphpipe.server.counters import Meter
+from graphpipe.errors import InvalidRequest
 from graphpipe.server.stages.row_bytes import RowKeys, output_key, unpack
 from graphpipe.server.stages.rows import RowEvidence, row_count
 from graphpipe.server.stages.stage import Outputs, Request, Stage
@@ -74,12 +74,10 @@ class RowCache:
         *,
         ttl_s: float = 0.0,
         whole_requests: bool = False,
-        meter: Meter | None = None,
+        default_outputs: Callable[[], tuple[str, ...]] = tuple,
     ) -> None:
         self.counts = CacheCounts()
         self.writer = RowWriter(store)
-        if meter is not None:
-            self._count_into(meter)
         self._store = store
         self._next = following
         self._identity = identity
@@ -88,6 +86,8 @@ class RowCache:
         self._ttl_s = ttl_s
         # A model that takes one number of rows only cannot be asked for the missing ones alone.
         self._whole_requests = whole_requests
+        # What a request without names means, where the signature leaves that to the model.
+        self._default_outputs = default_outputs
         self._refused: set[tuple[str, ...]] = set()
         self._proving: set[tuple[str, ...]] = set()
         self._suffixes: dict[str, bytes] = {}
@@ -97,42 +97,51 @@ class RowCache:
 
     async def infer(self, request: Request) -> Outputs:
         """What the next stage would give, of which as much as possible is already known."""
-        asked = tuple(dict.fromkeys(request.outputs))
         rows = row_count(request.inputs)
-        if not rows or not asked or asked in self._refused or self.writer.broken:
+        if not rows or self.writer.broken:
             return await self._pass(request)
-        if rows > 1 and not self._evidence.holds(request):
-            return await self._prove(request, asked, rows)
         version = self._identity.version
         if not isinstance(version, str):
             version = await version.now()
-        if not version and not self._identity.declared:
+            if not version:
+                return await self._pass(request)
+        plain = request
+        if not request.outputs:
+            request = Request(request.inputs, self._default_outputs(), request.config, request.deadline)
+        asked = tuple(dict.fromkeys(request.outputs))
+        if not asked or asked in self._refused:
             return await self._pass(request)
+        if rows > 1 and not self._evidence.holds(request):
+            return await self._prove(request, asked, rows)
         found = await self._look(request, asked, rows, version)
         if found is None:
             return await self._pass(request)
         if not found.missing:
             self.counts.hits += rows
             return found.outputs
-        return await self._complete(request, asked, version, found)
-
-    def admit(self) -> None:
-        """Nobody is refused unread: it may all be known."""
+        return await self._complete(request, plain, asked, version, found)
 
     @property
     def waiting(self) -> int:
-        """How many requests wait further on; here nobody does."""
+        """How many requests wait for the model."""
         return self._next.waiting
 
-    def _count_into(self, meter: Meter) -> None:
+    def numbers(self) -> dict[str, float]:
+        """What it has counted, as metrics."""
         counts, written = self.counts, self.writer.counts
-        meter.follow("graphpipe_cache_hit_rows", lambda: counts.hits)
-        meter.follow("graphpipe_cache_miss_rows", lambda: counts.misses)
-        meter.follow("graphpipe_cache_shared_rows", lambda: counts.shared)
-        meter.follow("graphpipe_cache_passed_requests", lambda: counts.passed)
-        meter.follow("graphpipe_cache_evicted_rows", lambda: written.evicted)
-        meter.follow("graphpipe_cache_left_out_rows", lambda: written.left_out)
-        meter.follow("graphpipe_cache_errors", lambda: counts.errors + written.errors)
+        return {
+            "graphpipe_cache_hits": counts.hits,
+            "graphpipe_cache_misses": counts.misses,
+            "graphpipe_cache_shared": counts.shared,
+            "graphpipe_cache_passed": counts.passed,
+            "graphpipe_cache_stored": written.stored,
+            "graphpipe_cache_evicted": written.evicted,
+            "graphpipe_cache_left_out": written.left_out,
+            "graphpipe_cache_errors": counts.errors + written.errors,
+        }
+
+    def admit(self) -> None:
+        """Nobody is refused unread: it may all be known."""
 
     def close(self) -> None:
         """Write what waits, and close the store."""
@@ -189,7 +198,9 @@ class RowCache:
 
     # --- what is not ---
 
-    async def _complete(self, request: Request, asked: tuple[str, ...], version: str, found: _Found) -> Outputs:
+    async def _complete(
+        self, request: Request, plain: Request, asked: tuple[str, ...], version: str, found: _Found
+    ) -> Outputs:
         loop = asyncio.get_running_loop()
         keys = found.keys
         rows = len(keys)
@@ -235,11 +246,11 @@ class RowCache:
             finally:
                 for flight in waiting:
                     self._step_back(flight, waiter)
-        if own is not None and own.error is not None:
+        if own is not None and own.error is not None and not own.moved:
             raise own.error
         if any(flight.outputs is None for flight in waiting):
             # Outputs do not follow the rows, or somebody else's row or deadline ended the flight that had mine too.
-            return await self._pass(request)
+            return await self._pass(plain)
         if own is not None and own.outputs is not None:
             if len(own.keys) == rows and not answer.rows and not flights:
                 return own.outputs
@@ -249,9 +260,9 @@ class RowCache:
             if flight.outputs is not None:
                 answer.add(flight.outputs, indices, [flight.keys.index(keys[i]) for i in indices])
         if any(flight.moved for flight in waiting):
-            return await self._pass(request)  # rows of two models must not meet in one answer
+            return await self._pass(plain)  # rows of two models must not meet in one answer
         outputs = answer.put_together(asked)
-        return outputs if outputs is not None else await self._pass(request)
+        return outputs if outputs is not None else await self._pass(plain)
 
     @staticmethod
     def _places(flight: _Flight, keys: dict[bytes, list[int]]) -> list[int]:
@@ -284,18 +295,23 @@ class RowCache:
                 self._refuse(asked, output)
                 return
             flight.outputs = outputs
-            version = self._identity.version
-            flight.moved = not isinstance(version, str) and await version.now() != flight.version
+            flight.moved = await self._has_moved(flight)
             if not flight.moved:
                 self._store_rows(flight, {name: outputs[name] for name in asked})
         except Exception as error:
             flight.error = error
+            # The names that it was asked for may be those of the model before.
+            flight.moved = isinstance(error, InvalidRequest) and await self._has_moved(flight)
         finally:
             self._land(flight)
             for waiter in flight.waiters:
                 waiter.count -= 1
                 if not waiter.count and not waiter.future.done():
                     waiter.future.set_result(None)
+
+    async def _has_moved(self, flight: _Flight) -> bool:
+        version = self._identity.version
+        return not isinstance(version, str) and await version.now() != flight.version
 
     async def _rows_of(self, request: Request, indices: list[int]) -> Request:
         def cut() -> Outputs:

@@ -1,8 +1,8 @@
 """The model on its worker threads; the last stage.
 
-Runtimes release the GIL, so threads are enough. A job waits in one queue; a thread that finds many short jobs there runs
-several before it hands their answers back to the loop in one call, because waking the loop costs more than a small model's
-whole run (25,000 a second that way, 15,000 with a hand-back each).
+Runtimes release the GIL, so threads are enough. A job waits in one queue; a thread that finds many short jobs there
+runs several before it hands their answers back to the loop in one call, because waking the loop costs more than a
+small model's whole run (25,000 a second that way, 15,000 with a hand-back each).
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ class _Job:
 class ModelRunner:
     """Runs one model on ``threads`` threads; a ``quick`` model right on the loop.
 
-    At most ``queue_requests_max`` requests wait for a thread. Who has one connection has at most one request here, so taking
-    them in order of arrival is fair.
+    At most ``queue_requests_max`` requests wait for a thread. Who has one connection has at most one request here, so
+    taking them in order of arrival is fair.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class ModelRunner:
         for thread in self._threads:
             thread.start()
         if meter is not None:
-            meter.watch("graphpipe_longest_run_seconds", self._longest_run_s)
+            meter.follow(lambda: {"graphpipe_longest_run_seconds": self._longest_run_s()})
 
     async def infer(self, request: Request) -> Outputs:
         """The model's outputs, or ModelFailed; what the model itself refuses passes through."""
