@@ -10,14 +10,13 @@ for its metadata anew when it is back.
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
-from urllib.parse import urlsplit
 
 from numpy.typing import NDArray
 
+from graphpipe.backends.download import is_model_url
 from graphpipe.backends.load import LoadOptions
 from graphpipe.backends.model import Backend, Model
 from graphpipe.client import Client
@@ -41,8 +40,6 @@ Array = NDArray[Any]
 
 _TIMEOUT_S = 60.0
 _VERSION_TIMEOUT_S = 10.0
-# A URL that ends like this is a file to be had from there.
-_FILE = re.compile(r"\.(onnx|ort|pb|pbtxt|keras|h5|hdf5|pt|pth|pt2|torchscript|ts|zip|tar|tgz|gz)$", re.IGNORECASE)
 
 
 class RemoteModel:
@@ -170,7 +167,7 @@ def _passed_on(error: ServiceError, url: str) -> ServiceError:
 def _matches(source: str) -> bool:
     if source.startswith(("remote:", "unix:")):
         return True
-    return source.startswith(("http://", "https://")) and not _FILE.search(urlsplit(source).path)
+    return source.startswith(("http://", "https://")) and not is_model_url(source)
 
 
 def _open(source: str, options: LoadOptions) -> Model:

@@ -98,8 +98,8 @@ FLAGS: tuple[Flag, ...] = (
     Flag(
         "model", "command", "Models", text("[NAME=]SOURCE"),
         "A model to serve: an ONNX, TorchScript, .pt2, frozen TensorFlow or Keras file, a SavedModel's folder, "
-        "module:function, the URL of another server, or echo. Repeat it to serve several: each at /models/NAME, the "
-        "first at / too. NAME is the file's stem unless given.",
+        "the URL of such a file, module:function, the URL of another server, or echo. Repeat it to serve several: each "
+        "at /models/NAME, the first at / too. NAME is the file's stem unless given.",
         short="m", original_env="GP_MODEL",
     ),
     _model(
@@ -123,6 +123,8 @@ FLAGS: tuple[Flag, ...] = (
         "Fill up inputs that are short along an axis of fixed size: input_ids:1:0,attention_mask:1:0.",
     ),
     _model("custom-ops", "Models", names("FILES"), "Libraries of operators to load first, separated by commas."),
+    _model("model-sha256", "Models", text("HEX"), "Digest that the model's file must have, downloaded or not."),
+    _model("download-bytes-max", "Models", size(1), "Largest file that is downloaded for a model that is a URL."),
     _model("backend", "Models", text("KIND"), "What loads the model, where its source does not say."),
     _model("cast", "Models", switch(), "Convert numbers to the type that the model takes, float64 to float32 say."),
     _model("ignore-extra-inputs", "Models", switch(), "Leave out tensors that the model has no input for."),

@@ -88,7 +88,6 @@ def _cached(settings: ModelSettings, model: Model, stage: Stage, meter: Meter) -
         RowEvidence(model.signature),
         ttl_s=settings.cache_ttl_s,
         whole_requests=takes_fixed_rows(model.signature),
-        default_outputs=(lambda: tuple(model.signature.output_names)) if ask else tuple,
     )
     meter.follow(cache.numbers)
     return cache

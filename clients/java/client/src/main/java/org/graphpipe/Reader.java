@@ -4,6 +4,7 @@ import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.nio.charset.StandardCharsets;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.List;
 import java.util.Optional;
 
@@ -16,6 +17,9 @@ import java.util.Optional;
  * anywhere, since older writers misplace them. Several fields may point to the same bytes, but what
  * they point to may in sum not exceed the message: a small message cannot become a large one.
  *
+ * <p>Names and all other text must be UTF-8, and the limits of docs/wire.md hold: 4096 tensors or
+ * names in a row, 16 MiB of text, 2<sup>24</sup> strings in a tensor.
+ *
  * <p>Tensors of numbers look into the buffer that was read; strings are copied out. The buffer's
  * position and limit bound the message and are left alone. {@link Client} does all this by itself;
  * it is public for those who write servers, proxies and tests. All methods may be called by several
@@ -25,17 +29,16 @@ public final class Reader {
   private final ByteBuffer in;
   private final int size;
 
-  /** What strings and the data of tensors may still hold together, in bytes. */
+  /** What vectors and strings may still hold together, in bytes. */
   private long contentLeft;
 
-  /** What tables, shapes and vectors of offsets may still take together, in bytes. */
-  private long structureLeft;
+  /** What of that may still be names and other text for Java's own strings, in bytes. */
+  private int textLeft = Limits.TEXT_BYTES_MAX;
 
   private Reader(ByteBuffer message) {
     in = message.slice().order(ByteOrder.LITTLE_ENDIAN);
     size = in.limit();
     contentLeft = size;
-    structureLeft = size;
   }
 
   /**
@@ -170,35 +173,38 @@ public final class Reader {
   /** The number of elements of the vector at {@code position}, all of them inside the message. */
   private int count(int position, int elementBytes) throws MalformedMessageException {
     long count = Integer.toUnsignedLong(in.getInt(position));
-    requireInside(position + 4L, count * elementBytes, "vector past the end");
+    long bytes = count * elementBytes;
+    requireInside(position + 4L, bytes, "vector past the end");
+    contentLeft -= bytes;
+    require(contentLeft >= 0, "more content than message", position);
     return (int) count;
   }
 
-  private void takeStructure(int bytes, int position) throws MalformedMessageException {
-    structureLeft -= bytes;
-    require(structureLeft >= 0, "more structure than message", position);
-  }
-
   /** The number of elements of a vector of offsets. */
-  private int offsets(int position) throws MalformedMessageException {
+  private int offsets(int position, int max) throws MalformedMessageException {
     require(position % 4 == 0, "unaligned vector of offsets", position);
     int count = count(position, 4);
-    takeStructure(4 * count, position);
+    require(count <= max, "vector of too many elements", position);
     return count;
   }
 
-  /** The length of a string or of a tensor's data. */
-  private int contentBytes(int position) throws MalformedMessageException {
-    int bytes = count(position, 1);
-    contentLeft -= bytes;
-    require(contentLeft >= 0, "more content than message", position);
+  private byte[] string(int position) throws MalformedMessageException {
+    byte[] bytes = new byte[count(position, 1)];
+    in.get(position + 4, bytes);
     return bytes;
   }
 
-  private byte[] string(int position) throws MalformedMessageException {
-    byte[] bytes = new byte[contentBytes(position)];
-    in.get(position + 4, bytes);
-    return bytes;
+  private String text(int position) throws MalformedMessageException {
+    byte[] bytes = string(position);
+    textLeft -= bytes.length;
+    require(textLeft >= 0, "more than 16 MiB of text", position);
+    String text = new String(bytes, StandardCharsets.UTF_8);
+    // The replacement character is either what was written or what stands for what is no UTF-8.
+    require(
+        text.indexOf('\ufffd') < 0 || Arrays.equals(bytes, text.getBytes(StandardCharsets.UTF_8)),
+        "text that is not UTF-8",
+        position);
+    return text;
   }
 
   /** One table, whose fields are counted from 0 in the schema's order. */
@@ -222,7 +228,6 @@ public final class Reader {
       bytes = Short.toUnsignedInt(in.getShort(vtable + 2));
       require(bytes >= 4, "table too small", start);
       requireInside(start, bytes, "table past the end");
-      takeStructure(bytes, start);
     }
 
     /** Where a field lies in the message; 0 if it is not there. */
@@ -269,7 +274,7 @@ public final class Reader {
 
     String text(int index) throws MalformedMessageException {
       int string = reference(index);
-      return string == 0 ? "" : new String(string(string), StandardCharsets.UTF_8);
+      return string == 0 ? "" : Reader.this.text(string);
     }
 
     long[] longs(int index) throws MalformedMessageException {
@@ -278,8 +283,7 @@ public final class Reader {
         return new long[0];
       }
       int count = count(vector, 8);
-      require(count <= Shape.AXES_MAX, "shape of more than 32 axes", vector);
-      takeStructure(8 * count, vector);
+      require(count <= Limits.AXES_MAX, "shape of more than 32 axes", vector);
       long[] values = new long[count];
       for (int i = 0; i < count; i++) {
         values[i] = in.getLong(vector + 4 + 8 * i);
@@ -289,7 +293,7 @@ public final class Reader {
 
     ByteBuffer bytes(int index) throws MalformedMessageException {
       int vector = reference(index);
-      return vector == 0 ? in.slice(0, 0) : in.slice(vector + 4, contentBytes(vector));
+      return vector == 0 ? in.slice(0, 0) : in.slice(vector + 4, count(vector, 1));
     }
 
     byte[][] strings(int index) throws MalformedMessageException {
@@ -297,7 +301,7 @@ public final class Reader {
       if (vector == 0) {
         return new byte[0][];
       }
-      int count = offsets(vector);
+      int count = offsets(vector, Limits.STRINGS_MAX);
       byte[][] strings = new byte[count][];
       for (int i = 0; i < count; i++) {
         strings[i] = string(target(vector + 4 + 4 * i));
@@ -306,10 +310,14 @@ public final class Reader {
     }
 
     List<String> texts(int index) throws MalformedMessageException {
-      byte[][] strings = strings(index);
-      List<String> texts = new ArrayList<>(strings.length);
-      for (byte[] string : strings) {
-        texts.add(new String(string, StandardCharsets.UTF_8));
+      int vector = reference(index);
+      if (vector == 0) {
+        return List.of();
+      }
+      int count = offsets(vector, Limits.ENTRIES_MAX);
+      List<String> texts = new ArrayList<>(count);
+      for (int i = 0; i < count; i++) {
+        texts.add(Reader.this.text(target(vector + 4 + 4 * i)));
       }
       return texts;
     }
@@ -319,7 +327,7 @@ public final class Reader {
       if (vector == 0) {
         return List.of();
       }
-      int count = offsets(vector);
+      int count = offsets(vector, Limits.ENTRIES_MAX);
       List<T> values = new ArrayList<>(count);
       for (int i = 0; i < count; i++) {
         values.add(reader.read(new Table(target(vector + 4 + 4 * i))));

@@ -41,7 +41,10 @@ public final class Tensor {
   private Tensor(Type type, long[] shape, ByteBuffer data, byte[][] strings) {
     this.type = type;
     this.shape = shape;
-    this.elements = Shape.elements(shape, type.elementBytes());
+    if (type == Type.NULL) {
+      throw new IllegalArgumentException("a tensor without a type");
+    }
+    this.elements = Shape.elements(shape, type);
     this.data = data.slice().order(ByteOrder.LITTLE_ENDIAN);
     this.strings = strings;
     // A string tensor with bytes beside its strings, or the other way round, contradicts itself.
@@ -60,13 +63,14 @@ public final class Tensor {
   /**
    * Looks at bytes as a tensor, without copying them.
    *
-   * @param type a type of numbers, or {@link Type#NULL} with no bytes
+   * @param type a type of numbers
    * @param data little-endian, row-major: the bytes from its position to its limit, whatever byte
    *     order it is set to. They must not change while a call that uses the tensor is under way.
    *     Direct buffers are sent fastest.
    * @param shape elements along each axis, outermost first
    * @return a tensor over those bytes
-   * @throws IllegalArgumentException if the byte count does not match the shape
+   * @throws IllegalArgumentException if the byte count does not match the shape, or the type is
+   *     {@link Type#STRING} or {@link Type#NULL}
    */
   public static Tensor wrap(Type type, ByteBuffer data, long... shape) {
     if (type == Type.STRING) {
@@ -89,7 +93,7 @@ public final class Tensor {
    * @throws IllegalArgumentException if the shape is none, or too large
    */
   public static Tensor allocate(Type type, long... shape) {
-    int bytes = Shape.elements(shape, type.elementBytes()) * type.elementBytes();
+    int bytes = Shape.elements(shape, type) * type.elementBytes();
     return wrap(type, ByteBuffer.allocateDirect(bytes), shape);
   }
 
@@ -419,10 +423,8 @@ public final class Tensor {
    * array level more. A scalar becomes a boxed number or a {@code byte[]}.
    *
    * @return such as {@code (float[][]) tensor.toArray()}
-   * @throws IllegalStateException if the type is {@link Type#NULL}
    */
   public Object toArray() {
-    require("elements", type != Type.NULL);
     return NestedArrays.fromTensor(this);
   }
 

@@ -10,6 +10,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.util.Arrays;
+import java.util.Collections;
 import java.util.List;
 import java.util.Optional;
 import org.junit.jupiter.api.Test;
@@ -43,7 +44,7 @@ class CodecTest {
     for (InferResponse response : Samples.responses()) {
       Oracle.View view = Oracle.View.root(Writer.write(response).toByteBuffer());
       assertEquals(response.outputs(), view.tensors(0));
-      assertEquals(response.errors().size(), view.length(1));
+      assertEquals(response.errors().isEmpty(), !view.has(1));
       for (int i = 0; i < response.errors().size(); i++) {
         assertEquals(response.errors().get(i).code(), view.element(1, i).longAt(0));
         assertEquals(response.errors().get(i).message(), view.element(1, i).text(1));
@@ -125,18 +126,38 @@ class CodecTest {
   }
 
   @Test
-  void aTensorWithoutATypeIsReadButNotAsked() throws Exception {
-    Tensor nothing = Tensor.wrap(Type.NULL, ByteBuffer.allocate(0), 2);
-    InferResponse response = new InferResponse(List.of(nothing), List.of());
-    assertEquals(response, Reader.readInferResponse(Writer.write(response).toByteBuffer()));
-    InferRequest request = InferRequest.of(nothing);
-    assertThrows(IllegalArgumentException.class, () -> Writer.write(request));
+  void moreThanAnyReaderTakesIsNotWritten() {
+    Tensor tensor = Tensor.of(new byte[1], 1);
+    for (InferRequest request :
+        List.of(
+            InferRequest.builder().inputs(Collections.nCopies(4097, tensor)).build(),
+            InferRequest.builder().inputNames(Collections.nCopies(4097, "")).build(),
+            InferRequest.builder().outputs(Collections.nCopies(4097, "")).build(),
+            InferRequest.builder().config("x".repeat(1 << 24)).output("y").build(),
+            InferRequest.of(Tensor.ofStrings(strings((1 << 24) + 1), (1 << 24) + 1)))) {
+      assertThrows(IllegalArgumentException.class, () -> Writer.write(request));
+    }
+    InferResponse response =
+        new InferResponse(List.of(), Collections.nCopies(4097, new InferResponse.Failure(1, "")));
+    assertThrows(IllegalArgumentException.class, () -> Writer.write(response));
+  }
+
+  @Test
+  void errorsAreAbsentWhereThereAreNone() {
+    InferResponse good = new InferResponse(List.of(Tensor.of(new byte[1], 1)), List.of());
+    assertFalse(Oracle.View.root(Writer.write(good).toByteBuffer()).has(1));
   }
 
   @Test
   void textWithoutAUtf8FormIsRefusedInsteadOfChanged() {
     InferRequest request = InferRequest.builder().config("\ud800").build();
     assertThrows(IllegalArgumentException.class, () -> Writer.write(request));
+  }
+
+  private static byte[][] strings(int count) {
+    byte[][] strings = new byte[count][];
+    Arrays.fill(strings, new byte[0]);
+    return strings;
   }
 
   private static void assertRequestEquals(InferRequest expected, InferRequest got) {
