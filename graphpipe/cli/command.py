@@ -71,6 +71,15 @@ examples:
   graphpipe run digits.onnx --input digit.npy --intra-threads 2 --json
 """
 
+_CACHE_EXAMPLES = """\
+examples:
+  graphpipe cache stats
+  graphpipe cache clear digits
+  graphpipe cache stats --cache-dir /var/cache/graphpipe
+
+A server that uses a cache need not be stopped: it computes the rows again.
+"""
+
 _COMPLETION_EXAMPLES = """\
 examples:
   eval "$(graphpipe completion bash)"
@@ -128,9 +137,18 @@ def parser(prog: str = "graphpipe", *, with_flags: bool = True) -> argparse.Argu
         # Only completion looks at these: what follows `serve` goes to graphpipe-serve as it is.
         serve.add_argument(f"--{flag.name}", help=flag.help, action="store_true" if flag.kind.valueless else "store")
 
+    cache = _command(commands, "cache", "look at the row caches of servers here, or empty them", _CACHE_EXAMPLES, _cache)
+    cache.add_argument("what", choices=("stats", "clear"), help="how much they hold; or drop all rows")
+    cache.add_argument("models", nargs="*", metavar="MODEL", help="of these models only [default: all]")
+    folder = next(flag for flag in _flags() if flag.name == "cache-dir")
+    cache.add_argument("--cache-dir", default=folder.default, metavar="FOLDER", help="as given to graphpipe-serve")
+
     completion = _command(
-        commands, "completion", "print a script that completes these commands in a shell", _COMPLETION_EXAMPLES,
-        _complete
+        commands,
+        "completion",
+        "print a script that completes these commands in a shell",
+        _COMPLETION_EXAMPLES,
+        _complete,
     )
     completion.add_argument("shell", choices=("bash", "zsh", "fish"))
     return root
@@ -154,11 +172,21 @@ def _command(commands: Any, name: str, about: str, epilog: str, run: Any) -> arg
 
 def _add_call(command: argparse.ArgumentParser) -> None:
     command.add_argument(
-        "-i", "--input", action="append", default=[], dest="inputs", metavar="[NAME=]VALUE",
+        "-i",
+        "--input",
+        action="append",
+        default=[],
+        dest="inputs",
+        metavar="[NAME=]VALUE",
         help="an input, in one of the forms below; repeat it for more",
     )
     command.add_argument(
-        "-o", "--output", action="append", default=[], dest="outputs", metavar="[NAME=]FILE",
+        "-o",
+        "--output",
+        action="append",
+        default=[],
+        dest="outputs",
+        metavar="[NAME=]FILE",
         help="where an output goes; repeat it for more",
     )
     command.add_argument("--ask", default="", metavar="NAMES", help="outputs to ask for, separated by commas")
@@ -225,6 +253,18 @@ def _serve(arguments: Any) -> None:
 
     sys.argv[1:] = arguments if isinstance(arguments, list) else []
     serve_main()
+
+
+def _cache(options: argparse.Namespace) -> None:
+    from pathlib import Path
+
+    try:
+        from graphpipe.server.cache_folder import do_clear, show_stats
+    except ImportError:
+        sys.exit("graphpipe cache needs the server extra: pip install 'graphpipe-rpc[server]'")
+
+    act = {"stats": show_stats, "clear": do_clear}[options.what]
+    print(act(Path(options.cache_dir).expanduser(), tuple(options.models)))
 
 
 def _complete(options: argparse.Namespace) -> None:

@@ -171,7 +171,7 @@ def test_endlessly_many_questions_do_not_fill_the_memory(graph):
     with graphpipe.load(graph(wide)) as model:
         for i in range(70):
             assert model.infer({"x": X[0]}, [f"y{i}"])[f"y{i}"].tolist() == [1.0 + i, 2.0 + i]
-        assert len(model.model._keep._functions) <= 64
+        assert len(model.model._callables) <= 64
 
 
 @pytest.mark.parametrize("content", [b"", b"nonsense", bytes(100)])

@@ -30,9 +30,7 @@ def test_bash_completes(line, wanted):
         pytest.skip("there is no bash here")
     words = " ".join(f"'{word}'" for word in line)
     ask = f"COMP_WORDS=({words}); COMP_CWORD={len(line) - 1}; _graphpipe; printf '%s\\n' \"${{COMPREPLY[@]-}}\""
-    done = subprocess.run(
-        ["bash", "-c", script(parser(), "bash") + ask], capture_output=True, text=True, check=True
-    )
+    done = subprocess.run(["bash", "-c", script(parser(), "bash") + ask], capture_output=True, text=True, check=True)
     assert set(done.stdout.split()) >= wanted
     assert not wanted or all(word.startswith(line[-1]) for word in done.stdout.split())
 

@@ -118,7 +118,6 @@ def test_readiness_is_gone_while_a_worker_is(serve: Serve) -> None:
 
 
 def test_workers_whose_parent_is_gone_go_too() -> None:
-    server = None
     with pytest.raises(AssertionError, match="status -9"), serving(*DOUBLE, "--workers", "2", cwd=ROOT) as server:
         pids = worker_pids(server)
         assert len(pids) == 2
@@ -170,10 +169,11 @@ def test_a_model_that_hangs_costs_its_caller_its_deadline_and_no_more(serve: Ser
 
 def test_behind_a_model_that_hangs_the_queue_is_bounded_and_says_so(serve: Serve) -> None:
     server = serve(*DOUBLE, "--threads", "1", "--queue-requests-max", "2", "--drain-timeout-s", "1", cwd=ROOT)
-    stuck = [
-        threading.Thread(target=lambda: pytest.raises(errors.GraphPipeError, graphpipe.Client(server.url, timeout=4).execute, X, config="hang"))
-        for _ in range(3)
-    ]  # fmt: skip
+
+    def hang() -> None:
+        pytest.raises(errors.GraphPipeError, graphpipe.Client(server.url, timeout=4).execute, X, config="hang")
+
+    stuck = [threading.Thread(target=hang) for _ in range(3)]
     for thread in stuck:
         thread.start()
 

@@ -11,6 +11,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"reflect"
+	"sync"
 	"time"
 
 	"github.com/graphpipe/graphpipe/clients/go"
@@ -25,13 +27,15 @@ func main() {
 
 // testCase is a line of input; its op says which of the other fields it has.
 type testCase struct {
-	ID        string          `json:"id"`
-	Op        string          `json:"op"`
-	Message   string          `json:"message"`
-	Bytes     string          `json:"bytes"`
-	Value     json.RawMessage `json:"value"`
-	URL       string          `json:"url"`
-	TimeoutMs int64           `json:"timeout_ms"`
+	ID        string            `json:"id"`
+	Op        string            `json:"op"`
+	Message   string            `json:"message"`
+	Bytes     string            `json:"bytes"`
+	Value     json.RawMessage   `json:"value"`
+	URL       string            `json:"url"`
+	TimeoutMs int64             `json:"timeout_ms"`
+	Values    []json.RawMessage `json:"values"`
+	Calls     int               `json:"calls"`
 }
 
 // result is a line of output.
@@ -39,6 +43,8 @@ type result struct {
 	ID      string  `json:"id"`
 	OK      bool    `json:"ok"`
 	Value   any     `json:"value,omitempty"`
+	Values  []any   `json:"values,omitempty"`
+	URL     string  `json:"url,omitempty"`
 	Bytes   *string `json:"bytes,omitempty"`
 	Error   string  `json:"error,omitempty"`
 	Code    *int64  `json:"code,omitempty"`
@@ -88,6 +94,10 @@ func answer(c *testCase) (*result, error) {
 		return call(c)
 	case "metadata":
 		return metadata(c)
+	case "loops":
+		return loops(c)
+	case "serve":
+		return serve()
 	}
 	return nil, fmt.Errorf("unknown op %q", c.Op)
 }
@@ -147,13 +157,21 @@ func encode(c *testCase) (*result, error) {
 	return &result{OK: true, Bytes: &text}, nil
 }
 
-func call(c *testCase) (*result, error) {
-	req, err := requestOfValue(c.Value)
+func inferRequestOfValue(text json.RawMessage) (*graphpipe.InferRequest, error) {
+	req, err := requestOfValue(text)
 	if err != nil {
 		return nil, err
 	}
 	if req.Infer == nil {
 		return nil, errors.New("a call needs an inference")
+	}
+	return req.Infer, nil
+}
+
+func call(c *testCase) (*result, error) {
+	req, err := inferRequestOfValue(c.Value)
+	if err != nil {
+		return nil, err
 	}
 	var options []graphpipe.Option
 	if c.TimeoutMs > 0 {
@@ -164,7 +182,7 @@ func call(c *testCase) (*result, error) {
 		return noAnswer(err), nil
 	}
 	defer client.Close()
-	outputs, err := client.Infer(context.Background(), req.Infer)
+	outputs, err := client.Infer(context.Background(), req)
 	if err != nil {
 		return noAnswer(err), nil
 	}
@@ -182,6 +200,55 @@ func metadata(c *testCase) (*result, error) {
 		return noAnswer(err), nil
 	}
 	return &result{OK: true, Value: valueOfMetadata(m)}, nil
+}
+
+// loops runs loops of equal calls, all at once and through one client: one loop for each value.
+func loops(c *testCase) (*result, error) {
+	client, err := graphpipe.New(c.URL)
+	if err != nil {
+		return noAnswer(err), nil
+	}
+	defer client.Close()
+	requests := make([]*graphpipe.InferRequest, len(c.Values))
+	for i, value := range c.Values {
+		if requests[i], err = inferRequestOfValue(value); err != nil {
+			return nil, err
+		}
+	}
+	answers := make([]any, len(requests))
+	failures := make([]error, len(requests))
+	var running sync.WaitGroup
+	for i, req := range requests {
+		running.Add(1)
+		go func() {
+			defer running.Done()
+			answers[i], failures[i] = loop(client, req, c.Calls)
+		}()
+	}
+	running.Wait()
+	for _, err := range failures {
+		if err != nil {
+			return noAnswer(err), nil
+		}
+	}
+	return &result{OK: true, Values: answers}, nil
+}
+
+func loop(client *graphpipe.Client, req *graphpipe.InferRequest, calls int) (any, error) {
+	var first any
+	for i := range calls {
+		outputs, err := client.Infer(context.Background(), req)
+		if err != nil {
+			return nil, err
+		}
+		answer := valueOfInferResponse(&graphpipe.InferResponse{Outputs: outputs})
+		if i == 0 {
+			first = answer
+		} else if !reflect.DeepEqual(answer, first) {
+			return nil, fmt.Errorf("call %d was answered differently", i)
+		}
+	}
+	return first, nil
 }
 
 // noAnswer tells the server's own answer from the lack of one.

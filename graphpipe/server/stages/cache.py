@@ -15,14 +15,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import lmdb
 import numpy as np
 
 from graphpipe.errors import InvalidRequest
-from graphpipe.server.stages.row_bytes import RowKeys, output_key, unpack
+from graphpipe.server.stages.row_bytes import RowKeys, output_key, unpack, unpack_all
 from graphpipe.server.stages.rows import RowEvidence, row_count
 from graphpipe.server.stages.stage import Outputs, Request, Stage
 from graphpipe.server.stages.store import RowStore
@@ -74,7 +74,6 @@ class RowCache:
         *,
         ttl_s: float = 0.0,
         whole_requests: bool = False,
-        default_outputs: Callable[[], tuple[str, ...]] = tuple,
     ) -> None:
         self.counts = CacheCounts()
         self.writer = RowWriter(store)
@@ -86,13 +85,12 @@ class RowCache:
         self._ttl_s = ttl_s
         # A model that takes one number of rows only cannot be asked for the missing ones alone.
         self._whole_requests = whole_requests
-        # What a request without names means, where the signature leaves that to the model.
-        self._default_outputs = default_outputs
         self._refused: set[tuple[str, ...]] = set()
         self._proving: set[tuple[str, ...]] = set()
         self._suffixes: dict[str, bytes] = {}
         self._flights: dict[bytes, _Flight] = {}
         self._fresh: dict[bytes, tuple[Outputs, int]] = {}
+        self._forgotten = 0
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def infer(self, request: Request) -> Outputs:
@@ -105,11 +103,8 @@ class RowCache:
             version = await version.now()
             if not version:
                 return await self._pass(request)
-        plain = request
-        if not request.outputs:
-            request = Request(request.inputs, self._default_outputs(), request.config, request.deadline)
         asked = tuple(dict.fromkeys(request.outputs))
-        if not asked or asked in self._refused:
+        if asked in self._refused:
             return await self._pass(request)
         if rows > 1 and not self._evidence.holds(request):
             return await self._prove(request, asked, rows)
@@ -119,7 +114,7 @@ class RowCache:
         if not found.missing:
             self.counts.hits += rows
             return found.outputs
-        return await self._complete(request, plain, asked, version, found)
+        return await self._complete(request, asked, version, found)
 
     @property
     def waiting(self) -> int:
@@ -140,6 +135,9 @@ class RowCache:
             "graphpipe_cache_errors": counts.errors + written.errors,
         }
 
+    def admit(self) -> None:
+        """Nobody is refused unread: it may all be known."""
+
     def close(self) -> None:
         """Write what waits, and close the store."""
         self.writer.close()
@@ -150,25 +148,34 @@ class RowCache:
 
     async def _look(self, request: Request, asked: tuple[str, ...], rows: int, version: str) -> _Found | None:
         def look() -> _Found | None:
-            keys = self._keys.of((version, self._identity.declared), request.config, request.inputs, rows)
+            # Where the model decides what to answer, its rows are kept as wholes, apart from those of named outputs.
+            identity = (version, self._identity.declared, *(() if asked else ("all outputs",)))
+            keys = self._keys.of(identity, request.config, request.inputs, rows)
             return None if keys is None else self._read(keys, asked)
 
         if sum(array.nbytes for array in request.inputs.values()) < _OFF_LOOP_FROM:
             return look()
-        return await asyncio.get_running_loop().run_in_executor(None, look)
+        forgotten = self._forgotten
+        found = await asyncio.get_running_loop().run_in_executor(None, look)
+        if found is not None and found.missing and self._forgotten != forgotten:
+            # Rows that were still in memory then may be in the store alone now.
+            found = self._read(found.keys, asked)
+        return found
 
     def _read(self, keys: list[bytes], asked: tuple[str, ...]) -> _Found:
         try:
             with self._store.reading(self._ttl_s) as reading:
-                columns = [[reading.get(key + self._suffix(name)) for key in keys] for name in asked]
+                columns = [[reading.get(key + self._suffix(name)) for key in keys] for name in asked or ("",)]
                 hits = [i for i, row in enumerate(zip(*columns, strict=True)) if all(v is not None for v in row)]
                 outputs: Outputs = {}
-                for name, column in zip(asked, columns, strict=True):
-                    array = unpack([value for i in hits if (value := column[i]) is not None]) if hits else None
-                    if array is None:
-                        hits, outputs = [], {}
-                        break
-                    outputs[name] = array
+                for name, column in zip(asked or ("",), columns, strict=True):
+                    values = [value for i in hits if (value := column[i]) is not None]
+                    if not asked:
+                        outputs = unpack_all(values) or {}
+                    elif values and (array := unpack(values)) is not None:
+                        outputs[name] = array
+                if len(outputs) < max(len(asked), 1):
+                    hits, outputs = [], {}
                 self.counts.errors += reading.bad
             if reading.old:
                 self.writer.keep(reading.old)
@@ -190,14 +197,12 @@ class RowCache:
         if suffix is None:
             if len(self._suffixes) >= _REFUSED_MAX:
                 self._suffixes.clear()
-            suffix = self._suffixes[name] = output_key(name)
+            suffix = self._suffixes[name] = output_key(name or None)
         return suffix
 
     # --- what is not ---
 
-    async def _complete(
-        self, request: Request, plain: Request, asked: tuple[str, ...], version: str, found: _Found
-    ) -> Outputs:
+    async def _complete(self, request: Request, asked: tuple[str, ...], version: str, found: _Found) -> Outputs:
         loop = asyncio.get_running_loop()
         keys = found.keys
         rows = len(keys)
@@ -247,7 +252,7 @@ class RowCache:
             raise own.error
         if any(flight.outputs is None for flight in waiting):
             # Outputs do not follow the rows, or somebody else's row or deadline ended the flight that had mine too.
-            return await self._pass(plain)
+            return await self._pass(request)
         if own is not None and own.outputs is not None:
             if len(own.keys) == rows and not answer.rows and not flights:
                 return own.outputs
@@ -257,9 +262,9 @@ class RowCache:
             if flight.outputs is not None:
                 answer.add(flight.outputs, indices, [flight.keys.index(keys[i]) for i in indices])
         if any(flight.moved for flight in waiting):
-            return await self._pass(plain)  # rows of two models must not meet in one answer
+            return await self._pass(request)  # rows of two models must not meet in one answer
         outputs = answer.put_together(asked)
-        return outputs if outputs is not None else await self._pass(plain)
+        return outputs if outputs is not None else await self._pass(request)
 
     @staticmethod
     def _places(flight: _Flight, keys: dict[bytes, list[int]]) -> list[int]:
@@ -294,7 +299,7 @@ class RowCache:
             flight.outputs = outputs
             flight.moved = await self._has_moved(flight)
             if not flight.moved:
-                self._store_rows(flight, {name: outputs[name] for name in asked})
+                self._store_rows(flight, {name: outputs[name] for name in asked or outputs}, whole=not asked)
         except Exception as error:
             flight.error = error
             # The names that it was asked for may be those of the model before.
@@ -318,11 +323,12 @@ class RowCache:
         inputs = cut() if size < _OFF_LOOP_FROM else await asyncio.get_running_loop().run_in_executor(None, cut)
         return Request(inputs, request.outputs, request.config, request.deadline)
 
-    def _store_rows(self, flight: _Flight, outputs: Outputs) -> None:
+    def _store_rows(self, flight: _Flight, outputs: Outputs, whole: bool) -> None:
         loop = asyncio.get_running_loop()
         keys = flight.keys
 
         def forget() -> None:
+            self._forgotten += 1
             for key in keys:
                 fresh = self._fresh.get(key)
                 if fresh is not None and fresh[0] is outputs:
@@ -332,7 +338,7 @@ class RowCache:
             with contextlib.suppress(RuntimeError):  # the loop is closed, and with it all this
                 loop.call_soon_threadsafe(forget)
 
-        if self.writer.write(keys, outputs, done):
+        if self.writer.write(keys, outputs, whole, done):
             for i, key in enumerate(keys):
                 self._fresh[key] = (outputs, i)
 
@@ -421,8 +427,10 @@ class _Answer:
 
     def put_together(self, asked: tuple[str, ...]) -> Outputs | None:
         """The answer; None if the rows have different types or shapes."""
+        if len({tuple(outputs) for outputs, _, _ in self._parts}) > 1 and not asked:
+            return None
         whole: Outputs = {}
-        for name in asked:
+        for name in asked or self._parts[0][0]:
             kinds = {(outputs[name].dtype, outputs[name].shape[1:]) for outputs, _, _ in self._parts}
             if len(kinds) != 1:
                 return None

@@ -1,5 +1,7 @@
 package org.graphpipe.conformance;
 
+import com.google.gson.JsonArray;
+import com.google.gson.JsonElement;
 import com.google.gson.JsonObject;
 import com.google.gson.JsonParser;
 import java.io.BufferedReader;
@@ -10,8 +12,13 @@ import java.io.Reader;
 import java.nio.ByteBuffer;
 import java.nio.charset.StandardCharsets;
 import java.time.Duration;
+import java.util.ArrayList;
 import java.util.Base64;
 import java.util.List;
+import java.util.concurrent.ExecutionException;
+import java.util.concurrent.ExecutorService;
+import java.util.concurrent.Executors;
+import java.util.concurrent.Future;
 import org.graphpipe.Client;
 import org.graphpipe.EncodedMessage;
 import org.graphpipe.GraphPipeException;
@@ -65,6 +72,7 @@ public final class Adapter {
         case "encode" -> encode(asked, result);
         case "call" -> call(asked, result);
         case "metadata" -> metadata(asked, result);
+        case "loops" -> loops(asked, result);
         default -> throw new IllegalStateException("unknown op");
       }
       return result;
@@ -129,6 +137,41 @@ public final class Adapter {
 
   private static void metadata(JsonObject asked, JsonObject result) {
     answerOf(result, () -> Values.ofMetadata(Client.of(asked.get("url").getAsString()).metadata()));
+  }
+
+  /** Loops of equal calls, all at once and through one client: one loop for each value. */
+  private static void loops(JsonObject asked, JsonObject result) {
+    Client client = Client.of(asked.get("url").getAsString());
+    int calls = asked.get("calls").getAsInt();
+    ExecutorService threads = Executors.newCachedThreadPool();
+    try {
+      List<Future<JsonObject>> running = new ArrayList<>();
+      for (JsonElement value : asked.getAsJsonArray("values")) {
+        InferRequest request = Values.toRequest(value.getAsJsonObject()).orElseThrow();
+        running.add(threads.submit(() -> loop(client, request, calls)));
+      }
+      JsonArray values = new JsonArray();
+      for (Future<JsonObject> loop : running) {
+        values.add(loop.get());
+      }
+      result.addProperty("ok", true);
+      result.add("values", values);
+    } catch (ExecutionException | InterruptedException e) {
+      bad(result, "no_answer", String.valueOf(e.getCause()));
+    } finally {
+      threads.shutdown();
+    }
+  }
+
+  private static JsonObject loop(Client client, InferRequest request, int calls)
+      throws IOException, InterruptedException {
+    List<Tensor> first = client.infer(request);
+    for (int i = 1; i < calls; i++) {
+      if (!client.infer(request).equals(first)) {
+        throw new IOException("call " + i + " was answered differently");
+      }
+    }
+    return Values.ofInferResponse(new InferResponse(first, List.of()));
   }
 
   /** A call to a server. */

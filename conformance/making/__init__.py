@@ -1,0 +1,1 @@
+"""What ``make_vectors.py`` makes vectors from: values, three ways to write them, and the cases themselves."""

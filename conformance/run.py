@@ -1,0 +1,244 @@
+"""Hold every language to the same cases: the vectors, each writer against each reader, and live calls.
+
+    python conformance/run.py [--write-doc] [--junit FILE] [--only LANGUAGE]
+
+A language whose toolchain is missing is NOT RUN, loudly; where CI=true that is a failure. The last line counts single
+outcomes, one for each case and language.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from conformance import golden, writing
+from conformance.cases import expand_bytes, expand_value, groups
+from conformance.languages import LANGUAGES, Adapter, BuildFailed, Language, adapters
+from conformance.live import FLAGS, Live, against_go, against_server
+from conformance.report import Report
+from scripts.run_tests import ROOT
+from tests.serving import serving
+
+Value = dict[str, Any]
+Vectors = dict[str, list[Value]]
+_FAILURES_SHOWN_MAX = 60
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--write-doc", action="store_true", help="bring the table in docs/conformance.md up to date")
+    parser.add_argument("--junit", type=Path, help="write the outcomes there too")
+    parser.add_argument("--only", choices=[language.name for language in LANGUAGES], action="append")
+    options = parser.parse_args()
+    began = time.monotonic()
+    report = Report([language.name for language in LANGUAGES])
+    ready = prepare(report, options.only)
+    print(f"prepared: {time.monotonic() - began:.1f} s", flush=True)
+    with adapters(ready) as running:
+        for step in (read_and_refuse, write_and_read, read_golden, call_server, call_go):
+            at = time.monotonic()
+            step(report, running, groups())
+            print(f"{step.__name__.replace('_', ' ')}: {time.monotonic() - at:.1f} s", flush=True)
+    if options.write_doc:
+        report.write_page()
+    elif not options.only:
+        for difference in report.page_differs():
+            report.add("docs/conformance.md", "Python", difference, "make conformance ARGS=--write-doc writes it anew")
+    if options.junit:
+        report.write_junit(options.junit)
+    return tell(report)
+
+
+def prepare(report: Report, only: Sequence[str] | None) -> list[Language]:
+    """Build the adapters, side by side; those that are ready."""
+    wanted = [language for language in LANGUAGES if not only or language.name in only]
+    report.not_run |= {language.name: "not asked for" for language in LANGUAGES if language not in wanted}
+    for language in wanted:
+        if language.missing:
+            report.not_run[language.name] = f"{' and '.join(language.missing)} not found"
+            if os.environ.get("CI") == "true":
+                report.failures.append(("toolchain", language.name, "toolchain", report.not_run[language.name]))
+    ready = []
+    with ThreadPoolExecutor() as pool:
+        builds = [(language, pool.submit(language.prepare)) for language in wanted if not language.missing]
+        for language, build in builds:
+            try:
+                build.result()
+                ready.append(language)
+            except BuildFailed as error:
+                report.not_run[language.name] = "its adapter could not be built"
+                report.failures.append(("build", language.name, "build", str(error)))
+    return ready
+
+
+def side_by_side(running: dict[str, Adapter], work: Callable[[str, Adapter], Sequence[tuple[str, str, str]]], report: Report) -> None:
+    """Do the same with every language at once; ``work`` gives rows, cases and reasons."""
+    with ThreadPoolExecutor() as pool:
+        done = {name: pool.submit(work, name, adapter) for name, adapter in running.items()}
+        found = {name: each.result() for name, each in done.items()}
+    for row in dict.fromkeys(row for outcomes in found.values() for row, _, _ in outcomes):
+        for name, outcomes in found.items():
+            for its_row, case, reason in outcomes:
+                if its_row == row:
+                    report.add(row, name, case, reason)
+
+
+# --- the codec --------------------------------------------------------------------------------------------------------
+
+
+def read_and_refuse(report: Report, running: dict[str, Adapter], vectors: Vectors) -> None:
+    """Every vector in every language."""
+
+    def work(name: str, adapter: Adapter) -> list[tuple[str, str, str]]:
+        outcomes = []
+        for group, each in vectors.items():
+            for vector in each:
+                outcomes.append((ROWS[group], vector["id"], vector_fault(adapter, vector)))
+        return outcomes
+
+    side_by_side(running, work, report)
+
+
+ROWS = {
+    "valid": "valid messages, read",
+    "invalid": "invalid messages, refused",
+    "attacks": "attacks, refused",
+    "unsendable": "values that must not be sent, refused",
+}
+
+
+def vector_fault(adapter: Adapter, vector: Value) -> str:
+    """What an adapter gets wrong about a vector."""
+    case = {"id": vector["id"], "message": vector["message"]}
+    if "bytes" in vector:
+        raw = expand_bytes(vector["bytes"])
+        result = adapter.ask({**case, "op": "decode", "bytes": base64.b64encode(raw).decode()})
+        wanted = {"error": vector["error"]} if "error" in vector else {"value": expand_value(vector["value"])}
+    else:
+        result = adapter.ask({**case, "op": "encode", "value": expand_value(vector["value"])})
+        wanted = {"error": vector["error"]}
+    ((key, value),) = wanted.items()
+    if result.get(key) == value and result.get("ok") == (key == "value"):
+        return ""
+    return f"{vector['comment']}: expected {str(wanted)[:200]}, got {str(result)[:400]}"
+
+
+def write_and_read(report: Report, running: dict[str, Adapter], vectors: Vectors) -> None:
+    """Every value that is in a valid vector, written by every language and read by every language."""
+    values: dict[str, tuple[str, str, Value]] = {}
+    for vector in vectors["valid"]:
+        if "large" not in vector["flags"]:
+            value = expand_value(vector["value"])
+            values.setdefault(vector["message"] + json.dumps(value), (vector["id"], vector["message"], value))
+    written: dict[str, list[tuple[str, str, Value, bytes]]] = {name: [] for name in running}
+
+    def write(name: str, adapter: Adapter) -> list[tuple[str, str, str]]:
+        outcomes = []
+        for case, kind, value in values.values():
+            result = adapter.ask({"id": case, "op": "encode", "message": kind, "value": value})
+            if not result.get("ok"):
+                outcomes.append(("written as docs/wire.md says", case, f"not written: {str(result)[:300]}"))
+                continue
+            raw = base64.b64decode(result["bytes"])
+            written[name].append((case, kind, value, raw))
+            outcomes.append(("written as docs/wire.md says", case, "; ".join(writing.faults(kind, raw, value))))
+        return outcomes
+
+    side_by_side(running, write, report)
+
+    def read(name: str, adapter: Adapter) -> list[tuple[str, str, str]]:
+        outcomes = []
+        for writer, messages in written.items():
+            for case, kind, value, raw in messages:
+                asked = {"id": case, "op": "decode", "message": kind, "bytes": base64.b64encode(raw).decode()}
+                result = adapter.ask(asked)
+                reason = "" if result.get("value") == value else f"expected {str(value)[:300]}, got {str(result)[:300]}"
+                outcomes.append((f"what {writer} wrote, read", case, reason))
+        return outcomes
+
+    side_by_side(running, read, report)
+
+
+def read_golden(report: Report, running: dict[str, Adapter], vectors: Vectors) -> None:
+    """The captured samples of the original programs, where they lie beside the clone."""
+    samples = list(golden.samples())
+    if not samples:
+        print("the captured samples of the original programs are not beside this clone: NOT RUN")
+
+    def work(name: str, adapter: Adapter) -> list[tuple[str, str, str]]:
+        outcomes = []
+        for sample, kind, raw, value in samples:
+            asked = {"id": sample, "op": "decode", "message": kind, "bytes": base64.b64encode(raw).decode()}
+            result = adapter.ask(asked)
+            reason = "" if result.get("value") == value else f"expected {str(value)[:300]}, got {str(result)[:300]}"
+            outcomes.append(("samples of the original programs, read", sample, reason))
+        return outcomes
+
+    side_by_side(running, work, report)
+
+
+# --- live calls -------------------------------------------------------------------------------------------------------
+
+
+def call_server(report: Report, running: dict[str, Adapter], vectors: Vectors) -> None:
+    """Calls of every client to our server."""
+    with serving(*FLAGS, tracebacks=True) as server:
+        call_all(report, running, server.url, list(against_server(vectors["valid"])))
+
+
+def call_go(report: Report, running: dict[str, Adapter], vectors: Vectors) -> None:
+    """Calls of every client to the Go handler."""
+    go = next(language for language in LANGUAGES if language.name == "Go")
+    if "Go" not in running:
+        return
+    server = Adapter(go)
+    try:
+        url = server.ask({"id": "serve", "op": "serve"}).get("url", "")
+        call_all(report, running, url, list(against_go(vectors["valid"])))
+    finally:
+        server.close()
+
+
+def call_all(report: Report, running: dict[str, Adapter], url: str, cases: Sequence[Live]) -> None:
+    """All cases in every language."""
+
+    def work(name: str, adapter: Adapter) -> list[tuple[str, str, str]]:
+        return [
+            (live.row, live.name, live.check(adapter.ask({"id": live.name, "url": url + live.path, **live.case})))
+            for live in cases
+        ]
+
+    side_by_side(running, work, report)
+
+
+# --- the end ----------------------------------------------------------------------------------------------------------
+
+
+def tell(report: Report) -> int:
+    """Print what came of it, and give the exit status."""
+    for row, language, case, reason in report.failures[:_FAILURES_SHOWN_MAX]:
+        print(f"\nFAILED {language}: {row}: {case}\n    {reason}")
+    if len(report.failures) > _FAILURES_SHOWN_MAX:
+        print(f"\n... and {len(report.failures) - _FAILURES_SHOWN_MAX} more")
+    print(f"\n{report.table()}\n")
+    for line in report.known:
+        print(f"known failure: {line}")
+    for language, reason in report.not_run.items():
+        print(f"NOT RUN: {language}: {reason}")
+    failed = max(report.failed, len(report.failures))
+    print(f"{report.passed} passed, {failed} failed", flush=True)
+    return int(failed > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
