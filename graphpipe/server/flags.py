@@ -195,8 +195,8 @@ FLAGS: tuple[Flag, ...] = (
     _server("body-bytes-max", "Limits", size(1, 2**31 - 1), "Largest request body; a larger one gets 413."),
     _server(
         "in-flight-bytes-max", "Limits", size(),
-        "Bytes of large bodies held at once; beyond it callers wait, then get 503.",
-        default_text="a quarter of the memory",
+        "Bytes of large bodies that a worker holds at once; beyond it callers wait, then get 503.",
+        default_text="a quarter of the memory, shared by the workers",
     ),
     _server("admission-wait-s", "Limits", number(), "How long a caller waits for room before it gets 503."),
     _server("head-timeout-s", "Limits", number(0.001), "How long the head of a request may take to come."),
@@ -212,6 +212,10 @@ FLAGS: tuple[Flag, ...] = (
         "Age from which a connection is closed with its next answer, so that balancers can move it; 0: never.",
     ),
     _server("workers", "Operation", integer(1, 256), "Processes that serve on the one address; several are watched."),
+    _server(
+        "start-timeout-s", "Operation", number(0),
+        "How long a worker may take to load and warm up its models before it counts as failed; 0: as long as it likes.",
+    ),
     _server(
         "memory-limit-bytes", "Limits", size(),
         "Memory from which a worker is replaced by a fresh one, gracefully; 0: never.",

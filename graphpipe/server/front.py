@@ -289,6 +289,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def _take_body(self, head: Head, data: bytes, end: int) -> None:
         try:
+            self._route.service.admit(head.length)  # type: ignore[union-attr]
             body = self._front.admission.now(head.length)
         except ServiceError as error:
             self._refuse(error, more_to_come=True)

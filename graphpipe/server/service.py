@@ -43,6 +43,8 @@ SERVER = f"graphpipe/{__version__}"
 # Checking or copying this much on the event loop would be felt by the other callers.
 _OFF_LOOP_FROM = 256 * 1024
 _PLANS_MAX = 256
+# So small a message may ask for metadata, which is always there; one with a tensor is larger.
+_DESCRIPTION_BYTES_MAX = 96
 # Encoding less than this is a moment, whatever it is.
 _MOMENT_BYTES = 8 * 1024
 
@@ -85,6 +87,7 @@ class Service:
 
         Raises ServiceError for whatever is wrong with the request, the model or the load.
         """
+        self.admit(len(body))
         if len(body) < _OFF_LOOP_FROM:
             message = decode_request(body.toreadonly())
         else:
@@ -117,6 +120,11 @@ class Service:
             raise ModelFailed(f"model {self.name!r} failed on this input; the server's log has the cause") from None
         self.meter.encoded(rows, perf_counter() - began)
         return segments, rows
+
+    def admit(self, size: int) -> None:
+        """Raise Overloaded if a request of ``size`` bytes need not be read, as it would be refused in any case."""
+        if size > _DESCRIPTION_BYTES_MAX:
+            self.stage.admit()
 
     async def _current_metadata(self) -> bytes:
         version = self.metadata.version

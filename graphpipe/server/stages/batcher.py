@@ -34,6 +34,7 @@ from graphpipe.errors import (
     Unsupported,
     UpstreamFailed,
 )
+from graphpipe.server.counters import Meter
 from graphpipe.server.stages.padding import Padding
 from graphpipe.server.stages.rows import Kind, RowEvidence, join, kind_of, row_count
 from graphpipe.server.stages.stage import Outputs, Request, Stage
@@ -141,8 +142,18 @@ class _Run:
 class Batcher:
     """Joins the rows of requests that wait at the same time. Belongs to one event loop."""
 
-    def __init__(self, limits: BatchLimits, following: Stage, evidence: RowEvidence, name: str = "model") -> None:
+    def __init__(
+        self,
+        limits: BatchLimits,
+        following: Stage,
+        evidence: RowEvidence,
+        name: str = "model",
+        meter: Meter | None = None,
+    ) -> None:
         self.counts = BatchCounts()
+        self._meter = meter
+        if meter is not None:
+            meter.follow(self.numbers)
         self.queue_rows = 0
         self.refusal = ""
         self._limits = limits
@@ -162,17 +173,25 @@ class Batcher:
             return await self._next.infer(request)
         rows = row_count(request.inputs)
         if self.queue_rows and self.queue_rows + rows > self._limits.queue_rows_max:
-            self.counts.refused += 1
-            raise Overloaded(
-                f"{self.queue_rows} rows wait for model {self._name!r}, of at most {self._limits.queue_rows_max} "
-                "(--queue-rows-max); try again"
-            )
+            raise self._overloaded()
         member = self._enter(request, rows)
         try:
             return await member.future
         finally:
             if member.future.cancel() or member.future.cancelled():  # the caller is gone
                 self._leave(member)
+
+    def admit(self) -> None:
+        """Raise Overloaded if not one more row may wait now."""
+        if not self.refusal and self.queue_rows >= self._limits.queue_rows_max:
+            raise self._overloaded()
+
+    def _overloaded(self) -> Overloaded:
+        self.counts.refused += 1
+        return Overloaded(
+            f"{self.queue_rows} rows wait for model {self._name!r}, of at most {self._limits.queue_rows_max} "
+            "(--queue-rows-max); try again"
+        )
 
     @property
     def waiting(self) -> int:
@@ -183,11 +202,8 @@ class Batcher:
         """What it has counted, as metrics."""
         counts = self.counts
         return {
-            "graphpipe_batches": counts.calls,
             "graphpipe_batch_requests": counts.requests,
-            "graphpipe_batch_rows": counts.rows,
             "graphpipe_batch_padding_rows": counts.padding_rows,
-            "graphpipe_batch_wait_seconds": counts.wait_s,
             "graphpipe_batch_retried": counts.retried_alone,
             "graphpipe_batch_refused": counts.refused,
             "graphpipe_batch_queue_rows": self.queue_rows,
@@ -305,6 +321,8 @@ class Batcher:
             taken.append(member)
             rows += member.rows
             self.counts.wait_s += now - member.came
+            if self._meter is not None:
+                self._meter.waited_for_batch(now - member.came)
         if group.members:
             # The time of those who stay goes on; it does not begin anew.
             if group.timer is not None:
@@ -438,6 +456,8 @@ class Batcher:
         counts.rows += rows
         counts.requests += requests
         counts.padding_rows += padding_rows
+        if self._meter is not None:
+            self._meter.batched(rows + padding_rows)
 
     def _not_by_rows(self, output: str) -> str:
         return (

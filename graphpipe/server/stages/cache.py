@@ -135,6 +135,9 @@ class RowCache:
             "graphpipe_cache_errors": counts.errors + written.errors,
         }
 
+    def admit(self) -> None:
+        """Nobody is refused unread: it may all be known."""
+
     def close(self) -> None:
         """Write what waits, and close the store."""
         self.writer.close()
