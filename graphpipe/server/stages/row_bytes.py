@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from graphpipe.server.stages.rows import Layout, layout_of
 
-__all__ = ["RowKeys", "output_key", "pack", "pack_all", "unpack", "unpack_all"]
+__all__ = ["RowKeys", "output_key", "pack", "pack_all", "unpack", "unpack_alike", "unpack_all"]
 
 Array = NDArray[Any]
 
@@ -150,13 +150,8 @@ def pack(array: Array) -> list[bytes] | None:
 
 def unpack(rows: Sequence[memoryview]) -> Array | None:
     """The rows below each other; None if their types or shapes differ. Nothing of ``rows`` is looked at afterwards."""
-    first = rows[0]
-    dtype_length, ndim = first[0], first[1]
-    start = 2 + dtype_length + 8 * ndim
-    head = bytes(first[:start])
-    dtype = np.dtype(head[2 : 2 + dtype_length].decode())
-    shape = struct.unpack_from(f"<{ndim}q", head, 2 + dtype_length)
-    if any(row[:start] != head for row in rows):
+    start, dtype, shape = _head(rows[0])
+    if len({bytes(row[:start]) for row in rows}) > 1:
         return None
     if dtype.kind == "O":
         items = np.empty((len(rows), prod(shape)), object)
@@ -195,6 +190,23 @@ def unpack_all(rows: Sequence[memoryview]) -> dict[str, Array] | None:
         return None
     found = {name: array for name, array in arrays.items() if array is not None}
     return found if len(found) == len(arrays) else None
+
+
+def unpack_alike(block: NDArray[np.uint8]) -> Array | None:
+    """The same for rows that lie in lines; None for text too."""
+    start, dtype, shape = _head(block[0].data)
+    if dtype.kind == "O" or (block[:, :start] != block[0, :start]).any():
+        return None
+    return np.ascontiguousarray(block[:, start:]).reshape(-1).view(dtype).reshape((len(block), *shape))
+
+
+def _head(row: memoryview) -> tuple[int, np.dtype[Any], tuple[int, ...]]:
+    """How long the head of a row is, and the type and shape that it tells."""
+    dtype_length, ndim = row[0], row[1]
+    start = 2 + dtype_length + 8 * ndim
+    head = bytes(row[:start])
+    shape = struct.unpack_from(f"<{ndim}q", head, 2 + dtype_length)
+    return start, np.dtype(head[2 : 2 + dtype_length].decode()), shape
 
 
 _IS_STR = 1 << 31
