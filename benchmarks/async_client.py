@@ -35,7 +35,7 @@ Call = Callable[[np.ndarray], Awaitable[Any]]
 def echo_server() -> Iterator[str]:
     """An echo server in a process of its own."""
     code = "from graphpipe.server.cli import main; main()"
-    command = [sys.executable, "-c", code, "--model", "echo", "--listen", "127.0.0.1:0"]
+    command = [sys.executable, "-c", code, "--model", "echo", "--listen", "127.0.0.1:0", "--access-lines-per-s", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         yield process.stdout.readline().split()[-1]
