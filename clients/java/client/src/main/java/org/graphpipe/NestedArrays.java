@@ -103,7 +103,7 @@ final class NestedArrays {
       case FLOAT32 -> float.class;
       case FLOAT64 -> double.class;
       case STRING -> byte[].class;
-      case NULL -> throw new IllegalStateException("a tensor without a type has no elements");
+      case NULL -> throw new IllegalArgumentException("NULL is for metadata alone");
     };
   }
 

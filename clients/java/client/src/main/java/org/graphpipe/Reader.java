@@ -2,6 +2,7 @@ package org.graphpipe;
 
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
+import java.nio.charset.CharacterCodingException;
 import java.nio.charset.StandardCharsets;
 import java.util.ArrayList;
 import java.util.List;
@@ -25,17 +26,16 @@ public final class Reader {
   private final ByteBuffer in;
   private final int size;
 
-  /** What strings and the data of tensors may still hold together, in bytes. */
-  private long contentLeft;
+  /** What vectors and strings may still take together, in bytes. */
+  private long bytesLeft;
 
-  /** What tables, shapes and vectors of offsets may still take together, in bytes. */
-  private long structureLeft;
+  /** What names and other texts may still take of that. */
+  private int textBytesLeft = Writer.TEXT_BYTES_MAX;
 
   private Reader(ByteBuffer message) {
     in = message.slice().order(ByteOrder.LITTLE_ENDIAN);
     size = in.limit();
-    contentLeft = size;
-    structureLeft = size;
+    bytesLeft = size;
   }
 
   /**
@@ -141,6 +141,12 @@ public final class Reader {
     T read(Table table) throws MalformedMessageException;
   }
 
+  /** What becomes of what an entry of a vector points to. */
+  @FunctionalInterface
+  private interface EntryReader<T> {
+    T read(int position) throws MalformedMessageException;
+  }
+
   private Table root() throws MalformedMessageException {
     return new Table(target(0));
   }
@@ -174,24 +180,24 @@ public final class Reader {
     return (int) count;
   }
 
-  private void takeStructure(int bytes, int position) throws MalformedMessageException {
-    structureLeft -= bytes;
-    require(structureLeft >= 0, "more structure than message", position);
+  private void take(int bytes, int position) throws MalformedMessageException {
+    bytesLeft -= bytes;
+    require(bytesLeft >= 0, "more vectors and strings than message", position);
   }
 
   /** The number of elements of a vector of offsets. */
-  private int offsets(int position) throws MalformedMessageException {
+  private int offsets(int position, int countMax) throws MalformedMessageException {
     require(position % 4 == 0, "unaligned vector of offsets", position);
     int count = count(position, 4);
-    takeStructure(4 * count, position);
+    require(count <= countMax, "vector of more than " + countMax + " entries", position);
+    take(4 * count, position);
     return count;
   }
 
   /** The length of a string or of a tensor's data. */
   private int contentBytes(int position) throws MalformedMessageException {
     int bytes = count(position, 1);
-    contentLeft -= bytes;
-    require(contentLeft >= 0, "more content than message", position);
+    take(bytes, position);
     return bytes;
   }
 
@@ -199,6 +205,25 @@ public final class Reader {
     byte[] bytes = new byte[contentBytes(position)];
     in.get(position + 4, bytes);
     return bytes;
+  }
+
+  private String text(int position) throws MalformedMessageException {
+    textBytesLeft -= Math.min(count(position, 1), Writer.TEXT_BYTES_MAX + 1);
+    require(
+        textBytesLeft >= 0,
+        "more than " + Writer.TEXT_BYTES_MAX + " bytes of names and other text",
+        position);
+    byte[] bytes = string(position);
+    String text = new String(bytes, StandardCharsets.UTF_8);
+    if (text.indexOf('\ufffd') >= 0) {
+      // It was there, or stands for what is no text.
+      try {
+        StandardCharsets.UTF_8.newDecoder().decode(ByteBuffer.wrap(bytes));
+      } catch (CharacterCodingException e) {
+        throw new MalformedMessageException("text at byte %d is not UTF-8".formatted(position));
+      }
+    }
+    return text;
   }
 
   /** One table, whose fields are counted from 0 in the schema's order. */
@@ -222,7 +247,6 @@ public final class Reader {
       bytes = Short.toUnsignedInt(in.getShort(vtable + 2));
       require(bytes >= 4, "table too small", start);
       requireInside(start, bytes, "table past the end");
-      takeStructure(bytes, start);
     }
 
     /** Where a field lies in the message; 0 if it is not there. */
@@ -269,7 +293,7 @@ public final class Reader {
 
     String text(int index) throws MalformedMessageException {
       int string = reference(index);
-      return string == 0 ? "" : new String(string(string), StandardCharsets.UTF_8);
+      return string == 0 ? "" : Reader.this.text(string);
     }
 
     long[] longs(int index) throws MalformedMessageException {
@@ -279,7 +303,7 @@ public final class Reader {
       }
       int count = count(vector, 8);
       require(count <= Shape.AXES_MAX, "shape of more than 32 axes", vector);
-      takeStructure(8 * count, vector);
+      take(8 * count, vector);
       long[] values = new long[count];
       for (int i = 0; i < count; i++) {
         values[i] = in.getLong(vector + 4 + 8 * i);
@@ -297,7 +321,7 @@ public final class Reader {
       if (vector == 0) {
         return new byte[0][];
       }
-      int count = offsets(vector);
+      int count = offsets(vector, Tensor.STRINGS_MAX);
       byte[][] strings = new byte[count][];
       for (int i = 0; i < count; i++) {
         strings[i] = string(target(vector + 4 + 4 * i));
@@ -306,23 +330,22 @@ public final class Reader {
     }
 
     List<String> texts(int index) throws MalformedMessageException {
-      byte[][] strings = strings(index);
-      List<String> texts = new ArrayList<>(strings.length);
-      for (byte[] string : strings) {
-        texts.add(new String(string, StandardCharsets.UTF_8));
-      }
-      return texts;
+      return entries(index, Reader.this::text);
     }
 
     <T> List<T> tables(int index, TableReader<T> reader) throws MalformedMessageException {
+      return entries(index, position -> reader.read(new Table(position)));
+    }
+
+    private <T> List<T> entries(int index, EntryReader<T> reader) throws MalformedMessageException {
       int vector = reference(index);
       if (vector == 0) {
         return List.of();
       }
-      int count = offsets(vector);
+      int count = offsets(vector, Writer.ENTRIES_MAX);
       List<T> values = new ArrayList<>(count);
       for (int i = 0; i < count; i++) {
-        values.add(reader.read(new Table(target(vector + 4 + 4 * i))));
+        values.add(reader.read(target(vector + 4 + 4 * i)));
       }
       return values;
     }

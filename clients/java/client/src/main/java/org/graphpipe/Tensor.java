@@ -29,6 +29,9 @@ import java.util.Objects;
  * them, a tensor may be shared between threads.
  */
 public final class Tensor {
+  /** The strings of one tensor, at most. */
+  static final int STRINGS_MAX = 1 << 24;
+
   private static final byte[][] NO_STRINGS = {};
   private static final ByteBuffer NO_DATA = ByteBuffer.allocate(0);
 
@@ -41,7 +44,15 @@ public final class Tensor {
   private Tensor(Type type, long[] shape, ByteBuffer data, byte[][] strings) {
     this.type = type;
     this.shape = shape;
-    this.elements = Shape.elements(shape, type.elementBytes());
+    if (type == Type.NULL) {
+      throw new IllegalArgumentException("a tensor has a type: NULL is for metadata alone");
+    }
+    if (strings.length > STRINGS_MAX) {
+      throw new IllegalArgumentException(
+          "%d strings, at most %d travel in a tensor".formatted(strings.length, STRINGS_MAX));
+    }
+    // A string takes at least an offset.
+    this.elements = Shape.elements(shape, type == Type.STRING ? 4 : type.elementBytes());
     this.data = data.slice().order(ByteOrder.LITTLE_ENDIAN);
     this.strings = strings;
     // A string tensor with bytes beside its strings, or the other way round, contradicts itself.
@@ -60,7 +71,7 @@ public final class Tensor {
   /**
    * Looks at bytes as a tensor, without copying them.
    *
-   * @param type a type of numbers, or {@link Type#NULL} with no bytes
+   * @param type a type of numbers
    * @param data little-endian, row-major: the bytes from its position to its limit, whatever byte
    *     order it is set to. They must not change while a call that uses the tensor is under way.
    *     Direct buffers are sent fastest.
@@ -419,10 +430,8 @@ public final class Tensor {
    * array level more. A scalar becomes a boxed number or a {@code byte[]}.
    *
    * @return such as {@code (float[][]) tensor.toArray()}
-   * @throws IllegalStateException if the type is {@link Type#NULL}
    */
   public Object toArray() {
-    require("elements", type != Type.NULL);
     return NestedArrays.fromTensor(this);
   }
 

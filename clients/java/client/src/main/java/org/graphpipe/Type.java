@@ -7,7 +7,7 @@ import java.util.Locale;
  * travels.
  */
 public enum Type {
-  /** No type. In metadata: unknown. A request may not hold it. */
+  /** No type. In metadata: unknown. No tensor has it. */
   NULL(0),
   /** Unsigned bytes; also carries booleans, as 0 and 1. */
   UINT8(1),

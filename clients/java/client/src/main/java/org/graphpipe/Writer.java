@@ -35,12 +35,19 @@ public final class Writer {
   private static final short[] REQUEST = {8, 12, 8, 4};
   private static final short[] INFER_REQUEST = {12, 20, 4, 8, 12, 16};
   private static final short[] METADATA_REQUEST = {4, 4};
-  private static final short[] INFER_RESPONSE = {8, 12, 4, 8};
+  private static final short[] INFER_RESPONSE = {6, 8, 4};
+  private static final short[] FAILED_RESPONSE = {8, 12, 4, 8};
   private static final short[] ERROR = {8, 16, 8, 4};
   private static final short[] METADATA_RESPONSE = {16, 28, 4, 8, 12, 16, 20, 24};
   private static final short[] IO_METADATA = {12, 20, 4, 8, 12, 16};
   private static final short[] TENSOR = {10, 16, 12, 4, 8};
   private static final short[] STRING_TENSOR = {12, 16, 12, 4, 0, 8};
+
+  /** Entries of each vector of tensors, names, errors, and described inputs or outputs. */
+  static final int ENTRIES_MAX = 4096;
+
+  /** Bytes of names, config and other words of one message. */
+  static final int TEXT_BYTES_MAX = 1 << 24;
 
   private static final int INFER_REQUEST_MEMBER = 1;
   private static final int METADATA_REQUEST_MEMBER = 2;
@@ -52,6 +59,8 @@ public final class Writer {
   private ByteBuffer near = ByteBuffer.allocate(512).order(ByteOrder.LITTLE_ENDIAN);
 
   private int farBytes;
+
+  private int textBytesLeft = TEXT_BYTES_MAX;
 
   private Writer() {}
 
@@ -66,18 +75,13 @@ public final class Writer {
    *
    * @param request the request
    * @return the message; it borrows the memory of large tensors
-   * @throws IllegalArgumentException if a tensor has no type, a text has no UTF-8 form, or the
-   *     message reaches 2 GiB
+   * @throws IllegalArgumentException if a text has no UTF-8 form, there are more than 4096 tensors
+   *     or names or more than 16 MiB of text, or the message reaches 2 GiB
    */
   public static EncodedMessage write(InferRequest request) {
-    for (Tensor tensor : request.inputs()) {
-      if (tensor.type() == Type.NULL) {
-        throw new IllegalArgumentException("an input has no type");
-      }
-    }
     Writer writer = new Writer();
     int table = writer.request(INFER_REQUEST_MEMBER, INFER_REQUEST);
-    writer.string(table + 4, utf8(request.config()));
+    writer.text(table + 4, request.config());
     writer.names(table + 8, request.inputNames());
     writer.tensors(table + 12, request.inputs());
     writer.names(table + 16, request.outputNames());
@@ -100,20 +104,19 @@ public final class Writer {
    *
    * @param response the outputs or errors
    * @return the message; it borrows the memory of large tensors
-   * @throws IllegalArgumentException if a text has no UTF-8 form or the message reaches 2 GiB
+   * @throws IllegalArgumentException as for a request
    */
   public static EncodedMessage write(InferResponse response) {
     Writer writer = new Writer();
-    int table = writer.root(INFER_RESPONSE);
+    // The clients of 2018 take errors that are there, but empty, for a failure.
+    int table = writer.root(response.errors().isEmpty() ? INFER_RESPONSE : FAILED_RESPONSE);
     writer.tensors(table + 4, response.outputs());
-    if (response.errors().isEmpty()) {
-      writer.vector(table + 8, 0);
-    } else {
-      int place = writer.vector(table + 8, response.errors().size());
+    if (!response.errors().isEmpty()) {
+      int place = writer.entries(table + 8, response.errors().size());
       for (InferResponse.Failure failure : response.errors()) {
         int error = writer.table(place, ERROR);
         writer.near.putLong(error + 8, failure.code());
-        writer.string(error + 4, utf8(failure.message()));
+        writer.text(error + 4, failure.message());
         place += 4;
       }
     }
@@ -125,15 +128,15 @@ public final class Writer {
    *
    * @param metadata the model's description
    * @return the message
-   * @throws IllegalArgumentException if a text has no UTF-8 form or the message reaches 2 GiB
+   * @throws IllegalArgumentException as for a request
    */
   public static EncodedMessage write(Metadata metadata) {
     Writer writer = new Writer();
     int table = writer.root(METADATA_RESPONSE);
-    writer.string(table + 4, utf8(metadata.name()));
-    writer.string(table + 8, utf8(metadata.version()));
-    writer.string(table + 12, utf8(metadata.server()));
-    writer.string(table + 16, utf8(metadata.description()));
+    writer.text(table + 4, metadata.name());
+    writer.text(table + 8, metadata.version());
+    writer.text(table + 12, metadata.server());
+    writer.text(table + 16, metadata.description());
     writer.specs(table + 20, metadata.inputs());
     writer.specs(table + 24, metadata.outputs());
     return writer.finish();
@@ -192,7 +195,23 @@ public final class Writer {
     return first;
   }
 
-  private void string(int place, byte[] bytes) {
+  /** A vector of empty offsets to tensors, names or errors. */
+  private int entries(int place, int count) {
+    if (count > ENTRIES_MAX) {
+      throw new IllegalArgumentException(
+          "%d tensors, names or errors in one place, at most %d travel"
+              .formatted(count, ENTRIES_MAX));
+    }
+    return vector(place, count);
+  }
+
+  private void text(int place, String text) {
+    byte[] bytes = utf8(text);
+    textBytesLeft -= Math.min(bytes.length, TEXT_BYTES_MAX + 1);
+    if (textBytesLeft < 0) {
+      throw new IllegalArgumentException(
+          "more than " + TEXT_BYTES_MAX + " bytes of names and other text");
+    }
     reserve(4L + 4 + bytes.length + 1);
     pad(4, 0);
     point(place, near.position());
@@ -200,9 +219,9 @@ public final class Writer {
   }
 
   private void names(int place, List<String> names) {
-    int element = vector(place, names.size());
+    int element = entries(place, names.size());
     for (String name : names) {
-      string(element, utf8(name));
+      text(element, name);
       element += 4;
     }
   }
@@ -218,19 +237,19 @@ public final class Writer {
   }
 
   private void specs(int place, List<TensorSpec> specs) {
-    int element = vector(place, specs.size());
+    int element = entries(place, specs.size());
     for (TensorSpec spec : specs) {
       int table = table(element, IO_METADATA);
       near.put(table + 16, (byte) spec.type().ordinal());
-      string(table + 4, utf8(spec.name()));
-      string(table + 8, utf8(spec.description()));
+      text(table + 4, spec.name());
+      text(table + 8, spec.description());
       shape(table + 12, spec.shape());
       element += 4;
     }
   }
 
   private void tensors(int place, List<Tensor> tensors) {
-    int element = vector(place, tensors.size());
+    int element = entries(place, tensors.size());
     for (Tensor tensor : tensors) {
       boolean isString = tensor.type() == Type.STRING;
       int table = table(element, isString ? STRING_TENSOR : TENSOR);

@@ -33,8 +33,7 @@ class AdapterTest {
       {"type":"string","shape":[2],"strings":["AP8=",""]}],"output_names":["y",""]}""";
   private static final String RESPONSE =
       """
-      {"outputs":[{"type":"float32","shape":[],"data":"AACAPw=="},\
-      {"type":"null","shape":[3],"data":""}],\
+      {"outputs":[{"type":"float32","shape":[],"data":"AACAPw=="}],\
       "errors":[{"code":-9223372036854775808,"message":"m"}]}""";
   private static final String METADATA =
       """
