@@ -1,4 +1,5 @@
-"""Which transport should the asynchronous client have? Its calls beside the blocking client's and those of aiohttp's client.
+"""Which transport should the asynchronous client have? Its calls beside the blocking client's and those of aiohttp's
+client.
 
 Every client calls the same echo server, in turns, so that a busy moment of the machine hits all of them.
 """
@@ -126,8 +127,13 @@ CLIENTS = {
 
 def main() -> None:
     """Measure and print."""
-    print(f"{platform.machine()}, {os.cpu_count()} CPUs, Python {platform.python_version()}, load {os.getloadavg()[0]:.1f}")
-    questions = {"1 KB call, us": (small, 1e6), "77 MB echo, ms": (large, 1e3), f"1 KB, {AT_ONCE} at once, us": (many, 1e6)}
+    machine = f"{platform.machine()}, {os.cpu_count()} CPUs, Python {platform.python_version()}"
+    print(f"{machine}, load {os.getloadavg()[0]:.1f}")
+    questions = {
+        "1 KB call, us": (small, 1e6),
+        "77 MB echo, ms": (large, 1e3),
+        f"1 KB, {AT_ONCE} at once, us": (many, 1e6),
+    }
     print(f"{'':<22}" + "".join(f"{question:>24}" for question in questions))
     results: dict[tuple[str, str], list[float]] = {}
     with echo_server() as url:

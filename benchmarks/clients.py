@@ -6,9 +6,9 @@ small    1 KB each way: Client.execute beside a socket that sends prebuilt bytes
 large    77 MB out, 12.8 MB back, the same way
 profile  where the time of a small call goes
 
-The server is a blocking socket in a process of its own that receives into a warm buffer and sends a prebuilt answer: the
-least that there can be. Both clients talk to it in turn, on one connection each; what counts is the median of the ratios of
-neighbouring rounds, which a noisy machine disturbs alike.
+The server is a blocking socket in a process of its own that receives into a warm buffer and sends a prebuilt answer:
+the least that there can be. Both clients talk to it in turn, on one connection each; what counts is the median of the
+ratios of neighbouring rounds, which a noisy machine disturbs alike.
 """
 
 from __future__ import annotations
@@ -106,8 +106,8 @@ class Raw:
         segments = encode_request([array])
         size = sum(map(len, segments))
         # As long as the head of our clients, so that both move the same bytes.
-        padding = "x" * 180
-        head = f"POST / HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nX-Padding: {padding}\r\nContent-Length: {size}\r\n\r\n".encode()
+        lines = ["POST / HTTP/1.1", f"Host: 127.0.0.1:{port}", f"X-Padding: {'x' * 180}", f"Content-Length: {size}"]
+        head = "\r\n".join([*lines, "", ""]).encode()
         self.pieces = [head, *segments]
         self.size = len(head) + size
         self.buffer = memoryview(bytearray(16 << 20))

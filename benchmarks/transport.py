@@ -1,14 +1,15 @@
 """How close is the server to what the loopback can carry?
 
-    python benchmarks/transport.py [large] [small] [memory] [hostile] [--rounds N] [--save]
+    python benchmarks/transport.py [large] [small] [client] [memory] [hostile] [--rounds N] [--save]
 
 large    77 MB request, 12.8 MB answer, real codec, one connection: ours and aiohttp alone beside the limit server
 small    1 KB through echo, server on one core, 64 connections: ours beside aiohttp that echoes bytes, and beside Go
+client   Client.execute beside a raw socket that sends prebuilt bytes to the same server and decodes nothing
 memory   peak above the idle server for one 77 MB request; 32 callers with 77 MB each against a 512 MB cap
 hostile  a normal caller's p99 while slow heads, slow bodies, aborts and 2,000 idle connections hang on the server
 
-Servers of one question run side by side and are asked in turn, so that a noisy machine is noisy for all; what counts are
-medians of paired ratios.
+Servers of one question run side by side and are asked in turn, so that a noisy machine is noisy for all; what counts
+are medians of paired ratios.
 """
 
 from __future__ import annotations
@@ -18,8 +19,10 @@ import contextlib
 import json
 import platform
 import socket
+import ssl
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from importlib.metadata import version
@@ -137,6 +140,30 @@ def small(rounds: int) -> dict[str, Any]:
     return summary
 
 
+def client(rounds: int) -> dict[str, Any]:
+    large_array = np.random.default_rng(0).random(LARGE, dtype=np.float32)
+    small_array = np.linspace(0, 1, 256, dtype=np.float32)
+    result: dict[str, Any] = {}
+    with running("front") as server:
+        for what, array, path, calls in (
+            ("1 KB", small_array, "/", 500),
+            ("77 MB", large_array, "/models/crop", 1),
+        ):
+            raw = Raw(server.port, path, array)
+            with graphpipe.Client(server.url + path) as ours:
+                answer = ours.execute(array)
+                assert np.array_equal(np.ravel(answer), array.reshape(-1)[: np.size(answer)])
+                pairs = []
+                for _ in range(max(rounds, 7) * (4 if calls == 1 else 1)):
+                    raw_s = timed(lambda: [raw.call() for _ in range(calls)]) / calls  # noqa: B023
+                    ours_s = timed(lambda: [ours.execute(array) for _ in range(calls)]) / calls  # noqa: B023
+                    pairs.append((ours_s / raw_s, raw_s, ours_s))
+            ratio, raw_us, ours_us = (median(column) for column in zip(*pairs, strict=True))
+            result[what] = {"ratio": ratio, "raw_us": raw_us * 1e6, "ours_us": ours_us * 1e6}
+            print(f"  {what:>5} call: raw socket {raw_us * 1e6:,.0f} us, Client {ours_us * 1e6:,.0f} us: {ratio:.2f}x")
+    return result
+
+
 def memory(rounds: int) -> dict[str, Any]:
     array = np.random.default_rng(0).random(LARGE, dtype=np.float32)
     both = array.nbytes + 4 * CROPPED_FLOATS
@@ -145,6 +172,7 @@ def memory(rounds: int) -> dict[str, Any]:
         idle = server.memory("VmRSS")
         Raw(server.port, "/models/crop", array).call()
         one = (server.memory("VmHWM") - idle) / both
+    tls = memory_over_tls(array, both)
     cap, callers = 512 << 20, 32
     outcomes: list[str] = []
     command = ["from graphpipe.server.cli import main; main()", "-m", "echo", "-l", "127.0.0.1:0"]
@@ -177,9 +205,27 @@ def memory(rounds: int) -> dict[str, Any]:
         process.terminate()
         process.wait()
     counts = {outcome: outcomes.count(outcome) for outcome in sorted(set(outcomes))}
-    print(f"one 77 MB request: peak above idle {one:.2f}x (request + answer)")
+    print(f"one 77 MB request: peak above idle {one:.2f}x (request + answer), over TLS {tls:.2f}x")
     print(f"{callers} callers with 77 MB each, cap {cap >> 20} MB: {counts}, peak {peak >> 20} MB above idle")
-    return {"one_ratio": one, "outcomes": counts, "peak_to_cap": peak / cap}
+    return {"one_ratio": one, "one_ratio_over_tls": tls, "outcomes": counts, "peak_to_cap": peak / cap}
+
+
+def memory_over_tls(array: Any, both: int) -> float:
+    """The peak for one request above the idle server, in units of request and answer, over TLS."""
+    import trustme
+
+    authority = trustme.CA()
+    with tempfile.TemporaryDirectory() as folder:
+        pem = Path(folder, "server.pem")
+        authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(str(pem))
+        trusting = ssl.create_default_context()
+        authority.configure_trust(trusting)
+        with running("front", more=["--tls", str(pem)]) as server:
+            caller = graphpipe.Client(f"https://127.0.0.1:{server.port}/models/crop", tls=trusting)
+            caller.execute(np.zeros(256, np.float32))
+            idle = server.memory("VmRSS")
+            caller.execute(array)
+            return (server.memory("VmHWM") - idle) / both
 
 
 def hostile(rounds: int) -> dict[str, Any]:
@@ -231,7 +277,7 @@ def hostile(rounds: int) -> dict[str, Any]:
     return {"quiet_p99_ms": median(quiet), "hostile_p99_ms": median(busy), "ratio": ratio}
 
 
-QUESTIONS = {"large": large, "small": small, "memory": memory, "hostile": hostile}
+QUESTIONS = {"large": large, "small": small, "client": client, "memory": memory, "hostile": hostile}
 
 
 def main() -> None:

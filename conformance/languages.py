@@ -85,7 +85,7 @@ class Adapter:
 
     def __init__(self, language: Language) -> None:
         self._command = language.command
-        self._log = tempfile.TemporaryFile()
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the adapter
         self._process: subprocess.Popen[bytes] | None = None
         self._lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         # Cases of several threads take turns.

@@ -26,7 +26,6 @@ from conformance.cases import expand_bytes, expand_value, groups
 from conformance.languages import LANGUAGES, Adapter, BuildFailed, Language, adapters
 from conformance.live import FLAGS, Live, against_go, against_server
 from conformance.report import Report
-from scripts.run_tests import ROOT
 from tests.serving import serving
 
 Value = dict[str, Any]
@@ -81,7 +80,9 @@ def prepare(report: Report, only: Sequence[str] | None) -> list[Language]:
     return ready
 
 
-def side_by_side(running: dict[str, Adapter], work: Callable[[str, Adapter], Sequence[tuple[str, str, str]]], report: Report) -> None:
+def side_by_side(
+    running: dict[str, Adapter], work: Callable[[str, Adapter], Sequence[tuple[str, str, str]]], report: Report
+) -> None:
     """Do the same with every language at once; ``work`` gives rows, cases and reasons."""
     with ThreadPoolExecutor() as pool:
         done = {name: pool.submit(work, name, adapter) for name, adapter in running.items()}

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from graphpipe import errors, remote
-    from graphpipe.backends import LoadedModel, LoadOptions, Model, load
+    from graphpipe.backends import LoadedModel, Model
+    from graphpipe.backends.load import LoadOptions, load
     from graphpipe.backends.python import model
     from graphpipe.client import Client
     from graphpipe.client.asyncio_client import AsyncClient

@@ -19,8 +19,8 @@
     |   +-- TimedOut            the client's own timeout passed (also a TimeoutError)
     +-- LoadError               a model could not be loaded
 
-The codes are part of the wire (docs/wire.md) and never change. A client raises the class of the code that the server sent,
-with the status that came; a server that sends no code (the original does not) is judged by its status alone.
+The codes are part of the wire (docs/wire.md) and never change. A client raises the class of the code that the server
+sent, with the status that came; a server that sends no code (the original does not) is judged by its status alone.
 """
 
 from __future__ import annotations

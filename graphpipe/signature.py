@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from graphpipe.arrays import array_of, has_own_type
 from graphpipe.errors import InvalidRequest
 from graphpipe.wire.dtypes import dtype_name, dtype_named
 
-__all__ = ["Plan", "Signature", "TensorSpec", "cast_numbers"]
+__all__ = ["Plan", "Signature", "TensorSpec", "fitted"]
 
 Array = NDArray[Any]
 Dim = int | str | None
@@ -96,7 +97,7 @@ class Plan:
         if self.plain:
             return dict(zip(self.names, tensors, strict=True))  # type: ignore[arg-type]
         return {
-            name: tensor if dtype is None else cast_numbers(tensor, dtype, name)
+            name: tensor if dtype is None else _cast_numbers(tensor, dtype, name)
             for name, dtype, tensor in zip(self.names, self.casts, tensors, strict=True)
             if name is not None
         }
@@ -337,7 +338,29 @@ def _check_shape(spec: TensorSpec, shape: tuple[int, ...], symbols: dict[str, tu
                 )
 
 
-def cast_numbers(array: Array, dtype: np.dtype[Any], name: str) -> Array:
+def fitted(value: object, dtype: np.dtype[Any] | None, cast: bool, name: str) -> Array:
+    """``value`` as an array of ``dtype``, if it may become one; else as it is, for the model to refuse.
+
+    Lists and numbers are converted where nothing is lost; what has a type of its own only if ``cast``. ``name`` is the
+    input's, or its place.
+
+    Raises InvalidRequest if a value does not fit the type, or is no array.
+    """
+    array = array_of(value, f"input {name}" if name.isdigit() else repr(name))
+    if dtype is None or array.dtype == dtype or (array.dtype == np.bool_ and dtype == np.uint8):
+        return array
+    free = not has_own_type(value)
+    if free and not array.size:
+        return array.astype(dtype)  # numpy makes float64 of []
+    if not (cast or free) or not {dtype.kind, array.dtype.kind} <= set("biuf"):
+        return array
+    whole = dtype.kind in "iu" and array.dtype.kind in "iu"
+    if (free and whole) or np.can_cast(array.dtype, dtype, "same_kind"):
+        return _cast_numbers(array, dtype, name)
+    return array
+
+
+def _cast_numbers(array: Array, dtype: np.dtype[Any], name: str) -> Array:
     """``array`` converted to ``dtype``. Raises InvalidRequest if a value does not fit the input called ``name``."""
     if dtype.kind in "iu" and array.dtype.kind in "iu" and array.size:
         limits = np.iinfo(dtype)

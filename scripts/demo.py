@@ -45,6 +45,7 @@ def main() -> None:
     options = parser.parse_args()
     if not options.port.isdecimal() or int(options.port) > 65535:
         raise DemoFailed(f"PORT is a number from 0 to 65535, not {options.port!r}")
+    make = Parent()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, stop)
     with terminal_of_our_own(), contextlib.suppress(Stopped), server(f"127.0.0.1:{options.port}") as (process, url):
@@ -52,7 +53,7 @@ def main() -> None:
         say_what_to_try(url, options.keep_serving)
         if options.keep_serving:
             print(f"Serving on {url} until Ctrl-C.", flush=True)
-            wait_for(process)
+            wait_for(process, make)
 
 
 def stop(number: int, frame: object) -> None:
@@ -130,17 +131,29 @@ def drawn(pixels: "np.ndarray") -> str:
     return "\n".join(("    " + "".join(SHADES[value] * 2 for value in row)).rstrip() for row in rows)
 
 
-def wait_for(process: "subprocess.Popen[str]") -> None:
-    """Sleep until a signal says stop, make is gone, or the server ends by itself, which it should not."""
-    make = os.getppid()
-    make_minds_sigint = catches_sigint(make)
+class Parent:
+    """The make that runs us, as it was at first."""
+
+    def __init__(self) -> None:
+        self._pid = os.getppid()
+        self._minds_sigint = catches_sigint(self._pid)
+
+    def wants_us_to_stop(self) -> bool:
+        """Whether it is gone, or had a SIGINT of its own.
+
+        Such a make passes the signal on to nobody and waits for us, for ever; what shows is that it no longer catches the
+        next one.
+        """
+        return os.getppid() != self._pid or catches_sigint(self._pid) != self._minds_sigint
+
+
+def wait_for(process: "subprocess.Popen[str]", make: Parent) -> None:
+    """Sleep until a signal says stop, make does, or the server ends by itself, which it should not."""
     while True:
         try:
             process.wait(0.5)
         except subprocess.TimeoutExpired:
-            # A make that gets a SIGINT of its own passes it on to nobody and waits for us, for ever; what shows is that
-            # it no longer catches the next one.
-            if os.getppid() != make or catches_sigint(make) != make_minds_sigint:
+            if make.wants_us_to_stop():
                 raise Stopped from None
         else:
             raise DemoFailed(f"the server ended by itself with status {process.returncode}")

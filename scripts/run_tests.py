@@ -14,7 +14,8 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from xml.etree import ElementTree
@@ -26,7 +27,10 @@ HOME = BUILD / "home"
 
 STATICCHECK = "honnef.co/go/tools/cmd/staticcheck@v0.7.0"
 # Suites of their own, so that a broken README does not read as a broken server.
-OWN_SUITES = {"docs": ["tests/test_docs.py"], "repository": ["tests/test_repository.py", "tests/test_make.py"]}
+OWN_SUITES = {
+    "docs": ["tests/test_docs.py"],
+    "repository": ["tests/test_repository.py", "tests/test_make.py", "tests/test_run_tests.py"],
+}
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,7 @@ class Suite:
     exists_with: str = "."  # a path of the repository; without it there is no such suite
     reports: str = ""  # where the commands leave JUnit reports: a glob below the root
     slow: bool = False  # left to `make test-all`
+    alone_with: str = ""  # suites that name the same build in the same folders, and never run side by side
 
 
 @dataclass
@@ -95,10 +100,13 @@ def suites() -> list[Suite]:
                 ["go", "vet", "./..."],
                 ["go", "run", STATICCHECK, "./..."],
                 ["go", "test", "-v", "./..."],
+                # A module of its own, since it alone depends on the official FlatBuffers runtime.
+                ["sh", "-c", "cd oracle && go vet ./... && go test -v ./..."],
             ],
             folder="clients/go",
             needs=["go", "gofmt"],
             exists_with="clients/go/go.mod",
+            alone_with="clients",
         ),
         Suite(
             "java",
@@ -107,8 +115,14 @@ def suites() -> list[Suite]:
             needs=["java", "javac", "mvn"],
             exists_with="clients/java/pom.xml",
             reports="clients/java/**/target/surefire-reports/TEST-*.xml",
+            alone_with="clients",
         ),
-        Suite("conformance", [["python", "conformance/run.py"]], exists_with="conformance/run.py"),
+        Suite(
+            "conformance",
+            [["python", "conformance/run.py"]],
+            exists_with="conformance/run.py",
+            alone_with="clients",
+        ),
         Suite("slow", [pytest("slow", ["tests"], "slow")], reports=".build/reports/slow.xml", slow=True),
     ]
 
@@ -134,16 +148,18 @@ def main() -> int:
     known = [suite for suite in suites() if (ROOT / suite.exists_with).exists()]
     parser = argparse.ArgumentParser(description="Run the test suites.")
     parser.add_argument("--slow", action="store_true", help="also those that take long")
+    parser.add_argument("--lanes", type=int, default=min(2, os.cpu_count() or 1), help="suites that run side by side")
     parser.add_argument("suite", nargs="*", help=f"one of {', '.join(suite.name for suite in known)}; default: all")
     options = parser.parse_args()
     if unknown := set(options.suite) - {suite.name for suite in known}:
         parser.error(f"there is no suite {min(unknown)!r}; there are {', '.join(suite.name for suite in known)}")
-    wanted = [suite for suite in known if suite.name in options.suite or not options.suite]
-    outcomes = []
+    wanted = [
+        suite
+        for suite in known
+        if suite.name in options.suite or (not options.suite and (options.slow or not suite.slow))
+    ]
     try:
-        for suite in wanted:
-            if options.slow or not suite.slow or suite.name in options.suite:
-                outcomes.append(run(suite))
+        outcomes = run_all(wanted, options.lanes)
     except KeyboardInterrupt:
         print("\ninterrupted", flush=True)
         return 130
@@ -151,15 +167,49 @@ def main() -> int:
     return int(any(outcome.result == "failed" for outcome in outcomes))
 
 
-def run(suite: Suite) -> Outcome:
+def run_all(wanted: Sequence[Suite], lanes: int) -> list[Outcome]:
+    """Run suites, so many at a time: most of a test's time is waiting. Suites of one ``alone_with`` never overlap.
+
+    A single lane passes on what a suite prints as it comes, several when it ends.
+    """
+    if lanes < 2 or len(wanted) < 2:
+        return [run(suite, say) for suite in wanted]
+    chains: dict[str, list[Suite]] = {}
+    for suite in wanted:
+        chains.setdefault(suite.alone_with or suite.name, []).append(suite)
+
+    def run_chain(chain: list[Suite]) -> list[Outcome]:
+        outcomes = []
+        for suite in chain:
+            said: list[bytes] = []
+            say(f"... {suite.name}\n".encode())
+            outcomes.append(run(suite, said.append))
+            say(b"".join(said))
+        return outcomes
+
+    with ThreadPoolExecutor(lanes) as pool:
+        # Long chains first, so that no lane is left with one at the end.
+        longest_first = sorted(chains.values(), key=len, reverse=True)
+        found = {outcome.suite: outcome for outcomes in pool.map(run_chain, longest_first) for outcome in outcomes}
+    return [found[suite.name] for suite in wanted]
+
+
+def say(what: bytes) -> None:
+    """Print, now and in one piece."""
+    sys.stdout.flush()
+    sys.stdout.buffer.write(what)
+    sys.stdout.buffer.flush()
+
+
+def run(suite: Suite, say: Callable[[bytes], object] = say) -> Outcome:
     """Run one suite, passing on what it prints."""
-    print(f"\n== {suite.name} ==", flush=True)
+    say(f"\n== {suite.name} ==\n".encode())
     outcome = Outcome(suite.name)
     if missing := [program for program in suite.needs if not shutil.which(program)]:
         outcome.result, outcome.reason = "NOT RUN", f"{' and '.join(missing)} not found"
         if os.environ.get("CI") == "true":
             outcome.result, outcome.failed = "failed", 1
-        print(outcome.reason, flush=True)
+        say(f"{outcome.reason}\n".encode())
         return outcome
     began = time.monotonic()
     for report in ROOT.glob(suite.reports or "no-reports"):
@@ -167,7 +217,7 @@ def run(suite: Suite) -> Outcome:
     broken = []
     for command in suite.commands:
         counter = Counter()
-        status = run_command(command, ROOT / suite.folder, counter)
+        status = run_command(command, ROOT / suite.folder, counter, say)
         if status != 0:
             broken.append(" ".join(command[:3]))
         if counter.passed + counter.failed + counter.skipped:
@@ -186,26 +236,22 @@ def run(suite: Suite) -> Outcome:
     return outcome
 
 
-def run_command(command: Sequence[str], folder: Path, counter: Counter) -> int:
-    print(f"$ {' '.join(command)}", flush=True)
-    process = subprocess.Popen(
+def run_command(command: Sequence[str], folder: Path, counter: Counter, say: Callable[[bytes], object]) -> int:
+    say(f"$ {' '.join(command)}\n".encode())
+    # Leaving the block waits for the command: it has had the same Ctrl-C as we.
+    with subprocess.Popen(
         command,
         cwd=folder,
         env=environment(),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-    )
-    assert process.stdout is not None
-    try:
+    ) as process:
+        assert process.stdout is not None
         for line in process.stdout:
             if counter.is_worth_reading(line.decode(errors="replace")):
-                sys.stdout.buffer.write(line)
-                sys.stdout.buffer.flush()
-    except KeyboardInterrupt:
-        process.wait()  # the same Ctrl-C reached it
-        raise
-    return process.wait()
+                say(line)
+    return process.returncode
 
 
 def environment() -> dict[str, str]:
@@ -223,6 +269,7 @@ def environment() -> dict[str, str]:
         "GOENV": os.environ.get("GOENV", str(mine / ".config" / "go" / "env")),
         "GOFLAGS": f"{os.environ.get('GOFLAGS', '')} -modcacherw".strip(),
         "PYTHONUNBUFFERED": "1",
+        "ORT_DISABLE_TELEMETRY": "1",  # for tests that run ONNX Runtime themselves, beside the server that they check
     }
 
 

@@ -127,6 +127,8 @@ def logged(command: list[str]) -> int:
     scratch.mkdir(exist_ok=True)
     # pip asks rustc for its version, and rustup's rustc would make itself a home outside the clone to answer.
     environment = {"RUSTUP_HOME": str(scratch), **os.environ, "TMPDIR": str(scratch)}
+    # The pip that builds the package is started by pip, without our flags; its check leaves a note in the home folder.
+    environment["PIP_DISABLE_PIP_VERSION_CHECK"] = "1"
     with LOG.open("ab") as log:
         status = subprocess.run(
             command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False

@@ -1,31 +1,39 @@
 """The console scripts: what they say where the server extra is not installed, and where it is."""
 
+import re
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 
 import pytest
 
 import graphpipe.commands
 
 
-@pytest.mark.parametrize(("function", "command"), [("serve_main", "graphpipe-serve"), ("main", "graphpipe")])
-def test_a_missing_extra_is_named_in_one_line(monkeypatch, function, command):
+def test_a_missing_extra_is_named_in_one_line(monkeypatch):
     monkeypatch.setattr(graphpipe.commands, "SERVER_MODULES", ("aiohttp", "no_such_module_at_all"))
     with pytest.raises(SystemExit) as exit_:
-        getattr(graphpipe.commands, function)()
-    assert exit_.value.code == f"{command} needs the server extra: pip install 'graphpipe-rpc[server]'"
+        graphpipe.commands.serve_main()
+    assert exit_.value.code == "graphpipe-serve needs the server extra: pip install 'graphpipe-rpc[server]'"
 
 
-@pytest.mark.parametrize("function", ["serve_main", "main"])
-def test_the_base_install_alone_reaches_that_line(function):
+@pytest.mark.parametrize("call", ["serve_main()", "main(['serve', '--model', 'echo'])"])
+def test_the_base_install_alone_reaches_that_line(call):
     """A fresh interpreter that sees the package and the standard library only."""
     root = str(sys.modules["graphpipe"].__path__[0]).rsplit("/", 1)[0]
-    code = f"import sys; sys.path.insert(0, {root!r}); from graphpipe.commands import {function} as run; run()"
+    code = f"import sys; sys.path.insert(0, {root!r}); from graphpipe.commands import *; from graphpipe.cli import *; {call}"
     process = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=False)
     assert process.returncode == 1
     assert process.stdout == ""
     assert process.stderr.count("\n") == 1
     assert "graphpipe-rpc[server]" in process.stderr
+
+
+def test_what_the_commands_look_for_is_what_the_extra_brings():
+    project = tomllib.loads(Path(__file__).parent.with_name("pyproject.toml").read_text())["project"]
+    names = [re.match(r"[\w-]+", requirement)[0] for requirement in project["optional-dependencies"]["server"]]
+    assert sorted(graphpipe.commands.SERVER_MODULES) == sorted(name.replace("-", "_") for name in names)
 
 
 def run(function, *arguments):

@@ -1,5 +1,6 @@
 """`make serve` and `make demo` as a newcomer meets them: the answer, the signals, and one clear line for a failure."""
 
+import contextlib
 import os
 import pty
 import re
@@ -23,16 +24,34 @@ WAIT_S = 60
 in_venv = pytest.mark.skipif(Path(sys.prefix) != ROOT / ".venv", reason="runs in the .venv that make sets up")
 
 
+STARTED = []
+
+
+@pytest.fixture(autouse=True)
+def leave_nothing_running():
+    """After a test that failed half-way, too."""
+    yield
+    for process in STARTED:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
+    STARTED.clear()
+
+
 def make(*arguments, **options):
     """A make in a process group of its own, its output in a pipe."""
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     options = {"cwd": ROOT, "env": plain_environment(), "process_group": 0, **pipes, **options}
-    return subprocess.Popen(["make", "--no-print-directory", *arguments], text=True, **options)
+    process = subprocess.Popen(["make", "--no-print-directory", *arguments], text=True, **options)
+    STARTED.append(process)
+    return process
 
 
 def plain_environment(**more):
     """What a shell has, without what an outer make or a CI adds."""
-    return {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS", "PORT")} | more
+    not_mine = ("MAKEFLAGS", "MAKELEVEL", "MFLAGS", "PORT", "ORT_DISABLE_TELEMETRY")
+    return {k: v for k, v in os.environ.items() if k not in not_mine} | more
 
 
 def read_until_serving(process):
@@ -63,12 +82,13 @@ def children(pid):
 
 
 @in_venv
-def test_make_demo_prints_the_answer_and_the_next_commands_and_exits_0():
-    process = make("demo", "PORT=0")
+def test_make_demo_prints_the_answer_and_the_next_commands_exits_0_and_leaves_an_empty_home_empty(tmp_path):
+    process = make("demo", "PORT=0", env=plain_environment(HOME=str(tmp_path)))
     output, _ = process.communicate(timeout=WAIT_S)
     assert process.returncode == 0, output
     assert "says: 7   (whoever wrote it says: 7)" in output
     assert "curl http://127.0.0.1:" in output
+    assert list(tmp_path.iterdir()) == []
 
 
 @in_venv

@@ -1,0 +1,1 @@
+"""What benchmarks share: servers to measure and yardsticks beside them, and a load generator."""

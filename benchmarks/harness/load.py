@@ -32,6 +32,8 @@ def request(floats: int = 256, path: str = "/") -> bytes:
 
 
 class Caller(asyncio.Protocol):
+    """One connection: sends, counts what comes back, sends again."""
+
     def __init__(self, message: bytes, latencies: list[float]) -> None:
         self.message = message
         self.latencies = latencies

@@ -92,7 +92,8 @@ def limit() -> None:
 
 
 def front() -> None:
-    run(models(), Settings(listen="127.0.0.1:0"), on_ready=lambda url: print(url.rpartition(":")[2], flush=True))
+    settings = Settings(listen="127.0.0.1:0", access_lines_per_s=0, tls_cert=_options().tls)
+    run(models(), settings, on_ready=lambda url: print(url.rpartition(":")[2], flush=True))
 
 
 def plain() -> None:
@@ -164,11 +165,11 @@ class Running:
 
 
 @contextlib.contextmanager
-def running(kind: str, cpu: int | None = None) -> Iterator[Running]:
+def running(kind: str, cpu: int | None = None, more: Sequence[str] = ()) -> Iterator[Running]:
     """A server of that kind, on a CPU of its own if one is named."""
     if kind == "go" and not shutil.which("go"):
         raise FileNotFoundError("go is not installed")
-    command = [sys.executable, "-m", "benchmarks.harness.servers", kind]
+    command = [sys.executable, "-m", "benchmarks.harness.servers", kind, *more]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     if cpu is not None:
         command += ["--cpu", str(cpu)]
@@ -182,11 +183,16 @@ def running(kind: str, cpu: int | None = None) -> Iterator[Running]:
         process.wait()
 
 
-if __name__ == "__main__":
+def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     parser.add_argument("kind", choices=KINDS)
     parser.add_argument("--cpu", type=int)
-    options = parser.parse_args()
-    if options.cpu is not None and hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {options.cpu})
-    KINDS[options.kind]()
+    parser.add_argument("--tls", default="", help="front: PEM file with certificate and key")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    chosen = _options()
+    if chosen.cpu is not None and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {chosen.cpu})
+    KINDS[chosen.kind]()

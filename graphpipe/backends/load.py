@@ -10,6 +10,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from graphpipe.backends.download import check_sha256, fetch, file_name, is_model_url
 from graphpipe.backends.model import Backend, LoadedModel, Model
 from graphpipe.backends.pad import padded
 from graphpipe.errors import LoadError
@@ -33,6 +34,8 @@ class LoadOptions:
     ``intra_threads`` is how many threads one call may use: 0 is one for ONNX Runtime, and for TensorFlow and PyTorch,
     whose threads belong to the whole process, whatever the process has. ``bfloat16`` and ``channels_last`` are how
     PyTorch keeps weights and images.
+
+    ``model_sha256`` is what the model's file must have; a file of more than ``download_bytes_max`` is not downloaded.
     """
 
     inputs: tuple[str, ...] | None = None
@@ -46,14 +49,16 @@ class LoadOptions:
     intra_threads: int = 0
     bfloat16: bool = False
     channels_last: bool = False
+    model_sha256: str = ""
+    download_bytes_max: int = 16 << 30
 
 
 def load(source: str | Path | Callable[..., Any], *, backend: str = "", name: str = "", **options: Any) -> LoadedModel:
     """Load a model into this process.
 
     ``source`` is what ``graphpipe-serve --model`` takes, and its kind is found by what it is: a file
-    (``model.onnx``), a SavedModel's folder, ``module:function``, a server's URL, ``echo``. A function of arrays, or a
-    PyTorch module, is taken as it is. ``backend`` forces a kind. ``options`` are those of LoadOptions, by name.
+    (``model.onnx``), the URL of one, a SavedModel's folder, ``module:function``, a server's URL, ``echo``. A function of
+    arrays, or a PyTorch module, is taken as it is. ``backend`` forces a kind. ``options`` are those of LoadOptions, by name.
 
     Raises LoadError, with one line that says why.
     """
@@ -72,6 +77,10 @@ def load(source: str | Path | Callable[..., Any], *, backend: str = "", name: st
 
 def open_model(source: str, options: LoadOptions, backend: str = "") -> Model:
     """The bare model of a source. Raises LoadError."""
+    if backend != "remote" and is_model_url(source):
+        source = str(fetch(source, options.model_sha256, options.download_bytes_max))
+    elif options.model_sha256:
+        check_sha256(source, options.model_sha256)
     tried = []
     for candidate in _backends():
         tried.append(candidate.name)
@@ -86,6 +95,8 @@ def open_model(source: str, options: LoadOptions, backend: str = "") -> Model:
 
 def default_name(source: str) -> str:
     """What a model is called when nobody says: its file's stem, its function's name, or the host that has it."""
+    if is_model_url(source):
+        return file_name(source)
     if "://" in source or source.startswith(("remote:", "unix:")):
         words: list[str] = re.findall(r"[A-Za-z0-9_.-]+", source.removeprefix("remote:").partition("?")[0])
         return words[-1] if "/models/" in source else (words[1:] or ["model"])[0]

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from graphpipe.arrays import OutputsAs, array_of, has_own_type
+from graphpipe.arrays import outputs_as as arrays_as
 from graphpipe.errors import GraphPipeError, ModelFailed
-from graphpipe.signature import Signature
-from graphpipe.wire.dtypes import to_sendable
+from graphpipe.signature import Signature, fitted
+from graphpipe.wire.dtypes import to_bytes, to_sendable
 
 if TYPE_CHECKING:
     from graphpipe.backends.load import LoadOptions
@@ -80,6 +82,18 @@ def timed(model: Model) -> Callable[[Mapping[str, Array], Sequence[str] | None, 
     return lambda inputs, outputs, config, left_s: infer(inputs, outputs, config=config)
 
 
+def _as_it_would_arrive(array: Array, what: str) -> Array:
+    """An input as a model sees it that is called from far: bool as 0 and 1, text as bytes."""
+    _, array = to_sendable(array, what)
+    if array.dtype == np.bool_:
+        return array.view(np.uint8)
+    if array.dtype.kind != "O" or all(type(item) is bytes for item in array.flat):
+        return array
+    texts = np.empty(array.size, object)
+    texts[:] = [to_bytes(item, what) for item in array.reshape(-1)]
+    return texts.reshape(array.shape)
+
+
 class LoadedModel:
     """A model at this process's edge: what ``graphpipe.load`` gives.
 
@@ -115,27 +129,35 @@ class LoadedModel:
         config: str = "",
         cast: bool = False,
         timeout_s: float | None = None,
-    ) -> dict[str, Array]:
+        outputs_as: OutputsAs = "numpy",
+    ) -> dict[str, Any]:
         """Run the model once and give the ``outputs`` asked for (None: the defaults) by name.
 
-        ``inputs`` are arrays or what numpy makes arrays of. ``cast`` allows conversion between numbers. ``timeout_s``
-        is told to models that can make use of it.
+        ``inputs`` are arrays, tensors of any framework, columns, buffers (looked at where they lie, if they can be), or
+        lists and numbers, which take the model's element type. ``cast`` allows conversion between other numbers too.
+        ``timeout_s`` is told to models that can make use of it. ``outputs_as="torch"`` gives tensors.
 
         Raises InvalidRequest if they do not fit the signature, ModelFailed if the model raised (the cause is attached).
         """
-        arrays = [to_sendable(value, repr(name))[1] for name, value in inputs.items()]
-        arrays = [a if a.dtype != np.bool_ else a.view(np.uint8) for a in arrays]
+        arrays = [_as_it_would_arrive(self._fitted(name, value), repr(name)) for name, value in inputs.items()]
         plan = self.signature.plan(
             [a.dtype for a in arrays], [a.shape for a in arrays], list(inputs), outputs or (), cast=cast
         )
         try:
             results = self._run(plan.inputs(arrays), plan.outputs or None, config, timeout_s)
             # Asked for as `y`, given as `y`, even if the model calls it `y:0`.
-            return dict(zip(outputs, map(results.__getitem__, plan.outputs), strict=True)) if outputs else results
+            results = dict(zip(outputs, map(results.__getitem__, plan.outputs), strict=True)) if outputs else results
         except GraphPipeError:
             raise
         except Exception as cause:
             raise ModelFailed(f"model {self.name!r} failed on this input") from cause
+        return arrays_as(results, outputs_as)
+
+    def _fitted(self, name: str, value: object) -> Array:
+        if has_own_type(value):
+            return array_of(value, repr(name))
+        dtype = next((spec.dtype for spec in self.signature.inputs if spec.name == name), None)
+        return fitted(value, dtype, False, name)
 
     def close(self) -> None:
         """Give back what the model holds."""

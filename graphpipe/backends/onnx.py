@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -102,6 +103,9 @@ _CAFFE2_DTYPES = {
 
 
 def _open(source: str, options: LoadOptions) -> Model:
+    # Its wheels report what they run to their makers, over the network, and keep a database in the user's home, unless
+    # they are told not to before they are imported. Whoever wants that sets ORT_DISABLE_TELEMETRY=0.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     onnxruntime = framework("onnxruntime", source, extra="onnx")
     path = Path(source)
     if not path.is_file():
@@ -225,8 +229,8 @@ def _digest(path: Path) -> str:
     digest = hashlib.sha256()
     content = path.read_bytes()
     digest.update(content)
-    # TensorProto.external_data is a list of key-value pairs; a pair "location" is protobuf's field 1, length 8, then field 2
-    # with its length in seven bits a byte, the last without the eighth.
+    # TensorProto.external_data is a list of key-value pairs; a pair "location" is protobuf's field 1, length 8, then
+    # field 2 with its length in seven bits a byte, the last without the eighth.
     names = set()
     for match in re.finditer(rb"\n\x08location\x12([\x80-\xff]?[\x01-\x7f])", content):
         length = sum((byte & 0x7F) << 7 * i for i, byte in enumerate(match[1]))

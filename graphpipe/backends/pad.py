@@ -51,9 +51,6 @@ class Padded:
             name, padding = _read(text, model.signature)
             self._paddings.setdefault(name, []).append(padding)
         self._signature = _relaxed(model.signature, self._paddings)
-        self.version = getattr(model, "version", "")
-        self.description = getattr(model, "description", "")
-        self.threads = getattr(model, "threads", 0)
 
     @property
     def signature(self) -> Signature:
@@ -78,6 +75,10 @@ class Padded:
     def close(self) -> None:
         """Close the model."""
         self._model.close()
+
+    def __getattr__(self, name: str) -> Any:
+        # version, description and whatever else a model may have.
+        return getattr(self._model, name)
 
 
 def _read(text: str, signature: Signature) -> tuple[str, _Padding]:

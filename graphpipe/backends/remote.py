@@ -9,14 +9,14 @@ for its metadata anew when it is back.
 
 from __future__ import annotations
 
-import re
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
-from urllib.parse import urlsplit
 
 from numpy.typing import NDArray
 
+from graphpipe.backends.download import is_model_url
 from graphpipe.backends.load import LoadOptions
 from graphpipe.backends.model import Backend, Model
 from graphpipe.client import Client
@@ -32,15 +32,14 @@ from graphpipe.errors import (
     UpstreamFailed,
 )
 from graphpipe.signature import Signature
-from graphpipe.wire import MetadataResponse
+from graphpipe.wire import MetadataResponse, encode_metadata_response
 
 __all__ = ["BACKEND", "RemoteModel"]
 
 Array = NDArray[Any]
 
 _TIMEOUT_S = 60.0
-# A URL that ends like this is a file to be had from there.
-_FILE = re.compile(r"\.(onnx|ort|pb|pbtxt|keras|h5|hdf5|pt|pth|pt2|torchscript|ts|zip|tar|tgz|gz)$", re.IGNORECASE)
+_VERSION_TIMEOUT_S = 10.0
 
 
 class RemoteModel:
@@ -53,6 +52,7 @@ class RemoteModel:
         self._client = client
         self._options = options
         self._stale = False
+        self._known: MetadataResponse | None = None
         self._learn(client.metadata())
 
     @property
@@ -118,15 +118,40 @@ class RemoteModel:
             list(inputs.values()), list(inputs), list(names), config=config, timeout=timeout_s
         )
 
+    def current_version(self) -> str:
+        """What the upstream serves at this moment: its version with all else that its metadata says, asked anew.
+
+        Equal texts stand for equal answers to equal requests; empty if the upstream's version says nothing of its model.
+
+        Raises a GraphPipeError if it cannot be asked.
+        """
+        try:
+            meta = self._client.metadata(timeout=_VERSION_TIMEOUT_S)
+        except NoAnswer:
+            self._stale = True
+            raise
+        self._learn(meta)
+        if not _version_of(meta):
+            return ""
+        return f"{meta.version} {hashlib.sha256(encode_metadata_response(meta)).hexdigest()}"
+
     def _learn(self, meta: MetadataResponse) -> None:
+        self._stale = False
+        if meta == self._known:
+            return  # whoever keeps what follows from the signature may go on
         signature = replace(signature_of(meta), variadic=True)
         self._signature = signature.with_defaults(self._options.inputs, self._options.outputs)
         # Of one that takes any number of tensors nobody knows the outputs: echo.
         any_number = any("any number of tensors" in spec.description for spec in signature.inputs)
         self._default_outputs = () if any_number else self._signature.output_names
-        self._version = meta.version if meta.server.startswith("graphpipe/") else ""
+        self._version = _version_of(meta)
         self._description = meta.description
-        self._stale = False
+        self._known = meta
+
+
+def _version_of(meta: MetadataResponse) -> str:
+    """The version of the model, where it is one: other servers write there what they like."""
+    return meta.version if meta.server.startswith("graphpipe/") else ""
 
 
 def _passed_on(error: ServiceError, url: str) -> ServiceError:
@@ -142,7 +167,7 @@ def _passed_on(error: ServiceError, url: str) -> ServiceError:
 def _matches(source: str) -> bool:
     if source.startswith(("remote:", "unix:")):
         return True
-    return source.startswith(("http://", "https://")) and not _FILE.search(urlsplit(source).path)
+    return source.startswith(("http://", "https://")) and not is_model_url(source)
 
 
 def _open(source: str, options: LoadOptions) -> Model:

@@ -52,6 +52,13 @@ class AnswerReader:
         """Whether any of the answer is here. ``100 Continue`` and its kind are none of it."""
         return self._head is not None or self._filled > 0
 
+    @property
+    def progress(self) -> tuple[int, int | None]:
+        """How much of the body is there, and how much there will be, if anybody knows."""
+        if self._body is not None:
+            return self._filled, len(self._body)
+        return len(self._gathered), None
+
     def room(self) -> memoryview:
         """Where the next bytes go; never empty."""
         if self._body is not None and self._filled < len(self._body):

@@ -13,7 +13,7 @@ import numpy as np
 
 from graphpipe.buffers import BufferPool
 from graphpipe.client.address import Address
-from graphpipe.client.asyncio_connection import AsyncConnection, connect
+from graphpipe.client.asyncio_connection import AsyncConnection, OnProgress, connect
 from graphpipe.client.asyncio_pool import ConnectionPool
 from graphpipe.client.calls import Array, Reply
 from graphpipe.client.failures import NotSent
@@ -39,6 +39,9 @@ class AsyncClient:
     wait for one, first come first served, and the wait counts towards their ``timeout``. Cancelling a call closes the
     connection that it is on, and touches no other call.
 
+    ``progress``, if given, is called as bytes go: with how many are sent, of how many, and how many are received, of
+    how many (None until it is known); the numbers of what is over are 0.
+
     A client belongs to the event loop that it was first used on. Close it, or use ``async with``.
     """
 
@@ -50,6 +53,7 @@ class AsyncClient:
         connections_max: int = 100,
         response_bytes_max: int = 2**31 - 1,
         tls: ssl.SSLContext | None = None,
+        progress: OnProgress | None = None,
     ) -> None:
         if not timeout > 0:
             raise ValueError(f"timeout is a positive number of seconds; {timeout!r} came")
@@ -60,6 +64,7 @@ class AsyncClient:
         self._connections_max = connections_max
         self._response_bytes_max = response_bytes_max
         self._tls = (tls or ssl.create_default_context()) if self._address.tls else None
+        self._progress = progress
         self._calls = Calls(self._address)
         self._buffers = BufferPool(1 << 62, _IDLE_BUFFER_BYTES_MAX)
         self._pool: ConnectionPool | None = None
@@ -179,6 +184,7 @@ class AsyncClient:
     async def _call_on(self, connection: AsyncConnection, segments: list[Segment], deadline: float) -> Reply:
         left_ms = max(1, int((deadline - asyncio.get_running_loop().time()) * 1000))
         head = request_head(self._address, sum(map(len, segments)), left_ms)
+        connection.on_progress = self._progress
         return await connection.call(head, segments, self._buffers, self._response_bytes_max)
 
     def _what_was_late(self, connection: AsyncConnection | None) -> str:

@@ -23,7 +23,10 @@ from graphpipe.client.failures import never_arrived, unanswered, unreachable
 from graphpipe.errors import NoAnswer
 from graphpipe.wire import Segment
 
-__all__ = ["AsyncConnection", "connect"]
+__all__ = ["AsyncConnection", "OnProgress", "connect"]
+
+# Bytes sent, to send, received, and to receive (None while nobody knows).
+OnProgress = Callable[[int, int, int, int | None], None]
 
 # Transports may copy what the socket does not take at once (Python before 3.12, and TLS): a slice at a time, that costs
 # little. Below this size pieces are joined, since one write is cheaper than two.
@@ -42,6 +45,7 @@ class AsyncConnection(asyncio.BufferedProtocol):
         self.reusable = False
         self.open = True
         self.on_lost: Callable[[AsyncConnection], None] = lambda connection: None
+        self.on_progress: OnProgress | None = None
         self._address = address
         self._transport: asyncio.Transport | None = None
         self._scratch = memoryview(bytearray(SCRATCH_BYTES))
@@ -92,12 +96,16 @@ class AsyncConnection(asyncio.BufferedProtocol):
     async def _send(self, head: bytes, segments: Sequence[Segment], answer: AnswerReader) -> bool:
         """Send everything and say True, or stop and say False because something came in or the connection ended."""
         assert self._transport is not None
-        in_this_turn = 0
+        in_this_turn = sent = 0
+        total = len(head) + sum(map(len, segments)) if self.on_progress else 0
         for piece in _pieces(head, segments):
             if not self.open or answer.began:
                 return False
             self._transport.write(piece)
             in_this_turn += len(piece)
+            sent += len(piece)
+            if self.on_progress:
+                self.on_progress(sent, total, 0, None)
             if in_this_turn >= _TURN_BYTES and not self._full:
                 await asyncio.sleep(0)
                 in_this_turn = 0
@@ -143,6 +151,8 @@ class AsyncConnection(asyncio.BufferedProtocol):
             self._answer.received(nbytes)
         except NoAnswer as error:
             self._fail(error)
+        if self.on_progress:
+            self.on_progress(0, 0, *self._answer.progress)
         if self._answer.reply is not None or self._full or not self.open:
             self._wake()
 

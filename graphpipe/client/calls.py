@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
+from graphpipe.arrays import has_own_type
 from graphpipe.client.address import Address
 from graphpipe.client.http1 import ResponseHead
 from graphpipe.errors import InvalidRequest, MalformedMessage, NoAnswer, ServiceError, service_error
-from graphpipe.signature import Signature, TensorSpec, cast_numbers
+from graphpipe.signature import Signature, TensorSpec, fitted
 from graphpipe.wire import (
     IOMetadata,
     MetadataResponse,
@@ -25,14 +25,13 @@ from graphpipe.wire import (
     decode_metadata_response,
     encode_request,
 )
-from graphpipe.wire.dtypes import DTYPES, as_array
+from graphpipe.wire.dtypes import DTYPES
 
 __all__ = [
     "Array",
     "Reply",
     "fit",
     "metadata_of",
-    "needs_metadata",
     "outputs_of",
     "request_segments",
     "seconds",
@@ -54,11 +53,6 @@ class Reply:
     body: memoryview
 
 
-def needs_metadata(value: object) -> bool:
-    """Whether only the model knows the element type of ``value``: lists and numbers have none of their own."""
-    return not isinstance(value, np.ndarray | np.generic) and not hasattr(value, "__array__")
-
-
 def fit(value: object, name: str | None, place: int, meta: MetadataResponse, cast: bool) -> object:
     """``value`` in the element type that the model declares for the input called ``name``, or at ``place``.
 
@@ -67,8 +61,7 @@ def fit(value: object, name: str | None, place: int, meta: MetadataResponse, cas
 
     Raises InvalidRequest if a value does not fit the type.
     """
-    untyped = needs_metadata(value)
-    if not untyped and not cast:
+    if not cast and has_own_type(value):
         return value
     # x and x:0 are the same tensor to TensorFlow's callers.
     specs = [
@@ -76,18 +69,7 @@ def fit(value: object, name: str | None, place: int, meta: MetadataResponse, cas
         for i, io in enumerate(meta.inputs)
         if (io.name.removesuffix(":0") == name.removesuffix(":0") if name else i == place)
     ]
-    dtype = DTYPES[specs[0].type] if specs else None
-    array = as_array(value, repr(name) if name else f"input {place}")
-    if dtype is None or array.dtype == dtype or (array.dtype == np.bool_ and dtype == np.uint8):
-        return array
-    if untyped and not array.size:
-        return array.astype(dtype)  # numpy makes float64 of []
-    if not {dtype.kind, array.dtype.kind} <= set("biuf"):
-        return array
-    whole = dtype.kind in "iu" and array.dtype.kind in "iu"
-    if (untyped and whole) or np.can_cast(array.dtype, dtype, "same_kind"):
-        return cast_numbers(array, dtype, name or str(place))
-    return array
+    return fitted(value, DTYPES[specs[0].type] if specs else None, cast, name or str(place))
 
 
 def seconds(timeout: float) -> float:

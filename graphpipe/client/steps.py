@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import TypeVar
 
+from graphpipe.arrays import has_own_type
 from graphpipe.client.address import Address
-from graphpipe.client.calls import Array, Reply, fit, metadata_of, needs_metadata, outputs_of, request_segments
+from graphpipe.client.calls import Array, Reply, fit, metadata_of, outputs_of, request_segments
 from graphpipe.errors import InvalidRequest
 from graphpipe.wire import MetadataResponse, Segment
 from graphpipe.wire.messages import encode_metadata_request
@@ -51,7 +52,7 @@ class Calls:
         cast: bool,
     ) -> Steps[list[Array]]:
         """Several inputs: the outputs in the order asked for."""
-        if not cast and not any(map(needs_metadata, inputs)):
+        if not cast and all(map(has_own_type, inputs)):
             reply = yield request_segments(inputs, input_names, output_names, config)
             return outputs_of(reply, self._address, len(output_names or ()))
         names = list(input_names or ())

@@ -69,7 +69,8 @@ class Admission:
         lease = self._pool.lease(size)
         if lease is None and size_class(size) > self._pool.bytes_max:
             raise TooLarge(
-                f"the body has {size} bytes, but at most {self._pool.bytes_max} may be in flight (--in-flight-bytes-max)"
+                f"the body has {size} bytes, but at most {self._pool.bytes_max} may be in flight "
+                "(--in-flight-bytes-max)"
             )
         return lease
 

@@ -9,8 +9,10 @@ import signal
 import socket
 import ssl
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from time import perf_counter
+from typing import Any, TypeVar, cast
 
 from aiohttp import web
 
@@ -29,6 +31,8 @@ from graphpipe.server.wiring import build
 
 __all__ = ["App", "run"]
 
+T = TypeVar("T")
+
 _BACKLOG = 1024
 _LINGER_S = 0.3
 
@@ -43,8 +47,10 @@ class App:
         models: Sequence[tuple[ModelSettings, Model]],
         settings: Settings,
         counters: Counters | None = None,
+        load_seconds: Mapping[str, float] | None = None,
     ) -> None:
         self.settings = settings
+        self._load_seconds = load_seconds or {}
         self.state = State()
         self.stop = asyncio.Event()
         self.state.on_drain = self.stop.set
@@ -59,6 +65,7 @@ class App:
         self.behind = self._runner(self._routes.application())
         self._side: web.AppRunner | None = None
         self.on_memory_limit: Callable[[], None] | None = None
+        self._ask_again = 0
 
     def _runner(self, application: web.Application) -> web.AppRunner:
         return web.AppRunner(
@@ -80,8 +87,9 @@ class App:
         loop = asyncio.get_running_loop()
         for service in self.services.values():
             began = perf_counter()
-            await loop.run_in_executor(None, warm_up, service.model, service.name, self._warmups[service.name])
-            service.meter.loaded(perf_counter() - began)
+            await in_thread(warm_up, service.model, service.name, self._warmups[service.name])
+            seconds = self._load_seconds.get(service.name, 0.0) + perf_counter() - began
+            service.meter.gauge("graphpipe_model_load_seconds", seconds)
         await self.behind.setup()
         behind = self.behind.server
         assert behind is not None
@@ -98,7 +106,26 @@ class App:
             self._side = self._runner(self._routes.side_application())
             await self._side.setup()
             await web.SockSite(self._side, side).start()
+        memory = resident_bytes()
+        if memory > (self.settings.memory_limit_bytes or memory):
+            # A fresh one would be no better.
+            log.warning("%d bytes are in use before the first request; --memory-limit-bytes cannot hold", memory)
+            self.on_memory_limit = None
         self.state.started = True
+
+    async def start_unless_stopped(
+        self, listener: socket.socket, tls: ssl.SSLContext | None = None, side: socket.socket | None = None
+    ) -> bool:
+        """The same, but given up when told to end meanwhile: warming up may take for ever."""
+        start = asyncio.create_task(self.start(listener, tls, side))
+        stop = asyncio.create_task(self.stop.wait())
+        await asyncio.wait({start, stop}, return_when=asyncio.FIRST_COMPLETED)
+        stop.cancel()
+        if not start.done():
+            start.cancel()
+            return False
+        start.result()
+        return True
 
     async def finish(self) -> None:
         """Answer on for the grace, let no one in any more, finish what is in flight, give everything back.
@@ -108,6 +135,9 @@ class App:
         state, settings = self.state, self.settings
         state.draining = True
         log.info("draining: %d requests in flight", state.in_flight)
+        if not state.started:
+            await self._close_services()
+            return
         await self._wait(settings.drain_grace_s, lambda: False)
         self._listening.close()
         # Connections that were accepted a moment ago, and have said nothing yet, are about to.
@@ -118,20 +148,28 @@ class App:
             self.front.drain()
             return not self.front.connections
 
+        began = asyncio.get_running_loop().time()
         await self._wait(settings.drain_timeout_s, gone)
         self.front.close()
         if state.forced:
             return
-        await self.behind.cleanup()
-        if self._side is not None:
-            await self._side.cleanup()
+        # Connections that aiohttp has taken over have been draining all the while: they get what is left of the time.
+        left = max(0.1, settings.drain_timeout_s - (asyncio.get_running_loop().time() - began))
+        for runner in (self.behind, self._side):
+            if runner is not None:
+                runner._shutdown_timeout = left
+                await runner.cleanup()
         state.alive = False
+        await self._close_services()
+
+    async def _close_services(self) -> None:
         for service in self.services.values():
-            await asyncio.get_running_loop().run_in_executor(None, service.close)
+            await in_thread(service.close)
 
     async def _wait(self, seconds: float, done: Callable[[], bool]) -> None:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + seconds
+        # Looked at now and then: nobody announces the end of the last connection.
         while not done() and loop.time() < deadline and not self.state.forced:
             await asyncio.sleep(0.02)
 
@@ -144,11 +182,10 @@ class App:
         counters.gauge("graphpipe_buffer_pool_idle_bytes", self.pool.idle_bytes)
         memory = resident_bytes()
         counters.gauge("graphpipe_memory_bytes", memory)
-        if self.on_memory_limit is not None and memory > (self.settings.memory_limit_bytes or memory):
+        over = memory > (self.settings.memory_limit_bytes or memory)
+        if over and self.on_memory_limit is not None and self.front.tick >= self._ask_again:
+            self._ask_again = self.front.tick + 20  # the replacement may have failed
             self.on_memory_limit()
-            self.on_memory_limit = None  # once: a replacement is on its way
-        for service in self.services.values():
-            service.meter.queued(getattr(service.stage, "waiting", 0))
         counters.publish()
         if self.front.tick % 2 == 0:
             self.access_log.next_second()
@@ -161,6 +198,7 @@ def run(
     listener: socket.socket | None = None,
     side: socket.socket | None = None,
     counters: Counters | None = None,
+    load_seconds: Mapping[str, float] | None = None,
     on_ready: Callable[[str], None] = lambda url: None,
     on_memory_limit: Callable[[], None] | None = None,
 ) -> None:
@@ -175,19 +213,51 @@ def run(
         side = bind(settings.metrics_listen)
 
     async def serve() -> None:
-        app = App(models, settings, counters)
+        asyncio.get_running_loop().set_exception_handler(_on_trouble)
+        app = App(models, settings, counters, load_seconds)
         app.on_memory_limit = on_memory_limit
         for name in (signal.SIGTERM, signal.SIGINT):
             # Not in a thread other than the main one: whoever started it there ends it in another way.
             with contextlib.suppress(ValueError, RuntimeError, NotImplementedError):
                 asyncio.get_running_loop().add_signal_handler(name, app.state.begin_drain)
-        await app.start(listener, tls, side)
-        on_ready(url_of(listener, tls=tls is not None))
-        await app.stop.wait()
+        if await app.start_unless_stopped(listener, tls, side):
+            on_ready(url_of(listener, tls=tls is not None))
+            await app.stop.wait()
         await app.finish()
 
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(serve())
+
+
+async def in_thread(call: Callable[..., T], *arguments: object) -> T:
+    """What a blocking call gives, from a thread that does not hold up the end of the process if it never returns."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[T] = loop.create_future()
+
+    def deliver(result: T | None, error: Exception | None) -> None:
+        if future.done():
+            return
+        if error is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(cast(T, result))
+
+    def work() -> None:
+        result, error = None, None
+        try:
+            result = call(*arguments)
+        except Exception as raised:
+            error = raised
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(deliver, result, error)
+
+    threading.Thread(target=work, daemon=True).start()
+    return await future
+
+
+def _on_trouble(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    # The loop's own handler would write out futures with their results, and exceptions with their words.
+    log.error("%s", context.get("message"), exc_info=context.get("exception"))
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:

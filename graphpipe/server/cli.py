@@ -119,7 +119,9 @@ def _serve(**texts: Any) -> None:
             from graphpipe.server.supervisor import supervise
 
             sys.exit(supervise(configuration.models, settings, listener, announce))
-        run(load_models(configuration.models), settings, listener=listener, on_ready=announce)
+        seconds: dict[str, float] = {}
+        models = load_models(configuration.models, seconds)
+        run(models, settings, listener=listener, load_seconds=seconds, on_ready=announce)
     except GraphPipeError as error:
         click.echo(f"graphpipe-serve: {error}", err=True)
         sys.exit(1)

@@ -98,8 +98,8 @@ FLAGS: tuple[Flag, ...] = (
     Flag(
         "model", "command", "Models", text("[NAME=]SOURCE"),
         "A model to serve: an ONNX, TorchScript, .pt2, frozen TensorFlow or Keras file, a SavedModel's folder, "
-        "module:function, the URL of another server, or echo. Repeat it to serve several: each at /models/NAME, the "
-        "first at / too. NAME is the file's stem unless given.",
+        "the URL of such a file, module:function, the URL of another server, or echo. Repeat it to serve several: each "
+        "at /models/NAME, the first at / too. NAME is the file's stem unless given.",
         short="m", original_env="GP_MODEL",
     ),
     _model(
@@ -123,6 +123,8 @@ FLAGS: tuple[Flag, ...] = (
         "Fill up inputs that are short along an axis of fixed size: input_ids:1:0,attention_mask:1:0.",
     ),
     _model("custom-ops", "Models", names("FILES"), "Libraries of operators to load first, separated by commas."),
+    _model("model-sha256", "Models", text("HEX"), "Digest that the model's file must have, downloaded or not."),
+    _model("download-bytes-max", "Models", size(1), "Largest file that is downloaded for a model that is a URL."),
     _model("backend", "Models", text("KIND"), "What loads the model, where its source does not say."),
     _model("cast", "Models", switch(), "Convert numbers to the type that the model takes, float64 to float32 say."),
     _model("ignore-extra-inputs", "Models", switch(), "Leave out tensors that the model has no input for."),
@@ -193,8 +195,8 @@ FLAGS: tuple[Flag, ...] = (
     _server("body-bytes-max", "Limits", size(1, 2**31 - 1), "Largest request body; a larger one gets 413."),
     _server(
         "in-flight-bytes-max", "Limits", size(),
-        "Bytes of large bodies held at once; beyond it callers wait, then get 503.",
-        default_text="a quarter of the memory",
+        "Bytes of large bodies that a worker holds at once; beyond it callers wait, then get 503.",
+        default_text="a quarter of the memory, shared by the workers",
     ),
     _server("admission-wait-s", "Limits", number(), "How long a caller waits for room before it gets 503."),
     _server("head-timeout-s", "Limits", number(0.001), "How long the head of a request may take to come."),
@@ -209,13 +211,17 @@ FLAGS: tuple[Flag, ...] = (
         "connection-age-max-s", "Limits", number(0),
         "Age from which a connection is closed with its next answer, so that balancers can move it; 0: never.",
     ),
-    _server("workers", "Operation", integer(1, 256), "Processes that serve on the one address; more than one are watched."),
+    _server("workers", "Operation", integer(1, 256), "Processes that serve on the one address; several are watched."),
+    _server(
+        "start-timeout-s", "Operation", number(0),
+        "How long a worker may take to load and warm up its models before it counts as failed; 0: as long as it likes.",
+    ),
     _server(
         "memory-limit-bytes", "Limits", size(),
         "Memory from which a worker is replaced by a fresh one, gracefully; 0: never.",
     ),
     _model("warmup", "Operation", integer(0, 1000), "Calls on made-up inputs before requests are welcome."),
-    _server("metrics-listen", "Operation", text("ADDRESS"), "One more address, for /metrics and the health checks alone."),
+    _server("metrics-listen", "Operation", text("ADDRESS"), "One more address, for /metrics and health checks alone."),
     _server("log-format", "Operation", choice("human", "json"), "How log lines look on stderr."),
     _server(
         "access-lines-per-s", "Operation", integer(0),

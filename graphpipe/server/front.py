@@ -1,11 +1,11 @@
-"""The hot route: inference requests without surprises, from socket to service with as little as possible between.
+r"""The hot route: inference requests without surprises, from socket to service with as little as possible between.
 
 One ``Connection`` per socket. A small request arrives in a scratch buffer that all connections share; a large body is
 received straight into its leased buffer. The answer goes out from the model's own arrays. Every other request, and
 every odd one, is handed with its connection to aiohttp, which knows all of HTTP (``routes.py``).
 
     waiting --head--> (body) --whole--> answering --answer--> sending --sent--> waiting
-                 \\-- not hot: handed to aiohttp             \\-- refused with bytes to come: discarding, then closed
+                 \-- not hot: handed to aiohttp             \-- refused with bytes to come: discarding, then closed
 
 Time is counted in ticks by one sweep over all connections, since a timer for each would cost more than a small request.
 """
@@ -48,7 +48,8 @@ _TLS_SLICE = 256 * 1024
 _TICK_S = 0.5
 # A body or an answer that moves more slowly than this has stopped.
 _PROGRESS_BYTES_PER_S = 1024
-# After a refusal, what the caller still sends is read and dropped for so long: closing at once would destroy the answer.
+# After a refusal, what the caller still sends is read and dropped for so long: closing at once would destroy the
+# answer.
 _DISCARD_S = 2.0
 
 # A stranger cannot fill our memory with heads: 256 of at most 1 KiB are remembered.
@@ -137,7 +138,7 @@ class Front:
         return head
 
     def drain(self, silent_s: float = 0.0) -> None:
-        """Close the connections on which nothing is under way; those that have been silent so far after ``silent_s``."""
+        """Close the connections on which nothing is under way; those that never said anything after ``silent_s``."""
         for connection in list(self.connections):
             connection.close_if_idle(silent_s)
 
@@ -288,6 +289,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def _take_body(self, head: Head, data: bytes, end: int) -> None:
         try:
+            self._route.service.admit(head.length)  # type: ignore[union-attr]
             body = self._front.admission.now(head.length)
         except ServiceError as error:
             self._refuse(error, more_to_come=True)
@@ -329,7 +331,8 @@ class Connection(asyncio.BufferedProtocol):
 
     def _answer(self) -> None:
         body, route, front = self._body, self._route, self._front
-        assert body is not None and route is not None
+        assert body is not None
+        assert route is not None
         self._body = None
         self._state = _ANSWERING
         front.state.in_flight += 1

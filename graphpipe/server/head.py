@@ -1,9 +1,9 @@
 """The heads of hot requests, recognised.
 
-The front serves only requests without surprises: ``POST`` to a plain path, HTTP/1.1, one Content-Length, one Host, nothing
-that changes how the body is read. This file decides what is one, by a grammar much narrower than HTTP's; for whatever does
-not match, None, and aiohttp takes the connection over. It refuses nothing itself, so it cannot be smuggled past: a head is
-either exactly this, or somebody else's.
+The front serves only requests without surprises: ``POST`` to a plain path, HTTP/1.1, one Content-Length, one Host,
+nothing that changes how the body is read. This file decides what is one, by a grammar much narrower than HTTP's; for
+whatever does not match, None, and aiohttp takes the connection over. It refuses nothing itself, so it cannot be
+smuggled past: a head is either exactly this, or somebody else's.
 
 Callers repeat their heads to the byte, so the front remembers what it made of one: 0.3 us instead of 10.
 """
@@ -18,7 +18,8 @@ __all__ = ["Head", "parse"]
 # Visible ASCII without what would need decoding (%), dropping (#, ?) or an absolute form.
 _REQUEST_LINE = re.compile(rb"POST (/[A-Za-z0-9._~!$&'()*+,;=:@/-]*) HTTP/1\.1\r\n")
 _FIELD = re.compile(
-    rb"([A-Za-z0-9!#$%&'*+.^_`|~-]+):[ \t]*([\x21-\x7e\x80-\xff](?:[\t\x20-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff])?)?[ \t]*\r\n"
+    rb"([A-Za-z0-9!#$%&'*+.^_`|~-]+):[ \t]*"
+    rb"([\x21-\x7e\x80-\xff](?:[\t\x20-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff])?)?[ \t]*\r\n"
 )
 
 # How a body is framed or encoded, or what the connection becomes: none of these is plain.

@@ -14,7 +14,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Kind", "choice", "count", "integer", "integers", "names", "number", "pairs", "path", "size", "switch", "text"]
+__all__ = [
+    "Kind",
+    "choice",
+    "count",
+    "integer",
+    "integers",
+    "names",
+    "number",
+    "pairs",
+    "path",
+    "size",
+    "switch",
+    "text",
+]
 
 
 def _toml(value: Any) -> str:

@@ -10,14 +10,11 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.metrics_core import Metric
 
 from graphpipe import __version__
-from graphpipe.server.counters import BUCKETS_S, FAMILIES, STATUSES, Counters, Family
+from graphpipe.server.counters import FAMILIES, PROTOCOLS, STATUSES, Counters, Family
 
 __all__ = ["CONTENT_TYPE", "Metrics"]
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-
-# The protocol of the requests counted here; others will join it.
-_PROTOCOL = "graphpipe"
 
 
 class Metrics:
@@ -55,20 +52,21 @@ class Metrics:
             by_code = CounterMetricFamily(family.name, family.help, labels=["model", "code", "protocol"])
             for model in owners:
                 start = counters.start_of(family, model)
-                for status, count in zip(STATUSES, totals[start:], strict=False):
+                kinds = [(status, protocol) for protocol in PROTOCOLS for status in STATUSES]
+                for (status, protocol), count in zip(kinds, totals[start:], strict=False):
                     if count:
-                        by_code.add_metric([model, str(status or "other"), _PROTOCOL], count)
+                        by_code.add_metric([model, str(status or "other"), protocol], count)
             return by_code
         if family.kind == "histogram":
             histogram = HistogramMetricFamily(family.name, family.help, labels=labels)
             for model in owners:
                 start = counters.start_of(family, model)
                 counts, cumulative, buckets = totals[start:], 0.0, []
-                for bound, count in zip((*map(str, BUCKETS_S), "+Inf"), counts, strict=False):
+                for bound, count in zip((*map(str, family.buckets), "+Inf"), counts, strict=False):
                     cumulative += count
                     buckets.append((bound, cumulative))
                 if cumulative:
-                    histogram.add_metric([model], buckets, counts[len(BUCKETS_S) + 1])
+                    histogram.add_metric([model], buckets, counts[len(family.buckets) + 1])
             return histogram
         kind = CounterMetricFamily if family.kind == "counter" else GaugeMetricFamily
         metric = kind(family.name, family.help, labels=labels)

@@ -1,4 +1,4 @@
-"""The HTTP that is not hot: control, metadata as JSON, the list of models, and inference for whoever the front passes on."""
+"""The HTTP that is not hot: control, metrics, metadata as JSON, and inference for whoever the front passes on."""
 
 from __future__ import annotations
 

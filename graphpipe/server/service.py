@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Any
 
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from graphpipe import __version__
 from graphpipe.backends.model import Model
-from graphpipe.errors import ModelFailed, NotFound, ServiceError
+from graphpipe.errors import GraphPipeError, ModelFailed, NotFound, ServiceError
 from graphpipe.server.counters import Meter
 from graphpipe.server.stages import Request, Stage
 from graphpipe.signature import Plan, Signature, TensorSpec
@@ -43,6 +43,8 @@ SERVER = f"graphpipe/{__version__}"
 # Checking or copying this much on the event loop would be felt by the other callers.
 _OFF_LOOP_FROM = 256 * 1024
 _PLANS_MAX = 256
+# So small a message may ask for metadata, which is always there; one with a tensor is larger.
+_DESCRIPTION_BYTES_MAX = 96
 # Encoding less than this is a moment, whatever it is.
 _MOMENT_BYTES = 8 * 1024
 
@@ -85,15 +87,16 @@ class Service:
 
         Raises ServiceError for whatever is wrong with the request, the model or the load.
         """
+        self.admit(len(body))
         if len(body) < _OFF_LOOP_FROM:
             message = decode_request(body.toreadonly())
         else:
             # Numbers take microseconds at any size, but nobody knows yet that these are not a million strings.
             message = await asyncio.get_running_loop().run_in_executor(None, decode_request, body.toreadonly())
+        if not isinstance(message, InferRequest):
+            return [await self._current_metadata()], 0
         if self.model.signature is not self._signature:
             self._renew()
-        if not isinstance(message, InferRequest):
-            return [self._metadata_bytes], 0
         plan, rows = self._plans.get(message.head) or self._plan(message.head)
         if len(body) >= _OFF_LOOP_FROM and not plan.plain:
             inputs = await asyncio.get_running_loop().run_in_executor(None, plan.inputs, message.inputs)
@@ -118,10 +121,32 @@ class Service:
         self.meter.encoded(rows, perf_counter() - began)
         return segments, rows
 
-    def _renew(self) -> None:
+    def admit(self, size: int) -> None:
+        """Raise Overloaded if a request of ``size`` bytes need not be read, as it would be refused in any case."""
+        if size > _DESCRIPTION_BYTES_MAX:
+            self.stage.admit()
+
+    async def _current_metadata(self) -> bytes:
+        version = self.metadata.version
+        ask = getattr(self.model, "current_version", None)
+        if ask is not None:
+            # What is known of an upstream may be over by now, and whoever asks may be about to rely on it.
+            try:
+                await asyncio.get_running_loop().run_in_executor(None, ask)
+                version = str(getattr(self.model, "version", ""))
+            except GraphPipeError as error:
+                log.info("the upstream of model %r does not say what it serves: %s", self.name, error)
+                version = ""
+        if self.model.signature is not self._signature or version != self.metadata.version:
+            self._renew(version)
+        return self._metadata_bytes
+
+    def _renew(self, version: str | None = None) -> None:
         """Forget what followed from the signature: the model behind a remote model was replaced by another."""
         self._signature = self.model.signature
         self.metadata = _metadata(self.name, self.model)
+        if version is not None:
+            self.metadata = replace(self.metadata, version=version)
         self._metadata_bytes = encode_metadata_response(self.metadata)
         self._plans.clear()
 

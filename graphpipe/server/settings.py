@@ -53,6 +53,7 @@ class Settings:
     drain_grace_s: float = 1.0
     drain_timeout_s: float = 30.0
     workers: int = 1
+    start_timeout_s: float = 600.0
     memory_limit_bytes: int = 0
     metrics_listen: str = ""
     log_format: str = "human"
@@ -63,8 +64,11 @@ class Settings:
     verbose: int = 0
 
     def in_flight_cap(self) -> int:
-        """The bytes that may be in flight: as told, or a quarter of this machine's memory; at least one whole body."""
-        return max(self.in_flight_bytes_max or memory_bytes() // 4, self.body_bytes_max * 5 // 4)
+        """The bytes that may be in flight in one worker: as told, or its share of a quarter of this machine's memory.
+
+        At least one whole body.
+        """
+        return max(self.in_flight_bytes_max or memory_bytes() // 4 // self.workers, self.body_bytes_max * 5 // 4)
 
 
 def usable_cpus() -> int:

@@ -9,7 +9,8 @@ __all__ = ["State"]
 
 class State:
     """Read by the health checks, changed by the app. ``connections`` counts those that are open,
-    ``workers`` says how many workers are up and how many should be."""
+    ``workers`` says how many workers are up and how many should be.
+    """
 
     def __init__(self) -> None:
         self.alive = True

@@ -1,8 +1,8 @@
 """A coroutine run without a task.
 
-Most answers need no waiting at all, and those that wait do so once, for a worker thread. A task would cost more than the
-rest of a small request. So a coroutine is stepped by hand: what it awaits are futures of the loop, and it goes on when each
-is done. The price: it must not use what needs a current task (``asyncio.timeout``, task groups).
+Most answers need no waiting at all, and those that wait do so once, for a worker thread. A task would cost more than
+the rest of a small request. So a coroutine is stepped by hand: what it awaits are futures of the loop, and it goes on
+when each is done. The price: it must not use what needs a current task (``asyncio.timeout``, task groups).
 """
 
 from __future__ import annotations

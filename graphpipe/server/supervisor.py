@@ -1,8 +1,9 @@
 """The parent of several workers: one address, processes that are started before any framework is loaded, and watched.
 
-The parent binds the address once and its workers inherit the socket, so none of them owns it: a worker that dies takes only
-the requests along that it was answering. It is started again, after a pause that doubles while it keeps dying. While no
-worker is up the parent itself answers, with 503. Whoever grows over its memory limit is replaced first and drained then.
+The parent binds the address once and its workers inherit the socket, so none of them owns it: a worker that dies
+takes only the requests along that it was answering. It is started again, after a pause that doubles while it keeps
+dying. While no worker is up the parent itself answers (standin.py). Whoever grows over its memory limit is replaced
+first and drained then.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from graphpipe.server.counters import Counters
-from graphpipe.server.listener import bind, url_of
-from graphpipe.server.refusal import response_head
+from graphpipe.server.listener import bind, tls_context, url_of
 from graphpipe.server.settings import ModelSettings, Settings
+from graphpipe.server.standin import StandIn
 
 __all__ = ["supervise"]
 
@@ -30,15 +31,20 @@ log = logging.getLogger("graphpipe.supervisor")
 _PAUSE_MIN_S, _PAUSE_MAX_S = 0.1, 10.0
 # A worker that lived so long did not die of what it was started with.
 _PROVEN_S = 10.0
-_NOT_UP = b"no worker is up; one is being started\n"
 
 
 def supervise(
     models: Sequence[ModelSettings], settings: Settings, listener: socket.socket, on_ready: Callable[[str], None]
 ) -> int:
-    """Run ``settings.workers`` workers until SIGTERM or SIGINT. The status is 0, or 1 if none of them could start."""
+    """Run ``settings.workers`` workers until SIGTERM or SIGINT. The status is 0, or 1 if none of them could start.
+
+    Raises BindError if the address for metrics cannot be listened on, or the TLS files cannot be used.
+    """
+    side = bind(settings.metrics_listen) if settings.metrics_listen else None
+    tls = tls_context(settings.tls_cert, settings.tls_key) if settings.tls_cert else None
     with asyncio.Runner() as runner:
-        return runner.run(_Supervisor(models, settings, listener, on_ready).run())
+        supervisor = _Supervisor(models, settings, listener, side, on_ready)
+        return runner.run(supervisor.run(tls))
 
 
 class _Supervisor:
@@ -47,6 +53,7 @@ class _Supervisor:
         models: Sequence[ModelSettings],
         settings: Settings,
         listener: socket.socket,
+        side: socket.socket | None,
         on_ready: Callable[[str], None],
     ) -> None:
         names = [model.name for model in models]
@@ -54,11 +61,11 @@ class _Supervisor:
         self._settings = settings
         self._wanted = settings.workers
         self._listener = listener
-        self._side = bind(settings.metrics_listen) if settings.metrics_listen else None
+        self._side = side
         self._on_ready = on_ready
         # One row more than workers, for the replacement of one that is still draining.
         self._counters_fd = Counters.memory_for(names, self._wanted + 1)
-        self._counters = Counters(names, 0, self._counters_fd)
+        self._counters = Counters(names, None, self._counters_fd)
         self._free_rows = list(range(self._wanted + 1))
         self._one_replacement = asyncio.Lock()
         self._live: set[int] = set()  # process ids
@@ -70,100 +77,123 @@ class _Supervisor:
         self._restarts = 0
         self._stop = asyncio.Event()
         self._signals = 0
-        self._answering = False
+        self._stand_in: StandIn | None = None
         self._background: set[asyncio.Task[None]] = set()
 
-    async def run(self) -> int:
+    async def run(self, tls: Any) -> int:
         loop = asyncio.get_running_loop()
         for name in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(name, self._on_signal)
-        self._listener.setblocking(False)
-        slots = [asyncio.create_task(self._keep(slot)) for slot in range(self._wanted)]
+        sockets = {self._listener: tls, **({self._side: None} if self._side else {})}
+        self._stand_in = StandIn(sockets, self._counters)
         try:
-            await asyncio.gather(*slots)
+            await asyncio.gather(*(self._keep(slot) for slot in range(self._wanted)))
         finally:
-            self._answer_for_them(False)
+            self._stand_in.answer(False)
             for process in self._processes.values():
                 with contextlib.suppress(ProcessLookupError):
                     process.kill()
-        return 0 if self._ever_up else 1
+        return 0 if self._ever_up or self._signals else 1
 
     # --- one slot, through the lives of its workers ---
 
     async def _keep(self, slot: int) -> None:
+        loop = asyncio.get_running_loop()
         pause = _PAUSE_MIN_S
         worker: _Worker | None = None
         while not self._stop.is_set():
             if worker is None:
                 worker = await self._start()
-                up = await worker.ready
-                self._take_note(slot, up)
-            began = asyncio.get_running_loop().time()
-            successor = await self._watch(worker)
-            if successor is not None:
-                worker = successor
-                continue
-            status = await worker.process.wait()
-            self._gone(worker)
-            worker = None
+                self._take_note(slot, worker is not None and await self._comes_up(worker))
+            began = loop.time()
+            if worker is not None:
+                worker = await self._watch(worker)
+                if worker is not None:
+                    continue
             await self._everybody_tried.wait()
             if self._stop.is_set() or not self._ever_up:
                 break
-            pause = _PAUSE_MIN_S if asyncio.get_running_loop().time() - began > _PROVEN_S else min(pause * 2, _PAUSE_MAX_S)
-            log.warning("worker %d ended (%s); another starts in %.1f s", slot, _how(status), pause)
+            pause = _PAUSE_MIN_S if loop.time() - began > _PROVEN_S else min(pause * 2, _PAUSE_MAX_S)
+            log.warning("worker %d is started again in %.1f s", slot, pause)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stop.wait(), pause)
             self._restarts += 1
         if worker is not None:
             await self._end(worker)
 
-    async def _start(self) -> _Worker:
-        row = self._free_rows.pop()
+    async def _start(self) -> _Worker | None:
+        """A new process; None if the machine has none to give just now."""
         side = self._side.fileno() if self._side is not None else -1
-        fds = [self._listener.fileno(), self._counters_fd, *([side] if side >= 0 else [])]
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            *("-m", "graphpipe.server.worker"),
-            *map(str, (self._listener.fileno(), side, self._counters_fd, row)),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            pass_fds=fds,
-        )
+        heard, said = os.pipe()
+        row = self._free_rows.pop()
+        try:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                *("-m", "graphpipe.server.worker"),
+                *map(str, (self._listener.fileno(), side, self._counters_fd, row, said)),
+                stdin=asyncio.subprocess.PIPE,
+                pass_fds=[self._listener.fileno(), self._counters_fd, said, *([side] if side >= 0 else [])],
+                # Ctrl-C in a terminal reaches a whole group; what concerns the workers is passed on to them.
+                process_group=0,
+            )
+        except OSError as error:
+            log.error("no worker can be started: %s", error.strerror or error)
+            self._free_rows.append(row)
+            os.close(heard)
+            return None
+        finally:
+            os.close(said)
         self._processes[process.pid] = process
         worker = _Worker(process, row)
+        self._spawn(worker.listen(heard, self._up, self._failed))
         assert process.stdin is not None
         with contextlib.suppress(ConnectionError):  # it is dead already: its status says so
             process.stdin.write(len(self._what).to_bytes(8, "little") + self._what)
             await process.stdin.drain()
-        self._spawn(worker.listen(self._up, self._failed))
         return worker
 
+    async def _comes_up(self, worker: _Worker) -> bool:
+        """Whether a worker that was started gets ready; one that takes for ever is killed."""
+        patience = self._settings.start_timeout_s or None
+        stop = asyncio.create_task(self._stop.wait())
+        either: list[asyncio.Future[Any]] = [worker.ready, stop]
+        done, _ = await asyncio.wait(either, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+        stop.cancel()
+        if not done:
+            self._failed(f"a worker did not come up within {patience:g} s (--start-timeout-s) and is ended")
+            worker.process.kill()
+            await worker.process.wait()
+        return worker.ready.done() and worker.ready.result()
+
     async def _watch(self, worker: _Worker) -> _Worker | None:
-        """Until the worker ends (None), all shall end, or it has a successor that is up."""
+        """Until the worker ends (None), all shall end (the worker itself), or it has a successor that is up."""
         ended = asyncio.create_task(worker.process.wait())
         wishes = asyncio.create_task(worker.recycle.wait())
         stop = asyncio.create_task(self._stop.wait())
-        try:
-            await asyncio.wait({ended, wishes, stop}, return_when=asyncio.FIRST_COMPLETED)
-            if stop.done():
-                await self._end(worker)
-                return None
-            if ended.done() or not wishes.done():
-                return None
-        finally:
-            for task in (wishes, stop):
-                task.cancel()
+        await asyncio.wait({ended, wishes, stop}, return_when=asyncio.FIRST_COMPLETED)
+        for task in (wishes, stop):
+            task.cancel()
+        if self._stop.is_set():
+            ended.cancel()
+            return worker
+        if ended.done():
+            self._gone(worker)
+            log.warning("worker process %d ended (%s)", worker.process.pid, _how(ended.result()))
+            return None
+        ended.cancel()
         async with self._one_replacement:
-            log.warning("worker %d is over --memory-limit-bytes; another takes its place", worker.process.pid)
-            successor = await self._start()
-            if not await successor.ready:
-                await successor.process.wait()
-                self._gone(successor)
-                worker.recycle.clear()
+            log.warning("worker process %d is over --memory-limit-bytes; another takes its place", worker.process.pid)
+            successor = None if self._stop.is_set() else await self._start()
+            if successor is None or not await self._comes_up(successor):
+                if successor is not None:
+                    with contextlib.suppress(ProcessLookupError):
+                        successor.process.kill()
+                    await successor.process.wait()
+                    self._gone(successor)
+                worker.recycle.clear()  # it will ask again
                 return worker
             self._restarts += 1
             await self._end(worker)
-            self._gone(worker)
             return successor
 
     async def _end(self, worker: _Worker) -> None:
@@ -174,9 +204,10 @@ class _Supervisor:
         try:
             await asyncio.wait_for(worker.process.wait(), patience)
         except TimeoutError:
-            log.error("worker %d did not end within %.0f s and is killed", worker.process.pid, patience)
+            log.error("worker process %d did not end within %.0f s and is killed", worker.process.pid, patience)
             worker.process.kill()
             await worker.process.wait()
+        self._gone(worker)
 
     # --- how they are ---
 
@@ -200,7 +231,8 @@ class _Supervisor:
 
     def _publish(self) -> None:
         self._counters.supervise(len(self._live), self._wanted, self._restarts)
-        self._answer_for_them(self._ever_up and not self._live and not self._stop.is_set())
+        assert self._stand_in is not None
+        self._stand_in.answer(self._ever_up and not self._live and not self._stop.is_set())
 
     def _take_note(self, slot: int, up: bool) -> None:
         """Announce the address once everybody had a first try and somebody is up."""
@@ -210,40 +242,25 @@ class _Supervisor:
         if len(self._first_results) < self._wanted:
             return
         self._everybody_tried.set()
-        if any(self._first_results.values()):
+        if any(self._first_results.values()) and not self._stop.is_set():
             self._on_ready(url_of(self._listener, tls=bool(self._settings.tls_cert)))
 
     def _on_signal(self) -> None:
         self._signals += 1
         if self._signals == 1:
             self._stop.set()
+            self._everybody_tried.set()
             # As long as one process has it open, callers queue up there: this one lets go when the workers do.
             asyncio.get_running_loop().call_later(self._settings.drain_grace_s, self._let_go)
-        if self._signals > 1:
+        else:
             for process in self._processes.values():
                 with contextlib.suppress(ProcessLookupError):
                     process.send_signal(signal.SIGTERM if self._signals == 2 else signal.SIGKILL)
 
     def _let_go(self) -> None:
-        self._answer_for_them(False)
+        assert self._stand_in is not None
+        self._stand_in.answer(False)
         self._listener.close()
-
-    # --- answering while nobody is up ---
-
-    def _answer_for_them(self, wanted: bool) -> None:
-        if wanted == self._answering:
-            return
-        self._answering = wanted
-        loop = asyncio.get_running_loop()
-        if wanted:
-            loop.add_reader(self._listener, self._accept)
-        else:
-            loop.remove_reader(self._listener)
-
-    def _accept(self) -> None:
-        with contextlib.suppress(OSError):
-            connection, _ = self._listener.accept()
-            self._spawn(_refuse(connection))
 
     def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(coroutine)
@@ -260,39 +277,28 @@ class _Worker:
         self.recycle = asyncio.Event()
         self.ready: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
 
-    async def listen(self, on_ready: Callable[[_Worker], None], on_failure: Callable[[str], None]) -> None:
+    async def listen(self, heard: int, on_ready: Callable[[_Worker], None], on_failure: Callable[[str], None]) -> None:
         """Hear what it says until it ends."""
-        assert self.process.stdout is not None
-        while line := await self.process.stdout.readline():
+        reader = asyncio.StreamReader()
+        pipe = os.fdopen(heard, "rb", 0)
+        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(reader), pipe
+        )
+        # Not only until the pipe ends: a process that the model has started may hold it open.
+        ended = asyncio.create_task(self.process.wait())
+        ended.add_done_callback(lambda _: reader.feed_eof())
+        while line := await reader.readline():
             if line == b"ready\n" and not self.ready.done():
                 on_ready(self)
                 self.ready.set_result(True)
             elif line.startswith(b"failed "):
-                on_failure(line[len(b"failed ") :].decode().strip())
+                on_failure(line[len(b"failed ") :].decode(errors="replace").strip())
             elif line == b"recycle\n":
                 self.recycle.set()
-            else:  # a model that prints
-                os.write(1, line)
+        transport.close()
+        await ended
         if not self.ready.done():
             self.ready.set_result(False)
-
-
-async def _refuse(connection: socket.socket) -> None:
-    """503 to a caller; its request is read first, as far as it comes at once, or closing would destroy the answer."""
-    connection.setblocking(False)
-    reader, writer = await asyncio.open_connection(sock=connection)
-    with contextlib.suppress(OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
-        async with asyncio.timeout(2):
-            await reader.readuntil(b"\r\n\r\n")
-            head = response_head(
-                503, "text/plain; charset=utf-8", len(_NOT_UP), {"Retry-After": "1", "Connection": "close"}
-            )
-            writer.write(head + _NOT_UP)
-            await writer.drain()
-            writer.write_eof()
-            while await reader.read(1 << 16):
-                pass
-    writer.close()
 
 
 def _how(status: int) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from time import perf_counter
 
 from graphpipe.backends import LoadOptions, Model, open_model
 from graphpipe.errors import LoadError
@@ -30,9 +31,20 @@ __all__ = ["build", "load_models"]
 log = logging.getLogger("graphpipe.server")
 
 
-def load_models(models: Sequence[ModelSettings]) -> list[tuple[ModelSettings, Model]]:
-    """Open every model, in order. Raises LoadError for the first that cannot be."""
-    return [(model, open_model(model.source, _one_thread(model.options), model.backend)) for model in models]
+def load_models(
+    models: Sequence[ModelSettings], seconds: dict[str, float] | None = None
+) -> list[tuple[ModelSettings, Model]]:
+    """Open every model, in order, and note in ``seconds`` how long each took.
+
+    Raises LoadError for the first that cannot be.
+    """
+    loaded = []
+    for model in models:
+        began = perf_counter()
+        loaded.append((model, open_model(model.source, _one_thread(model.options), model.backend)))
+        if seconds is not None:
+            seconds[model.name] = perf_counter() - began
+    return loaded
 
 
 def _one_thread(options: LoadOptions) -> LoadOptions:
@@ -54,15 +66,16 @@ def _service(settings: ModelSettings, model: Model, meter: Meter) -> Service:
         model, settings.name, threads, queue_requests_max=settings.queue_requests_max, meter=meter
     )
     if limits is not None:
-        stage = Batcher(limits, stage, RowEvidence(model.signature), settings.name)
+        stage = Batcher(limits, stage, RowEvidence(model.signature), settings.name, meter)
     if settings.cache:
-        stage = _cached(settings, model, stage)
+        stage = _cached(settings, model, stage, meter)
+    meter.follow(lambda: {"graphpipe_queue_requests": stage.waiting})
     return Service.of(
         settings.name, model, stage, meter, cast=settings.cast, ignore_extra_inputs=settings.ignore_extra_inputs
     )
 
 
-def _cached(settings: ModelSettings, model: Model, stage: Stage) -> Stage:
+def _cached(settings: ModelSettings, model: Model, stage: Stage, meter: Meter) -> Stage:
     ask = getattr(model, "current_version", None)
     version = str(getattr(model, "version", ""))
     if not version and not settings.cache_version:
@@ -79,7 +92,7 @@ def _cached(settings: ModelSettings, model: Model, stage: Stage) -> Stage:
     except StoreUnavailable as error:
         log.warning("model %r is served without its row cache: %s", settings.name, error)
         return stage
-    return RowCache(
+    cache = RowCache(
         store,
         stage,
         identity,
@@ -88,6 +101,8 @@ def _cached(settings: ModelSettings, model: Model, stage: Stage) -> Stage:
         ttl_s=settings.cache_ttl_s,
         whole_requests=takes_fixed_rows(model.signature),
     )
+    meter.follow(cache.numbers)
+    return cache
 
 
 def _batch_limits(settings: ModelSettings, signature: Signature, at_once: int) -> BatchLimits | None:

@@ -1,20 +1,23 @@
 """One worker process: what a supervisor starts.
 
-    python -m graphpipe.server.worker LISTENER SIDE COUNTERS ROW
+    python -m graphpipe.server.worker LISTENER SIDE COUNTERS ROW SAID
 
-The numbers are inherited file descriptors (SIDE is -1 where there is none) and the worker's row in the counters. What to
-serve comes as a pickle on standard input, which stays open afterwards as a life line: when it ends, the supervisor is gone,
-and so the worker goes. On standard output the worker says ``ready``, ``failed`` with the reason, and ``recycle`` when it wants to be replaced.
+The numbers are inherited file descriptors (SIDE is -1 where there is none) and the worker's row in the counters. What
+to serve comes as a pickle on standard input, which stays open afterwards as a life line: when it ends, the supervisor
+is gone, and so the worker goes. To SAID the worker writes ``ready``, ``failed`` with the reason, and ``recycle`` when
+it wants to be replaced.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import signal
 import socket
 import sys
 import threading
+import time
 
 from graphpipe.errors import GraphPipeError
 from graphpipe.server.logs import log_to_stderr
@@ -24,41 +27,54 @@ __all__ = ["main"]
 
 def main(arguments: list[str]) -> int:
     """Serve until told to end. The status is 0 after a drain, 1 if it could not start."""
-    listener_fd, side_fd, counters_fd, row = map(int, arguments)
+    listener_fd, side_fd, counters_fd, row, said_fd = map(int, arguments)
+    for fd in (listener_fd, side_fd, counters_fd, said_fd):
+        if fd >= 0:
+            os.set_inheritable(fd, False)  # what a model starts has no business with them
     size = int.from_bytes(sys.stdin.buffer.read(8), "little")
     models, settings = pickle.loads(sys.stdin.buffer.read(size))
+    threading.Thread(
+        target=_follow_the_supervisor, args=(settings.drain_grace_s + settings.drain_timeout_s + 5,), daemon=True
+    ).start()
     log_to_stderr(settings.log_format, settings.verbose, settings.access_lines_per_s > 0)
-    # Ctrl-C reaches the whole group; the supervisor passes on what concerns its workers.
+    # The supervisor passes on what concerns its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     sys.path.insert(0, os.getcwd())
     from graphpipe.server.app import run
     from graphpipe.server.counters import Counters
     from graphpipe.server.wiring import load_models
 
+    def say(what: str) -> None:
+        with contextlib.suppress(OSError):  # nobody is there: the life line says so too
+            os.write(said_fd, f"{what}\n".encode())
+
     try:
         counters = Counters([model.name for model in models], row, counters_fd)
-        loaded = load_models(models)
-        threading.Thread(target=_follow_the_supervisor, daemon=True).start()
+        load_seconds: dict[str, float] = {}
+        loaded = load_models(models, load_seconds)
         run(
             loaded,
             settings,
             listener=socket.socket(fileno=listener_fd),
             side=socket.socket(fileno=side_fd) if side_fd >= 0 else None,
             counters=counters,
-            on_ready=lambda url: print("ready", flush=True),
-            on_memory_limit=lambda: print("recycle", flush=True),
+            load_seconds=load_seconds,
+            on_ready=lambda url: say("ready"),
+            on_memory_limit=lambda: say("recycle"),
         )
     except GraphPipeError as error:
-        print(f"failed {error}", flush=True)
+        say(f"failed {error}".replace("\n", " "))
         return 1
     return 0
 
 
-def _follow_the_supervisor() -> None:
+def _follow_the_supervisor(patience_s: float) -> None:
     # Not through sys.stdin: a thread inside its buffer would be in the way of the interpreter's end.
     while os.read(0, 1):
         pass
     os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(patience_s)
+    os._exit(1)  # whatever holds it up
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from graphpipe.arrays import array_of
 from graphpipe.errors import InvalidRequest
 
 __all__ = [
@@ -19,9 +20,9 @@ __all__ = [
     "TEXT_BYTES_MAX",
     "TYPES",
     "Type",
-    "as_array",
     "dtype_name",
     "dtype_named",
+    "to_bytes",
     "to_sendable",
     "type_of",
 ]
@@ -108,7 +109,7 @@ def to_sendable(value: object, what: str) -> tuple[Type, NDArray[Any]]:
 
     Raises InvalidRequest for an element type that does not travel.
     """
-    array = as_array(value, what)
+    array = array_of(value, what)
     known = _TYPE_BY_DTYPE.get(array.dtype)
     if known is None:
         if array.dtype.kind in "SU":
@@ -123,18 +124,22 @@ def to_sendable(value: object, what: str) -> tuple[Type, NDArray[Any]]:
     return known, array
 
 
-def as_array(value: object, what: str) -> NDArray[Any]:
-    """``value`` as numpy sees it, but text in lists as it is: numpy's own text types lose NULs at the end.
-
-    Raises InvalidRequest for what is no array, such as rows of unequal length.
-    """
-    try:
-        array = np.asarray(value)
-        if array.dtype.kind in "SU" and not hasattr(value, "dtype"):
-            array = np.asarray(value, object)
-    except ValueError as error:
-        raise InvalidRequest(f"{what} is no array: {error}") from None
-    return array
+def to_bytes(item: object, what: str) -> bytes:
+    """One element of a tensor of strings as it travels. Raises InvalidRequest for what is no text."""
+    if isinstance(item, str):
+        try:
+            return item.encode("utf-8", "surrogateescape")
+        except UnicodeEncodeError as error:
+            raise InvalidRequest(
+                f"{what} holds text that has no UTF-8 form: {error.reason}; send it as bytes"
+            ) from None
+    if isinstance(item, bytes | bytearray):
+        return bytes(item)
+    if isinstance(item, memoryview):
+        return item.tobytes()
+    raise InvalidRequest(
+        f"{what} is an object array with an element of type {type(item).__name__}; only str and bytes travel in one"
+    )
 
 
 def _refusal(dtype: np.dtype[Any], what: str) -> str:

@@ -23,7 +23,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graphpipe.errors import InvalidRequest, TooLarge
-from graphpipe.wire.dtypes import BYTES_MAX, ENTRIES_MAX, NDIM_MAX, STRINGS_MAX, TEXT_BYTES_MAX, Type, to_sendable
+from graphpipe.wire.dtypes import (
+    BYTES_MAX,
+    ENTRIES_MAX,
+    NDIM_MAX,
+    STRINGS_MAX,
+    TEXT_BYTES_MAX,
+    Type,
+    to_bytes,
+    to_sendable,
+)
 
 __all__ = ["ALIGNMENT", "Prefix", "Segment", "TensorKey", "layout", "payload"]
 
@@ -78,7 +87,7 @@ def _strings(array: NDArray[Any], what: str) -> bytes:
         raise TooLarge(
             f"{what} has {count} strings; at most {STRINGS_MAX} travel in one message: send fewer rows at once"
         )
-    items = [item if type(item) is bytes else _to_bytes(item, what) for item in array.reshape(-1).tolist()]
+    items = [item if type(item) is bytes else to_bytes(item, what) for item in array.reshape(-1).tolist()]
     lengths = np.fromiter(map(len, items), np.int64, count)
     taken = (lengths + 8) & ~3  # u32 length, bytes, at least one NUL, up to a multiple of 4
     total = int(taken.sum()) + 4 * count
@@ -96,23 +105,6 @@ def _strings(array: NDArray[Any], what: str) -> bytes:
 
 # The NUL and the padding after a string, by the rest of its length.
 _paddings = tuple(bytes(4 - rest) for rest in range(4))
-
-
-def _to_bytes(item: object, what: str) -> bytes:
-    if isinstance(item, str):
-        try:
-            return item.encode("utf-8", "surrogateescape")
-        except UnicodeEncodeError as error:
-            raise InvalidRequest(
-                f"{what} holds text that has no UTF-8 form: {error.reason}; send it as bytes"
-            ) from None
-    if isinstance(item, bytes | bytearray):
-        return bytes(item)
-    if isinstance(item, memoryview):
-        return item.tobytes()
-    raise InvalidRequest(
-        f"{what} is an object array with an element of type {type(item).__name__}; only str and bytes travel in one"
-    )
 
 
 class Prefix:

@@ -117,9 +117,10 @@ def test_what_is_no_answer_is_said_to_be_none(scripted, run, sent, message):
     "form",
     [
         lambda body: b"HTTP/1.1 200 OK\r\n\r\n" + body,
-        lambda body: b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body),
-        body), lambda body: b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(body),
-        body),
+        lambda body: (
+            b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+        ),
+        lambda body: b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(body), body),
     ],
     ids=["to the end of the connection", "after 100 Continue", "chunked"],
 )

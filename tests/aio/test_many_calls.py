@@ -85,10 +85,7 @@ def test_a_cancelled_call_closes_its_own_connection_and_no_other(serve, run, tmp
             graphpipe.AsyncClient(f"{server.url}/models/echo") as quick,
         ):
             await quick.execute(rows(1))
-            left, stays = (
-                asyncio.create_task(slow.execute(np.int64(300)))
-                for _ in range(2)
-            )
+            left, stays = (asyncio.create_task(slow.execute(np.int64(300))) for _ in range(2))
             await until(lambda: open_connections(server), 3)
             left.cancel()
             with pytest.raises(asyncio.CancelledError):

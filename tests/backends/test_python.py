@@ -40,8 +40,10 @@ def test_numbers_and_lists_of_numbers_may_be_given():
 
 
 def test_the_decorator_says_types_and_shapes_and_they_are_checked():
-    @graphpipe.model(inputs={"x": "float32[n, 4]", "w": "int64 []"}, outputs={"mean": "float32[n]"},
-    description="means") def mean(x, w):
+    @graphpipe.model(
+        inputs={"x": "float32[n, 4]", "w": "int64 []"}, outputs={"mean": "float32[n]"}, description="means"
+    )
+    def mean(x, w):
         return x.astype(np.float64).mean(axis=1) * w
 
     assert mean(X, 1).tolist() == [1.5, 5.5]  # still the function that it was
@@ -57,7 +59,7 @@ def test_the_decorator_says_types_and_shapes_and_they_are_checked():
 
 @pytest.mark.parametrize("text", ["float33[n]", "float32[n", "float32[2x]", "float32(n)", ""])
 def test_the_decorator_refuses_what_is_no_type_and_shape(text):
-    with pytest.raises(ValueError, match="x|float33"):
+    with pytest.raises(ValueError, match=r"x|float33"):
         graphpipe.model(inputs={"x": text})
 
 
@@ -192,8 +194,13 @@ def test_what_raises_fails_with_its_cause_and_what_is_refused_passes():
 
 
 @pytest.mark.parametrize(
-    ("outputs", "given"), [({"y": "int64"}, 1.5), ({"y": "float32", "z": "float32"}, 1.5), ({"y": "string"}, 1),
-    ({"y": "float32"}, {"z": 1})],
+    ("outputs", "given"),
+    [
+        ({"y": "int64"}, 1.5),
+        ({"y": "float32", "z": "float32"}, 1.5),
+        ({"y": "string"}, 1),
+        ({"y": "float32"}, {"z": 1}),
+    ],
 )
 def test_an_answer_that_is_not_as_declared_is_the_models_failure(outputs, given):
     @graphpipe.model(outputs=outputs)

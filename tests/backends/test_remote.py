@@ -219,7 +219,7 @@ def test_with_batching_it_is_the_batcher_of_the_original(upstream, serve):
 
 
 def test_an_upstream_that_is_not_there_is_refused_when_loading():
-    with pytest.raises(LoadError, match="no connection to http://127.0.0.1:1"):
+    with pytest.raises(LoadError, match=r"no connection to http://127.0.0.1:1"):
         graphpipe.load("http://127.0.0.1:1")
 
 

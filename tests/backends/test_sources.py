@@ -21,8 +21,13 @@ from tests.serving import ROOT, environment
 def run(code: str) -> str:
     """What a fresh interpreter prints."""
     done = subprocess.run(
-        [sys.executable, "-c", code], env=environment(), cwd=ROOT, capture_output=True, text=True, timeout=110,
-        check=False
+        [sys.executable, "-c", code],
+        env=environment(),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=110,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
@@ -170,8 +175,8 @@ from graphpipe.backends.torch import save
 class Double(torch.nn.Module):
     def forward(self, x):
         return x * 2
-save(Double(), {str(tmp_path / 'double.pt2')!r}, [torch.ones(2, 3)])
-print(graphpipe.load({str(tmp_path / 'double.pt2')!r}).infer({{"x": np.ones((2, 3), np.float32)}}))
+save(Double(), {str(tmp_path / "double.pt2")!r}, [torch.ones(2, 3)])
+print(graphpipe.load({str(tmp_path / "double.pt2")!r}).infer({{"x": np.ones((2, 3), np.float32)}}))
 """
     tensorflow_part = """
 from graphpipe.backends.load import LoadOptions

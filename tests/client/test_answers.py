@@ -455,4 +455,4 @@ def test_every_captured_answer_of_the_original_programs_is_understood() -> None:
                 except NotFound:
                     raise
                 except ServiceError as error:
-                    assert error.http_status == 200, path  # noqa: PT017 - some hold an error, most do not
+                    assert error.http_status == 200, path

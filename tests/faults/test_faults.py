@@ -61,8 +61,10 @@ def test_a_killed_worker_takes_only_its_own_requests_along_and_is_back_soon(serv
         for kills in (1, 2):
             os.kill(worker_pids(server)[0], signal.SIGKILL)
             until(
-                lambda kills=kills: metric(server.url, "graphpipe_worker_restarts_total") == kills  # type: ignore[misc]
-                and get(f"{server.url}/readyz")[0] == 200
+                lambda kills=kills: (
+                    metric(server.url, "graphpipe_worker_restarts_total") == kills  # type: ignore[misc]
+                    and get(f"{server.url}/readyz")[0] == 200
+                )
             )
             enough = callers.seen["ok"] + 20
             until(lambda enough=enough: callers.seen["ok"] > enough)  # type: ignore[misc]
@@ -106,13 +108,16 @@ def test_readiness_is_gone_while_a_worker_is(serve: Serve) -> None:
     server = serve(*DOUBLE, "--workers", "2", cwd=ROOT)
     assert get(f"{server.url}/readyz")[0] == 200
     os.kill(worker_pids(server)[0], signal.SIGKILL)
-    until(lambda: get(f"{server.url}/readyz?verbose") == (503, "models: ok\ndraining: ok\n"
-          "workers: not ready: 1 of 2 are up\nnot ready\n"))
+    until(
+        lambda: (
+            get(f"{server.url}/readyz?verbose")
+            == (503, "models: ok\ndraining: ok\nworkers: not ready: 1 of 2 are up\nnot ready\n")
+        )
+    )
     until(lambda: get(f"{server.url}/readyz")[0] == 200)
 
 
 def test_workers_whose_parent_is_gone_go_too() -> None:
-    server = None
     with pytest.raises(AssertionError, match="status -9"), serving(*DOUBLE, "--workers", "2", cwd=ROOT) as server:
         pids = worker_pids(server)
         assert len(pids) == 2
@@ -164,10 +169,11 @@ def test_a_model_that_hangs_costs_its_caller_its_deadline_and_no_more(serve: Ser
 
 def test_behind_a_model_that_hangs_the_queue_is_bounded_and_says_so(serve: Serve) -> None:
     server = serve(*DOUBLE, "--threads", "1", "--queue-requests-max", "2", "--drain-timeout-s", "1", cwd=ROOT)
-    stuck = [
-        threading.Thread(target=lambda: pytest.raises(errors.GraphPipeError, graphpipe.Client(server.url, timeout=4).execute, X, config="hang"))
-        for _ in range(3)
-    ]  # fmt: skip
+
+    def hang() -> None:
+        pytest.raises(errors.GraphPipeError, graphpipe.Client(server.url, timeout=4).execute, X, config="hang")
+
+    stuck = [threading.Thread(target=hang) for _ in range(3)]
     for thread in stuck:
         thread.start()
 

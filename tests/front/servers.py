@@ -55,7 +55,10 @@ def in_process(
 
     async def main() -> None:
         app = App(
-            [(ModelSettings(name, "", threads=threads, warmup=0), model) for name, model in (models or {"echo": Echo()}).items()],
+            [
+                (ModelSettings(name, "", threads=threads, warmup=0), model)
+                for name, model in (models or {"echo": Echo()}).items()
+            ],
             replace(Settings(drain_grace_s=0.0), **settings),
         )
         listener = bind(listen)
@@ -103,7 +106,9 @@ class Function:
         self.quick = quick
         self.signature = Signature((TensorSpec("x"),), (TensorSpec("y"),))
 
-    def infer(self, inputs: Mapping[str, Any], outputs: Sequence[str] | None = None, *, config: str = "") -> dict[str, Any]:
+    def infer(
+        self, inputs: Mapping[str, Any], outputs: Sequence[str] | None = None, *, config: str = ""
+    ) -> dict[str, Any]:
         return dict(self._call(inputs))
 
     def close(self) -> None:

@@ -41,7 +41,10 @@ ALIKE: dict[str, bytes] = {
     "two lengths that agree": head(b"Host: h", LENGTH, LENGTH) + BODY,
     "two lengths that disagree": head(b"Host: h", LENGTH, b"Content-Length: 1") + BODY,
     "a list of lengths": head(b"Host: h", b"Content-Length: %d, %d" % (N, N)) + BODY,
-    "length and chunked": head(b"Host: h", LENGTH, b"Transfer-Encoding: chunked") + b"%x\r\n" % N + BODY + b"\r\n0\r\n\r\n",
+    "length and chunked": head(b"Host: h", LENGTH, b"Transfer-Encoding: chunked")
+    + b"%x\r\n" % N
+    + BODY
+    + b"\r\n0\r\n\r\n",
     "chunked": head(b"Host: h", b"Transfer-Encoding: chunked") + b"%x\r\n" % N + BODY + b"\r\n0\r\n\r\n",
     "chunked twice": head(b"Host: h", b"Transfer-Encoding: chunked, chunked") + b"0\r\n\r\n",
     "chunked in disguise": head(b"Host: h", LENGTH, b"Transfer-Encoding: xchunked") + BODY,

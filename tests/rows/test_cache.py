@@ -111,6 +111,27 @@ async def test_another_declared_version_gets_none_of_the_old_rows(cache):
     assert model.calls == [1]
 
 
+async def test_where_the_model_decides_what_to_answer_its_rows_are_known_too(cache, settled):
+    function = {"a": lambda x: x + 1, "b": lambda x: x[:, 0] > 1, "c": lambda x: np.array([b"t"] * len(x), object)}
+    model = Model(
+        lambda inputs, config: {name: compute(inputs["x"]) for name, compute in function.items()},
+        signature({"x": (None, None)}, {"y": (None, None)}, variadic=True),
+    )
+    stage = cache(model)
+    for rows in ([[1, 1]], [[2, 2], [1, 1]], [[2, 2], [1, 1]], [[2, 2], [1, 1]], [[1, 1], [3, 3]]):
+        x = np.array(rows, np.float32)
+        answer = await stage.infer(Request({"x": x}, (), ""))
+        assert list(answer) == ["a", "b", "c"]
+        for name, compute in function.items():
+            assert np.array_equal(answer[name], compute(x))
+        await stage_is_quiet(stage)
+        await settled(stage)
+    # One row; two to learn that they are rows; the unknown one of two; nothing; the unknown one of two.
+    assert model.calls == [1, 2, 1, 1]
+    named = await stage.infer(Request({"x": x}, ("b", "a"), ""))
+    assert np.array_equal(named["b"], x[:, 0] > 1)
+
+
 async def test_what_is_no_row_passes_through(cache):
     model = Model(
         lambda inputs, config: {"y": sum(np.asarray(array).sum() for array in inputs.values()) + np.zeros(1)},

@@ -19,13 +19,14 @@ LIGHT = Path(onnx.__file__).parent / "backend/test/data/light"
 
 
 def with_random_weights(name: str, path: Path, seed: int = 2018) -> Path:
-    """One of the wheel's light models, its weights drawn anew: scaled by their fan-in: activations stay finite."""
+    """One of the wheel's light models, its weights drawn anew: scaled by their fan-in, so that activations stay finite."""
     model = onnx.load(LIGHT / f"light_{name}.onnx")
     graph, rng = model.graph, np.random.default_rng(seed)
     shapes = {i.name: numpy_helper.to_array(i) for i in graph.initializer if i.data_type == onnx.TensorProto.INT64}
     filled = {node.output[0]: shapes[node.input[0]] for node in graph.node if node.op_type == "ConstantOfShape"}
     filled |= {i.name: i.dims for i in graph.initializer if i.data_type == onnx.TensorProto.FLOAT and len(i.dims) == 1}
-    # Biases and means stand around 0, scales below 1: else sums of branches grow until softmax knows one class only.
+    # Biases and means stand around 0. Scales stand below 1, or sums of branches would grow until softmax knows one class
+    # only.
     centres = {
         name: {("BatchNormalization", 1): 0.5, ("BatchNormalization", 4): 1}.get((node.op_type, place), 0)
         for node in graph.node

@@ -46,7 +46,7 @@ class Waiting:
         self.closed = True
         print("closed", flush=True)
 
-graphpipe.serve(Waiting(), "127.0.0.1:0", threads=int(sys.argv[2]))
+graphpipe.serve(Waiting(), "127.0.0.1:0", threads=int(sys.argv[2]), warmup=0)  # it would wait for the file
 print("serve() is over", flush=True)
 """
 X = np.arange(4, dtype=np.float32)

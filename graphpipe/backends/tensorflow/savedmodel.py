@@ -30,7 +30,7 @@ def open_file(path: Path, options: LoadOptions) -> Model:
     name, function = _signature(path, dict(loaded.signatures), options.signature)
     positional, named = function.structured_input_signature
     specs = {**{spec.name: spec for spec in positional}, **named}
-    inputs = [spec_of(path, "input", key, spec.dtype, spec.shape) for key, spec in specs.items()]
+    inputs = [spec_of(path, "input", key, spec.dtype, spec.shape) for key, spec in sorted(specs.items())]
     outputs = [
         spec_of(path, "output", key, value.dtype, value.shape)
         for key, value in sorted(function.structured_outputs.items())

@@ -54,14 +54,13 @@ def open_file(path: Path, options: LoadOptions) -> Model:
     except ValueError as error:
         raise LoadError(f"{path}: {error}") from None
     names = {own.name: spec.name for own, spec in zip(own_inputs, inputs, strict=True)}
-    mutated = getattr(program.graph_signature, "user_inputs_to_mutate", {})
     return TorchModel(
         signature,
         _caller(torch, program, module, names),
         placement,
         version=digest_of(path, *([outside] if outside.is_file() else [])),
         description=sidecar.description or "PyTorch exported program",
-        written=frozenset(names[own] for own in mutated.values()),
+        written=frozenset(names[own] for own in _written(program) if own in names),
         bfloat16=frozenset(names[own] for own in bfloat16 if own in names),
     )
 
@@ -112,6 +111,32 @@ def _dim(dim: Any, symbols: dict[str, str]) -> Dim:
     # PyTorch calls them s17 and the like.
     fresh = _SYMBOLS[len(symbols)] if len(symbols) < len(_SYMBOLS) else text
     return symbols.setdefault(text, fresh)
+
+
+def _written(program: Any) -> set[str]:
+    """The inputs that the program writes into: by operators on them or on views of them, or at its end."""
+    written = set(getattr(program.graph_signature, "user_inputs_to_mutate", {}).values())
+    # By node: the inputs whose memory it may share.
+    shares: dict[Any, set[str]] = {}
+    for node in program.graph.nodes:
+        if node.op == "placeholder":
+            shares[node] = {node.name}
+            continue
+        schema = getattr(node.target, "_schema", None)
+        if schema is None:
+            # A part of another node's result, or an operator that says nothing of itself.
+            shares[node] = set().union(*(shares.get(each, set()) for each in node.all_input_nodes))
+            continue
+        shares[node] = set()
+        for argument, value in zip(schema.arguments, node.args, strict=False):
+            if argument.alias_info is None:
+                continue
+            for each in value if isinstance(value, list | tuple) else [value]:
+                owners = shares.get(each, set())
+                shares[node] |= owners
+                if argument.alias_info.is_write:
+                    written |= owners
+    return written
 
 
 def _caller(torch: Any, program: Any, module: Any, names: Mapping[str, str]) -> Any:

@@ -93,8 +93,8 @@ class Placement:
 class TorchModel:
     """A PyTorch program with names. Safe in threads; the GIL is free while it works.
 
-    ``call`` takes tensors by input name. ``written`` are inputs that the program writes into, ``bfloat16`` those that it
-    wants as bfloat16.
+    ``call`` takes tensors by input name. ``written`` are inputs that the program writes into, ``bfloat16`` those that
+    it wants as bfloat16.
     """
 
     signature: Signature
@@ -113,8 +113,11 @@ class TorchModel:
         self._names = tuple(spec.name for spec in self.signature.outputs)
         special = place.bfloat16 or place.channels_last or self.written or self.bfloat16
         self._plain = place.on_cpu and not special
-        # Where types or shapes are unknown, nobody has checked them yet.
-        self._vague = any(spec.dtype is None or spec.shape is None for spec in self.signature.inputs)
+        # Where a type or a size is left open, nobody has checked it yet. Rows are rarely what does not fit.
+        self._vague = any(
+            spec.dtype is None or spec.shape is None or any(not isinstance(dim, int) for dim in spec.shape[1:])
+            for spec in self.signature.inputs
+        )
 
     def infer(
         self, inputs: Mapping[str, Array], outputs: Sequence[str] | None = None, *, config: str = ""
@@ -213,6 +216,6 @@ def _tensors(torch: Any, value: Any, name: str) -> Iterator[tuple[str, Any]]:
 def _misfit(inputs: Mapping[str, Array]) -> str:
     came = ", ".join(f"{name!r} {dtype_name(array.dtype)} {list(array.shape)}" for name, array in inputs.items())
     return (
-        f"the model cannot take inputs of these types and shapes: {came}; a trace takes the sizes and types that it "
-        "was made with: send these, or have the server fill up shorter inputs (--pad NAME:AXIS:VALUE)"
+        f"the model cannot take inputs of these types and shapes, or of such values: {came}; a trace takes the sizes and "
+        "types that it was made with: send these, or have the server fill up shorter inputs (--pad NAME:AXIS:VALUE)"
     )

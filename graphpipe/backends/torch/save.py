@@ -100,8 +100,8 @@ def _larger(torch: Any, inputs: Mapping[str, Any], dynamic: Mapping[str, Mapping
 
 
 def _exported(torch: Any, module: Any, example: Mapping[str, Any], dynamic: Mapping[str, Mapping[int, str]]) -> Any:
-    symbols = {symbol: torch.export.Dim(symbol) for axes in dynamic.values() for symbol in axes.values()}
-    shapes = {name: {axis: symbols[s] for axis, s in dynamic.get(name, {}).items()} for name in example}
+    # Which sizes are possible, up to the longest text a model knows say, is for torch to find out.
+    shapes = {name: dict.fromkeys(dynamic.get(name, ()), torch.export.Dim.DYNAMIC) for name in example}
     try:
         return torch.export.export(module, tuple(example.values()), dynamic_shapes=shapes)
     except Exception as error:

@@ -17,7 +17,7 @@ import copy
 import logging
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -34,6 +34,7 @@ from graphpipe.errors import (
     Unsupported,
     UpstreamFailed,
 )
+from graphpipe.server.counters import Meter
 from graphpipe.server.stages.padding import Padding
 from graphpipe.server.stages.rows import Kind, RowEvidence, join, kind_of, row_count
 from graphpipe.server.stages.stage import Outputs, Request, Stage
@@ -44,6 +45,9 @@ log = logging.getLogger("graphpipe.batcher")
 
 # Joining this many bytes on the event loop would be felt by the other callers.
 _OFF_LOOP_FROM = 256 * 1024
+
+# So many joined calls in a row may fail whose members succeed alone.
+_FAILURES_MAX = 3
 
 # These say nothing about the rows: every member would fail in the same way, and asking again for each makes it worse.
 _EVERYBODYS = (
@@ -78,7 +82,7 @@ class BatchLimits:
 
 @dataclass(slots=True)
 class BatchCounts:
-    """What has happened so far, for metrics. ``by_rows`` counts calls of the model by their rows, padding included."""
+    """What has happened so far."""
 
     calls: int = 0
     rows: int = 0
@@ -87,7 +91,6 @@ class BatchCounts:
     refused: int = 0
     retried_alone: int = 0
     wait_s: float = 0.0
-    by_rows: dict[int, int] = field(default_factory=dict)
 
 
 class _Member:
@@ -139,8 +142,18 @@ class _Run:
 class Batcher:
     """Joins the rows of requests that wait at the same time. Belongs to one event loop."""
 
-    def __init__(self, limits: BatchLimits, following: Stage, evidence: RowEvidence, name: str = "model") -> None:
+    def __init__(
+        self,
+        limits: BatchLimits,
+        following: Stage,
+        evidence: RowEvidence,
+        name: str = "model",
+        meter: Meter | None = None,
+    ) -> None:
         self.counts = BatchCounts()
+        self._meter = meter
+        if meter is not None:
+            meter.follow(self.numbers)
         self.queue_rows = 0
         self.refusal = ""
         self._limits = limits
@@ -152,6 +165,7 @@ class Batcher:
         self._running: set[_Run] = set()
         self._numbers = 0
         self._awake = False
+        self._failures = 0
 
     async def infer(self, request: Request) -> Outputs:
         """What the next stage gives for these rows, asked together with others. Raises Overloaded if too many wait."""
@@ -159,17 +173,41 @@ class Batcher:
             return await self._next.infer(request)
         rows = row_count(request.inputs)
         if self.queue_rows and self.queue_rows + rows > self._limits.queue_rows_max:
-            self.counts.refused += 1
-            raise Overloaded(
-                f"{self.queue_rows} rows wait for model {self._name!r}, of at most {self._limits.queue_rows_max} "
-                "(--queue-rows-max); try again"
-            )
+            raise self._overloaded()
         member = self._enter(request, rows)
         try:
             return await member.future
         finally:
             if member.future.cancel() or member.future.cancelled():  # the caller is gone
                 self._leave(member)
+
+    def admit(self) -> None:
+        """Raise Overloaded if not one more row may wait now."""
+        if not self.refusal and self.queue_rows >= self._limits.queue_rows_max:
+            raise self._overloaded()
+
+    def _overloaded(self) -> Overloaded:
+        self.counts.refused += 1
+        return Overloaded(
+            f"{self.queue_rows} rows wait for model {self._name!r}, of at most {self._limits.queue_rows_max} "
+            "(--queue-rows-max); try again"
+        )
+
+    @property
+    def waiting(self) -> int:
+        """How many requests wait for the model."""
+        return self._next.waiting + sum(len(group.members) for group in self._groups.values())
+
+    def numbers(self) -> dict[str, float]:
+        """What it has counted, as metrics."""
+        counts = self.counts
+        return {
+            "graphpipe_batch_requests": counts.requests,
+            "graphpipe_batch_padding_rows": counts.padding_rows,
+            "graphpipe_batch_retried": counts.retried_alone,
+            "graphpipe_batch_refused": counts.refused,
+            "graphpipe_batch_queue_rows": self.queue_rows,
+        }
 
     def close(self) -> None:
         """Nothing of its own to give back."""
@@ -283,6 +321,8 @@ class Batcher:
             taken.append(member)
             rows += member.rows
             self.counts.wait_s += now - member.came
+            if self._meter is not None:
+                self._meter.waited_for_batch(now - member.came)
         if group.members:
             # The time of those who stay goes on; it does not begin anew.
             if group.timer is not None:
@@ -319,15 +359,28 @@ class Batcher:
                 _deliver(member, part if padding is None else padding.cut(part, member.request.inputs))
                 start = end
         except _NotByRows as found:
-            self._refuse(found.output)
+            self._refuse(self._not_by_rows(found.output))
             return False
         except _EVERYBODYS as error:
             for member in members:
                 _fail(member, copy.copy(error))
-        except Exception:
+        except Exception as error:
             self.counts.retried_alone += len(members)
-            return False
+            await self._one_by_one(members, error)
+            return True
+        self._failures = 0
         return True
+
+    async def _one_by_one(self, members: list[_Member], error: Exception) -> None:
+        """Find the member that made the joined call fail; if there is none, it was the joining."""
+        failed = False
+        for member in members:
+            if not member.future.done():
+                await self._alone(member)
+            failed = failed or member.future.cancelled() or member.future.exception() is not None
+        self._failures = 0 if failed else self._failures + 1
+        if self._failures >= _FAILURES_MAX:
+            self._refuse(f"model {self._name!r} fails on joined rows and not on the same rows alone ({error})")
 
     async def _alone(self, member: _Member) -> None:
         try:
@@ -346,13 +399,13 @@ class Batcher:
                 ]
                 return {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
             except _NotByRows as found:
-                self._refuse(found.output)
+                self._refuse(self._not_by_rows(found.output))
         self._count(max(rows, 1), 1, 0)
         outputs = await self._next.infer(request)
         if rows:
             output = self._evidence.add(request, outputs, rows)
             if output is not None:
-                self._refuse(output)
+                self._refuse(self._not_by_rows(output))
         return outputs
 
     async def _call(self, requests: Sequence[Request], rows: int) -> Outputs:
@@ -403,16 +456,19 @@ class Batcher:
         counts.rows += rows
         counts.requests += requests
         counts.padding_rows += padding_rows
-        size = rows + padding_rows
-        counts.by_rows[size] = counts.by_rows.get(size, 0) + 1
+        if self._meter is not None:
+            self._meter.batched(rows + padding_rows)
 
-    def _refuse(self, output: str) -> None:
+    def _not_by_rows(self, output: str) -> str:
+        return (
+            f"output {output!r} of model {self._name!r} does not have a row for each row that goes in, "
+            "so its answers cannot be split"
+        )
+
+    def _refuse(self, reason: str) -> None:
         if not self.refusal:
-            self.refusal = (
-                f"output {output!r} of model {self._name!r} does not have a row for each row that goes in, "
-                "so its answers cannot be split; batching is off for this model"
-            )
-            log.error("%s", self.refusal)
+            self.refusal = reason
+            log.error("%s; batching is off for this model", reason)
 
 
 class _NotByRows(Exception):

@@ -21,7 +21,8 @@ from dataclasses import dataclass, field
 import lmdb
 import numpy as np
 
-from graphpipe.server.stages.row_bytes import RowKeys, output_key, unpack
+from graphpipe.errors import InvalidRequest
+from graphpipe.server.stages.row_bytes import RowKeys, output_key, unpack, unpack_all
 from graphpipe.server.stages.rows import RowEvidence, row_count
 from graphpipe.server.stages.stage import Outputs, Request, Stage
 from graphpipe.server.stages.store import RowStore
@@ -89,21 +90,24 @@ class RowCache:
         self._suffixes: dict[str, bytes] = {}
         self._flights: dict[bytes, _Flight] = {}
         self._fresh: dict[bytes, tuple[Outputs, int]] = {}
+        self._forgotten = 0
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def infer(self, request: Request) -> Outputs:
         """What the next stage would give, of which as much as possible is already known."""
-        asked = tuple(dict.fromkeys(request.outputs))
         rows = row_count(request.inputs)
-        if not rows or not asked or asked in self._refused or self.writer.broken:
+        if not rows or self.writer.broken:
             return await self._pass(request)
-        if rows > 1 and not self._evidence.holds(request):
-            return await self._prove(request, asked, rows)
         version = self._identity.version
         if not isinstance(version, str):
             version = await version.now()
-        if not version and not self._identity.declared:
+            if not version:
+                return await self._pass(request)
+        asked = tuple(dict.fromkeys(request.outputs))
+        if asked in self._refused:
             return await self._pass(request)
+        if rows > 1 and not self._evidence.holds(request):
+            return await self._prove(request, asked, rows)
         found = await self._look(request, asked, rows, version)
         if found is None:
             return await self._pass(request)
@@ -111,6 +115,28 @@ class RowCache:
             self.counts.hits += rows
             return found.outputs
         return await self._complete(request, asked, version, found)
+
+    @property
+    def waiting(self) -> int:
+        """How many requests wait for the model."""
+        return self._next.waiting
+
+    def numbers(self) -> dict[str, float]:
+        """What it has counted, as metrics."""
+        counts, written = self.counts, self.writer.counts
+        return {
+            "graphpipe_cache_hits": counts.hits,
+            "graphpipe_cache_misses": counts.misses,
+            "graphpipe_cache_shared": counts.shared,
+            "graphpipe_cache_passed": counts.passed,
+            "graphpipe_cache_stored": written.stored,
+            "graphpipe_cache_evicted": written.evicted,
+            "graphpipe_cache_left_out": written.left_out,
+            "graphpipe_cache_errors": counts.errors + written.errors,
+        }
+
+    def admit(self) -> None:
+        """Nobody is refused unread: it may all be known."""
 
     def close(self) -> None:
         """Write what waits, and close the store."""
@@ -122,25 +148,34 @@ class RowCache:
 
     async def _look(self, request: Request, asked: tuple[str, ...], rows: int, version: str) -> _Found | None:
         def look() -> _Found | None:
-            keys = self._keys.of((version, self._identity.declared), request.config, request.inputs, rows)
+            # Where the model decides what to answer, its rows are kept as wholes, apart from those of named outputs.
+            identity = (version, self._identity.declared, *(() if asked else ("all outputs",)))
+            keys = self._keys.of(identity, request.config, request.inputs, rows)
             return None if keys is None else self._read(keys, asked)
 
         if sum(array.nbytes for array in request.inputs.values()) < _OFF_LOOP_FROM:
             return look()
-        return await asyncio.get_running_loop().run_in_executor(None, look)
+        forgotten = self._forgotten
+        found = await asyncio.get_running_loop().run_in_executor(None, look)
+        if found is not None and found.missing and self._forgotten != forgotten:
+            # Rows that were still in memory then may be in the store alone now.
+            found = self._read(found.keys, asked)
+        return found
 
     def _read(self, keys: list[bytes], asked: tuple[str, ...]) -> _Found:
         try:
             with self._store.reading(self._ttl_s) as reading:
-                columns = [[reading.get(key + self._suffix(name)) for key in keys] for name in asked]
+                columns = [[reading.get(key + self._suffix(name)) for key in keys] for name in asked or ("",)]
                 hits = [i for i, row in enumerate(zip(*columns, strict=True)) if all(v is not None for v in row)]
                 outputs: Outputs = {}
-                for name, column in zip(asked, columns, strict=True):
-                    array = unpack([value for i in hits if (value := column[i]) is not None]) if hits else None
-                    if array is None:
-                        hits, outputs = [], {}
-                        break
-                    outputs[name] = array
+                for name, column in zip(asked or ("",), columns, strict=True):
+                    values = [value for i in hits if (value := column[i]) is not None]
+                    if not asked:
+                        outputs = unpack_all(values) or {}
+                    elif values and (array := unpack(values)) is not None:
+                        outputs[name] = array
+                if len(outputs) < max(len(asked), 1):
+                    hits, outputs = [], {}
                 self.counts.errors += reading.bad
             if reading.old:
                 self.writer.keep(reading.old)
@@ -162,7 +197,7 @@ class RowCache:
         if suffix is None:
             if len(self._suffixes) >= _REFUSED_MAX:
                 self._suffixes.clear()
-            suffix = self._suffixes[name] = output_key(name)
+            suffix = self._suffixes[name] = output_key(name or None)
         return suffix
 
     # --- what is not ---
@@ -213,7 +248,7 @@ class RowCache:
             finally:
                 for flight in waiting:
                     self._step_back(flight, waiter)
-        if own is not None and own.error is not None:
+        if own is not None and own.error is not None and not own.moved:
             raise own.error
         if any(flight.outputs is None for flight in waiting):
             # Outputs do not follow the rows, or somebody else's row or deadline ended the flight that had mine too.
@@ -262,18 +297,23 @@ class RowCache:
                 self._refuse(asked, output)
                 return
             flight.outputs = outputs
-            version = self._identity.version
-            flight.moved = not isinstance(version, str) and await version.now() != flight.version
+            flight.moved = await self._has_moved(flight)
             if not flight.moved:
-                self._store_rows(flight, {name: outputs[name] for name in asked})
+                self._store_rows(flight, {name: outputs[name] for name in asked or outputs}, whole=not asked)
         except Exception as error:
             flight.error = error
+            # The names that it was asked for may be those of the model before.
+            flight.moved = isinstance(error, InvalidRequest) and await self._has_moved(flight)
         finally:
             self._land(flight)
             for waiter in flight.waiters:
                 waiter.count -= 1
                 if not waiter.count and not waiter.future.done():
                     waiter.future.set_result(None)
+
+    async def _has_moved(self, flight: _Flight) -> bool:
+        version = self._identity.version
+        return not isinstance(version, str) and await version.now() != flight.version
 
     async def _rows_of(self, request: Request, indices: list[int]) -> Request:
         def cut() -> Outputs:
@@ -283,11 +323,12 @@ class RowCache:
         inputs = cut() if size < _OFF_LOOP_FROM else await asyncio.get_running_loop().run_in_executor(None, cut)
         return Request(inputs, request.outputs, request.config, request.deadline)
 
-    def _store_rows(self, flight: _Flight, outputs: Outputs) -> None:
+    def _store_rows(self, flight: _Flight, outputs: Outputs, whole: bool) -> None:
         loop = asyncio.get_running_loop()
         keys = flight.keys
 
         def forget() -> None:
+            self._forgotten += 1
             for key in keys:
                 fresh = self._fresh.get(key)
                 if fresh is not None and fresh[0] is outputs:
@@ -297,7 +338,7 @@ class RowCache:
             with contextlib.suppress(RuntimeError):  # the loop is closed, and with it all this
                 loop.call_soon_threadsafe(forget)
 
-        if self.writer.write(keys, outputs, done):
+        if self.writer.write(keys, outputs, whole, done):
             for i, key in enumerate(keys):
                 self._fresh[key] = (outputs, i)
 
@@ -386,8 +427,10 @@ class _Answer:
 
     def put_together(self, asked: tuple[str, ...]) -> Outputs | None:
         """The answer; None if the rows have different types or shapes."""
+        if len({tuple(outputs) for outputs, _, _ in self._parts}) > 1 and not asked:
+            return None
         whole: Outputs = {}
-        for name in asked:
+        for name in asked or self._parts[0][0]:
             kinds = {(outputs[name].dtype, outputs[name].shape[1:]) for outputs, _, _ in self._parts}
             if len(kinds) != 1:
                 return None

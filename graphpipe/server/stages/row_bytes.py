@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from graphpipe.server.stages.rows import Layout, layout_of
 
-__all__ = ["RowKeys", "output_key", "pack", "unpack"]
+__all__ = ["RowKeys", "output_key", "pack", "pack_all", "unpack", "unpack_all"]
 
 Array = NDArray[Any]
 
@@ -104,9 +104,9 @@ class RowKeys:
         key.update(b"".join(digests))
 
 
-def output_key(output: str) -> bytes:
-    """What an output's name adds to a row's key."""
-    return hashlib.sha256(output.encode()).digest()
+def output_key(output: str | None) -> bytes:
+    """What an output's name adds to a row's key; None stands for all outputs together."""
+    return hashlib.sha256(b"\xff" if output is None else output.encode()).digest()  # no name has that byte
 
 
 def _digest(data: memoryview) -> bytes:
@@ -164,6 +164,37 @@ def unpack(rows: Sequence[memoryview]) -> Array | None:
             items[i] = _unpack_text(row[start:], prod(shape))
         return items.reshape((len(rows), *shape))
     return np.frombuffer(b"".join([row[start:] for row in rows]), dtype).reshape((len(rows), *shape))
+
+
+def pack_all(outputs: Mapping[str, Array]) -> list[bytes] | None:
+    """Each row of all outputs, with their names."""
+    columns = []
+    for name, array in outputs.items():
+        packed = pack(array)
+        if packed is None:
+            return None
+        title = name.encode()
+        columns.append([struct.pack("<II", len(title), len(row)) + title + row for row in packed])
+    return list(map(b"".join, zip(*columns, strict=True)))
+
+
+def unpack_all(rows: Sequence[memoryview]) -> dict[str, Array] | None:
+    """The outputs by name; None if they are not the same ones in all rows."""
+    columns: dict[str, list[memoryview]] = {}
+    for row in rows:
+        at = 0
+        while at < len(row):
+            title_length, length = struct.unpack_from("<II", row, at)
+            at += 8
+            name = bytes(row[at : at + title_length]).decode()
+            at += title_length
+            columns.setdefault(name, []).append(row[at : at + length])
+            at += length
+    arrays = {name: unpack(column) for name, column in columns.items() if len(column) == len(rows)}
+    if len(arrays) < len(columns):
+        return None
+    found = {name: array for name, array in arrays.items() if array is not None}
+    return found if len(found) == len(arrays) else None
 
 
 _IS_STR = 1 << 31

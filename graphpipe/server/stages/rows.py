@@ -88,7 +88,7 @@ def why_not_by_rows(signature: Signature) -> str | None:
     first_symbols = set()
     for name in signature.input_names:
         spec = by_name.get(name)
-        if spec is None or spec.shape is None or signature.variadic:
+        if spec is None or spec.shape is None:
             continue
         if not spec.shape:
             return f"input {name!r} is a scalar, which has no rows"
@@ -104,7 +104,7 @@ def why_not_by_rows(signature: Signature) -> str | None:
     outputs = {spec.name: spec for spec in signature.outputs}
     for name in signature.output_names:
         output = outputs.get(name)
-        if output is None or output.shape is None or signature.variadic:
+        if output is None or output.shape is None:
             continue
         if not output.shape:
             return f"output {name!r} is a scalar, which has no rows"
@@ -138,7 +138,7 @@ class RowEvidence:
         return (bool(asked) and self._declared.issuperset(asked)) or self._seen.get(_manner(request)) == 0
 
     def add(self, request: Request, outputs: Outputs, rows: int) -> str | None:
-        """Learn from the answer to a request of ``rows`` rows; gives the name of an output that does not follow them."""
+        """Learn from the answer to a request of ``rows`` rows; gives the name of an output that does not follow."""
         asked = request.outputs
         # A Python function may give more than was asked for.
         name = not_by_rows({name: outputs[name] for name in asked} if asked else outputs, rows)

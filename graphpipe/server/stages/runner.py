@@ -1,8 +1,8 @@
 """The model on its worker threads; the last stage.
 
-Runtimes release the GIL, so threads are enough. A job waits in one queue; a thread that finds many short jobs there runs
-several before it hands their answers back to the loop in one call, because waking the loop costs more than a small model's
-whole run (25,000 a second that way, 15,000 with a hand-back each).
+Runtimes release the GIL, so threads are enough. A job waits in one queue; a thread that finds many short jobs there
+runs several before it hands their answers back to the loop in one call, because waking the loop costs more than a
+small model's whole run (25,000 a second that way, 15,000 with a hand-back each).
 """
 
 from __future__ import annotations
@@ -10,11 +10,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from queue import SimpleQueue
+import time
+from queue import Empty, SimpleQueue
 from time import perf_counter
 
 from graphpipe.backends.model import Model, timed
 from graphpipe.errors import DeadlineExceeded, GraphPipeError, ModelFailed, Overloaded
+from graphpipe.server.causes import cause
 from graphpipe.server.counters import Meter
 from graphpipe.server.stages.stage import Outputs, Request
 
@@ -25,13 +27,15 @@ log = logging.getLogger("graphpipe.model")
 # A thread gathers answers for about this long before it hands them back.
 _GATHER_S = 0.0005
 _GATHER_MAX = 64
+# A call that still runs when all is over is not waited for longer than this.
+_CLOSE_S = 1.0
 
 
 class _Job:
     __slots__ = ("began", "ended", "error", "future", "loop", "outputs", "queued", "request")
 
     def __init__(self, request: Request, loop: asyncio.AbstractEventLoop) -> None:
-        self.request = request
+        self.request: Request | None = request  # None: the caller has left
         self.queued = perf_counter()
         self.began = self.ended = 0.0
         self.loop = loop
@@ -43,8 +47,8 @@ class _Job:
 class ModelRunner:
     """Runs one model on ``threads`` threads; a ``quick`` model right on the loop.
 
-    At most ``queue_requests_max`` requests wait for a thread. Who has one connection has at most one request here, so taking
-    them in order of arrival is fair.
+    At most ``queue_requests_max`` requests wait for a thread. Who has one connection has at most one request here, so
+    taking them in order of arrival is fair.
     """
 
     def __init__(
@@ -57,12 +61,16 @@ class ModelRunner:
         self._name = name
         self._quick = bool(getattr(model, "quick", False))
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        self._began = [0.0] * (0 if self._quick else threads)  # when each thread's run under way began; 0: none is
+        self._left = 0  # jobs in the queue whose callers have left, at most
         self._threads = [
-            threading.Thread(target=self._work, name=f"{name}-{i}", daemon=True)
-            for i in range(0 if self._quick else threads)
+            threading.Thread(target=self._work, args=(i,), name=f"{name}-{i}", daemon=True)
+            for i in range(len(self._began))
         ]
         for thread in self._threads:
             thread.start()
+        if meter is not None:
+            meter.follow(lambda: {"graphpipe_longest_run_seconds": self._longest_run_s()})
 
     async def infer(self, request: Request) -> Outputs:
         """The model's outputs, or ModelFailed; what the model itself refuses passes through."""
@@ -72,28 +80,57 @@ class ModelRunner:
             if self._meter is not None:
                 self._meter.ran(0.0, perf_counter() - began)
             return outputs
-        if self._jobs.qsize() >= self._queue_requests_max:
-            raise Overloaded(
-                f"{self._queue_requests_max} requests wait for model {self._name!r} already (--queue-requests-max); "
-                "try again"
-            )
+        self.admit()
         job = _Job(request, asyncio.get_running_loop())
         self._jobs.put(job)
-        return await job.future
+        try:
+            return await job.future
+        finally:
+            if job.future.cancelled():
+                # It waits on until a thread comes to it, but the memory of its inputs need not.
+                job.request = None
+                self._left += 1
+
+    def admit(self) -> None:
+        """Raise Overloaded if no more requests may wait now."""
+        if not self._quick and self._jobs.qsize() >= self._queue_requests_max:
+            self._forget_those_who_left()
+            if self._jobs.qsize() >= self._queue_requests_max:
+                raise Overloaded(
+                    f"{self._queue_requests_max} requests wait for model {self._name!r} already (--queue-requests-max); "
+                    "try again"
+                )
 
     @property
     def waiting(self) -> int:
         """How many requests wait for a thread."""
         return self._jobs.qsize()
 
+    def _longest_run_s(self) -> float:
+        began = min((began for began in self._began if began), default=0.0)
+        return perf_counter() - began if began else 0.0
+
     def close(self) -> None:
-        """End the threads after the jobs that wait, and close the model."""
+        """End the threads after the jobs that wait, and close the model, unless a call does not come to an end."""
         for _ in self._threads:
             self._jobs.put(None)
+        deadline = time.monotonic() + _CLOSE_S
         for thread in self._threads:
-            thread.join(timeout=5)
+            thread.join(max(0.0, deadline - time.monotonic()))
         if not any(thread.is_alive() for thread in self._threads):
             self._model.close()
+
+    def _forget_those_who_left(self) -> None:
+        """Behind a slow model, callers that have left must not keep others out."""
+        if self._left:
+            self._left = 0
+            for _ in range(self._jobs.qsize()):
+                try:
+                    job = self._jobs.get_nowait()
+                except Empty:  # the threads were quicker
+                    return
+                if job is None or job.request is not None:
+                    self._jobs.put(job)
 
     def _run(self, request: Request, loop: asyncio.AbstractEventLoop) -> Outputs:
         left_s = None if request.deadline is None else request.deadline - loop.time()
@@ -105,11 +142,11 @@ class ModelRunner:
             return outputs
         except GraphPipeError:
             raise
-        except Exception:
-            log.exception("model %r failed", self._name)
+        except Exception as error:
+            log.error("model %r failed on a request\n%s", self._name, cause(error, request))
             raise ModelFailed(f"model {self._name!r} failed on this input; the server's log has the cause") from None
 
-    def _work(self) -> None:
+    def _work(self, number: int) -> None:
         jobs = self._jobs
         while True:
             job = jobs.get()
@@ -118,13 +155,13 @@ class ModelRunner:
             done: list[_Job] = []
             until = perf_counter() + _GATHER_S
             while True:
-                self._do(job)
+                self._do(job, number)
                 done.append(job)
                 if len(done) >= _GATHER_MAX or perf_counter() > until or jobs.empty():
                     break
                 try:
                     following = jobs.get_nowait()
-                except Exception:  # another thread was quicker
+                except Empty:  # another thread was quicker
                     break
                 if following is None:
                     jobs.put(None)
@@ -139,19 +176,25 @@ class ModelRunner:
                 return
             del done
 
-    def _do(self, job: _Job) -> None:
-        if job.future.cancelled():
+    def _do(self, job: _Job, number: int) -> None:
+        request = job.request
+        if request is None or job.future.cancelled():
             return
-        deadline = job.request.deadline
+        deadline = request.deadline
         if deadline is not None and job.loop.time() >= deadline:
             job.error = DeadlineExceeded("the caller's deadline passed while the request waited; it was not run")
             return
-        job.began = perf_counter()
+        job.began = self._began[number] = perf_counter()
         try:
-            job.outputs = self._run(job.request, job.loop)
+            job.outputs = self._run(request, job.loop)
+        except GraphPipeError as error:
+            # Without its frames, which would hold the request's memory until the next garbage collection.
+            error.__traceback__ = error.__context__ = None
+            job.error = error
         except BaseException as error:
             job.error = error
         job.ended = perf_counter()
+        self._began[number] = 0.0
 
     def _deliver(self, done: list[_Job]) -> None:
         for job in done:
@@ -161,6 +204,7 @@ class ModelRunner:
                 continue
             if job.error is not None:
                 job.future.set_exception(job.error)
+                job.error = None
             elif job.outputs is not None:
                 job.future.set_result(job.outputs)
             job.outputs = None

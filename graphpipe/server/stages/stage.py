@@ -29,6 +29,15 @@ class Stage(Protocol):
         """The outputs, by name. Raises ServiceError; a cancelled call takes its work along if it has not begun."""
         ...
 
+    def admit(self) -> None:
+        """Raise Overloaded if every request would be refused now: said before anybody takes the trouble to read one."""
+        ...
+
+    @property
+    def waiting(self) -> int:
+        """How many requests wait, here and further on."""
+        ...
+
     def close(self) -> None:
         """Give back threads and files."""
         ...

@@ -31,6 +31,8 @@ from urllib.parse import quote
 
 import lmdb
 
+from graphpipe.errors import GraphPipeError
+
 __all__ = ["RowStore", "StoreCounts", "StoreUnavailable", "Written", "store_folder"]
 
 log = logging.getLogger("graphpipe.cache")
@@ -43,13 +45,14 @@ _CHECK_TIMEOUT_S = 60.0
 _LOCK_TIMEOUT_S = 70.0
 
 _PAGE_BYTES = 4096
+_BYTES_MAX_LEAST = 1 << 20
 _GENERATION_SHARE = 0.42
 
 # One transaction is not held open for more than this.
 _TRANSACTION_BYTES = 16 << 20
 
 
-class StoreUnavailable(Exception):
+class StoreUnavailable(GraphPipeError):
     """The store cannot be used; the message says why."""
 
 
@@ -83,8 +86,8 @@ class RowStore:
     _opening = threading.Lock()
 
     @classmethod
-    def open(cls, folder: Path, bytes_max: int) -> RowStore:
-        """The store in a folder, made if need be. Raises StoreUnavailable."""
+    def open(cls, folder: Path, bytes_max: int = 0) -> RowStore:
+        """The store in a folder, made if need be; 0 leaves the limit that it has. Raises StoreUnavailable."""
         with cls._opening:
             try:
                 folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -321,16 +324,16 @@ def _environment(folder: Path, bytes_max: int, **options: Any) -> Any:
 def _limit_of(folder: Path, bytes_max: int) -> int:
     """The limit that holds: of those who have the store open the first decided, since all must map the same size."""
     if not (folder / "data.mdb").exists():
-        return bytes_max
+        return bytes_max or _BYTES_MAX_LEAST
     with (
         lmdb.open(str(folder), readonly=True, max_dbs=len(_GENERATIONS), max_readers=1024) as environment,
         environment.begin() as transaction,
     ):
         meta = transaction.get(b"meta")
     if meta is None or len(meta) != _META.size or _META.unpack(meta)[0] != _FORMAT:
-        return bytes_max
+        return bytes_max or _BYTES_MAX_LEAST
     held = int(_META.unpack(meta)[2])
-    if held != bytes_max:
+    if bytes_max not in (0, held):
         log.warning("%s is in use with a limit of %d bytes, which holds instead of %d", folder, held, bytes_max)
     return held
 
@@ -365,12 +368,13 @@ def _unsound(folder: Path, bytes_max: int) -> str:
             return f"could not be checked within {_CHECK_TIMEOUT_S:g} s"
         if check.returncode:
             return "is damaged, or of another version"
-    with _environment(folder, bytes_max) as environment:
+    with _environment(folder, bytes_max or _BYTES_MAX_LEAST) as environment:
         with environment.begin() as transaction:
             meta = transaction.get(b"meta")
         if meta is None or len(meta) != _META.size or _META.unpack(meta)[0] != _FORMAT:
             return "was written by another version of this program"
-        current = _META.unpack(meta)[1]
+        _, current, held = _META.unpack(meta)
+        bytes_max = bytes_max or held
         if data.stat().st_size > 2 * bytes_max:
             return f"has grown larger than its limit of {bytes_max} bytes allows"
         with environment.begin(write=True) as transaction:

@@ -14,7 +14,7 @@ from time import monotonic
 
 import lmdb
 
-from graphpipe.server.stages.row_bytes import output_key, pack
+from graphpipe.server.stages.row_bytes import output_key, pack, pack_all
 from graphpipe.server.stages.stage import Outputs
 from graphpipe.server.stages.store import RowStore
 
@@ -46,6 +46,7 @@ class WriteCounts:
 class _Rows:
     keys: Sequence[bytes]
     outputs: Outputs
+    whole: bool
     done: Callable[[], None]
 
 
@@ -65,8 +66,10 @@ class RowWriter:
         self._thread = threading.Thread(target=self._work, name="cache-writer", daemon=True)
         self._thread.start()
 
-    def write(self, keys: Sequence[bytes], outputs: Outputs, done: Callable[[], None]) -> bool:
-        """Take rows to write; ``done`` is called from the writing thread when they are stored or given up.
+    def write(self, keys: Sequence[bytes], outputs: Outputs, whole: bool, done: Callable[[], None]) -> bool:
+        """Take rows to write: each output for itself, or ``whole``, all outputs of a row together.
+
+        ``done`` is called from the writing thread when they are stored or given up.
 
         False, and nothing is taken, if too much is waiting.
         """
@@ -75,7 +78,7 @@ class RowWriter:
             if self._closing or self.broken or self._bytes + size > _WAITING_BYTES_MAX:
                 self.counts.left_out += len(keys)
                 return False
-            self._rows.append(_Rows(keys, outputs, done))
+            self._rows.append(_Rows(keys, outputs, whole, done))
             self._bytes += size
             self._wake.notify()
         return True
@@ -125,8 +128,12 @@ class RowWriter:
     def _write(self, rows: Sequence[_Rows], keep: set[bytes]) -> None:
         values = []
         for part in rows:
-            for name, array in part.outputs.items():
-                packed, suffix = pack(array), output_key(name)
+            columns = (
+                [(output_key(None), pack_all(part.outputs))]
+                if part.whole
+                else [(output_key(name), pack(array)) for name, array in part.outputs.items()]
+            )
+            for suffix, packed in columns:
                 if packed is not None and (not packed or self._store.fits(max(map(len, packed)))):
                     values += [(key + suffix, value) for key, value in zip(part.keys, packed, strict=True)]
                 else:

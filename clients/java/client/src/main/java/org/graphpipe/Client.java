@@ -100,7 +100,8 @@ public final class Client {
    * @throws MalformedMessageException if the answer is no GraphPipe message
    * @throws IOException if no answer was understood, for these reasons or others
    * @throws InterruptedException if the thread was interrupted; the exchange is ended
-   * @throws IllegalArgumentException if the request cannot be sent: an input without a type, 2 GiB
+   * @throws IllegalArgumentException if the request cannot be sent: see {@link
+   *     Writer#write(InferRequest)}
    */
   public List<Tensor> infer(InferRequest request) throws IOException, InterruptedException {
     return outputs(call(Writer.write(request), timeoutOf(request), null));
@@ -138,7 +139,8 @@ public final class Client {
    * @param request what to ask; its tensors must not change until the future is done
    * @return the outputs, or, as the cause of {@link ExecutionException}, what {@link #infer}
    *     throws. Cancelling or otherwise completing it ends the exchange and closes its connection.
-   * @throws IllegalArgumentException if the request cannot be sent: an input without a type, 2 GiB
+   * @throws IllegalArgumentException if the request cannot be sent: see {@link
+   *     Writer#write(InferRequest)}
    */
   public CompletableFuture<List<Tensor>> inferAsync(InferRequest request) {
     return callAsync(Writer.write(request), timeoutOf(request), Client::outputs);
@@ -155,7 +157,8 @@ public final class Client {
    * @throws IOException if no answer was understood, for these reasons or others; also if it holds
    *     not exactly one output
    * @throws InterruptedException if the thread was interrupted; the exchange is ended
-   * @throws IllegalArgumentException if the request cannot be sent: an input without a type, 2 GiB
+   * @throws IllegalArgumentException if the request cannot be sent: see {@link
+   *     Writer#write(InferRequest)}
    */
   public Tensor execute(Tensor input) throws IOException, InterruptedException {
     List<Tensor> outputs = infer(InferRequest.of(input));

@@ -14,7 +14,7 @@ public final class GraphPipeException extends RuntimeException {
   /** The request does not fit the model: names, types, shapes. Status 400. */
   public static final int INVALID_REQUEST = 2;
 
-  /** There is no such model, input or output. Status 404. */
+  /** There is no such model or path. Status 404. */
   public static final int NOT_FOUND = 3;
 
   /** The model failed on this input. Status 500. */
@@ -35,7 +35,7 @@ public final class GraphPipeException extends RuntimeException {
   /** The caller may not ask this. Status 403. */
   public static final int FORBIDDEN = 9;
 
-  /** The model is being loaded, or the server is going away. Status 503. */
+  /** The server is starting or going away. Status 503. */
   public static final int NOT_READY = 10;
 
   /** The server does not do this: a method, an encoding. Status 405 or 415. */

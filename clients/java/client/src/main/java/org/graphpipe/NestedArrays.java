@@ -15,12 +15,12 @@ final class NestedArrays {
     Type leafType = type != null ? type : typeOf(leaf);
     long[] shape = shape(nested, leaf);
     if (leafType == Type.STRING) {
-      byte[][] strings = new byte[Shape.elements(shape, 0)][];
+      byte[][] strings = new byte[Shape.elements(shape, Type.STRING)][];
       gatherStrings(nested, leaf, shape, 0, strings, 0);
       return Tensor.ofStrings(strings, shape);
     }
     requireWidth(leafType, leaf);
-    int count = Shape.elements(shape, leafType.elementBytes());
+    int count = Shape.elements(shape, leafType);
     ByteBuffer data =
         ByteBuffer.allocate(count * leafType.elementBytes()).order(ByteOrder.LITTLE_ENDIAN);
     gather(nested, leaf, shape, 0, data);
@@ -103,7 +103,7 @@ final class NestedArrays {
       case FLOAT32 -> float.class;
       case FLOAT64 -> double.class;
       case STRING -> byte[].class;
-      case NULL -> throw new IllegalArgumentException("NULL is for metadata alone");
+      case NULL -> throw new IllegalStateException("a tensor without a type has no elements");
     };
   }
 

@@ -2,9 +2,9 @@ package org.graphpipe;
 
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
-import java.nio.charset.CharacterCodingException;
 import java.nio.charset.StandardCharsets;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.List;
 import java.util.Optional;
 
@@ -17,6 +17,9 @@ import java.util.Optional;
  * anywhere, since older writers misplace them. Several fields may point to the same bytes, but what
  * they point to may in sum not exceed the message: a small message cannot become a large one.
  *
+ * <p>Names and all other text must be UTF-8, and the limits of docs/wire.md hold: 4096 tensors or
+ * names in a row, 16 MiB of text, 2<sup>24</sup> strings in a tensor.
+ *
  * <p>Tensors of numbers look into the buffer that was read; strings are copied out. The buffer's
  * position and limit bound the message and are left alone. {@link Client} does all this by itself;
  * it is public for those who write servers, proxies and tests. All methods may be called by several
@@ -26,16 +29,16 @@ public final class Reader {
   private final ByteBuffer in;
   private final int size;
 
-  /** What vectors and strings may still take together, in bytes. */
-  private long bytesLeft;
+  /** What vectors and strings may still hold together, in bytes. */
+  private long contentLeft;
 
-  /** What names and other texts may still take of that. */
-  private int textBytesLeft = Writer.TEXT_BYTES_MAX;
+  /** What of that may still be names and other text for Java's own strings, in bytes. */
+  private int textLeft = Limits.TEXT_BYTES_MAX;
 
   private Reader(ByteBuffer message) {
     in = message.slice().order(ByteOrder.LITTLE_ENDIAN);
     size = in.limit();
-    bytesLeft = size;
+    contentLeft = size;
   }
 
   /**
@@ -141,12 +144,6 @@ public final class Reader {
     T read(Table table) throws MalformedMessageException;
   }
 
-  /** What becomes of what an entry of a vector points to. */
-  @FunctionalInterface
-  private interface EntryReader<T> {
-    T read(int position) throws MalformedMessageException;
-  }
-
   private Table root() throws MalformedMessageException {
     return new Table(target(0));
   }
@@ -176,53 +173,37 @@ public final class Reader {
   /** The number of elements of the vector at {@code position}, all of them inside the message. */
   private int count(int position, int elementBytes) throws MalformedMessageException {
     long count = Integer.toUnsignedLong(in.getInt(position));
-    requireInside(position + 4L, count * elementBytes, "vector past the end");
+    long bytes = count * elementBytes;
+    requireInside(position + 4L, bytes, "vector past the end");
+    contentLeft -= bytes;
+    require(contentLeft >= 0, "more content than message", position);
     return (int) count;
   }
 
-  private void take(int bytes, int position) throws MalformedMessageException {
-    bytesLeft -= bytes;
-    require(bytesLeft >= 0, "more vectors and strings than message", position);
-  }
-
   /** The number of elements of a vector of offsets. */
-  private int offsets(int position, int countMax) throws MalformedMessageException {
+  private int offsets(int position, int max) throws MalformedMessageException {
     require(position % 4 == 0, "unaligned vector of offsets", position);
     int count = count(position, 4);
-    require(count <= countMax, "vector of more than " + countMax + " entries", position);
-    take(4 * count, position);
+    require(count <= max, "vector of too many elements", position);
     return count;
   }
 
-  /** The length of a string or of a tensor's data. */
-  private int contentBytes(int position) throws MalformedMessageException {
-    int bytes = count(position, 1);
-    take(bytes, position);
-    return bytes;
-  }
-
   private byte[] string(int position) throws MalformedMessageException {
-    byte[] bytes = new byte[contentBytes(position)];
+    byte[] bytes = new byte[count(position, 1)];
     in.get(position + 4, bytes);
     return bytes;
   }
 
   private String text(int position) throws MalformedMessageException {
-    textBytesLeft -= Math.min(count(position, 1), Writer.TEXT_BYTES_MAX + 1);
-    require(
-        textBytesLeft >= 0,
-        "more than " + Writer.TEXT_BYTES_MAX + " bytes of names and other text",
-        position);
     byte[] bytes = string(position);
+    textLeft -= bytes.length;
+    require(textLeft >= 0, "more than 16 MiB of text", position);
     String text = new String(bytes, StandardCharsets.UTF_8);
-    if (text.indexOf('\ufffd') >= 0) {
-      // It was there, or stands for what is no text.
-      try {
-        StandardCharsets.UTF_8.newDecoder().decode(ByteBuffer.wrap(bytes));
-      } catch (CharacterCodingException e) {
-        throw new MalformedMessageException("text at byte %d is not UTF-8".formatted(position));
-      }
-    }
+    // The replacement character is either what was written or what stands for what is no UTF-8.
+    require(
+        text.indexOf('\ufffd') < 0 || Arrays.equals(bytes, text.getBytes(StandardCharsets.UTF_8)),
+        "text that is not UTF-8",
+        position);
     return text;
   }
 
@@ -302,8 +283,7 @@ public final class Reader {
         return new long[0];
       }
       int count = count(vector, 8);
-      require(count <= Shape.AXES_MAX, "shape of more than 32 axes", vector);
-      take(8 * count, vector);
+      require(count <= Limits.AXES_MAX, "shape of more than 32 axes", vector);
       long[] values = new long[count];
       for (int i = 0; i < count; i++) {
         values[i] = in.getLong(vector + 4 + 8 * i);
@@ -313,7 +293,7 @@ public final class Reader {
 
     ByteBuffer bytes(int index) throws MalformedMessageException {
       int vector = reference(index);
-      return vector == 0 ? in.slice(0, 0) : in.slice(vector + 4, contentBytes(vector));
+      return vector == 0 ? in.slice(0, 0) : in.slice(vector + 4, count(vector, 1));
     }
 
     byte[][] strings(int index) throws MalformedMessageException {
@@ -321,7 +301,7 @@ public final class Reader {
       if (vector == 0) {
         return new byte[0][];
       }
-      int count = offsets(vector, Tensor.STRINGS_MAX);
+      int count = offsets(vector, Limits.STRINGS_MAX);
       byte[][] strings = new byte[count][];
       for (int i = 0; i < count; i++) {
         strings[i] = string(target(vector + 4 + 4 * i));
@@ -330,22 +310,27 @@ public final class Reader {
     }
 
     List<String> texts(int index) throws MalformedMessageException {
-      return entries(index, Reader.this::text);
-    }
-
-    <T> List<T> tables(int index, TableReader<T> reader) throws MalformedMessageException {
-      return entries(index, position -> reader.read(new Table(position)));
-    }
-
-    private <T> List<T> entries(int index, EntryReader<T> reader) throws MalformedMessageException {
       int vector = reference(index);
       if (vector == 0) {
         return List.of();
       }
-      int count = offsets(vector, Writer.ENTRIES_MAX);
+      int count = offsets(vector, Limits.ENTRIES_MAX);
+      List<String> texts = new ArrayList<>(count);
+      for (int i = 0; i < count; i++) {
+        texts.add(Reader.this.text(target(vector + 4 + 4 * i)));
+      }
+      return texts;
+    }
+
+    <T> List<T> tables(int index, TableReader<T> reader) throws MalformedMessageException {
+      int vector = reference(index);
+      if (vector == 0) {
+        return List.of();
+      }
+      int count = offsets(vector, Limits.ENTRIES_MAX);
       List<T> values = new ArrayList<>(count);
       for (int i = 0; i < count; i++) {
-        values.add(reader.read(target(vector + 4 + 4 * i)));
+        values.add(reader.read(new Table(target(vector + 4 + 4 * i))));
       }
       return values;
     }

@@ -29,9 +29,6 @@ import java.util.Objects;
  * them, a tensor may be shared between threads.
  */
 public final class Tensor {
-  /** The strings of one tensor, at most. */
-  static final int STRINGS_MAX = 1 << 24;
-
   private static final byte[][] NO_STRINGS = {};
   private static final ByteBuffer NO_DATA = ByteBuffer.allocate(0);
 
@@ -45,14 +42,9 @@ public final class Tensor {
     this.type = type;
     this.shape = shape;
     if (type == Type.NULL) {
-      throw new IllegalArgumentException("a tensor has a type: NULL is for metadata alone");
+      throw new IllegalArgumentException("a tensor without a type");
     }
-    if (strings.length > STRINGS_MAX) {
-      throw new IllegalArgumentException(
-          "%d strings, at most %d travel in a tensor".formatted(strings.length, STRINGS_MAX));
-    }
-    // A string takes at least an offset.
-    this.elements = Shape.elements(shape, type == Type.STRING ? 4 : type.elementBytes());
+    this.elements = Shape.elements(shape, type);
     this.data = data.slice().order(ByteOrder.LITTLE_ENDIAN);
     this.strings = strings;
     // A string tensor with bytes beside its strings, or the other way round, contradicts itself.
@@ -77,7 +69,8 @@ public final class Tensor {
    *     Direct buffers are sent fastest.
    * @param shape elements along each axis, outermost first
    * @return a tensor over those bytes
-   * @throws IllegalArgumentException if the byte count does not match the shape
+   * @throws IllegalArgumentException if the byte count does not match the shape, or the type is
+   *     {@link Type#STRING} or {@link Type#NULL}
    */
   public static Tensor wrap(Type type, ByteBuffer data, long... shape) {
     if (type == Type.STRING) {
@@ -100,7 +93,7 @@ public final class Tensor {
    * @throws IllegalArgumentException if the shape is none, or too large
    */
   public static Tensor allocate(Type type, long... shape) {
-    int bytes = Shape.elements(shape, type.elementBytes()) * type.elementBytes();
+    int bytes = Shape.elements(shape, type) * type.elementBytes();
     return wrap(type, ByteBuffer.allocateDirect(bytes), shape);
   }
 

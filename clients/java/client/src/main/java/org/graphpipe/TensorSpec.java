@@ -27,9 +27,9 @@ public record TensorSpec(String name, String description, long[] shape, Type typ
     Objects.requireNonNull(description, "description");
     Objects.requireNonNull(type, "type");
     shape = shape.clone();
-    if (shape.length > Shape.AXES_MAX) {
+    if (shape.length > Limits.AXES_MAX) {
       throw new IllegalArgumentException(
-          "expected at most " + Shape.AXES_MAX + " axes, got " + shape.length);
+          "expected at most " + Limits.AXES_MAX + " axes, got " + shape.length);
     }
     for (long axis : shape) {
       if (axis < -1) {

@@ -17,7 +17,7 @@ import java.util.List;
  * segments of their own, which are the caller's memory. Each numeric tensor's first byte lies at a
  * multiple of 64 from the message's start, so that a receiver whose buffer is aligned gets aligned
  * tensors. Strings always end in a NUL that their length does not count; shapes and data are
- * written even when they are empty.
+ * written even when they are empty, errors only where there are some.
  *
  * <p>{@link Client} does this by itself; it is public for those who write servers, proxies and
  * tests. All methods may be called by several threads at once.
@@ -36,18 +36,12 @@ public final class Writer {
   private static final short[] INFER_REQUEST = {12, 20, 4, 8, 12, 16};
   private static final short[] METADATA_REQUEST = {4, 4};
   private static final short[] INFER_RESPONSE = {6, 8, 4};
-  private static final short[] FAILED_RESPONSE = {8, 12, 4, 8};
+  private static final short[] FAILED_INFER_RESPONSE = {8, 12, 4, 8};
   private static final short[] ERROR = {8, 16, 8, 4};
   private static final short[] METADATA_RESPONSE = {16, 28, 4, 8, 12, 16, 20, 24};
   private static final short[] IO_METADATA = {12, 20, 4, 8, 12, 16};
   private static final short[] TENSOR = {10, 16, 12, 4, 8};
   private static final short[] STRING_TENSOR = {12, 16, 12, 4, 0, 8};
-
-  /** Entries of each vector of tensors, names, errors, and described inputs or outputs. */
-  static final int ENTRIES_MAX = 4096;
-
-  /** Bytes of names, config and other words of one message. */
-  static final int TEXT_BYTES_MAX = 1 << 24;
 
   private static final int INFER_REQUEST_MEMBER = 1;
   private static final int METADATA_REQUEST_MEMBER = 2;
@@ -60,7 +54,7 @@ public final class Writer {
 
   private int farBytes;
 
-  private int textBytesLeft = TEXT_BYTES_MAX;
+  private long textBytes;
 
   private Writer() {}
 
@@ -75,8 +69,8 @@ public final class Writer {
    *
    * @param request the request
    * @return the message; it borrows the memory of large tensors
-   * @throws IllegalArgumentException if a text has no UTF-8 form, there are more than 4096 tensors
-   *     or names or more than 16 MiB of text, or the message reaches 2 GiB
+   * @throws IllegalArgumentException if a text has no UTF-8 form, or there is more of anything than
+   *     a message may hold
    */
   public static EncodedMessage write(InferRequest request) {
     Writer writer = new Writer();
@@ -104,14 +98,16 @@ public final class Writer {
    *
    * @param response the outputs or errors
    * @return the message; it borrows the memory of large tensors
-   * @throws IllegalArgumentException as for a request
+   * @throws IllegalArgumentException if a text has no UTF-8 form, or there is more of anything than
+   *     a message may hold
    */
   public static EncodedMessage write(InferResponse response) {
     Writer writer = new Writer();
-    // The clients of 2018 take errors that are there, but empty, for a failure.
-    int table = writer.root(response.errors().isEmpty() ? INFER_RESPONSE : FAILED_RESPONSE);
+    // The originals take the presence of errors for a failure.
+    boolean failed = !response.errors().isEmpty();
+    int table = writer.root(failed ? FAILED_INFER_RESPONSE : INFER_RESPONSE);
     writer.tensors(table + 4, response.outputs());
-    if (!response.errors().isEmpty()) {
+    if (failed) {
       int place = writer.entries(table + 8, response.errors().size());
       for (InferResponse.Failure failure : response.errors()) {
         int error = writer.table(place, ERROR);
@@ -128,7 +124,8 @@ public final class Writer {
    *
    * @param metadata the model's description
    * @return the message
-   * @throws IllegalArgumentException as for a request
+   * @throws IllegalArgumentException if a text has no UTF-8 form, or there is more of anything than
+   *     a message may hold
    */
   public static EncodedMessage write(Metadata metadata) {
     Writer writer = new Writer();
@@ -195,22 +192,20 @@ public final class Writer {
     return first;
   }
 
-  /** A vector of empty offsets to tensors, names or errors. */
   private int entries(int place, int count) {
-    if (count > ENTRIES_MAX) {
+    if (count > Limits.ENTRIES_MAX) {
       throw new IllegalArgumentException(
-          "%d tensors, names or errors in one place, at most %d travel"
-              .formatted(count, ENTRIES_MAX));
+          "%d tensors, names or errors in a row; a message holds %d"
+              .formatted(count, Limits.ENTRIES_MAX));
     }
     return vector(place, count);
   }
 
   private void text(int place, String text) {
     byte[] bytes = utf8(text);
-    textBytesLeft -= Math.min(bytes.length, TEXT_BYTES_MAX + 1);
-    if (textBytesLeft < 0) {
-      throw new IllegalArgumentException(
-          "more than " + TEXT_BYTES_MAX + " bytes of names and other text");
+    textBytes += bytes.length;
+    if (textBytes > Limits.TEXT_BYTES_MAX) {
+      throw new IllegalArgumentException("more than 16 MiB of names, config and other text");
     }
     reserve(4L + 4 + bytes.length + 1);
     pad(4, 0);
@@ -257,6 +252,9 @@ public final class Writer {
       shape(table + 4, tensor.shapeShared());
       int content = table + 8;
       if (isString) {
+        if (tensor.elements() > Limits.STRINGS_MAX) {
+          throw new IllegalArgumentException(tensor + " has more than 16777216 strings");
+        }
         content = vector(content, tensor.elements());
       }
       payloads.add(new Payload(tensor, content));

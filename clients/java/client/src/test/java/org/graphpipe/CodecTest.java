@@ -44,8 +44,7 @@ class CodecTest {
     for (InferResponse response : Samples.responses()) {
       Oracle.View view = Oracle.View.root(Writer.write(response).toByteBuffer());
       assertEquals(response.outputs(), view.tensors(0));
-      assertEquals(!response.errors().isEmpty(), view.has(1));
-      assertEquals(response.errors().size(), view.has(1) ? view.length(1) : 0);
+      assertEquals(response.errors().isEmpty(), !view.has(1));
       for (int i = 0; i < response.errors().size(); i++) {
         assertEquals(response.errors().get(i).code(), view.element(1, i).longAt(0));
         assertEquals(response.errors().get(i).message(), view.element(1, i).text(1));
@@ -127,27 +126,38 @@ class CodecTest {
   }
 
   @Test
-  void whatNoReaderTakesIsNotWritten() {
-    List<String> names = Collections.nCopies(4097, "");
-    InferRequest manyNames = InferRequest.builder().outputs(names).build();
-    assertThrows(IllegalArgumentException.class, () -> Writer.write(manyNames));
-    List<Tensor> tensors = Collections.nCopies(4097, Tensor.of(new byte[0], 0));
-    InferRequest manyTensors = InferRequest.builder().inputs(tensors).build();
-    assertThrows(IllegalArgumentException.class, () -> Writer.write(manyTensors));
-    InferRequest longText = InferRequest.builder().config("x".repeat(1 << 24)).output("y").build();
-    assertThrows(IllegalArgumentException.class, () -> Writer.write(longText));
+  void moreThanAnyReaderTakesIsNotWritten() {
+    Tensor tensor = Tensor.of(new byte[1], 1);
+    for (InferRequest request :
+        List.of(
+            InferRequest.builder().inputs(Collections.nCopies(4097, tensor)).build(),
+            InferRequest.builder().inputNames(Collections.nCopies(4097, "")).build(),
+            InferRequest.builder().outputs(Collections.nCopies(4097, "")).build(),
+            InferRequest.builder().config("x".repeat(1 << 24)).output("y").build(),
+            InferRequest.of(Tensor.ofStrings(strings((1 << 24) + 1), (1 << 24) + 1)))) {
+      assertThrows(IllegalArgumentException.class, () -> Writer.write(request));
+    }
+    InferResponse response =
+        new InferResponse(List.of(), Collections.nCopies(4097, new InferResponse.Failure(1, "")));
+    assertThrows(IllegalArgumentException.class, () -> Writer.write(response));
   }
 
   @Test
   void errorsAreAbsentWhereThereAreNone() {
-    InferResponse response = new InferResponse(List.of(Tensor.of(new byte[0], 0)), List.of());
-    assertFalse(Oracle.View.root(Writer.write(response).toByteBuffer()).has(1));
+    InferResponse good = new InferResponse(List.of(Tensor.of(new byte[1], 1)), List.of());
+    assertFalse(Oracle.View.root(Writer.write(good).toByteBuffer()).has(1));
   }
 
   @Test
   void textWithoutAUtf8FormIsRefusedInsteadOfChanged() {
     InferRequest request = InferRequest.builder().config("\ud800").build();
     assertThrows(IllegalArgumentException.class, () -> Writer.write(request));
+  }
+
+  private static byte[][] strings(int count) {
+    byte[][] strings = new byte[count][];
+    Arrays.fill(strings, new byte[0]);
+    return strings;
   }
 
   private static void assertRequestEquals(InferRequest expected, InferRequest got) {

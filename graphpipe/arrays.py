@@ -1,0 +1,107 @@
+"""How anything that holds numbers or text becomes an array, and an array a tensor of a framework; without a copy where
+possible.
+
+Arrays come from whatever offers one: ``__array__`` (PyTorch, TensorFlow, JAX, pandas, Arrow), ``__dlpack__``, Python's
+buffer protocol (memoryview, array.array, ctypes), lists and numbers. What would be lost on the way is refused, not
+lost: nulls and masks have no place in a tensor.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from graphpipe.errors import InvalidRequest
+
+__all__ = ["OutputsAs", "array_of", "has_own_type", "outputs_as"]
+
+Array = NDArray[Any]
+OutputsAs = Literal["numpy", "torch"]
+
+
+def array_of(value: object, what: str) -> Array:
+    """``value`` as an array; a view of its memory wherever there is one that can be looked at from here.
+
+    ``what`` names it in errors. Raises InvalidRequest for what is no array.
+    """
+    if type(value) is np.ndarray:
+        return value
+    _refuse_holes(value, what)
+    if hasattr(value, "detach") and hasattr(value, "cpu"):
+        value = _on_cpu(value)
+    if hasattr(value, "to_numpy_ndarray"):
+        value = value.to_numpy_ndarray()  # Arrow's arrays of tensors
+    try:
+        if hasattr(value, "__dlpack__") and not hasattr(value, "__array__"):
+            return np.from_dlpack(value)
+        array = np.asarray(value)
+        # numpy's own text types lose NULs at the end.
+        return np.asarray(value, object) if array.dtype.kind in "SU" and not hasattr(value, "dtype") else array
+    except Exception as error:
+        # Frameworks raise whatever they like; what they say is the reason.
+        raise InvalidRequest(f"{what} is no array: {_reason(error)}{_hint(value)}") from error
+
+
+def has_own_type(value: object) -> bool:
+    """Whether ``value`` has an element type of its own; lists and numbers have none, and take the model's."""
+    if isinstance(value, np.ndarray | np.generic) or hasattr(value, "__array__") or hasattr(value, "__dlpack__"):
+        return True
+    if isinstance(value, bytes | str | list | tuple | int | float | bool):
+        return False
+    try:
+        memoryview(value)  # type: ignore[arg-type]
+    except TypeError:
+        return False
+    return True
+
+
+def outputs_as(outputs: dict[str, Array], form: OutputsAs) -> dict[str, Any]:
+    """The outputs in the form that somebody asked for; tensors share the arrays' memory."""
+    if form == "numpy":
+        return outputs
+    if form != "torch":
+        raise ValueError(f"outputs_as is 'numpy' or 'torch'; {form!r} came")
+    import torch
+
+    for name, array in outputs.items():
+        if array.dtype.kind not in "biuf":
+            raise TypeError(f"output {name!r} is text, which PyTorch has no tensor for; take outputs_as='numpy'")
+    # from_numpy takes any alignment and warns of memory that must not be written to: such an array is copied.
+    return {
+        name: torch.from_numpy(array if array.flags.writeable and array.flags.c_contiguous else array.copy())
+        for name, array in outputs.items()
+    }
+
+
+def _refuse_holes(value: object, what: str) -> None:
+    if isinstance(value, np.ma.MaskedArray):
+        if np.ma.is_masked(value):
+            raise InvalidRequest(f"{what} has masked elements, which a tensor cannot have; fill them first")
+        return
+    nulls = getattr(value, "null_count", 0)
+    nulls = nulls() if callable(nulls) else nulls
+    # A float column's NaN is a number like another; a nullable column's hole would silently become one.
+    nullable = hasattr(value, "hasnans") and not isinstance(getattr(value, "dtype", None), np.dtype)
+    if (isinstance(nulls, int) and nulls > 0) or (nullable and bool(value.hasnans)):  # type: ignore[attr-defined]
+        raise InvalidRequest(f"{what} has nulls, which a tensor cannot have; fill them first")
+
+
+def _on_cpu(tensor: Any) -> Any:
+    """A PyTorch tensor where numpy can look at it: free where it is on the CPU already."""
+    try:
+        return tensor.detach().cpu()
+    except Exception:
+        return tensor
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+
+
+def _hint(value: object) -> str:
+    name = str(getattr(value, "dtype", "")).rpartition(".")[2]
+    if name == "bfloat16" or name.startswith("float8"):
+        return f"; {name} has no type on the wire: send it as float32 (or float16)"
+    return ""

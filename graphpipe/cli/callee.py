@@ -1,0 +1,140 @@
+"""Whoever answers: a server somewhere, or a model loaded into this process. The commands do not care which."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import fields
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
+
+from graphpipe.progress import Progress
+from graphpipe.signature import Signature, TensorSpec
+
+__all__ = ["Callee", "callee_of"]
+
+Outputs = dict[str, NDArray[Any]]
+# An input's name ("" where only its place is known) and its value.
+Given = tuple[str, object]
+
+
+class Callee(Protocol):
+    """What a command needs of a model."""
+
+    name: str
+    version: str
+    server: str
+    description: str
+    signature: Signature
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """What it takes, in the order that unnamed inputs have."""
+        ...
+
+    def call(self, inputs: Sequence[Given], outputs: Sequence[str], config: str, cast: bool) -> Outputs:
+        """Run it once."""
+        ...
+
+
+@contextmanager
+def callee_of(options: argparse.Namespace) -> Iterator[Callee]:
+    """The model that a command line names."""
+    from graphpipe.backends.remote import BACKEND as REMOTE
+
+    if options.command == "execute" or (options.command == "metadata" and REMOTE.matches(options.model)):
+        yield _Server(options.model.removeprefix("remote:"), options.timeout_s)
+        return
+    with _loaded(options) as model:
+        yield _InProcess(model)
+
+
+@contextmanager
+def _loaded(options: argparse.Namespace) -> Iterator[Any]:
+    import os
+    import sys
+
+    from graphpipe.backends.load import LoadOptions, load
+
+    # `module:function` is looked for where the command is given, as with `python -m`.
+    sys.path.insert(0, os.getcwd())
+    from graphpipe.server.flags import by_name
+
+    flags = by_name(("model",))
+    given = {
+        flag.field: flag.kind.read(value)
+        for flag in flags.values()
+        if (value := getattr(options, flag.field, None)) not in (None, False)
+        and (flag.field == "backend" or flag.field in {field.name for field in fields(LoadOptions)})
+        and flag.field not in ("inputs", "outputs")
+    }
+    with load(options.model, **given) as model:
+        yield model
+
+
+class _Server:
+    """A model behind a URL."""
+
+    def __init__(self, url: str, timeout_s: float) -> None:
+        from graphpipe.client.calls import signature_of
+
+        self._url = url
+        self._timeout_s = timeout_s
+        meta = asyncio.run(self._metadata())
+        self.name, self.version, self.server, self.description = meta.name, meta.version, meta.server, meta.description
+        self.signature = signature_of(meta)
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        return self.signature.inputs
+
+    def call(self, inputs: Sequence[Given], outputs: Sequence[str], config: str, cast: bool) -> Outputs:
+        names = list(outputs) or [spec.name for spec in self.signature.outputs]
+        values = asyncio.run(self._execute(inputs, names, config, cast))
+        return dict(zip(names, values, strict=False))
+
+    async def _metadata(self) -> Any:
+        from graphpipe.client.asyncio_client import AsyncClient
+
+        async with AsyncClient(self._url, self._timeout_s) as client:
+            return await client.metadata()
+
+    async def _execute(self, inputs: Sequence[Given], outputs: list[str], config: str, cast: bool) -> Any:
+        from graphpipe.client.asyncio_client import AsyncClient
+
+        with Progress("sending") as progress:
+
+            def show(sent: int, to_send: int, received: int, to_receive: int | None) -> None:
+                if sent < to_send:
+                    progress.update(sent, to_send)
+                else:
+                    progress.label("receiving")
+                    progress.update(received, to_receive)
+
+            async with AsyncClient(self._url, self._timeout_s, progress=show) as client:
+                names, values = [name for name, _ in inputs], [value for _, value in inputs]
+                return await client.execute_multi(values, names, outputs, config=config, cast=cast)
+
+
+class _InProcess:
+    """A model in this process."""
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self.name, self.version, self.description, self.server = model.name, model.version, model.description, ""
+        self.signature: Signature = model.signature
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        by_name = {spec.name: spec for spec in self.signature.inputs}
+        return tuple(by_name.get(name, TensorSpec(name)) for name in self.signature.input_names)
+
+    def call(self, inputs: Sequence[Given], outputs: Sequence[str], config: str, cast: bool) -> Outputs:
+        defaults = self.signature.input_names
+        names = [name or (defaults[i] if i < len(defaults) else f"input_{i}") for i, (name, _) in enumerate(inputs)]
+        values = dict(zip(names, (value for _, value in inputs), strict=True))
+        result: Outputs = self._model.infer(values, list(outputs) or None, config=config, cast=cast)
+        return result

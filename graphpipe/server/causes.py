@@ -1,0 +1,96 @@
+"""What a failure says in the log, without what it was asked about.
+
+A model's own words are what somebody needs who has to mend it, and they may quote the request: "could not convert
+string to float: ..." does. So the words are kept, and whatever they share with the request is masked: any four characters
+in a row that its text has too, and every number that is not a dimension of an input. Where no request is at hand, only
+the kind of the failure and the places in the code are told.
+"""
+
+from __future__ import annotations
+
+import re
+import traceback
+from collections.abc import Iterator
+from typing import Any
+
+from numpy.typing import NDArray
+
+from graphpipe.server.stages.stage import Request
+
+__all__ = ["cause", "places"]
+
+_WORDS_MAX = 2000
+# To look for the traces of more text than this would take long; the words are left out instead.
+_TEXT_MAX = 256 * 1024
+_RUN = 4
+_NUMBER = re.compile(r"(?<![\w.])[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?(?!\w)|\b(?:nan|inf)\b", re.IGNORECASE)
+
+
+def cause(error: BaseException, request: Request) -> str:
+    """Kinds, words and places of a failure on a request, and of what led to it, the first one first."""
+    text = _text_of(request)
+    dims = {str(dim) for array in request.inputs.values() for dim in array.shape}
+    return "\n".join(_told(each, _masked(str(each), text, dims)) for each in _chain(error))
+
+
+def places(error: BaseException) -> str:
+    """Kinds and places of a failure, and of what led to it. No words."""
+    return "\n".join(_told(each, "") for each in _chain(error))
+
+
+def _chain(error: BaseException) -> list[BaseException]:
+    chain: list[BaseException] = []
+    current: BaseException | None = error
+    while current is not None and current not in chain:
+        chain.append(current)
+        current = current.__cause__ or (None if current.__suppress_context__ else current.__context__)
+    return chain[::-1]
+
+
+def _told(error: BaseException, words: str) -> str:
+    kind = type(error)
+    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    lines = "".join(traceback.format_tb(error.__traceback__)).rstrip()
+    return "\n".join(filter(None, ["Traceback (most recent call last):", lines, f"{name}: {words}".rstrip(": ")]))
+
+
+def _masked(words: str, text: str | None, dims: set[str]) -> str:
+    if text is None:
+        return "(the request has much text, so its words are left out)"
+    words = words[:_WORDS_MAX]
+    runs = {text[i : i + _RUN] for i in range(len(text) - _RUN + 1)}
+    hidden = [False] * len(words)
+    for i in range(len(words) - _RUN + 1):
+        if words[i : i + _RUN] in runs:
+            hidden[i : i + _RUN] = [True] * _RUN
+    shown = re.sub("\0+", "...", "".join("\0" if hide else char for char, hide in zip(words, hidden, strict=True)))
+    return _NUMBER.sub(lambda number: number[0] if number[0] in dims else "#", shown)
+
+
+def _text_of(request: Request) -> str | None:
+    """All text of a request; None if it is very much."""
+    pieces: list[str] = []
+    size = 0
+    for item in _pieces(request):
+        # As it is, and as a repr would write it.
+        pieces += [item, repr(item)]
+        size += len(item)
+        if size > _TEXT_MAX:
+            return None
+    return "\0".join(pieces)
+
+
+def _pieces(request: Request) -> Iterator[str]:
+    yield request.config
+    for array in request.inputs.values():
+        if array.dtype.kind in "OSU":
+            yield from map(_string, _flat(array))
+
+
+def _flat(array: NDArray[Any]) -> Iterator[Any]:
+    for i in range(array.size):
+        yield array.flat[i]
+
+
+def _string(item: Any) -> str:
+    return item.decode("utf-8", "backslashreplace") if isinstance(item, bytes) else str(item)

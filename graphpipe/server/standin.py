@@ -1,0 +1,100 @@
+"""Who answers while no worker is up: the supervisor, with what it knows.
+
+Health checks hear the truth (alive, since somebody is at work on it; not ready), metrics go on, and every caller is
+told at once to come back in a second, instead of waiting in a queue that nobody serves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import socket
+import ssl
+from collections.abc import Mapping
+
+from graphpipe.errors import NotReady
+from graphpipe.server.counters import Counters
+from graphpipe.server.metrics import CONTENT_TYPE, Metrics
+from graphpipe.server.refusal import error_body, error_headers, response_head
+
+__all__ = ["StandIn"]
+
+_TEXT = "text/plain; charset=utf-8"
+_PATIENCE_S = 2.0
+
+
+class StandIn:
+    """Answers on some listening sockets, each with its TLS context or None, while it is told to."""
+
+    def __init__(self, sockets: Mapping[socket.socket, ssl.SSLContext | None], counters: Counters) -> None:
+        self._sockets = sockets
+        self._counters = counters
+        self._metrics = Metrics(counters)
+        self._answering = False
+        self._tasks: set[asyncio.Task[None]] = set()
+        for listener in sockets:
+            listener.setblocking(False)
+
+    def answer(self, wanted: bool) -> None:
+        """Begin or end to answer."""
+        if wanted == self._answering:
+            return
+        self._answering = wanted
+        loop = asyncio.get_running_loop()
+        for listener in self._sockets:
+            if wanted:
+                loop.add_reader(listener, self._accept, listener)
+            elif listener.fileno() >= 0:
+                loop.remove_reader(listener)
+
+    def _accept(self, listener: socket.socket) -> None:
+        try:
+            connection, _ = listener.accept()
+        except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                # Whoever waits goes on waiting; asking again at once would only keep a core busy.
+                self.answer(False)
+                asyncio.get_running_loop().call_later(0.1, self._try_again)
+            return
+        task = asyncio.create_task(self._serve(connection, self._sockets[listener]))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _try_again(self) -> None:
+        if not self._counters.workers_live:
+            self.answer(True)
+
+    async def _serve(self, connection: socket.socket, tls: ssl.SSLContext | None) -> None:
+        connection.setblocking(False)
+        loop = asyncio.get_running_loop()
+        reader = asyncio.StreamReader()
+        protocol = asyncio.StreamReaderProtocol(reader)
+        with contextlib.suppress(OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+            async with asyncio.timeout(_PATIENCE_S):
+                transport, _ = await loop.connect_accepted_socket(lambda: protocol, connection, ssl=tls)
+                try:
+                    transport.write(self._answer_to(await reader.readuntil(b"\r\n\r\n")))
+                    if transport.can_write_eof():
+                        transport.write_eof()
+                    # The rest of its request is read as far as it comes: closing before would destroy the answer.
+                    while await reader.read(1 << 16):
+                        pass
+                finally:
+                    transport.close()
+        connection.close()
+
+    def _answer_to(self, head: bytes) -> bytes:
+        _, _, rest = head.partition(b" ")
+        path = rest.partition(b" ")[0].partition(b"?")[0]
+        if head.startswith(b"GET ") and path in (b"/livez", b"/control/is_alive"):
+            return _answer(200, _TEXT, b"ok\n", {})
+        if head.startswith(b"GET ") and path == b"/metrics":
+            return _answer(200, CONTENT_TYPE, self._metrics.page(), {})
+        error = NotReady(f"0 of {self._counters.workers_wanted} workers are up; they are being started: try again")
+        kind, body = error_body(error, head.decode("latin-1") if b"application/vnd.graphpipe" in head.lower() else "")
+        return _answer(503, kind, body, error_headers(error))
+
+
+def _answer(status: int, kind: str, body: bytes, headers: Mapping[str, str]) -> bytes:
+    return response_head(status, kind, len(body), {**headers, "Connection": "close"}) + body

@@ -1,0 +1,319 @@
+"""A model at a URL: fetched once, asked after, resumed, and refused where it is no model."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tarfile
+import threading
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import graphpipe
+from graphpipe.backends.download import cache_folder
+from tests import onnx_graphs
+
+
+class Site:
+    """A web server by hand: ``answers`` follow one another, the last one for good; ``requests`` are the heads that came."""
+
+    def __init__(self) -> None:
+        self.requests: list[dict[str, str]] = []
+        self.answers: list[Callable[[BaseHTTPRequestHandler], None]] = []
+        site = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                site.requests.append({"path": self.path, **{k.lower(): v for k, v in self.headers.items()}})
+                answer = site.answers.pop(0) if len(site.answers) > 1 else site.answers[0]
+                answer(self)
+
+            def log_message(self, *args: object) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = False  # closing it waits for the answers under way
+        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
+        threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+
+
+@pytest.fixture
+def site(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    site = Site()
+    yield site
+    site.server.shutdown()
+    site.server.server_close()
+
+
+@pytest.fixture
+def content(tmp_path):
+    return onnx_graphs.scaled(tmp_path / "source.onnx", 3.0).read_bytes()
+
+
+def file(content: bytes, etag: str = '"1"', status: int = 200, **headers: str):
+    """Answers with a file, as a web server does that knows ranges and versions."""
+
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        if etag and request.headers.get("If-None-Match") == etag:
+            request.send_response(304)
+            request.end_headers()
+            return
+        start = 0
+        if request.headers.get("If-Range") == etag and (asked := request.headers.get("Range", "")):
+            start = int(asked.removeprefix("bytes=").rstrip("-"))
+        request.send_response(206 if start else status)
+        if start:
+            request.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+        for name, value in {"ETag": etag, "Content-Length": str(len(content) - start), **headers}.items():
+            if value:
+                request.send_header(name.replace("_", "-"), value)
+        request.end_headers()
+        request.wfile.write(content[start:])
+
+    return answer
+
+
+def broken_off(content: bytes, after: int, etag: str = '"1"'):
+    """Promises a file, and hangs up in the middle of it."""
+
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        request.send_response(200)
+        request.send_header("ETag", etag)
+        request.send_header("Content-Length", str(len(content)))
+        request.end_headers()
+        request.wfile.write(content[:after])
+
+    return answer
+
+
+def status(code: int):
+    return file(b"no", "", code)
+
+
+def triples(model) -> bool:
+    with model:
+        x = np.ones((2, 4), np.float32)
+        return bool((model.infer({"x": x})["y"] == 3 * x).all())
+
+
+def test_a_model_at_a_url_is_loaded_under_the_name_of_its_file(site, content):
+    site.answers = [file(content)]
+    model = graphpipe.load(f"{site.url}/some/where/tripler%20v2.onnx?token=secret")
+    assert model.name == "tripler v2"
+    assert triples(model)
+
+
+def test_the_second_load_only_asks_whether_the_file_still_holds(site, content):
+    site.answers = [file(content)]
+    for _ in range(2):
+        assert triples(graphpipe.load(f"{site.url}/m.onnx"))
+    assert site.requests[1]["if-none-match"] == '"1"'
+
+
+def test_a_new_version_takes_the_place_of_the_old(site, content, tmp_path):
+    site.answers = [file(onnx_graphs.scaled(tmp_path / "old.onnx", 2.0).read_bytes(), '"old"')]
+    assert not triples(graphpipe.load(f"{site.url}/m.onnx"))
+    site.answers = [file(content, '"new"')]
+    assert triples(graphpipe.load(f"{site.url}/m.onnx"))
+
+
+def test_without_an_etag_the_date_of_the_file_serves(site, content):
+    site.answers = [file(content, "", Last_Modified="Sat, 21 Nov 2026 09:00:00 GMT")]
+    for _ in range(2):
+        assert triples(graphpipe.load(f"{site.url}/m.onnx"))
+    assert site.requests[1]["if-modified-since"] == "Sat, 21 Nov 2026 09:00:00 GMT"
+
+
+def test_a_download_that_breaks_off_goes_on_where_it_stopped(site, content):
+    site.answers = [broken_off(content, 50), broken_off(content, 50, '"x"'), file(content)]
+    site.answers[1] = file(content)
+    assert triples(graphpipe.load(f"{site.url}/m.onnx"))
+    assert site.requests[1]["range"] == "bytes=50-"
+    assert site.requests[1]["if-range"] == '"1"'
+
+
+def test_a_download_goes_on_at_the_next_load_too(site, content):
+    site.answers = [broken_off(content, 50), status(503)]
+    with pytest.raises(graphpipe.LoadError, match="503"):
+        graphpipe.load(f"{site.url}/m.onnx")
+    site.answers = [file(content)]
+    assert triples(graphpipe.load(f"{site.url}/m.onnx"))
+    assert site.requests[-1]["range"] == "bytes=50-"
+
+
+def test_a_part_of_another_version_is_thrown_away(site, content):
+    site.answers = [broken_off(b"\0" * len(content), 50, '"old"'), file(content, '"new"')]
+    assert triples(graphpipe.load(f"{site.url}/m.onnx"))
+
+
+def test_a_weak_etag_names_no_bytes_to_go_on_from(site, content):
+    site.answers = [broken_off(content, 50, 'W/"1"'), file(content, 'W/"1"')]
+    assert triples(graphpipe.load(f"{site.url}/m.onnx"))
+    assert "range" not in site.requests[1]
+
+
+def test_a_file_that_never_comes_whole_is_said_to_be_truncated(site, content):
+    site.answers = [broken_off(content, 50)]
+    with pytest.raises(graphpipe.LoadError, match=r"ended after 50 of \d+ bytes"):
+        graphpipe.load(f"{site.url}/m.onnx")
+
+
+def test_the_digest_is_checked_and_spares_the_next_question(site, content):
+    site.answers = [file(content)]
+    right, wrong = hashlib.sha256(content).hexdigest(), "0" * 64
+    with pytest.raises(graphpipe.LoadError, match=f"its sha256 is {right}, but --model-sha256 says {wrong}"):
+        graphpipe.load(f"{site.url}/m.onnx", model_sha256=wrong)
+    for _ in range(2):
+        assert triples(graphpipe.load(f"{site.url}/m.onnx", model_sha256=right.upper()))
+    assert len(site.requests) == 2
+    # The file that is here is not the one that is wanted now.
+    with pytest.raises(graphpipe.LoadError, match="its sha256 is"):
+        graphpipe.load(f"{site.url}/m.onnx", model_sha256=wrong)
+
+
+def test_the_digest_of_a_local_file_is_checked_too(tmp_path, content):
+    right = hashlib.sha256(content).hexdigest()
+    assert triples(graphpipe.load(tmp_path / "source.onnx", model_sha256=right))
+    with pytest.raises(graphpipe.LoadError, match="its sha256 is"):
+        graphpipe.load(tmp_path / "source.onnx", model_sha256="0" * 64)
+    with pytest.raises(graphpipe.LoadError, match="models that are one file"):
+        graphpipe.load("echo", model_sha256=right)
+
+
+def test_too_large_a_file_is_not_begun_or_not_finished(site, content):
+    site.answers = [file(content)]
+    with pytest.raises(graphpipe.LoadError, match=r"at most 100 B are taken \(--download-bytes-max\)"):
+        graphpipe.load(f"{site.url}/m.onnx", download_bytes_max=100)
+    site.answers = [file(content, Content_Length="")]
+    with pytest.raises(graphpipe.LoadError, match="at most 100 B are taken"):
+        graphpipe.load(f"{site.url}/m.onnx", download_bytes_max=100)
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (status(404), "404 Not Found"),
+        (status(403), "403 Forbidden"),
+        (file(b"<!DOCTYPE html><html>", Content_Type="text/html"), "a web page, not a model; use the link"),
+        (file(b"\n<html><body>", Content_Type="application/octet-stream"), "a web page, not a model"),
+        (file(b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n"), "a Git LFS pointer, not a model"),
+        (file(b""), "the file is empty"),
+        (file(b"gzip", Content_Encoding="gzip"), "compressed"),
+        (file(b"neither this nor that"), "ONNX Runtime cannot load it"),
+        (file(b"", status=302, Location="ftp://example.org/m"), "redirects to ftp://example.org/m, which is not followed"),
+    ],
+)
+def test_what_is_no_model_is_told_apart(site, answer, message):
+    site.answers = [answer]
+    with pytest.raises(graphpipe.LoadError, match=message) as error:
+        graphpipe.load(f"{site.url}/m.onnx?key=secret")
+    assert "secret" not in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_redirect_is_followed(site, content):
+    site.answers = [file(b"", status=302, Location="/elsewhere/m.onnx"), file(content)]
+    assert triples(graphpipe.load(f"{site.url}/m.onnx"))
+
+
+def test_nobody_there_is_said_and_an_earlier_download_used(site, content, caplog):
+    site.answers = [file(content)]
+    url = f"{site.url}/m.onnx"
+    assert triples(graphpipe.load(url))
+    site.server.shutdown()
+    site.server.server_close()
+    assert triples(graphpipe.load(url))
+    assert "the file of an earlier download is used" in caplog.text
+    with pytest.raises(graphpipe.LoadError, match="no connection"):
+        graphpipe.load(f"{site.url}/other.onnx")
+
+
+def test_downloads_go_through_the_proxy_that_the_environment_names(site, content, monkeypatch):
+    site.answers = [file(content)]
+    monkeypatch.setenv("http_proxy", site.url)
+    monkeypatch.delenv("no_proxy")
+    assert triples(graphpipe.load("http://models.invalid/m.onnx"))
+    assert site.requests[0]["path"] == "http://models.invalid/m.onnx"
+
+
+def test_download_in_front_makes_any_url_a_file_and_remote_any_a_server(site, content, serve):
+    site.answers = [file(content)]
+    assert triples(graphpipe.load(f"download:{site.url}/model.onnx"))
+    with pytest.raises(graphpipe.LoadError, match="not a kind of model"):
+        graphpipe.load(f"download:{site.url}/models/latest")
+    server = serve("-m", "m.onnx=echo")
+    with graphpipe.load(f"remote:{server.url}/models/m.onnx") as model:
+        assert [output.shape for output in model.infer({"x": np.ones(2)}).values()] == [(2,)]
+
+
+def test_many_at_once_fetch_it_once(site, content):
+    site.answers = [file(content)]
+    results = []
+    threads = [
+        threading.Thread(target=lambda: results.append(triples(graphpipe.load(f"{site.url}/m.onnx")))) for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert results == [True] * 4
+    assert len([request for request in site.requests if "if-none-match" not in request]) == 1
+
+
+def test_a_server_serves_a_model_at_a_url(site, content, serve):
+    site.answers = [file(content)]
+    server = serve("-m", f"{site.url}/tripler.onnx", "--model-sha256", hashlib.sha256(content).hexdigest(),
+                   env={"XDG_CACHE_HOME": str(cache_folder().parents[1])})  # fmt: skip
+    x = np.ones((1, 4), np.float32)
+    np.testing.assert_array_equal(graphpipe.remote.execute(f"{server.url}/models/tripler", x), 3 * x)
+
+
+@pytest.mark.parametrize("kind", ["tar.gz", "zip"])
+def test_an_archive_is_unpacked_and_what_it_holds_is_the_model(site, content, tmp_path, kind):
+    (tmp_path / "in" / "folder").mkdir(parents=True)
+    (tmp_path / "in" / "folder" / "m.onnx").write_bytes(content)
+    form = {"tar.gz": "gztar", "zip": "zip"}[kind]
+    archive = shutil.make_archive(str(tmp_path / "archive"), form, tmp_path / "in" / "folder")
+    site.answers = [file(Path(archive).read_bytes())]
+    for _ in range(2):
+        model = graphpipe.load(f"{site.url}/tripler.{kind}")
+        assert model.name == "tripler"
+        assert triples(model)
+    site.answers = [file(b"no archive at all")]
+    with pytest.raises(graphpipe.LoadError, match="cannot be unpacked"):
+        graphpipe.load(f"{site.url}/third.{kind}")
+
+
+def test_an_archive_writes_nothing_outside_its_folder(site, tmp_path):
+    with tarfile.open(tmp_path / "evil.tar", "w") as archive:
+        archive.add(__file__, "../../evil.onnx")
+    site.answers = [file((tmp_path / "evil.tar").read_bytes())]
+    with pytest.raises(graphpipe.LoadError, match="cannot be unpacked"):
+        graphpipe.load(f"{site.url}/evil.tar")
+
+
+def test_a_cache_folder_that_cannot_be_written_is_named(site, content, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    site.answers = [file(content)]
+    with pytest.raises(graphpipe.LoadError, match="XDG_CACHE_HOME chooses another place"):
+        graphpipe.load(f"{site.url}/m.onnx")
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("download:ftp://example.org/m.onnx", "expected http"),
+        ("https://user:password@example.org/m.onnx", "user name"),
+    ],
+)
+def test_urls_that_are_not_fetched(url, message):
+    with pytest.raises(graphpipe.LoadError, match=message) as error:
+        graphpipe.load(url)
+    assert "password" not in str(error.value)

@@ -1,0 +1,401 @@
+"""PyTorch: what is particular to each of its formats. What all backends promise is in tests/contract."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+
+import graphpipe
+from graphpipe.errors import InvalidRequest, LoadError, ModelFailed
+
+torch = pytest.importorskip("torch")
+
+from graphpipe.backends.torch import save  # noqa: E402 -- after the check that there is a torch
+
+X = np.arange(6, dtype=np.float32).reshape(2, 3)
+
+
+def write(program: Any, path: Any, extra: dict[str, str] | None = None) -> Any:
+    """TorchScript as people write it, without a signature."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PyTorch would rather have people write .pt2
+        torch.jit.save(program, str(path), extra or {})
+    return path
+
+
+def scripted(module: Any) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return torch.jit.script(module)
+
+
+def traced(module: Any, *example: Any) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return torch.jit.trace(module.eval(), example, strict=False)
+
+
+class Fields(NamedTuple):
+    low: torch.Tensor
+    high: torch.Tensor
+
+
+class Double(torch.nn.Module):
+    def forward(self, x):
+        return x * 2
+
+
+class Sum(torch.nn.Module):
+    def forward(self, left, right):
+        return {"sum": left + right, "difference": left - right}
+
+
+class Ends(torch.nn.Module):
+    def forward(self, x):
+        return Fields(x.min(1).values, x.max(1).values)
+
+
+class Several(torch.nn.Module):
+    def forward(self, x):
+        return x + 1, (x + 2, [x + 3])
+
+
+class Optional(torch.nn.Module):
+    def forward(self, x, by: torch.Tensor | None = None, twice: bool = False):
+        y = x if by is None else x * by
+        return y * 2 if twice else y
+
+
+class Listed(torch.nn.Module):
+    def forward(self, x):
+        return [x, x + 1]
+
+
+class Writes(torch.nn.Module):
+    def forward(self, x, y):
+        x += y
+        return x * 1
+
+
+# --- TorchScript ------------------------------------------------------------------------------------------------------
+
+
+def test_a_bare_file_serves_with_the_names_of_forward(tmp_path, serve):
+    path = write(traced(Double(), torch.ones(2, 3)), tmp_path / "double.pt")
+    server = serve("--model", path)
+    assert np.array_equal(graphpipe.remote.execute(server.url, X), X * 2)
+    meta = graphpipe.remote.metadata(server.url)
+    assert [io.name for io in meta.inputs] == ["x"]
+    assert [io.name for io in meta.outputs] == ["output_0"]
+    with graphpipe.Client(server.url) as client:
+        assert list(client.infer({"x": X})) == ["output_0"]
+
+
+@pytest.mark.parametrize(
+    ("module", "names"),
+    [
+        (traced(Sum(), torch.ones(2), torch.ones(2)), ["sum", "difference"]),
+        (scripted(Ends()), ["low", "high"]),
+        (scripted(Listed()), ["output_0", "output_1"]),
+        (traced(Several(), torch.ones(2, 3)), ["output_0", "output_1_0", "output_1_1_0"]),
+    ],
+    ids=["dict", "named tuple", "list", "nested"],
+)
+def test_results_of_every_form_have_names(tmp_path, module, names):
+    with graphpipe.load(write(module, tmp_path / "m.pt")) as model:
+        inputs = dict.fromkeys(model.signature.input_names, X)
+        assert list(model.infer(inputs)) == names
+        assert list(model.infer(inputs, names[1:])) == names[1:]
+        with pytest.raises(InvalidRequest, match="no output 'nonsense'"):
+            model.infer(inputs, ["nonsense"])
+
+
+def test_an_optional_input_may_be_left_out(tmp_path):
+    with graphpipe.load(write(scripted(Optional()), tmp_path / "m.pt")) as model:
+        assert np.array_equal(model.infer({"x": X})["output_0"], X)
+        assert np.array_equal(model.infer({"by": X, "x": X})["output_0"], X * X)
+        with pytest.raises(InvalidRequest, match="no input 'twice'"):
+            model.infer({"x": X, "twice": np.array(True)})
+
+
+def test_a_signature_may_stand_inside_the_file_or_beside_it(tmp_path):
+    signature = {"inputs": [{"name": "photo", "dtype": "float32", "shape": ["n", 3]}], "outputs": [{"name": "twice"}]}
+    path = write(scripted(Double()), tmp_path / "m.pt", {"graphpipe.json": json.dumps(signature)})
+    with graphpipe.load(path) as model:
+        assert str(model.signature) == "(photo float32 [n, 3]) -> (twice unknown any shape)"
+        assert np.array_equal(model.infer({"photo": X})["twice"], X * 2)
+        inside = model.version
+    signature["outputs"][0]["name"] = "doubled"
+    signature["description"] = "Twice as much."
+    (tmp_path / "m.graphpipe.json").write_text(json.dumps(signature))
+    with graphpipe.load(path) as model:
+        assert model.signature.output_names == ("doubled",)
+        assert model.description == "Twice as much."
+        assert model.version != inside
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "nonsense", "[]", '{"inputs": [{}]}', '{"inputs": [{"name": "x", "dtype": "float33"}]}',
+        '{"inputs": [{"name": "x", "shape": [1.5]}]}', '{"inputs": [{"name": "x"}, {"name": "y"}]}',
+    ],
+)  # fmt: skip
+def test_a_sidecar_that_makes_no_sense_is_named(tmp_path, text):
+    path = write(scripted(Double()), tmp_path / "m.pt")
+    (tmp_path / "m.graphpipe.json").write_text(text)
+    with pytest.raises(LoadError, match=r"m\.(graphpipe\.json: expected|pt: 2 inputs are described)"):
+        graphpipe.load(path)
+
+
+def test_a_size_that_a_trace_fixed_is_refused_in_our_words(tmp_path, serve):
+    class Fixed(torch.nn.Module):
+        def forward(self, x):
+            return x + torch.arange(int(x.shape[1]))
+
+    server = serve("--model", write(traced(Fixed(), torch.ones(1, 3)), tmp_path / "fixed.pt"))
+    assert graphpipe.remote.execute(server.url, X).shape == (2, 3)
+    with pytest.raises(InvalidRequest, match=r"'x' float32 \[2, 4\]; a trace takes the sizes") as caught:
+        graphpipe.remote.execute(server.url, np.ones((2, 4), np.float32))
+    assert caught.value.http_status == 400
+    assert "tensor a" not in caught.value.message
+    padded = serve("--model", tmp_path / "fixed.pt", "--pad", "x:1:0:3")
+    assert graphpipe.remote.execute(padded.url, X[:, :2]).tolist() == [[0, 2, 2], [3, 5, 2]]
+
+
+def test_a_failure_that_is_not_the_callers_is_the_models(tmp_path):
+    class Fails(torch.nn.Module):
+        def forward(self, x):
+            if bool(x.sum() > 0):
+                raise ValueError("on purpose")
+            return x
+
+    with graphpipe.load(write(scripted(Fails()), tmp_path / "m.pt")) as model, pytest.raises(ModelFailed):
+        model.infer({"x": X})
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".pt2"])
+def test_a_program_that_writes_into_its_input_gets_a_copy_of_it(tmp_path, suffix):
+    path = tmp_path / f"writes{suffix}"
+    if suffix == ".pt":
+        write(traced(Writes(), torch.ones(2, 3), torch.ones(2, 3)), path)
+    else:
+        save(Writes(), path, {"x": X, "y": X})
+    x, y = X.copy(), X.copy()
+    with graphpipe.load(path) as model:
+        assert "x" in model.model.written
+        [got] = model.infer({"x": x, "y": y}).values()
+    assert np.array_equal(got, X * 2)
+    assert np.array_equal(x, X)
+
+
+def test_weights_and_pickles_are_refused_with_the_way_out(tmp_path):
+    torch.save(Double().state_dict(), tmp_path / "weights.pt")
+    (tmp_path / "nonsense.pt").write_bytes(b"nonsense")
+    for name in ("weights", "nonsense"):
+        with pytest.raises(LoadError, match=r"not TorchScript.*graphpipe\.backends\.torch\.save"):
+            graphpipe.load(tmp_path / f"{name}.pt")
+
+
+def test_a_forward_that_takes_what_does_not_travel_is_refused(tmp_path):
+    class Counted(torch.nn.Module):
+        def forward(self, x, count: int):
+            return x * count
+
+    with pytest.raises(LoadError, match="forward takes 'count', a int; only tensors travel"):
+        graphpipe.load(write(scripted(Counted()), tmp_path / "m.pt"))
+
+
+@pytest.mark.parametrize(
+    "dtype", ["float16", "float32", "float64", "uint8", "int8", "int16", "int32", "int64", "uint16", "bool"]
+)
+def test_every_type_comes_and_goes(tmp_path, dtype):
+    value = np.array([[0, 1], [1, 0]]).astype(dtype)
+    with graphpipe.load(write(scripted(torch.nn.Flatten()), tmp_path / "m.pt")) as model:
+        [got] = model.infer({"input": value}).values()
+    want = value.view(np.uint8) if dtype == "bool" else value  # nothing says that this input is bool
+    assert got.dtype == want.dtype
+    assert np.array_equal(got, want)
+
+
+# --- exported programs ------------------------------------------------------------------------------------------------
+
+
+def test_an_exported_program_knows_its_names_types_and_symbols(tmp_path):
+    n, m = torch.export.Dim("rows"), torch.export.Dim("columns")
+    program = torch.export.export(
+        Sum(), (torch.ones(4, 5), torch.ones(4, 5)), dynamic_shapes={"left": {0: n, 1: m}, "right": {0: n, 1: m}}
+    )
+    torch.export.save(program, str(tmp_path / "sum.pt2"))
+    with graphpipe.load(tmp_path / "sum.pt2") as model:
+        assert (
+            str(model.signature)
+            == "(left float32 [n, m], right float32 [n, m]) -> (sum float32 [n, m], difference float32 [n, m])"
+        )
+        assert np.array_equal(model.infer({"right": X, "left": X})["sum"], X * 2)
+        with pytest.raises(InvalidRequest, match="both must be equal"):
+            model.infer({"left": X, "right": X[:1]})
+
+
+def test_a_pt2_that_is_called_pt_is_taken_for_what_it_is(tmp_path):
+    save(Double(), tmp_path / "double.pt2", [X])
+    renamed = (tmp_path / "double.pt2").rename(tmp_path / "double.pt")
+    assert np.array_equal(graphpipe.load(renamed).infer({"x": X})["output_0"], X * 2)
+    (tmp_path / "nonsense.pt2").write_bytes(b"nonsense")
+    with pytest.raises(LoadError, match=r"not a program that torch\.export\.save wrote"):
+        graphpipe.load(tmp_path / "nonsense.pt2")
+
+
+def test_nested_and_keyword_arguments_of_an_exported_program_are_found(tmp_path):
+    class Nested(torch.nn.Module):
+        def forward(self, pair, *, by):
+            return pair["a"] * by + pair["b"]
+
+    program = torch.export.export(Nested(), ({"a": torch.ones(2), "b": torch.ones(2)},), {"by": torch.ones(2)})
+    torch.export.save(program, str(tmp_path / "nested.pt2"))
+    with graphpipe.load(tmp_path / "nested.pt2") as model:
+        a, b, by = model.signature.input_names
+        two, three, four = (np.full(2, value, np.float32) for value in (2, 3, 4))
+        assert model.infer({a: two, b: three, by: four})["output_0"].tolist() == [11.0, 11.0]
+
+
+# --- save -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".pt2"])
+def test_save_writes_the_signature_with_its_symbols(tmp_path, suffix):
+    class Pair(torch.nn.Module):
+        def forward(self, ids, mask):
+            return ids.float() * mask, ids.sum(1)
+
+    path = tmp_path / f"pair{suffix}"
+    save(
+        Pair(), path, {"mask": np.ones((2, 5), np.float32), "ids": np.ones((2, 5), np.int64)},
+        output_names=["scores", "sums"], description="a pair",
+        dynamic={"ids": {0: "n", 1: "length"}, "mask": {0: "n", 1: "length"}},
+    )  # fmt: skip
+    with graphpipe.load(path) as model:
+        assert str(model.signature) == (
+            "(ids int64 [n, length], mask float32 [n, length]) -> (scores float32 [n, length], sums int64 [n])"
+        )
+        assert model.description == "a pair"
+        got = model.infer({"ids": np.ones((3, 7), np.int64), "mask": np.ones((3, 7), np.float32)})
+        assert got["sums"].tolist() == [7] * 3
+
+
+def test_save_refuses_what_would_be_wrong_at_another_size(tmp_path):
+    class Fixed(torch.nn.Module):
+        def forward(self, x):
+            return x + torch.arange(int(x.shape[1]))
+
+    class Branch(torch.nn.Module):
+        def forward(self, x):
+            return x * (1 if len(x) > 2 else 2)
+
+    with pytest.raises(ValueError, match=r"a size is fixed in it\. Leave that axis out of `dynamic`"):
+        save(Fixed(), tmp_path / "m.pt", [X], dynamic={"x": {1: "m"}})
+    with pytest.raises(ValueError, match="'output_0' is not the module's"):
+        save(Branch(), tmp_path / "m.pt", [X])
+    assert not (tmp_path / "m.pt").exists()
+    save(Fixed(), tmp_path / "m.pt", [X])
+    assert str(graphpipe.load(tmp_path / "m.pt").signature) == "(x float32 [n, 3]) -> (output_0 float32 [n, 3])"
+
+
+def test_save_names_what_it_does_not_know(tmp_path):
+    with pytest.raises(ValueError, match="forward has no parameter 'z'; it has x"):
+        save(Double(), tmp_path / "m.pt", {"z": X})
+    with pytest.raises(ValueError, match=r"ends in \.pt or \.pt2"):
+        save(Double(), tmp_path / "m.onnx", [X])
+
+
+# --- modules as they are, placement -----------------------------------------------------------------------------------
+
+
+def test_a_module_is_a_model_as_it_is():
+    module = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.Dropout(0.5))
+    model = graphpipe.load(module)
+    assert model.signature.input_names == ("input",)
+    [got] = model.infer({"input": X}).values()
+    with torch.no_grad():
+        assert np.allclose(got, module[0](torch.from_numpy(X)).numpy())
+
+
+def test_a_modules_forward_may_say_what_it_takes(tmp_path):
+    (tmp_path / "described.py").write_text(
+        """
+import torch
+import graphpipe
+
+class Described(torch.nn.Module):
+    @graphpipe.model(inputs={"x": "float32[n, 3]"}, outputs={"y": "float32[n, 3]"}, description="doubles")
+    def forward(self, x, scale=2):
+        return x * scale
+"""
+    )
+    model = graphpipe.load(f"{tmp_path / 'described.py'}:Described")
+    assert str(model.signature) == "(x float32 [n, 3]) -> (y float32 [n, 3])"
+    assert model.description == "doubles"
+    assert np.array_equal(model.infer({"x": X})["y"], X * 2)
+
+
+def test_bfloat16_is_computed_in_and_comes_out_as_float32(tmp_path):
+    save(torch.nn.Linear(3, 64), tmp_path / "linear.pt", [X])
+    exact = graphpipe.load(tmp_path / "linear.pt").infer({"input": X})["output_0"]
+    rough = graphpipe.load(tmp_path / "linear.pt", bfloat16=True).infer({"input": X})["output_0"]
+    assert rough.dtype == np.float32
+    assert not np.array_equal(rough, exact)
+    assert np.allclose(rough, exact, atol=0.05)
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".pt2"])
+def test_a_model_that_is_bfloat16_itself_is_float32_on_the_wire(tmp_path, suffix):
+    path = tmp_path / f"half{suffix}"
+    save(torch.nn.Linear(3, 4).to(torch.bfloat16), path, [torch.ones(2, 3, dtype=torch.bfloat16)])
+    with graphpipe.load(path) as model:
+        assert str(model.signature) == "(input float32 [n, 3]) -> (output_0 float32 [n, 4])"
+        assert model.infer({"input": X})["output_0"].dtype == np.float32
+
+
+def test_images_may_be_kept_channels_last(tmp_path):
+    image = np.random.default_rng(0).random((2, 3, 8, 8), np.float32)
+    save(torch.nn.Conv2d(3, 4, 3), tmp_path / "conv.pt", [image])
+    plain = graphpipe.load(tmp_path / "conv.pt").infer({"input": image})["output_0"]
+    last = graphpipe.load(tmp_path / "conv.pt", channels_last=True).infer({"input": image})["output_0"]
+    assert last.shape == plain.shape
+    assert np.allclose(last, plain, atol=1e-5)
+
+
+def test_a_program_that_is_exported_keeps_its_form(tmp_path):
+    save(Double(), tmp_path / "m.pt2", [X])
+    with pytest.raises(LoadError, match="keeps the form it was exported in"):
+        graphpipe.load(tmp_path / "m.pt2", bfloat16=True)
+
+
+def test_a_device_that_is_not_there_is_refused_with_those_that_are(tmp_path):
+    path = write(scripted(Double()), tmp_path / "m.pt")
+    with pytest.raises(LoadError, match="no device 'cuda:7' here; it has cpu"):
+        graphpipe.load(path, device="cuda:7")
+    with pytest.raises(LoadError, match="no device 'tpu'"):
+        graphpipe.load(path, device="tpu")
+    assert np.array_equal(graphpipe.load(path, device="cpu").infer({"x": X})["output_0"], X * 2)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("suffix", [".pt", ".pt2"])
+def test_on_a_gpu_it_answers_as_on_a_cpu(tmp_path, suffix):
+    path = tmp_path / f"conv{suffix}"
+    image = np.random.default_rng(0).random((2, 3, 8, 8), np.float32)
+    save(torch.nn.Conv2d(3, 4, 3), path, [image])
+    here = graphpipe.load(path).infer({"input": image})["output_0"]
+    there = graphpipe.load(path, device="cuda:0").infer({"input": image})["output_0"]
+    assert np.allclose(there, here, atol=1e-3)
+
+
+def test_operators_that_cannot_be_loaded_are_named(tmp_path):
+    path = write(scripted(Double()), tmp_path / "m.pt")
+    with pytest.raises(LoadError, match=r"nowhere\.so: PyTorch cannot load these operators"):
+        graphpipe.load(path, custom_ops=[str(tmp_path / "nowhere.so")])

@@ -1,0 +1,185 @@
+"""What the commands print and write, and what they say when something is wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from tests.serving import environment
+
+
+def test_metadata_is_a_table_with_names_types_and_shapes(graphpipe, url, folder):
+    for model in (f"{url}/models/digits", "digits.onnx"):
+        status, out, err = graphpipe("metadata", model)
+        assert (status, err) == (0, "")
+        lines = [line.split() for line in out.splitlines()]
+        assert lines[0][0] == "digits"
+        assert ["input", "pixels", "float32"] in [line[:3] for line in lines]
+        assert ["output", "label", "int64"] in [line[:3] for line in lines]
+
+
+def test_metadata_is_json_if_asked_for_and_the_same_here_and_there(graphpipe, url, folder):
+    there, here = (json.loads(graphpipe("metadata", model, "--json")[1]) for model in (url, "digits.onnx"))
+    assert there["inputs"][0] | {"description": ""} == here["inputs"][0]
+    assert there["inputs"][0]["shape"] == [None, 64]
+    assert there["version"] == here["version"]
+    assert there["server"].startswith("graphpipe/")
+
+
+def test_a_model_answers_the_same_here_and_there(graphpipe, url, folder):
+    asked = ("--input", "digit.npy", "--json")
+    there, here = graphpipe("execute", url, *asked), graphpipe("run", "digits.onnx", *asked)
+    assert there == here
+    assert json.loads(there[1])["label"] == {"type": "int64", "shape": [1], "data": [7]}
+
+
+def test_outputs_are_summed_up_in_words(graphpipe, url, folder):
+    status, out, _ = graphpipe("execute", url, "--input", "digit.npy")
+    assert status == 0
+    assert "label  int64 [1]\n  [7]\n" in out
+    assert "probabilities  float32 [1, 10]  from " in out
+    assert "highest: 0.992 at 7, " in out
+
+
+def test_outputs_go_to_files_by_name(graphpipe, url, folder):
+    status, out, err = graphpipe(
+        "execute", url, "-i", "digit.npy", "-o", "label=label.npy", "-o", "all.npz", "-o", "probabilities=p.npy"
+    )
+    assert (status, out, err) == (0, "", "")
+    assert np.load("label.npy") == [7]
+    with np.load("all.npz") as arrays:
+        assert sorted(arrays) == ["label", "probabilities"]
+        np.testing.assert_array_equal(arrays["probabilities"], np.load("p.npy"))
+
+
+def test_only_what_has_somewhere_to_go_is_asked_for(graphpipe, url, folder):
+    assert graphpipe("execute", url, "-i", "digit.npy", "-o", "label=label.npy")[0] == 0
+    assert graphpipe("execute", url, "-i", "digit.npy", "--ask", "label", "-o", "one.npy")[0] == 0
+    assert np.load("one.npy") == [7]
+
+
+def test_arrays_pass_through_pipes(shell, url):
+    done = shell(f"cat digit.npy | graphpipe execute {url}/models/echo -i - -o - | graphpipe run echo -i - -o out.npy")
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+    assert shell("cmp out.npy digit.npy").returncode == 0
+
+
+def test_a_reader_that_has_seen_enough_is_no_disaster(shell, folder):
+    np.save("numbers.npy", np.arange(100_000))
+    done = shell("graphpipe run echo -i numbers.npy --json | head -c 10")
+    assert done.stdout == b'{"input": '
+    assert done.stderr == b""
+
+
+def test_text_comes_and_goes(graphpipe, url, folder):
+    out = graphpipe("execute", f"{url}/models/echo", "-i", "text:Grüße", "--json")[1]
+    assert json.loads(out)["output"]["data"] == "Grüße"
+    assert graphpipe("run", "echo", "-i", "text:hello", "-o", "out.npy")[0] == 0
+    assert np.load("out.npy") == b"hello"
+    assert "hello" in graphpipe("run", "echo", "-i", "text:hello")[1]
+
+
+def test_what_is_not_a_number_is_null_in_json(graphpipe, folder):
+    np.save("x.npy", np.array([1, np.nan, np.inf], np.float32))
+    assert json.loads(graphpipe("run", "echo", "-i", "x.npy", "--json")[1])["input"]["data"] == [1, None, None]
+
+
+def test_lists_take_the_models_type_and_arrays_only_if_asked(graphpipe, url, folder):
+    zeros = json.dumps([[0] * 64])
+    np.save("ints.npy", np.zeros((1, 64), np.int16))
+    for command, model in (("execute", url), ("run", "digits.onnx")):
+        assert graphpipe(command, model, "-i", zeros)[0] == 0
+        status, out, err = graphpipe(command, model, "-i", "ints.npy")
+        assert (status, out) == (1, "")
+        assert "int16, but the model takes float32" in err
+        assert graphpipe(command, model, "-i", "ints.npy", "--cast")[0] == 0
+
+
+def test_config_reaches_the_model(graphpipe, folder):
+    (folder / "configured.py").write_text("def shout(x, config):\n    return x * len(config)\n")
+    assert json.loads(graphpipe("run", "configured:shout", "-i", "[1.0]", "--config", "abc", "--json")[1])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["metadata", "http://127.0.0.1:1"], "is a server running there"),
+        (["metadata", "none.onnx"], "none.onnx"),
+        (["execute", "nonsense"], "not a server's URL"),
+        (["execute", "URL", "-i", "none.npy"], "none.npy"),
+        (["execute", "URL", "-i", "digit.npy", "--ask", "labels"], "did you mean 'label'"),
+        (["execute", "URL", "-i", "picture=digit.npy"], "there is no input 'picture'"),
+        (["execute", "URL", "-i", "digit.npy", "-o", "o.npy"], "there are 2 outputs; name one (--output label=o.npy)"),
+        (["execute", "URL", "-i", "digit.npy", "-o", "out.txt"], "expected a file .npy or .npz"),
+        (["execute", "URL", "-i", "digit.npy", "--ask", "label", "-o", "x=out.npy"], "there is no output 'x'"),
+        (["execute", "URL", "-i", "digit.npy", "--timeout-s", "0"], "positive number of seconds"),
+        (["execute", "URL"], "missing input"),
+        (["run", "digits.onnx"], "missing input"),
+    ],
+)
+def test_what_is_wrong_is_one_line_and_status_1(graphpipe, url, folder, arguments, message):
+    status, out, err = graphpipe(*(url if argument == "URL" else argument for argument in arguments))
+    assert (status, out) == (1, "")
+    assert message in err
+    assert err.startswith("graphpipe: ")
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("arguments", [[], ["no-such-command"], ["execute"], ["metadata", "x", "--no-such-flag"]])
+def test_a_command_line_that_makes_no_sense_is_status_2(graphpipe, arguments):
+    assert graphpipe(*arguments)[0] == 2
+
+
+def test_the_base_install_is_enough_to_ask_a_server(url, folder):
+    """An interpreter in which nothing but numpy can be imported besides the standard library and the package."""
+    allowed = {"numpy", "graphpipe"}
+    code = f"""
+import sys
+class Only:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] not in sys.stdlib_module_names | {allowed!r}:
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Only())
+from graphpipe.commands import main
+main()
+"""
+    for arguments in (["metadata", url], ["execute", url, "-i", "digit.npy"], ["run", "echo", "-i", "1"], ["--help"]):
+        done = subprocess.run(
+            [sys.executable, "-c", code, *arguments], env=environment(), capture_output=True, text=True, check=False
+        )
+        assert (done.returncode, done.stderr) == (0, ""), done.stderr
+
+
+def test_large_bodies_show_how_far_they_are_on_a_terminal_and_only_there(url, folder, commands):
+    np.save("large.npy", np.zeros(40 << 20, np.uint8))
+    ours, theirs = os.openpty()
+    code = "import graphpipe.progress as p; p._REDRAW_S = 0; from graphpipe.cli import main; main()"
+    # The bar comes after 0.3 s; here at once, since loopback is quick.
+    code = code.replace("from graphpipe.cli", "p.Progress.__init__.__defaults__ = (None, 0); from graphpipe.cli")
+    with subprocess.Popen(
+        [sys.executable, "-c", code, "execute", f"{url}/models/echo", "-i", "large.npy", "-o", "back.npy"],
+        env=environment(), stderr=theirs, stdout=subprocess.PIPE,
+    ) as process:  # fmt: skip
+        os.close(theirs)
+        shown = b""
+        while True:
+            try:
+                if not (piece := os.read(ours, 65536)):
+                    break
+            except OSError:  # how a pty says that the other side is gone
+                break
+            shown += piece
+        assert process.wait(timeout=60) == 0
+        assert process.stdout.read() == b""
+    os.close(ours)
+    assert b"sending [" in shown
+    assert b"% of 41.9 MB" in shown
+    assert b"receiving [" in shown
+    # The line is gone at the end.
+    assert shown.rstrip(b" ").endswith(b"\r")
+    np.testing.assert_array_equal(np.load("back.npy"), np.load("large.npy"))

@@ -1,0 +1,139 @@
+"""What may be written after --input, and what each of it becomes."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+
+import numpy as np
+import pytest
+
+from graphpipe.cli.inputs import ImageForm, values_of
+from graphpipe.signature import TensorSpec
+
+PLAIN = ImageForm((0,), (255,))
+F4 = np.dtype("f4")
+
+
+def value(text, *specs):
+    ((name, got),) = values_of([text], specs, PLAIN)
+    return name, got
+
+
+def test_arrays_come_from_npy_and_npz(tmp_path):
+    np.save(tmp_path / "x.npy", np.arange(3))
+    np.savez(tmp_path / "one.npz", only=np.arange(2))
+    np.savez(tmp_path / "two.npz", a=np.arange(4), b=np.arange(5))
+    for form, length in (("x.npy", 3), ("one.npz", 2), ("two.npz:b", 5)):
+        assert len(value(str(tmp_path / form))[1]) == length
+
+
+def test_inputs_without_a_name_are_the_models_in_order_and_a_name_is_what_is_before_the_sign(tmp_path):
+    specs = (TensorSpec("a"), TensorSpec("b:0"))
+    assert values_of(["1", "2"], specs, PLAIN) == [("a", 1), ("b:0", 2)]
+    assert values_of(["b:0=1", "a=2"], specs, PLAIN) == [("b:0", 1), ("a", 2)]
+    assert values_of(["1", "2", "3"], specs, PLAIN)[2] == ("", 3)
+    np.save(tmp_path / "a=b.npy", np.arange(3))
+    assert value(str(tmp_path / "a=b.npy"), *specs)[0] == "a"
+
+
+@pytest.mark.parametrize("text", ["[[1, 2], [3, 4]]", "-1.5", "0", "[]", " [1]"])
+def test_lists_and_numbers_may_be_written_out(text):
+    assert value(text)[1] == json.loads(text)
+
+
+def test_lists_come_from_json_files(tmp_path):
+    (tmp_path / "x.json").write_text("[[1, 2.5]]")
+    assert value(str(tmp_path / "x.json"))[1] == [[1, 2.5]]
+
+
+def test_text_is_one_string_in_as_many_dimensions_as_the_model_wants(tmp_path):
+    (tmp_path / "letter.txt").write_text("Grüße\n")
+    for shape, wanted in ((None, ()), ((), ()), (("n",), (1,)), (("n", 1), (1, 1))):
+        spec = TensorSpec("x", np.dtype(object), shape)
+        assert value("text:a=b", spec)[1].tolist() == np.full(wanted, b"a=b", object).tolist()
+        assert value(str(tmp_path / "letter.txt"), spec)[1].reshape(-1)[0] == "Grüße\n".encode()
+
+
+def test_an_array_comes_from_standard_input(monkeypatch):
+    content = io.BytesIO()
+    np.save(content, np.arange(7))
+    content.seek(0)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(content))
+    assert value("-")[1].shape == (7,)
+
+
+@pytest.fixture
+def photo(tmp_path):
+    image = pytest.importorskip("PIL.Image")
+    path = tmp_path / "photo.png"
+    pixels = np.zeros((4, 6, 3), np.uint8)
+    pixels[..., 0] = 255  # red
+    image.fromarray(pixels).save(path)
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "shape", "wanted"),
+    [
+        (None, None, (4, 6, 3)),
+        ("u1", (None, None, None, 3), (1, 4, 6, 3)),
+        ("f4", ("n", 3, 8, 12), (1, 3, 8, 12)),
+        ("f4", ("n", 8, 12, 3), (1, 8, 12, 3)),
+        ("f2", (1, 1, 2, 2), (1, 1, 2, 2)),
+        ("f4", ("n", 28, 28), (1, 28, 28)),
+        ("f4", (3, 5, 5), (3, 5, 5)),
+        ("u1", (5, 5, 3), (5, 5, 3)),
+        ("f4", (9, 9), (9, 9)),
+    ],
+)
+def test_an_image_is_laid_out_as_the_model_takes_it(photo, dtype, shape, wanted):
+    _, pixels = value(photo, TensorSpec("x", dtype and np.dtype(dtype), shape))
+    assert pixels.shape == wanted
+    assert pixels.dtype == (dtype or "u1")
+    if dtype and dtype.startswith("f"):
+        assert 0 <= pixels.min() <= pixels.max() <= 1
+    if wanted == (1, 3, 8, 12):
+        np.testing.assert_array_equal(pixels.mean(axis=(0, 2, 3)), [1, 0, 0])
+
+
+def test_pixels_are_normalised_as_asked(photo):
+    form = ImageForm.of("127.5", "127.5,1,2")
+    ((_, pixels),) = values_of([photo], [TensorSpec("x", F4, (1, 3, 4, 6))], form)
+    np.testing.assert_array_equal(pixels[0, :, 0, 0], [1, -127.5, -63.75])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("none.npy", "none.npy"),
+        ("x.parquet", "is none of x.npy, x.npz:key, an image"),
+        ("[1, 2", "not JSON"),
+        ("broken.npy", "no array in .npy format"),
+        ("pickled.npy", "pickled"),
+        ("two.npz", "name one of its arrays, .*two.npz:KEY; it has a, b"),
+        ("two.npz:c", "no array 'c'; there are a, b"),
+        ("broken.npz", "broken.npz"),
+        ("object.json", "expected lists and numbers"),
+        ("broken.png", "not an image"),
+    ],
+)
+def test_what_cannot_be_read_is_named(tmp_path, monkeypatch, text, message):
+    pytest.importorskip("PIL")
+    monkeypatch.chdir(tmp_path)
+    for name in ("broken.npy", "broken.npz", "broken.png"):
+        (tmp_path / name).write_bytes(b"not at all")
+    np.save(tmp_path / "pickled.npy", np.array([{}], object), allow_pickle=True)
+    np.savez(tmp_path / "two.npz", a=np.arange(4), b=np.arange(5))
+    (tmp_path / "object.json").write_text("{}")
+    with pytest.raises((ValueError, OSError), match=message):
+        value(text)
+
+
+@pytest.mark.parametrize(
+    ("mean", "std", "message"), [("x", "1", "--image-mean: expected numbers"), ("0", "1,0,1", "divided by 0")]
+)
+def test_a_normalisation_that_makes_no_sense_is_refused(mean, std, message):
+    with pytest.raises(ValueError, match=message):
+        ImageForm.of(mean, std)
