@@ -71,7 +71,7 @@ def load(source: str | Path | Callable[..., Any], *, backend: str = "", name: st
         return LoadedModel(open_model(str(source), LoadOptions(**values), backend), name or default_name(str(source)))
     from graphpipe.backends.python import model_of
 
-    called = name or getattr(source, "__name__", "") or type(source).__name__
+    called = name or re.sub(r"\W", "", getattr(source, "__name__", "") or type(source).__name__)  # not <lambda>
     return LoadedModel(padded(model_of(source, called, LoadOptions(**values)), LoadOptions(**values).pad), called)
 
 

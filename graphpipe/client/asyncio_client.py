@@ -15,7 +15,7 @@ from graphpipe.buffers import BufferPool
 from graphpipe.client.address import Address
 from graphpipe.client.asyncio_connection import AsyncConnection, OnProgress, connect
 from graphpipe.client.asyncio_pool import ConnectionPool
-from graphpipe.client.calls import Array, Reply
+from graphpipe.client.calls import Array, Reply, seconds
 from graphpipe.client.failures import NotSent
 from graphpipe.client.http1 import request_head
 from graphpipe.client.steps import Calls, Steps
@@ -55,12 +55,10 @@ class AsyncClient:
         tls: ssl.SSLContext | None = None,
         progress: OnProgress | None = None,
     ) -> None:
-        if not timeout > 0:
-            raise ValueError(f"timeout is a positive number of seconds; {timeout!r} came")
         if connections_max < 1:
             raise ValueError(f"connections_max is at least 1; {connections_max!r} came")
         self._address = Address.of(url)
-        self._timeout = timeout
+        self._timeout = seconds(timeout)
         self._connections_max = connections_max
         self._response_bytes_max = response_bytes_max
         self._tls = (tls or ssl.create_default_context()) if self._address.tls else None
@@ -152,7 +150,7 @@ class AsyncClient:
 
     async def _run(self, steps: Steps[T], timeout: float | None, work: bool) -> T:
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + (self._timeout if timeout is None else timeout)
+        deadline = loop.time() + (self._timeout if timeout is None else seconds(timeout))
         reply: Reply | None = None
         while True:
             segments, value = await loop.run_in_executor(None, _step, steps, reply) if work else _step(steps, reply)
@@ -189,7 +187,8 @@ class AsyncClient:
 
     def _what_was_late(self, connection: AsyncConnection | None) -> str:
         if connection is not None:
-            return f"{self.url} gave no answer in time"
+            what = "did not finish its answer" if connection.answering else "gave no answer"
+            return f"{self.url} {what} in time"
         limit = f"connections_max={self._connections_max}"
         return f"no connection to {self.url} was free, or could be made, in time ({limit})"
 

@@ -43,6 +43,7 @@ class AsyncConnection(asyncio.BufferedProtocol):
 
     def __init__(self, address: Address) -> None:
         self.reusable = False
+        self.answering = False  # whether an answer began to come to the last call
         self.open = True
         self.on_lost: Callable[[AsyncConnection], None] = lambda connection: None
         self.on_progress: OnProgress | None = None
@@ -85,7 +86,7 @@ class AsyncConnection(asyncio.BufferedProtocol):
                 again = self._used and (not sent or self._never_arrived)
                 raise unanswered(self._address, may_send_again=again)
         finally:
-            self._answer = None
+            self._answer, self.answering = None, answer.began
         self._used = True
         self._bytes_sent_before += len(head) + sum(map(len, segments))
         self.reusable = sent and self.open and answer.reply.head.keep_alive

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
@@ -41,7 +41,13 @@ the file.
 """
 
 
-class _Text(click.ParamType[str]):
+if TYPE_CHECKING:
+    _ParamType = click.ParamType[str]
+else:
+    _ParamType = click.ParamType  # older releases of click cannot be subscripted
+
+
+class _Text(_ParamType):
     """Takes any text: flags are read by their kinds, the same for a command line, the environment and a file."""
 
     def __init__(self, kind: Kind) -> None:

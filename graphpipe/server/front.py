@@ -98,6 +98,7 @@ class Front:
         self.settings = settings
         self._loop = asyncio.get_running_loop()
         self.time = self._loop.time
+        self._outbox: list[tuple[Connection, bytes]] = []
         self._ok_heads: dict[int, bytes] = {}
         self.on_tick: Callable[[], None] = lambda: None
         self._sweeper = self._loop.call_later(_TICK_S, self._sweep)
@@ -136,6 +137,20 @@ class Front:
                 self._ok_heads.clear()
             head = self._ok_heads[length] = response_head(200, "application/octet-stream", length, {})
         return head
+
+    def write_soon(self, connection: Connection, answer: bytes) -> None:
+        """Write a small answer when this turn of the loop is over.
+
+        A write wakes its reader, who gets in the way of the rest of the turn where cores are few.
+        """
+        if not self._outbox:
+            self._loop.call_soon(self._write_now)
+        self._outbox.append((connection, answer))
+
+    def _write_now(self) -> None:
+        outbox, self._outbox = self._outbox, []
+        for connection, answer in outbox:
+            connection.write_small(answer)
 
     def drain(self, silent_s: float = 0.0) -> None:
         """Close the connections on which nothing is under way; those that never said anything after ``silent_s``."""
@@ -369,8 +384,7 @@ class Connection(asyncio.BufferedProtocol):
         if front.access_log.wanted():
             self._log(200, rows, length, seconds)
         if length <= _JOIN_MAX:
-            self._transport.write(b"".join((head, *segments)))
-            self._sent_small()
+            front.write_soon(self, b"".join((head, *segments)))
         elif self._tls:
             self._begin_sending(_slices([head, *segments]))
         else:
@@ -402,8 +416,11 @@ class Connection(asyncio.BufferedProtocol):
         age_max_s = self._front.settings.connection_age_max_s
         return bool(age_max_s) and (self._front.tick - self._born) * _TICK_S > age_max_s
 
-    def _sent_small(self) -> None:
-        """What is left to do after one write: nothing, nearly always."""
+    def write_small(self, answer: bytes) -> None:
+        """Write a whole answer. Nothing is left to do afterwards, nearly always."""
+        if self._state == _GONE:
+            return
+        self._transport.write(answer)
         if self._keep_alive and not self._paused_writing and not self._received and not self._paused_reading:
             self._state = _WAITING
             self._since = self._front.tick

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ssl
 
 import numpy as np
@@ -131,6 +132,39 @@ def test_a_call_that_takes_too_long_is_timed_out_and_its_connection_closed(url, 
             return await client.metadata(timeout=30)
 
     assert run(call()).name == "slow"
+
+
+def test_an_answer_that_does_not_end_is_timed_out_however_fast_it_goes_on(scripted, run):
+    def script(connection):
+        connection.recv(65536)
+        with contextlib.suppress(OSError):
+            connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+            while True:
+                connection.sendall(b"1\r\nx\r\n" * 100)
+
+    async def call():
+        async with graphpipe.AsyncClient(scripted(script), timeout=0.5) as client:
+            with pytest.raises(graphpipe.errors.TimedOut, match="did not finish its answer in time"):
+                await client.execute(A)
+
+    run(call())
+
+
+@pytest.mark.parametrize("timeout", [0, -1, float("nan")])
+def test_a_timeout_of_a_call_is_a_positive_number(timeout, run):
+    async def call():
+        with pytest.raises(ValueError, match="positive number of seconds"):
+            await graphpipe.AsyncClient("http://127.0.0.1:1").execute(A, timeout=timeout)
+
+    run(call())
+
+
+def test_infinity_means_to_wait_long(url, run):
+    async def call():
+        async with graphpipe.AsyncClient(url, timeout=float("inf")) as client:
+            return await client.execute(A)
+
+    np.testing.assert_array_equal(run(call()), A)
 
 
 def test_the_timeout_is_told_to_the_server(scripted, run):

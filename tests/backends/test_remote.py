@@ -12,6 +12,7 @@ import pytest
 import graphpipe
 from graphpipe.errors import DeadlineExceeded, InvalidRequest, LoadError, ModelFailed, ServiceError, UpstreamFailed
 from graphpipe.wire import encode_request
+from tests.serving import serving
 
 X = np.arange(8, dtype=np.float32).reshape(2, 4)
 
@@ -54,15 +55,16 @@ def rows(x):
 """
 
 
-@pytest.fixture
-def folder(tmp_path):
-    (tmp_path / "upstream.py").write_text(CODE)
-    return tmp_path
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("upstream")
+    (path / "upstream.py").write_text(CODE)
+    return path
 
 
 @pytest.fixture
 def upstream(folder, serve):
-    """Starts an upstream with one of the functions above: ``upstream("first")``."""
+    """Starts an upstream with some of the functions above: ``upstream("first")``."""
     return lambda *names, listen="127.0.0.1:0": serve(
         "--threads", "12",
         *(argument for name in names for argument in ("--model", f"upstream:{name}")),
@@ -70,13 +72,24 @@ def upstream(folder, serve):
     )  # fmt: skip
 
 
-def test_names_types_shapes_config_and_description_are_the_upstreams(upstream, serve):
-    proxy = serve("--model", upstream("first").url)
-    meta = graphpipe.remote.metadata(proxy.url)
+@pytest.fixture(scope="module")
+def direct_and_through(folder):
+    """The URLs of an upstream, and of a proxy before it; nobody stops them."""
+    arguments = [argument for name in ("first", "left", "slow") for argument in ("--model", f"upstream:{name}")]
+    with (
+        serving("--threads", "12", *arguments, cwd=folder, tracebacks=True) as first,
+        serving(*(f"--model={first.url}/models/{name}" for name in ("first", "left", "slow"))) as proxy,
+    ):
+        yield first.url, proxy.url
+
+
+def test_names_types_shapes_config_and_description_are_the_upstreams(direct_and_through):
+    _, proxy = direct_and_through
+    meta = graphpipe.remote.metadata(proxy)
     assert [io.name for io in meta.inputs] == ["x"]
     assert [io.name for io in meta.outputs] == ["y", "total"]
     assert meta.inputs[0].shape == (-1, 4)
-    with graphpipe.Client(proxy.url) as client:
+    with graphpipe.Client(proxy) as client:
         assert np.array_equal(client.infer({"x": X}, config="5")["y"], X * 5)
         assert list(client.infer({"x": X}, ["total"])) == ["total"]
         assert [a.shape for a in client.execute_multi([X], None, ["total", "y", "total"])] == [(2,), (2, 4), (2,)]
@@ -93,11 +106,9 @@ def test_names_types_shapes_config_and_description_are_the_upstreams(upstream, s
         (lambda c: c.execute(X, None, "z"), InvalidRequest, 2, 400, "no output 'z'"),
     ],
 )
-def test_an_error_of_the_upstream_comes_through_as_it_is(upstream, serve, call, kind, code, status, words):
-    first = upstream("first")
-    proxy = serve("--model", first.url)
+def test_an_error_of_the_upstream_comes_through_as_it_is(direct_and_through, call, kind, code, status, words):
     said = []
-    for url in (first.url, proxy.url):
+    for url in direct_and_through:
         with graphpipe.Client(url) as client, pytest.raises(kind, match=words) as caught:
             call(client)
         assert (caught.value.code, caught.value.http_status) == (code, status)
@@ -139,20 +150,18 @@ def test_another_model_in_the_upstreams_place_is_noticed(upstream, serve):
     model.close()
 
 
-def test_the_callers_deadline_is_the_upstreams(upstream, serve):
-    proxy = serve("--model", upstream("left").url)
-    with graphpipe.Client(proxy.url) as client:
+def test_the_callers_deadline_is_the_upstreams(direct_and_through):
+    with graphpipe.Client(f"{direct_and_through[1]}/models/left") as client:
         assert 0 < float(client.execute(X, timeout=7.0)) <= 7.0
         assert 7.0 < float(client.execute(X)) <= 60.0
 
 
-def test_an_upstream_that_is_too_slow_for_the_caller_is_504(upstream, serve):
-    slow = upstream("slow")
-    with graphpipe.load(slow.url) as model, pytest.raises(DeadlineExceeded) as caught:
+def test_an_upstream_that_is_too_slow_for_the_caller_is_504(direct_and_through):
+    direct, through = (f"{url}/models/slow" for url in direct_and_through)
+    with graphpipe.load(direct) as model, pytest.raises(DeadlineExceeded) as caught:
         model.infer({"x": X}, timeout_s=0.2)
     assert (caught.value.code, caught.value.http_status) == (7, 504)
-    proxy = serve("--model", slow.url)
-    request = urllib.request.Request(proxy.url, b"".join(encode_request([X])), {"GraphPipe-Timeout-Ms": "200"})
+    request = urllib.request.Request(through, b"".join(encode_request([X])), {"GraphPipe-Timeout-Ms": "200"})
     with pytest.raises(urllib.error.HTTPError) as answer:
         urllib.request.urlopen(request, timeout=30)
     assert answer.value.code == 504
@@ -197,8 +206,8 @@ def test_a_unix_socket_is_an_upstream_too(tmp_path, serve):
         assert np.array_equal(model.infer({"x": X}, ["x"])["x"], X)
 
 
-def test_cast_converts_to_what_the_upstream_takes(upstream):
-    with graphpipe.load(upstream("first").url) as model:
+def test_cast_converts_to_what_the_upstream_takes(direct_and_through):
+    with graphpipe.load(direct_and_through[0]) as model:
         assert np.array_equal(model.infer({"x": X.astype(float)}, cast=True)["y"], X * 2)
 
 

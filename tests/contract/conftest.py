@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import pkgutil
 import warnings
 from collections.abc import Iterator
@@ -13,6 +14,9 @@ import graphpipe
 from tests.contract import samples
 from tests.contract.samples import Sample
 from tests.serving import serving
+
+# As the TensorFlow backend sets it; here the samples import TensorFlow first.
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 NAMES = sorted(module.name for module in pkgutil.iter_modules(samples.__path__))
 

@@ -6,6 +6,7 @@ import gc
 import mmap
 import re
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -200,13 +201,19 @@ def test_a_big_input_is_not_copied(sample, model):
     inputs = {**sample.inputs(1), "x": x, "k": k, "flags": np.zeros(rows, bool)}
     wanted = ["x"] if not sample.checks else ["y"]
     model.infer(sample.inputs(10), wanted)
+    # What a framework sets up for its first large call is not a copy of the input: the least of three counts.
+    grown = min(growth(lambda: model.infer(inputs, wanted)) for _ in range(3))
+    # The output is as large as the input, flags and k are converted at most once.
+    assert grown < 1.5 * x.nbytes + k.nbytes, f"{grown / x.nbytes:.2f} times the size of the input"
+
+
+def growth(call: Callable[[], object]) -> int:
+    """How many bytes more than now are resident at the peak of a call."""
     gc.collect()
     before = resident("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
-    model.infer(inputs, wanted)
-    # The output is as large as the input, flags and k are converted at most once.
-    grown = resident("VmHWM") - before
-    assert grown < 1.5 * x.nbytes + k.nbytes, f"{grown / x.nbytes:.2f} times the size of the input"
+    call()
+    return resident("VmHWM") - before
 
 
 def resident(what: str) -> int:

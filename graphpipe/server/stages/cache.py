@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -22,10 +23,10 @@ import lmdb
 import numpy as np
 
 from graphpipe.errors import InvalidRequest
-from graphpipe.server.stages.row_bytes import RowKeys, output_key, unpack, unpack_all
+from graphpipe.server.stages.row_bytes import RowKeys, output_key, unpack, unpack_alike, unpack_all
 from graphpipe.server.stages.rows import RowEvidence, row_count
 from graphpipe.server.stages.stage import Outputs, Request, Stage
-from graphpipe.server.stages.store import RowStore
+from graphpipe.server.stages.store import Reading, RowStore
 from graphpipe.server.stages.upstream_version import UpstreamVersion
 from graphpipe.server.stages.writer import BROKEN, RowWriter
 
@@ -33,8 +34,11 @@ __all__ = ["CacheCounts", "ModelIdentity", "RowCache"]
 
 log = logging.getLogger("graphpipe.cache")
 
-# Hashing or copying this much on the event loop would be felt by the other callers.
-_OFF_LOOP_FROM = 128 * 1024
+# Hashing or copying this much on the event loop would be felt by the other callers. Many small rows may be more: a thread
+# that hashes them takes and gives back the interpreter's lock for each, which costs more than it spares the loop.
+_OFF_LOOP_FROM = 256 * 1024
+_OFF_LOOP_FROM_IN_SMALL_ROWS = 1024 * 1024
+_SMALL_ROW_BYTES = 32 * 1024
 
 _REFUSED_MAX = 256
 
@@ -153,7 +157,8 @@ class RowCache:
             keys = self._keys.of(identity, request.config, request.inputs, rows)
             return None if keys is None else self._read(keys, asked)
 
-        if sum(array.nbytes for array in request.inputs.values()) < _OFF_LOOP_FROM:
+        size = sum(array.nbytes for array in request.inputs.values())
+        if size < (_OFF_LOOP_FROM_IN_SMALL_ROWS if size < rows * _SMALL_ROW_BYTES else _OFF_LOOP_FROM):
             return look()
         forgotten = self._forgotten
         found = await asyncio.get_running_loop().run_in_executor(None, look)
@@ -163,34 +168,53 @@ class RowCache:
         return found
 
     def _read(self, keys: list[bytes], asked: tuple[str, ...]) -> _Found:
+        hits: list[int] = []
+        outputs: Outputs = {}
         try:
             with self._store.reading(self._ttl_s) as reading:
-                columns = [[reading.get(key + self._suffix(name)) for key in keys] for name in asked or ("",)]
-                hits = [i for i, row in enumerate(zip(*columns, strict=True)) if all(v is not None for v in row)]
-                outputs: Outputs = {}
-                for name, column in zip(asked or ("",), columns, strict=True):
-                    values = [value for i in hits if (value := column[i]) is not None]
-                    if not asked:
-                        outputs = unpack_all(values) or {}
-                    elif values and (array := unpack(values)) is not None:
-                        outputs[name] = array
-                if len(outputs) < max(len(asked), 1):
-                    hits, outputs = [], {}
+                outputs = self._read_all(reading, keys, asked)
+                if outputs:
+                    return _Found(keys, list(range(len(keys))), [], outputs)
+                hits, outputs = self._read_some(reading, keys, asked)
                 self.counts.errors += reading.bad
             if reading.old:
                 self.writer.keep(reading.old)
         except BROKEN as error:
             self.counts.errors += 1
             self.writer.give_up(error)
-            hits, outputs = [], {}
-        except (lmdb.Error, ValueError, TypeError, LookupError) as error:
+        except (lmdb.Error, ValueError, TypeError, LookupError, struct.error) as error:
             self.counts.errors += 1
             log.warning("the row cache could not be read: %s", error)
-            hits, outputs = [], {}
-        if len(hits) == len(keys):
-            return _Found(keys, hits, [], outputs)
         known = set(hits)
         return _Found(keys, hits, [i for i in range(len(keys)) if i not in known], outputs)
+
+    def _read_all(self, reading: Reading, keys: list[bytes], asked: tuple[str, ...]) -> Outputs:
+        """The usual case made quick: everything is there, numbers of one shape. Nothing if it is not so."""
+        outputs: Outputs = {}
+        for name in asked:
+            suffix = self._suffix(name)
+            block = reading.get_alike([key + suffix for key in keys])
+            array = None if block is None else unpack_alike(block)
+            if array is None:
+                return {}
+            outputs[name] = array
+        return outputs
+
+    def _read_some(self, reading: Reading, keys: list[bytes], asked: tuple[str, ...]) -> tuple[list[int], Outputs]:
+        """The rows whose outputs are all there, and these outputs."""
+        columns = []
+        for name in asked or ("",):
+            suffix = self._suffix(name)
+            columns.append(reading.get([key + suffix for key in keys]))
+        hits = [i for i, row in enumerate(zip(*columns, strict=True)) if all(value is not None for value in row)]
+        outputs: Outputs = {}
+        for name, column in zip(asked or ("",), columns, strict=True):
+            values = [value for i in hits if (value := column[i]) is not None]
+            if not asked:
+                outputs = unpack_all(values) or {}
+            elif values and (array := unpack(values)) is not None:
+                outputs[name] = array
+        return (hits, outputs) if len(outputs) >= max(len(asked), 1) else ([], {})
 
     def _suffix(self, name: str) -> bytes:
         suffix = self._suffixes.get(name)

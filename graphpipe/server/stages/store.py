@@ -4,10 +4,10 @@ There are two generations of rows. New rows go into the current one; when it has
 is dropped and the roles change. A row found in the older generation is moved into the current one, so what is used
 stays.
 
-A cache may be lost at any time, but it must never be wrong, and never be the reason that a request fails. Values carry
-a checksum over key and value. LMDB survives a killed process by its design, but not a file that something else wrote
-to: so whoever opens a folder that nobody else has open, and that was not left in order, has its file checked by a
-process of its own, and starts anew if that fails. A shared file lock tells who is there.
+A cache may be lost at any time, but it must never be wrong, and never be the reason that a request fails. Values carry a
+checksum over key and value (store_check.py). LMDB survives a killed process by its design, but not a file that something
+else wrote to: so whoever opens a folder that nobody else has open, and that was not left in order, has its file checked
+by a process of its own, and starts anew if that fails. A shared file lock tells who is there.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ import subprocess
 import sys
 import threading
 import time
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,16 +29,21 @@ from typing import Any, ClassVar
 from urllib.parse import quote
 
 import lmdb
+import numpy as np
+from numpy.typing import NDArray
 
 from graphpipe.errors import GraphPipeError
+from graphpipe.server.stages.store_check import checksums, checksums_of
 
 __all__ = ["RowStore", "StoreCounts", "StoreUnavailable", "Written", "store_folder"]
 
 log = logging.getLogger("graphpipe.cache")
 
-_FORMAT = b"graphpipe rows 1"
+_FORMAT = b"graphpipe rows 2"
 _META = struct.Struct("<16sBQ")  # format, current generation, limit in bytes
-_HEAD = struct.Struct("<II")  # checksum of the rest, seconds since 1970 when the row was stored
+# In front of a value: a checksum of key and all that follows, seconds since 1970, and how many bytes at the end are none.
+_HEAD = np.dtype([("checksum", "<u8"), ("stamp", "<u4"), ("padding", "<u4")])
+_STAMP = struct.Struct("<II")
 _GENERATIONS = (b"rows0", b"rows1")
 _CHECK_TIMEOUT_S = 60.0
 _LOCK_TIMEOUT_S = 70.0
@@ -183,12 +187,12 @@ class RowStore:
         # A row changes a page wherever its key falls, and pages that are replaced lie idle for a while: hence batches.
         for batch in _batches(rows, step):
             evicted += self._turn_over(step)
+            batch.sort()
+            values = _values(batch, now)
             with self._environment.begin(write=True) as transaction:
                 current = self._current(transaction)
-                for key, value in sorted(batch):
-                    stamp = struct.pack("<I", now)
-                    checksum = zlib.crc32(value, zlib.crc32(stamp, zlib.crc32(key)))
-                    transaction.put(key, _HEAD.pack(checksum, now) + value, db=self._generations[current])
+                for (key, _), value in zip(batch, values, strict=True):
+                    transaction.put(key, value, db=self._generations[current])
         return Written(len(rows), evicted)
 
     def _keep(self, keys: Sequence[bytes], step: int) -> None:
@@ -269,24 +273,65 @@ class Reading:
         self.old: list[bytes] = []
         self.bad = 0
 
-    def get(self, key: bytes) -> memoryview | None:
-        """The value under a key; None if there is none, it is too old or damaged."""
-        value = self._get(key, None, self._current)
-        old = value is None
-        if old:
-            value = self._get(key, None, self._older)
+    def get_alike(self, keys: Sequence[bytes]) -> NDArray[np.uint8] | None:
+        """The values under all keys, a copy, one in each line; None unless all are there, equally long and in order."""
+        get, current = self._get, self._current
+        values = [get(key, None, current) for key in keys]
+        if any(value is None for value in values) or len(set(map(len, values))) > 1:
+            return None
+        block = b"".join(values)
+        size = len(block) // len(keys)
+        if size < 16 or size % 8:
+            return None
+        words = np.frombuffer(block, "<u8").reshape(len(keys), -1)
+        heads = np.ndarray(len(keys), _HEAD, block, 0, (size,))
+        stamps, padding = heads["stamp"], heads["padding"]
+        if (
+            (
+                words[:, 0] != checksums_of(np.frombuffer(b"".join(keys), "<u8").reshape(len(keys), -1), words[:, 1:])
+            ).any()
+            or int(stamps.min()) < self._oldest
+            or int(stamps.max()) > self._newest
+            or (padding != padding[0]).any()
+        ):
+            return None
+        return np.frombuffer(block, np.uint8).reshape(len(keys), size)[:, 16 : size - int(padding[0])]
+
+    def get(self, keys: Sequence[bytes]) -> list[memoryview | None]:
+        """The value under each key; None where there is none, or it is too old or damaged."""
+        get, current, older = self._get, self._current, self._older
+        values: list[memoryview | None] = [get(key, None, current) for key in keys]
+        old = []
+        for i, value in enumerate(values):
             if value is None:
-                return None
-        checksum, stamp = _HEAD.unpack_from(value)
-        if zlib.crc32(value[4:], zlib.crc32(key)) != checksum:
-            self.bad += 1
-            return None
-        if not self._oldest <= stamp <= self._newest:
-            return None
-        if old:
-            self.old.append(key)
-        found: memoryview = value[8:]
-        return found
+                values[i] = value = get(keys[i], None, older)
+                if value is not None:
+                    old.append(i)
+        there = [i for i, value in enumerate(values) if value is not None and len(value) >= 16 and not len(value) % 8]
+        if not there:
+            return [None] * len(keys)
+        found = [value for i in there if (value := values[i]) is not None]
+        heads = np.frombuffer(b"".join([value[:16] for value in found]), _HEAD)
+        right = heads["checksum"] == checksums([keys[i] for i in there], [value[8:] for value in found])
+        self.bad += len(there) - int(right.sum())
+        stamps = heads["stamp"]
+        good = (right & (stamps >= self._oldest) & (stamps <= self._newest)).tolist()
+        rows: list[memoryview | None] = [None] * len(keys)
+        for i, value, padding, ok in zip(there, found, heads["padding"].tolist(), good, strict=True):
+            if ok:
+                rows[i] = value[16 : len(value) - padding]
+        self.old += [keys[i] for i in old if rows[i] is not None]
+        return rows
+
+
+def _values(rows: Sequence[tuple[bytes, bytes]], stamp: int) -> list[bytes]:
+    """What is stored for some rows: checksum, time, how much padding there is at the end, and the value."""
+    bodies = []
+    for _, value in rows:
+        padding = -len(value) % 8
+        bodies.append(_STAMP.pack(stamp, padding) + value + bytes(padding))
+    sums = checksums([key for key, _ in rows], bodies).astype("<u8").tobytes()
+    return [sums[8 * i : 8 * i + 8] + body for i, body in enumerate(bodies)]
 
 
 # --- files ------------------------------------------------------------------------------------------------------------
