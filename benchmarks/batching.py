@@ -2,11 +2,10 @@
 
     python -m benchmarks.batching [--seconds N] [--rounds N] [--save]
 
-A multilayer perceptron 1024-2048-2048-10 with 64 callers of one row each, and squeezenet with 8 callers of one image: the same
-server with and without batching, in turns, so that a busy moment of the machine hits both. The load comes from a process of
-its own that sends prebuilt bytes on keep-alive connections and looks at nothing but the lengths of answers; its own limit
-is measured with the echo model, so that one can see that it is not what is measured.
-"""
+A multilayer perceptron 1024-2048-2048-10 with 64 callers of one row each, and squeezenet with 8 callers of one image: the
+same server with and without batching, in turns, so that a busy moment of the machine hits both. The load comes from a
+process of its own that sends prebuilt bytes on keep-alive connections and looks at nothing but the lengths of
+answers; its own limit is measured with the echo model, so that one can see that it is not what is measured."""
 
 from __future__ import annotations
 
@@ -124,9 +123,15 @@ def save(name: str, results: dict[str, Any]) -> None:
     """Write results with the machine, versions and commit that they hold for."""
     import onnxruntime
 
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     machine = next(
-        (line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
+        (
+            line.partition(":")[2].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if "model name" in line
+        ),
         platform.processor(),
     )
     about = {

@@ -108,7 +108,12 @@ def hits(folder: Path, rounds: int) -> dict[str, Any]:
             for _ in range(rounds):
                 for name, caller in callers.items():
                     calls: list[float] = []
-                    run = lambda c=caller, m=messages[name], calls=calls: [calls.append(c.call(m)) for _ in range(CALLS)]  # noqa: E731
+
+                    def run(
+                        caller: Caller = caller, message: bytes = messages[name], calls: list[float] = calls
+                    ) -> None:
+                        calls += [caller.call(message) for _ in range(CALLS)]
+
                     own[name].append(server_ms(port, name, run))
                     trips[name].append(1000 * median(calls))
             print(f"\n{case}, all known")
@@ -140,7 +145,11 @@ def misses(folder: Path, rounds: int) -> dict[str, Any]:
                 messages = [caller.message(image + number) for image in images]
                 times[name].append(1000 * median(map(caller.call, messages)))
     ratio = median(a / b for a, b in zip(times["cached"], times["plain"], strict=True))
-    found = {"plain ms": round(median(times["plain"]), 2), "miss ms": round(median(times["cached"]), 2), "times": round(ratio, 3)}
+    found = {
+        "plain ms": round(median(times["plain"]), 2),
+        "miss ms": round(median(times["cached"]), 2),
+        "times": round(ratio, 3),
+    }
     print("\nsqueezenet, images never seen before\n  " + "   ".join(f"{key} {value}" for key, value in found.items()))
     return found
 
@@ -161,7 +170,10 @@ def full(folder: Path, rows: int = 1_000_000, limit: int = 10**9, size: int = 10
         counts = store.counts()
         largest = max(largest, counts.file_bytes)
         steps.append(round(rows / 10 / seconds))
-        print(f"  {start + rows // 10:>9,}: {steps[-1]:>7,} rows/s   {counts.rows:>9,} rows   file {counts.file_bytes / limit:.2f} of the limit")
+        print(
+            f"  {start + rows // 10:>9,}: {steps[-1]:>7,} rows/s   {counts.rows:>9,} rows   "
+            f"file {counts.file_bytes / limit:.2f} of the limit"
+        )
     store.close()
     return {"rows/s by tenth": steps, "evicted": evicted, "largest file, of the limit": round(largest / limit, 3)}
 
