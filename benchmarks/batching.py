@@ -5,7 +5,8 @@
 A multilayer perceptron 1024-2048-2048-10 with 64 callers of one row each, and squeezenet with 8 callers of one image: the
 same server with and without batching, in turns, so that a busy moment of the machine hits both. The load comes from a
 process of its own that sends prebuilt bytes on keep-alive connections and looks at nothing but the lengths of
-answers; its own limit is measured with the echo model, so that one can see that it is not what is measured."""
+answers; its own limit is measured with the echo model, so that one can see that it is not what is measured.
+"""
 
 from __future__ import annotations
 
