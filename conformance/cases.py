@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +88,7 @@ def _runs(words: Any) -> list[tuple[int, int]]:
     steps = np.diff(words)
     edges = [0, *(np.flatnonzero(np.diff(steps)) + 1).tolist(), len(steps)]
     runs: list[tuple[int, int]] = []
-    for first, last in zip(edges, edges[1:], strict=False):
+    for first, last in pairwise(edges):
         start = max(4 * first, runs[-1][1] if runs else 0)
         if 4 * last + 4 - start >= 4 * _RUN_MIN:
             runs.append((start, 4 * last + 4))

@@ -85,30 +85,27 @@ class Adapter:
 
     def __init__(self, language: Language) -> None:
         self._command = language.command
-        self._log = tempfile.TemporaryFile()
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the adapter
         self._process: subprocess.Popen[bytes] | None = None
         self._lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-        # Cases of several threads take turns.
-        self._turn = threading.Lock()
 
-    def ask(self, case: dict[str, Any]) -> dict[str, Any]:
-        """The result of one case; an ``error`` of ``adapter died`` and its last words if there is none."""
-        with self._turn:
-            process = self._process = self._process or self._started()
-            assert process.stdin is not None
-            with contextlib.suppress(BrokenPipeError):
-                process.stdin.write(json.dumps(case).encode() + b"\n")
-                process.stdin.flush()
-            try:
-                line = self._lines.get(timeout=_ANSWER_S_MAX)
-            except queue.Empty:
-                line = b""
-            if line:
-                answer: dict[str, Any] = json.loads(line)
-                if answer.get("id") == case["id"]:
-                    return answer
-            self._process = None
-            return {"ok": False, "error": f"adapter died or hung: {line[:200]!r} {_end(process, self._log)}"}
+    def ask(self, case: str, line: bytes) -> dict[str, Any]:
+        """The result of one case, which is a line; an ``error`` with its last words if the adapter gives none."""
+        process = self._process = self._process or self._started()
+        assert process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.write(line)
+            process.stdin.flush()
+        try:
+            answer = self._lines.get(timeout=_ANSWER_S_MAX)
+        except queue.Empty:
+            answer = b""
+        if answer:
+            result: dict[str, Any] = json.loads(answer)
+            if result.get("id") == case:
+                return result
+        self._process = None
+        return {"ok": False, "error": f"adapter died or hung: {answer[:200]!r} {_end(process, self._log)}"}
 
     def _started(self) -> subprocess.Popen[bytes]:
         process = subprocess.Popen(

@@ -21,11 +21,10 @@ Check = Callable[[Value], str]
 
 _MODELS = Path(__file__).resolve().with_name("models.py")
 _BODY_BYTES_MAX = 2**21
-FLAGS = (
-    "--model", "echo",
-    *(part for name in ("combine", "flip", "refuse", "slow", "patience") for part in ("--model", f"{name}={_MODELS}:{name}")),
-    "--warmup", "0", "--body-bytes-max", str(_BODY_BYTES_MAX),
-)  # fmt: skip
+FLAGS = [
+    *("--model", "echo", "--warmup", "0", "--body-bytes-max", str(_BODY_BYTES_MAX)),
+    *(f"--model={name}={_MODELS}:{name}" for name in ("combine", "flip", "refuse", "slow", "patience")),
+]
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ class Live:
 
 def against_server(vectors: Sequence[Value]) -> Iterator[Live]:
     """Calls to graphpipe-serve with FLAGS."""
-    yield from _types("types and shapes", vectors)
+    yield from _types("types and shapes", "/models/echo", vectors)
     yield from _names_and_config()
     yield from _errors()
     yield from _deadlines()
@@ -51,7 +50,7 @@ def against_server(vectors: Sequence[Value]) -> Iterator[Live]:
 def against_go(vectors: Sequence[Value]) -> Iterator[Live]:
     """Calls to the Go handler that the Go adapter serves with -serve: it answers its inputs."""
     row = "Go's handler as the server"
-    yield from _types(row, vectors)
+    yield from _types(row, "", vectors)
     outputs = [io("output", "", [], "null")]
     described = metadata("echo", "", "", "", [io("input", "", [], "null")], outputs)
     yield Live(row, "metadata", "", {"op": "metadata"}, _gives_value(described, ("name", "inputs", "outputs")))
@@ -67,16 +66,14 @@ def against_go(vectors: Sequence[Value]) -> Iterator[Live]:
 # --- what is asked ----------------------------------------------------------------------------------------------------
 
 
-def _types(row: str, vectors: Sequence[Value]) -> Iterator[Live]:
+def _types(row: str, path: str, vectors: Sequence[Value]) -> Iterator[Live]:
     """Every tensor of the vectors of our own writer that are about types comes back as it was."""
     for vector in vectors:
-        if "types" in vector["flags"] and "builder" not in vector["flags"]:
-            tensors = vector["value"].get("inputs") or vector["value"].get("outputs")
-            if vector["message"] != "metadata_response":
-                name = vector["id"].removeprefix("valid/")
-                yield _call(row, name, "/models/echo" if row != "Go's handler as the server" else "", infer(tensors), tensors)
+        if "types" in vector["flags"] and "builder" not in vector["flags"] and vector["message"] != "metadata_response":
+            tensors = vector["value"].get("inputs") or vector["value"]["outputs"]
+            yield _call(row, vector["id"].removeprefix("valid/"), path, infer(tensors), tensors)
     large = tensor("uint8", [1 << 20], bytes(range(256)) * 4096)
-    yield _call(row, "a megabyte", "/models/echo" if row != "Go's handler as the server" else "", infer([large]), [large])
+    yield _call(row, "a megabyte", path, infer([large]), [large])
 
 
 def _names_and_config() -> Iterator[Live]:
@@ -114,7 +111,13 @@ def _names_and_config() -> Iterator[Live]:
         [io("sum", "", [-1], "float32"), io("difference", "", [-1], "float32"), io("config", "", [], "string")],
     )  # fmt: skip
     ask = {"op": "metadata"}
-    yield Live(row, "metadata", "/models/combine", ask, _gives_value(described, ("name", "inputs", "outputs"), ("name", "shape", "type")))
+    yield Live(
+        row,
+        "metadata",
+        "/models/combine",
+        ask,
+        _gives_value(described, ("name", "inputs", "outputs"), ("name", "shape", "type")),
+    )
     yield Live(row, "metadata of a model that takes bool", "/models/flip", ask, _is_ok)
 
 
@@ -138,7 +141,9 @@ def _errors() -> Iterator[Live]:
         ("Unsupported", 11, 405),
         ("UpstreamFailed", 12, 502),
     ):
-        yield made(f"{name}, raised", "/models/refuse", infer([floats], config=name), _says_no(code, status, f"größe: {name}"))
+        yield made(
+            f"{name}, raised", "/models/refuse", infer([floats], config=name), _says_no(code, status, f"größe: {name}")
+        )
     yield made("a model that fails", "/models/refuse", infer([floats], config="nobody foresaw this"), _says_no(4, 500))
     yield made("no such model", "/models/none", infer([floats]), _says_no(3, 404, "combine"))
     yield made("no such output", "/models/combine", infer([floats] * 2, [], ["product"]), _says_no(2, 400, "product"))
@@ -172,7 +177,9 @@ def _loops(row: str, path: str) -> Live:
         wanted = [response(value["inputs"]) for value in values]
         return "" if result.get("values") == wanted else _unexpected(result)
 
-    return Live(row, "2 loops of 100 calls through one client", path, {"op": "loops", "values": values, "calls": 100}, check)
+    return Live(
+        row, "2 loops of 100 calls through one client", path, {"op": "loops", "values": values, "calls": 100}, check
+    )
 
 
 def _call(row: str, name: str, path: str, value: Value, outputs: Sequence[Value]) -> Live:

@@ -1,6 +1,6 @@
 """Write conformance/vectors anew from conformance/making. The same input gives the same files, and a test compares.
 
-    python conformance/make_vectors.py
+python conformance/make_vectors.py
 """
 
 from __future__ import annotations

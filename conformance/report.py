@@ -56,7 +56,9 @@ class Report:
         cells = [["cases", *self.languages]]
         cells += [[row, *(self._cell(row, name) for name in self.languages)] for row in self.rows]
         widths = [max(len(line[i]) for line in cells) for i in range(len(cells[0]))]
-        return "\n".join("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() for line in cells)
+        return "\n".join(
+            "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() for line in cells
+        )
 
     def _cell(self, row: str, language: str) -> str:
         if language in self.not_run:
@@ -84,7 +86,9 @@ class Report:
         for row in self.rows:
             for name in self.languages:
                 if name not in self.not_run and said.get(row, {}).get(name) != self._cell(row, name):
-                    found.append(f"{row}, {name}: {said.get(row, {}).get(name, 'nothing')}, now {self._cell(row, name)}")
+                    found.append(
+                        f"{row}, {name}: {said.get(row, {}).get(name, 'nothing')}, now {self._cell(row, name)}"
+                    )
         return found
 
     def write_junit(self, path: Path) -> None:

@@ -14,7 +14,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,6 @@ from conformance.cases import expand_bytes, expand_value, groups
 from conformance.languages import LANGUAGES, Adapter, BuildFailed, Language, adapters
 from conformance.live import FLAGS, Live, against_go, against_server
 from conformance.report import Report
-from scripts.run_tests import ROOT
 from tests.serving import serving
 
 Value = dict[str, Any]
@@ -81,16 +80,12 @@ def prepare(report: Report, only: Sequence[str] | None) -> list[Language]:
     return ready
 
 
-def side_by_side(running: dict[str, Adapter], work: Callable[[str, Adapter], Sequence[tuple[str, str, str]]], report: Report) -> None:
-    """Do the same with every language at once; ``work`` gives rows, cases and reasons."""
-    with ThreadPoolExecutor() as pool:
-        done = {name: pool.submit(work, name, adapter) for name, adapter in running.items()}
-        found = {name: each.result() for name, each in done.items()}
-    for row in dict.fromkeys(row for outcomes in found.values() for row, _, _ in outcomes):
-        for name, outcomes in found.items():
-            for its_row, case, reason in outcomes:
-                if its_row == row:
-                    report.add(row, name, case, reason)
+def everywhere(running: dict[str, Adapter], case: Value) -> dict[str, Value]:
+    """The result of one case in every language at once."""
+    line = json.dumps(case).encode() + b"\n"
+    with ThreadPoolExecutor(max(1, len(running))) as pool:
+        asked = {name: pool.submit(adapter.ask, case["id"], line) for name, adapter in running.items()}
+    return {name: result.result() for name, result in asked.items()}
 
 
 # --- the codec --------------------------------------------------------------------------------------------------------
@@ -98,15 +93,16 @@ def side_by_side(running: dict[str, Adapter], work: Callable[[str, Adapter], Seq
 
 def read_and_refuse(report: Report, running: dict[str, Adapter], vectors: Vectors) -> None:
     """Every vector in every language."""
-
-    def work(name: str, adapter: Adapter) -> list[tuple[str, str, str]]:
-        outcomes = []
-        for group, each in vectors.items():
-            for vector in each:
-                outcomes.append((ROWS[group], vector["id"], vector_fault(adapter, vector)))
-        return outcomes
-
-    side_by_side(running, work, report)
+    for group, each in vectors.items():
+        for vector in each:
+            case = {"id": vector["id"], "message": vector["message"]}
+            if "bytes" in vector:
+                case |= {"op": "decode", "bytes": base64.b64encode(expand_bytes(vector["bytes"])).decode()}
+            else:
+                case |= {"op": "encode", "value": expand_value(vector["value"])}
+            wanted = {"error": vector["error"]} if "error" in vector else {"value": expand_value(vector["value"])}
+            for name, result in everywhere(running, case).items():
+                report.add(ROWS[group], name, vector["id"], difference(wanted, result, vector["comment"]))
 
 
 ROWS = {
@@ -117,20 +113,12 @@ ROWS = {
 }
 
 
-def vector_fault(adapter: Adapter, vector: Value) -> str:
-    """What an adapter gets wrong about a vector."""
-    case = {"id": vector["id"], "message": vector["message"]}
-    if "bytes" in vector:
-        raw = expand_bytes(vector["bytes"])
-        result = adapter.ask({**case, "op": "decode", "bytes": base64.b64encode(raw).decode()})
-        wanted = {"error": vector["error"]} if "error" in vector else {"value": expand_value(vector["value"])}
-    else:
-        result = adapter.ask({**case, "op": "encode", "value": expand_value(vector["value"])})
-        wanted = {"error": vector["error"]}
+def difference(wanted: Value, result: Value, comment: str = "") -> str:
+    """What is wrong with a result that should be this value or error; empty if nothing is."""
     ((key, value),) = wanted.items()
     if result.get(key) == value and result.get("ok") == (key == "value"):
         return ""
-    return f"{vector['comment']}: expected {str(wanted)[:200]}, got {str(result)[:400]}"
+    return f"{comment}{': ' * bool(comment)}expected {str(wanted)[:300]}, got {str(result)[:400]}"
 
 
 def write_and_read(report: Report, running: dict[str, Adapter], vectors: Vectors) -> None:
@@ -140,51 +128,28 @@ def write_and_read(report: Report, running: dict[str, Adapter], vectors: Vectors
         if "large" not in vector["flags"]:
             value = expand_value(vector["value"])
             values.setdefault(vector["message"] + json.dumps(value), (vector["id"], vector["message"], value))
-    written: dict[str, list[tuple[str, str, Value, bytes]]] = {name: [] for name in running}
-
-    def write(name: str, adapter: Adapter) -> list[tuple[str, str, str]]:
-        outcomes = []
-        for case, kind, value in values.values():
-            result = adapter.ask({"id": case, "op": "encode", "message": kind, "value": value})
+    for case, kind, value in values.values():
+        asked = {"id": case, "message": kind}
+        written = everywhere(running, {**asked, "op": "encode", "value": value})
+        for writer, result in written.items():
+            row = "written as docs/wire.md says"
             if not result.get("ok"):
-                outcomes.append(("written as docs/wire.md says", case, f"not written: {str(result)[:300]}"))
+                report.add(row, writer, case, f"not written: {str(result)[:300]}")
                 continue
-            raw = base64.b64decode(result["bytes"])
-            written[name].append((case, kind, value, raw))
-            outcomes.append(("written as docs/wire.md says", case, "; ".join(writing.faults(kind, raw, value))))
-        return outcomes
-
-    side_by_side(running, write, report)
-
-    def read(name: str, adapter: Adapter) -> list[tuple[str, str, str]]:
-        outcomes = []
-        for writer, messages in written.items():
-            for case, kind, value, raw in messages:
-                asked = {"id": case, "op": "decode", "message": kind, "bytes": base64.b64encode(raw).decode()}
-                result = adapter.ask(asked)
-                reason = "" if result.get("value") == value else f"expected {str(value)[:300]}, got {str(result)[:300]}"
-                outcomes.append((f"what {writer} wrote, read", case, reason))
-        return outcomes
-
-    side_by_side(running, read, report)
+            report.add(row, writer, case, "; ".join(writing.faults(kind, base64.b64decode(result["bytes"]), value)))
+            for name, found in everywhere(running, {**asked, "op": "decode", "bytes": result["bytes"]}).items():
+                report.add(f"what {writer} wrote, read", name, case, difference({"value": value}, found))
 
 
 def read_golden(report: Report, running: dict[str, Adapter], vectors: Vectors) -> None:
     """The captured samples of the original programs, where they lie beside the clone."""
     samples = list(golden.samples())
+    for sample, kind, raw, value in samples:
+        case = {"id": sample, "op": "decode", "message": kind, "bytes": base64.b64encode(raw).decode()}
+        for name, result in everywhere(running, case).items():
+            report.add("samples of the original programs, read", name, sample, difference({"value": value}, result))
     if not samples:
         print("the captured samples of the original programs are not beside this clone: NOT RUN")
-
-    def work(name: str, adapter: Adapter) -> list[tuple[str, str, str]]:
-        outcomes = []
-        for sample, kind, raw, value in samples:
-            asked = {"id": sample, "op": "decode", "message": kind, "bytes": base64.b64encode(raw).decode()}
-            result = adapter.ask(asked)
-            reason = "" if result.get("value") == value else f"expected {str(value)[:300]}, got {str(result)[:300]}"
-            outcomes.append(("samples of the original programs, read", sample, reason))
-        return outcomes
-
-    side_by_side(running, work, report)
 
 
 # --- live calls -------------------------------------------------------------------------------------------------------
@@ -193,7 +158,7 @@ def read_golden(report: Report, running: dict[str, Adapter], vectors: Vectors) -
 def call_server(report: Report, running: dict[str, Adapter], vectors: Vectors) -> None:
     """Calls of every client to our server."""
     with serving(*FLAGS, tracebacks=True) as server:
-        call_all(report, running, server.url, list(against_server(vectors["valid"])))
+        call_all(report, running, server.url, against_server(vectors["valid"]))
 
 
 def call_go(report: Report, running: dict[str, Adapter], vectors: Vectors) -> None:
@@ -203,22 +168,17 @@ def call_go(report: Report, running: dict[str, Adapter], vectors: Vectors) -> No
         return
     server = Adapter(go)
     try:
-        url = server.ask({"id": "serve", "op": "serve"}).get("url", "")
-        call_all(report, running, url, list(against_go(vectors["valid"])))
+        url = server.ask("serve", b'{"id": "serve", "op": "serve"}\n').get("url", "")
+        call_all(report, running, url, against_go(vectors["valid"]))
     finally:
         server.close()
 
 
-def call_all(report: Report, running: dict[str, Adapter], url: str, cases: Sequence[Live]) -> None:
+def call_all(report: Report, running: dict[str, Adapter], url: str, cases: Iterable[Live]) -> None:
     """All cases in every language."""
-
-    def work(name: str, adapter: Adapter) -> list[tuple[str, str, str]]:
-        return [
-            (live.row, live.name, live.check(adapter.ask({"id": live.name, "url": url + live.path, **live.case})))
-            for live in cases
-        ]
-
-    side_by_side(running, work, report)
+    for live in cases:
+        for name, result in everywhere(running, {"id": live.name, "url": url + live.path, **live.case}).items():
+            report.add(live.row, name, live.name, live.check(result))
 
 
 # --- the end ----------------------------------------------------------------------------------------------------------

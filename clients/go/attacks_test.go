@@ -13,10 +13,10 @@ func forge(inner func(w *writer, infer place)) []byte {
 	request := w.child(w.slot(), layoutRequest)
 	w.setUint8(request.field(8), reqInfer)
 	infer := w.child(request.field(4), layoutInferRequest)
-	w.text(infer.field(4), "")
-	w.texts(infer.field(8), nil)
-	w.texts(infer.field(12), nil) // until the function has it point elsewhere
-	w.texts(infer.field(16), nil)
+	w.word(infer.field(4), "")
+	w.words(infer.field(8), nil)
+	w.words(infer.field(12), nil) // until the function has it point elsewhere
+	w.words(infer.field(16), nil)
 	inner(w, infer)
 	all, err := w.finish()
 	if err != nil {

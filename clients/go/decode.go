@@ -40,10 +40,10 @@ func DecodeRequest(b []byte) (*Request, error) {
 func readInferRequest(t table) (*InferRequest, error) {
 	var req InferRequest
 	var errs [4]error
-	req.Config, errs[0] = t.string(0)
-	req.InputNames, errs[1] = t.strings(1)
+	req.Config, errs[0] = t.word(0)
+	req.InputNames, errs[1] = t.words(1)
 	req.Inputs, errs[2] = tables(t, 2, readTensor)
-	req.OutputNames, errs[3] = t.strings(3)
+	req.OutputNames, errs[3] = t.words(3)
 	return &req, firstOf(errs[:])
 }
 
@@ -75,10 +75,10 @@ func DecodeMetadata(b []byte) (*Metadata, error) {
 	}
 	var m Metadata
 	var errs [6]error
-	m.Name, errs[0] = root.string(0)
-	m.Version, errs[1] = root.string(1)
-	m.Server, errs[2] = root.string(2)
-	m.Description, errs[3] = root.string(3)
+	m.Name, errs[0] = root.word(0)
+	m.Version, errs[1] = root.word(1)
+	m.Server, errs[2] = root.word(2)
+	m.Description, errs[3] = root.word(3)
 	m.Inputs, errs[4] = tables(root, 4, readIOMetadata)
 	m.Outputs, errs[5] = tables(root, 5, readIOMetadata)
 	if err := firstOf(errs[:]); err != nil {
@@ -93,7 +93,7 @@ func readTensor(t table) (Tensor, error) {
 	tensor.Type, errs[0] = t.elementType(0)
 	tensor.Shape, errs[1] = t.shape(1, 0)
 	tensor.Data, errs[2] = t.run(2)
-	tensor.Strings, errs[3] = t.runs(3)
+	tensor.Strings, errs[3] = t.runs(3, stringsMax)
 	if err := firstOf(errs[:]); err != nil {
 		return Tensor{}, err
 	}
@@ -108,15 +108,15 @@ func readError(t table) (ErrorEntry, error) {
 	if err != nil {
 		return ErrorEntry{}, err
 	}
-	message, err := t.string(1)
+	message, err := t.word(1)
 	return ErrorEntry{Code: Code(code), Message: message}, err
 }
 
 func readIOMetadata(t table) (IOMetadata, error) {
 	var io IOMetadata
 	var errs [4]error
-	io.Name, errs[0] = t.string(0)
-	io.Description, errs[1] = t.string(1)
+	io.Name, errs[0] = t.word(0)
+	io.Description, errs[1] = t.word(1)
 	io.Shape, errs[2] = t.shape(2, -1)
 	io.Type, errs[3] = t.elementType(3)
 	return io, firstOf(errs[:])

@@ -1,5 +1,7 @@
 package graphpipe
 
+import "strings"
+
 // MarshalBinary returns the request as one slice. [Client] does not use it: it sends the tensors from where they are.
 func (r *Request) MarshalBinary() ([]byte, error) { return joined(encodeRequest(r)) }
 
@@ -29,9 +31,9 @@ func encodeRequest(r *Request) (segments, error) {
 	}
 	w.setUint8(request.field(8), reqInfer)
 	infer := w.child(request.field(4), layoutInferRequest)
-	w.text(infer.field(4), r.Infer.Config)
-	w.texts(infer.field(8), r.Infer.InputNames)
-	w.texts(infer.field(16), r.Infer.OutputNames)
+	w.word(infer.field(4), r.Infer.Config)
+	w.words(infer.field(8), r.Infer.InputNames)
+	w.words(infer.field(16), r.Infer.OutputNames)
 	w.tensors(infer.field(12), r.Infer.Inputs)
 	return w.finish()
 }
@@ -48,11 +50,11 @@ func encodeInferResponse(r *InferResponse) (segments, error) {
 		return w.finish()
 	}
 	response := w.child(root, layoutFailedResponse)
-	first, ok := w.offsets(response.field(8), len(r.Errors))
+	first, ok := w.entries(response.field(8), len(r.Errors))
 	for i := 0; ok && i < len(r.Errors); i++ {
 		one := w.child(first.field(4*i), layoutError)
 		w.setInt64(one.field(8), int64(r.Errors[i].Code))
-		w.text(one.field(4), r.Errors[i].Message)
+		w.word(one.field(4), strings.ToValidUTF8(r.Errors[i].Message, "\ufffd")) // an error about odd text must not fail
 	}
 	w.tensors(response.field(4), r.Outputs)
 	return w.finish()
@@ -68,21 +70,21 @@ func encodeMetadata(m *Metadata) (segments, error) {
 	}
 	w := newWriter()
 	meta := w.child(w.slot(), layoutMetadata)
-	w.text(meta.field(4), m.Name)
-	w.text(meta.field(8), m.Version)
-	w.text(meta.field(12), m.Server)
-	w.text(meta.field(16), m.Description)
+	w.word(meta.field(4), m.Name)
+	w.word(meta.field(8), m.Version)
+	w.word(meta.field(12), m.Server)
+	w.word(meta.field(16), m.Description)
 	w.ios(meta.field(20), m.Inputs)
 	w.ios(meta.field(24), m.Outputs)
 	return w.finish()
 }
 
 func (w *writer) ios(slot place, all []IOMetadata) {
-	first, ok := w.offsets(slot, len(all))
+	first, ok := w.entries(slot, len(all))
 	for i := 0; ok && i < len(all); i++ {
 		one := w.child(first.field(4*i), layoutIOMetadata)
-		w.text(one.field(4), all[i].Name)
-		w.text(one.field(8), all[i].Description)
+		w.word(one.field(4), all[i].Name)
+		w.word(one.field(8), all[i].Description)
 		w.shape(one.field(12), all[i].Shape)
 		w.setUint8(one.field(16), uint8(all[i].Type))
 	}
@@ -91,7 +93,7 @@ func (w *writer) ios(slot place, all []IOMetadata) {
 // tensors writes the tables of all tensors, with their strings, and after them the bytes of all tensors. It comes last in a
 // message: what the bytes of a tensor are followed by should be the bytes of the next.
 func (w *writer) tensors(slot place, all []Tensor) {
-	first, ok := w.offsets(slot, len(all))
+	first, ok := w.entries(slot, len(all))
 	if !ok {
 		return
 	}
@@ -122,9 +124,6 @@ func (w *writer) tensors(slot place, all []Tensor) {
 // checkOutgoing says which tensor cannot be sent, and why.
 func checkOutgoing(role string, all []Tensor) error {
 	for i := range all {
-		if all[i].Type == Null {
-			return invalid("%s %d has no element type", role, i)
-		}
 		if err := all[i].check(); err != nil {
 			return invalid("%s %d: %v", role, i, err)
 		}

@@ -140,11 +140,6 @@ func (h *handler) run(ctx context.Context, req *Request) (answer segments, refus
 		}
 		return answer, nil
 	}
-	for i := range req.Infer.Inputs {
-		if req.Infer.Inputs[i].Type == Null {
-			return nil, invalidRequest("input %d has no element type", i)
-		}
-	}
 	outputs, err := h.model.Infer(ctx, req.Infer)
 	if err == nil {
 		answer, err = encodeInferResponse(&InferResponse{Outputs: outputs})

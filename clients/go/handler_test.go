@@ -172,7 +172,7 @@ func TestBadRequestsGetTheStatusAndCodeOfTheirFault(t *testing.T) {
 	}{
 		{"empty", "POST", [2]string{}, nil, 1, 400},
 		{"garbage", "POST", [2]string{}, []byte("garbage"), 1, 400},
-		{"no type", "POST", [2]string{}, null, 2, 400},
+		{"no type", "POST", [2]string{}, null, 1, 400},
 		{"too large", "POST", [2]string{}, make([]byte, 5000), 5, 413},
 		{"gzip", "POST", [2]string{"Content-Encoding", "gzip"}, good, 11, 415},
 		{"put", "PUT", [2]string{}, good, 11, 405},

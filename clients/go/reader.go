@@ -3,19 +3,19 @@ package graphpipe
 import (
 	"encoding/binary"
 	"math"
+	"unicode/utf8"
 )
 
 // reader finds its way in FlatBuffers bytes that nobody has vouched for. Every position is checked before it is used, and
-// nothing can be visited so often that a small message grows large in memory: what is read is charged to two accounts that
-// each hold as much as the message is long. Content pays for the bytes of strings and of tensors. Structure pays for tables,
-// for vectors of offsets and for shapes. A vector may be shared by two fields; it is then paid for twice.
+// nothing can be visited so often that a small message grows large in memory: every vector and string that is read is charged
+// to an account that holds as much as the message is long. A vector may be shared by two fields; it is then paid for twice.
 //
 // Offsets, tables and vtables must be aligned, as FlatBuffers demands. Shapes, tensor bytes, strings and scalars may start
 // anywhere, since the original writers' do.
 type reader struct {
-	bytes     []byte
-	content   int
-	structure int
+	bytes   []byte
+	unspent int // of the message's length
+	text    int // bytes that names and other words may still have
 }
 
 // newReader also finds the root table.
@@ -23,7 +23,7 @@ func newReader(b []byte) (*reader, table, error) {
 	if len(b) > messageMax {
 		return nil, table{}, malformed("%d bytes, a message must stay under 2 GiB", len(b))
 	}
-	r := &reader{bytes: b, content: len(b), structure: len(b)}
+	r := &reader{bytes: b, unspent: len(b), text: textMax}
 	at, err := r.follow(0)
 	if err != nil {
 		return nil, table{}, err
@@ -78,17 +78,14 @@ func (r *reader) table(at int) (table, error) {
 	if size < 4 || !r.has(at, size) {
 		return table{}, malformed("table at %d has a bad size of %d", at, size)
 	}
-	if err := r.charge(&r.structure, size); err != nil {
-		return table{}, err
-	}
 	return table{r: r, at: at, size: size, vtable: v, fields: (length - 4) / 2}, nil
 }
 
-func (r *reader) charge(account *int, n int) error {
-	if n > *account {
-		return malformed("parts are used so often that they exceed the message")
+func (r *reader) charge(n int) error {
+	if n > r.unspent {
+		return malformed("vectors and strings are used so often that they exceed the message")
 	}
-	*account -= n
+	r.unspent -= n
 	return nil
 }
 
@@ -160,13 +157,19 @@ func (r *reader) vector(at, size int) (int, int, error) {
 	return at, int(n), nil
 }
 
-// offsets is vector for elements that are themselves offsets.
-func (t table) offsets(id int) (at, n int, err error) {
+// offsets is vector for elements that are themselves offsets, at most so many.
+func (t table) offsets(id, most int) (at, n int, err error) {
 	at, n, err = t.vector(id, 4)
-	if err == nil {
-		err = t.r.charge(&t.r.structure, 4*n)
+	if err != nil {
+		return 0, 0, err
 	}
-	return at, n, err
+	if at%4 != 0 {
+		return 0, 0, malformed("vector of offsets at %d is not aligned", at-4)
+	}
+	if n > most {
+		return 0, 0, malformed("vector at %d has %d entries, at most %d are allowed", at-4, n, most)
+	}
+	return at, n, t.r.charge(4 * n)
 }
 
 // run is vector for bytes, which it returns in place.
@@ -183,15 +186,15 @@ func (r *reader) run(at int) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := r.charge(&r.content, n); err != nil {
+	if err := r.charge(n); err != nil {
 		return nil, err
 	}
 	return r.bytes[at : at+n : at+n], nil
 }
 
 // runs returns a vector of strings in place. A trailing NUL is not looked for: some writers leave it out.
-func (t table) runs(id int) ([][]byte, error) {
-	at, n, err := t.offsets(id)
+func (t table) runs(id, most int) ([][]byte, error) {
+	at, n, err := t.offsets(id, most)
 	if n == 0 || err != nil {
 		return nil, err
 	}
@@ -208,19 +211,36 @@ func (t table) runs(id int) ([][]byte, error) {
 	return all, nil
 }
 
-func (t table) string(id int) (string, error) {
+// word returns a name or another text.
+func (t table) word(id int) (string, error) {
 	b, err := t.run(id)
-	return string(b), err
+	if err != nil {
+		return "", err
+	}
+	return t.r.word(b)
 }
 
-func (t table) strings(id int) ([]string, error) {
-	runs, err := t.runs(id)
+func (r *reader) word(b []byte) (string, error) {
+	if len(b) > r.text {
+		return "", malformed("more than %d bytes of names and other text", textMax)
+	}
+	r.text -= len(b)
+	if !utf8.Valid(b) {
+		return "", malformed("text that is not UTF-8")
+	}
+	return string(b), nil
+}
+
+func (t table) words(id int) ([]string, error) {
+	runs, err := t.runs(id, entriesMax)
 	if len(runs) == 0 || err != nil {
 		return nil, err
 	}
 	all := make([]string, len(runs))
 	for i, b := range runs {
-		all[i] = string(b)
+		if all[i], err = t.r.word(b); err != nil {
+			return nil, err
+		}
 	}
 	return all, nil
 }
@@ -234,7 +254,7 @@ func (t table) shape(id int, least int64) ([]int64, error) {
 	if n > dimsMax {
 		return nil, malformed("%d dimensions, at most %d are allowed", n, dimsMax)
 	}
-	if err := t.r.charge(&t.r.structure, 8*n); err != nil {
+	if err := t.r.charge(8 * n); err != nil {
 		return nil, err
 	}
 	shape := make([]int64, n)
@@ -258,7 +278,7 @@ func (t table) elementType(id int) (Type, error) {
 
 // tables reads each table of a vector with one function.
 func tables[T any](t table, id int, read func(table) (T, error)) ([]T, error) {
-	at, n, err := t.offsets(id)
+	at, n, err := t.offsets(id, entriesMax)
 	if n == 0 || err != nil {
 		return nil, err
 	}

@@ -17,21 +17,32 @@ type Tensor struct {
 	Strings [][]byte
 }
 
+// The limits of docs/wire.md.
 const (
 	dimsMax    = 32
+	entriesMax = 4096      // of each vector of tensors, names, errors, and described inputs or outputs
+	stringsMax = 1 << 24   // of one tensor
+	textMax    = 1 << 24   // bytes of names, config and other words of one message
 	messageMax = 1<<31 - 1 // bytes; FlatBuffers offsets have 31 bits
 )
 
 // check says what keeps the tensor from being sent or used: the one rule for our own tensors and for received ones.
 func (t *Tensor) check() error {
-	if !t.Type.known() {
-		return fmt.Errorf("unknown element type %d", uint8(t.Type))
+	if !t.Type.known() || t.Type == Null {
+		return fmt.Errorf("element type %d has no elements", uint8(t.Type))
 	}
-	n, err := elements(t.Shape, t.Type.Size())
+	size := t.Type.Size()
+	if t.Type == String {
+		size = 4 // of its offset
+	}
+	n, err := elements(t.Shape, size)
 	if err != nil {
 		return err
 	}
 	if t.Type == String {
+		if len(t.Strings) > stringsMax {
+			return fmt.Errorf("%d strings, at most %d are allowed", len(t.Strings), stringsMax)
+		}
 		if len(t.Data) != 0 {
 			return fmt.Errorf("string tensor with %d bytes of numeric data", len(t.Data))
 		}

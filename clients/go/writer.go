@@ -1,6 +1,9 @@
 package graphpipe
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"unicode/utf8"
+)
 
 // writer lays a message out front to back, as FlatBuffers offsets point. Its own bytes grow in one slice; long runs of the
 // caller's bytes are only noted, with the place where they belong, and never copied.
@@ -12,6 +15,8 @@ type writer struct {
 	lentLen int64
 	vtables [layoutCount]int64 // where the vtable of each layout was written, or 0
 	full    bool
+	text    int   // bytes of names, config and other words so far
+	refused error // the first thing that no reader takes
 }
 
 func newWriter() *writer { return &writer{own: make([]byte, 0, 512)} }
@@ -138,9 +143,14 @@ func (w *writer) setInt64(p place, v int64) {
 	binary.LittleEndian.PutUint64(w.own[p.index:], uint64(v))
 }
 
-// text writes a string with the NUL behind it that readers in C rely on.
-func (w *writer) text(slot place, s string) {
-	if !w.room(len(s)) {
+// word writes a name or another text, with the NUL behind it that readers in C rely on.
+func (w *writer) word(slot place, s string) {
+	if w.text += len(s); w.text > textMax {
+		w.refuse("more than %d bytes of names and other text", textMax)
+	} else if !utf8.ValidString(s) {
+		w.refuse("the text %.100q is not UTF-8", s)
+	}
+	if w.refused != nil || !w.room(len(s)) {
 		return
 	}
 	w.pad(4, 0)
@@ -156,7 +166,7 @@ func (w *writer) runs(slot place, all [][]byte) {
 	}
 }
 
-// run is text for bytes of any length.
+// run is word for bytes of any length and content.
 func (w *writer) run(slot place, b []byte) {
 	if !w.room(len(b)) {
 		return
@@ -170,6 +180,21 @@ func (w *writer) run(slot place, b []byte) {
 		w.lend(b)
 	}
 	w.own = append(w.own, 0)
+}
+
+func (w *writer) refuse(format string, args ...any) {
+	if w.refused == nil {
+		w.refused = invalid(format, args...)
+	}
+}
+
+// entries is offsets for tensors, names and errors.
+func (w *writer) entries(slot place, n int) (place, bool) {
+	if n > entriesMax {
+		w.refuse("%d tensors, names or errors in one place, at most %d are allowed", n, entriesMax)
+		return place{}, false
+	}
+	return w.offsets(slot, n)
 }
 
 // offsets writes a vector of n offsets and returns the first slot; the others follow it. It returns false where there is no
@@ -187,10 +212,10 @@ func (w *writer) offsets(slot place, n int) (place, bool) {
 	return p, true
 }
 
-func (w *writer) texts(slot place, all []string) {
-	first, ok := w.offsets(slot, len(all))
+func (w *writer) words(slot place, all []string) {
+	first, ok := w.entries(slot, len(all))
 	for i := 0; ok && i < len(all); i++ {
-		w.text(first.field(4*i), all[i])
+		w.word(first.field(4*i), all[i])
 	}
 }
 
@@ -216,6 +241,9 @@ func (w *writer) data(slot place, b []byte) {
 
 // finish returns the message in order.
 func (w *writer) finish() (segments, error) {
+	if w.refused != nil {
+		return nil, w.refused
+	}
 	if !w.room(0) {
 		return nil, invalid("a message must stay under 2 GiB")
 	}

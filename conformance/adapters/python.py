@@ -110,13 +110,14 @@ def write(kind: str, value: Value) -> bytes:
 
 def _array(tensor: Value) -> Any:
     """An array has no other way to contradict itself than not to be made."""
-    dtype = DTYPES[wire.Type[tensor["type"].upper()]] if tensor["type"].upper() in wire.Type.__members__ else None
-    if dtype is None or ("strings" if dtype != object else "data") in tensor:
+    kind = wire.Type.__members__.get(tensor["type"].upper(), wire.Type.NULL)
+    dtype = DTYPES[kind]
+    if dtype is None or ("data" if kind is wire.Type.STRING else "strings") in tensor:
         raise InvalidRequest(f"no array has type {tensor['type']} and {', '.join(tensor)}")
     try:
         if any(dim < 0 for dim in tensor["shape"]):
             raise ValueError("a negative dimension")  # which reshape would work out
-        if dtype != object:
+        if kind is not wire.Type.STRING:
             return np.frombuffer(base64.b64decode(tensor["data"]), dtype).reshape(tensor["shape"])
         strings = np.empty(len(tensor["strings"]), object)
         strings[:] = [base64.b64decode(item) for item in tensor["strings"]]

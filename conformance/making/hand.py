@@ -85,29 +85,29 @@ class Layout:
         return at
 
 
-def follow(message: bytes, at: int) -> int:
+def follow(message: bytes | bytearray, at: int) -> int:
     """Where the offset at a position leads to."""
     return at + int(struct.unpack_from("<I", message, at)[0])
 
 
-def root(message: bytes) -> int:
+def root(message: bytes | bytearray) -> int:
     """Where the root table stands."""
     return follow(message, 0)
 
 
-def vtable(message: bytes, table: int) -> int:
+def vtable(message: bytes | bytearray, table: int) -> int:
     """Where a table's vtable stands."""
     return table - int(struct.unpack_from("<i", message, table)[0])
 
 
-def field(message: bytes, table: int, slot: int) -> int:
+def field(message: bytes | bytearray, table: int, slot: int) -> int:
     """Where a field stands that is present."""
     place = int(struct.unpack_from("<H", message, vtable(message, table) + 4 + 2 * slot)[0])
     assert place, f"field {slot} of the table at {table} is absent"
     return table + place
 
 
-def patched(message: bytes, at: int, form: str, *values: int) -> bytes:
+def patched(message: bytes | bytearray, at: int, form: str, *values: int) -> bytes:
     """The message with other numbers at a position."""
     changed = bytearray(message)
     struct.pack_into("<" + form, changed, at, *values)

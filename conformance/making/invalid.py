@@ -113,7 +113,9 @@ def _tensors() -> Iterator[Value]:
     layout.shape(table + 4, [1])
     layout.run(table + 8, b"\0\1\2")
     layout.run(layout.offsets(table + 12, 1)[0], b"x")
-    yield _made("strings-and-data", "a string, and bytes of data beside it", ["strings"], "infer_response", layout.bytes)
+    yield _made(
+        "strings-and-data", "a string, and bytes of data beside it", ["strings"], "infer_response", layout.bytes
+    )
     for name, kind in (("numbers", 10), ("strings", 12)):
         layout = Layout()
         only = layout.response(1)[0]
@@ -164,10 +166,10 @@ def _metadata() -> Iterator[Value]:
             yield _made(f"{side}-{name}", comment, ["metadata"], "metadata_response", content)
     whole = ours("infer_response", response([], [(4, "it failed")]))
     errors = field(whole, root(whole), 1)
-    for name, comment, at, value in (
+    for name, comment, at, offset in (
         ("outside", "an errors that points past the end", errors, len(whole)),
         ("to-itself", "an errors that points at itself", errors, 0),
         ("entry-outside", "an error that stands past the end", follow(whole, errors) + 4, len(whole)),
     ):
         comment = f"{comment}, and no outputs"
-        yield _made(f"errors-{name}", comment, ["errors"], "infer_response", patched(whole, at, "I", value))
+        yield _made(f"errors-{name}", comment, ["errors"], "infer_response", patched(whole, at, "I", offset))

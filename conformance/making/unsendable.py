@@ -51,7 +51,11 @@ def cases() -> Iterator[Value]:
     half = {"repeat": "größer ", "times": 2**20}
     for name, message, value in (
         ("config", "request", infer(config=long)),
-        ("config-and-names", "request", infer(config=half, input_names=[""], output_names=["x" * 64]) | {"config": half}),
+        (
+            "config-and-names",
+            "request",
+            infer(config=half, input_names=[""], output_names=["x" * 64]) | {"config": half},
+        ),
         ("description", "metadata_response", {**metadata(), "description": long}),
         ("error", "infer_response", {**response(), "errors": [{"code": 4, "message": long}]}),
     ):

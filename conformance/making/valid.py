@@ -56,7 +56,11 @@ def by_us() -> Iterator[Value]:
         yield made(f"{kind}-scalar", f"one {kind}", ["scalar", "types"], "request", infer([tensor(kind, [], one)]))
         yield made(f"{kind}-empty", f"no {kind}", ["empty", "types"], "request", infer([tensor(kind, [0, 3], b"")]))
         yield made(
-            f"{kind}-matrix", f"{kind} at its extremes", ["types"], "infer_response", response([tensor(kind, [2, 3], six)])
+            f"{kind}-matrix",
+            f"{kind} at its extremes",
+            ["types"],
+            "infer_response",
+            response([tensor(kind, [2, 3], six)]),
         )
     for name, comment, value in (
         ("string-scalar", "one string", tensor("string", [], [b"scalar"])),
@@ -69,9 +73,13 @@ def by_us() -> Iterator[Value]:
         yield made(f"{name}-answer", comment, ["strings", "types"], "infer_response", response([value]))
     every = [tensor(kind, [6], six) for kind, six in ELEMENTS.items()]
     yield made("every-type-at-once", "a tensor of each type", ["types"], "request", infer([*every, TEXTS]))
-    yield made("every-type-in-an-answer", "a tensor of each type", ["types"], "infer_response", response([TEXTS, *every]))
+    yield made(
+        "every-type-in-an-answer", "a tensor of each type", ["types"], "infer_response", response([TEXTS, *every])
+    )
     yield made("no-inputs", "no tensors and no names", ["empty"], "request", infer())
-    yield made("names", "names in several scripts", ["names", "unicode"], "request", infer([SIX] * 7, NAMES, NAMES[::-1]))
+    yield made(
+        "names", "names in several scripts", ["names", "unicode"], "request", infer([SIX] * 7, NAMES, NAMES[::-1])
+    )
     yield made("config", "a config", ["config", "unicode"], "request", infer([SIX], config='{"k": "größe \U0001f600"}'))
     yield made("empty-names", "names that are empty", ["names"], "request", infer([SIX, THREE], ["", "b"], ["", "y"]))
     yield made("repeated-outputs", "an output asked for twice", ["names"], "request", infer([SIX], ["x"], ["y", "y"]))
@@ -120,7 +128,9 @@ def by_builder() -> Iterator[Value]:
         failed = response([], [(0, "no"), (7, "größe")])
         yield _built(f"{name}-errors", comment, ["errors"], "infer_response", failed, manner)
         for length in range(1, 8):
-            shifted = infer([tensor("float64", [2], ELEMENTS["float64"][-16:]), tensor("uint8", [length], bytes(length))])
+            shifted = infer(
+                [tensor("float64", [2], ELEMENTS["float64"][-16:]), tensor("uint8", [length], bytes(length))]
+            )
             what = f"{comment}; {length} bytes at the end shift what stands before"
             yield _built(f"{name}-shifted-by-{length}", what, ["alignment"], "request", shifted, manner)
     for name, comment, manner in (
@@ -173,7 +183,9 @@ def _alignments() -> Iterator[Value]:
         layout.offsets(numbers + 12, 0)
         for place, raw in zip(layout.offsets(strings + 12, 2), (b"ab", b"c"), strict=True):
             layout.run(place, raw, remainder)
-        value = response([tensor("float32", [2, 1], struct.pack("<2f", 1.5, 2.5)), tensor("string", [2, 1], [b"ab", b"c"])])
+        value = response(
+            [tensor("float32", [2, 1], struct.pack("<2f", 1.5, 2.5)), tensor("string", [2, 1], [b"ab", b"c"])]
+        )
         comment = f"shapes, data and strings whose counts stand at {remainder} modulo 8"
         yield _hand(f"at-{remainder}-modulo-8", comment, ["alignment"], "infer_response", layout.bytes, value)
     for place in range(8, 16):
@@ -186,16 +198,30 @@ def _alignments() -> Iterator[Value]:
         struct.pack_into("<q", layout.bytes, error + place, -7)
         layout.run(error + 4, b"no")
         comment = f"an error's code at {place % 8} modulo 8 of its table"
-        yield _hand(f"code-at-{place}", comment, ["alignment", "errors"], "infer_response", layout.bytes, response([], [(-7, "no")]))
+        yield _hand(
+            f"code-at-{place}",
+            comment,
+            ["alignment", "errors"],
+            "infer_response",
+            layout.bytes,
+            response([], [(-7, "no")]),
+        )
     layout = Layout()
     only = layout.response(1)[0]
     layout.place(b"\0\0", 4, 0)  # so that the next vtable stands at 2 modulo 4
     layout.numbers(only, 1, [3], b"\0\1\2")
     assert any(_vtable_remainders(layout.bytes))
-    yield _hand("vtable-at-2", "a vtable at 2 modulo 4", ["alignment", "vtable"], "infer_response", layout.bytes, response([THREE]))
+    yield _hand(
+        "vtable-at-2",
+        "a vtable at 2 modulo 4",
+        ["alignment", "vtable"],
+        "infer_response",
+        layout.bytes,
+        response([THREE]),
+    )
 
 
-def _vtable_remainders(message: bytes) -> list[int]:
+def _vtable_remainders(message: bytes | bytearray) -> list[int]:
     outputs = follow(message, field(message, root(message), 0))
     table = follow(message, outputs + 4)
     return [(table - struct.unpack_from("<i", message, table)[0]) % 4]
@@ -233,19 +259,25 @@ def _absences() -> Iterator[Value]:
     layout.point(0, top)
     layout.bytes[top + 8] = 1
     layout.point(top + 4, layout.table(4))
-    yield _hand("absent-in-request", "an inference without fields", ["absent", "empty"], "request", layout.bytes, infer())
+    yield _hand(
+        "absent-in-request", "an inference without fields", ["absent", "empty"], "request", layout.bytes, infer()
+    )
     layout = Layout()
     top = layout.table(8, 0, 4)
     layout.point(0, top)
     layout.point(layout.offsets(top + 4, 1)[0], layout.table(4))
     comment = "an error without code and words"
-    yield _hand("absent-in-error", comment, ["absent", "errors"], "infer_response", layout.bytes, response([], [(0, "")]))
+    yield _hand(
+        "absent-in-error", comment, ["absent", "errors"], "infer_response", layout.bytes, response([], [(0, "")])
+    )
     layout = Layout()
     top = layout.table(8, 0, 0, 0, 0, 4)
     layout.point(0, top)
     layout.point(layout.offsets(top + 4, 1)[0], layout.table(4))
     comment = "an input without fields: no name, no shape, type Null"
-    yield _hand("absent-in-input", comment, ["absent", "metadata"], "metadata_response", layout.bytes, metadata(inputs=[io()]))
+    yield _hand(
+        "absent-in-input", comment, ["absent", "metadata"], "metadata_response", layout.bytes, metadata(inputs=[io()])
+    )
 
 
 def _sharing() -> Iterator[Value]:
@@ -259,12 +291,16 @@ def _sharing() -> Iterator[Value]:
         layout.point(table + 8, data)
         layout.point(table + 12, none)
     value = response([THREE, tensor("int8", [3], b"\0\1\2")])
-    yield _hand("shared-vectors", "two tensors share shape and data", ["sharing"], "infer_response", layout.bytes, value)
+    yield _hand(
+        "shared-vectors", "two tensors share shape and data", ["sharing"], "infer_response", layout.bytes, value
+    )
     layout = Layout()
     places = layout.response(2)
     table = layout.numbers(places[0], 1, [3], b"\0\1\2")
     layout.point(places[1], table)
-    yield _hand("shared-table", "one tensor twice", ["sharing"], "infer_response", layout.bytes, response([THREE, THREE]))
+    yield _hand(
+        "shared-table", "one tensor twice", ["sharing"], "infer_response", layout.bytes, response([THREE, THREE])
+    )
     layout = Layout()
     member = layout.request()
     names = layout.offsets(member + 8, 1)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
@@ -96,7 +95,7 @@ def _cached(settings: ModelSettings, model: Model, stage: Stage, meter: Meter) -
         store,
         stage,
         identity,
-        RowKeys(in_order=model.signature.variadic, helpers=ThreadPoolExecutor(max(1, usable_cpus() - 1), "row-hash")),
+        RowKeys(in_order=model.signature.variadic),
         RowEvidence(model.signature),
         ttl_s=settings.cache_ttl_s,
         whole_requests=takes_fixed_rows(model.signature),

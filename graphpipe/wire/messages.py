@@ -15,8 +15,8 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from graphpipe.errors import MalformedMessage
-from graphpipe.wire.dtypes import BYTES_MAX, DTYPES, ENTRIES_MAX, TYPES, Type
+from graphpipe.errors import InvalidRequest, MalformedMessage
+from graphpipe.wire.dtypes import BYTES_MAX, DTYPES, ENTRIES_MAX, NDIM_MAX, TYPES, Type
 from graphpipe.wire.memory import LayoutMemory, ReadTensor
 from graphpipe.wire.reader import Reader
 from graphpipe.wire.writer import Prefix, Segment, TensorKey, layout, payload
@@ -190,7 +190,10 @@ def encode_metadata_request() -> bytes:
 
 
 def encode_metadata_response(message: MetadataResponse) -> bytes:
-    """A MetadataResponse."""
+    """A MetadataResponse.
+
+    Raises InvalidRequest or TooLarge for what no reader takes.
+    """
     prefix = Prefix()
     table = prefix.table(prefix.vtable(28, 4, 8, 12, 16, 20, 24), bytes(24))
     prefix.point(0, table)
@@ -200,6 +203,10 @@ def encode_metadata_response(message: MetadataResponse) -> bytes:
         places = prefix.offsets(table + 20 + 4 * i, len(side))
         vtable = prefix.vtable(20, 4, 8, 12, 16)
         for place, io in zip(places, side, strict=True):
+            if len(io.shape) > NDIM_MAX or min(io.shape, default=0) < -1:
+                raise InvalidRequest(
+                    f"{io.name!r} has shape {list(io.shape)}; at most {NDIM_MAX} dimensions of -1 (any) or more travel"
+                )
             prefix.align(4)
             prefix.point(place)
             at = prefix.table(vtable, bytes(12) + bytes((io.type, 0, 0, 0)))
@@ -404,7 +411,12 @@ def _read_tensor(reader: Reader, position: int) -> ReadTensor:
     if extent >= BYTES_MAX:
         raise MalformedMessage(f"a tensor of shape {list(shape)} and {item_size}-byte elements reaches 2 GiB")
     if kind is Type.STRING:
+        _, length = reader.vector(data_at, end, 1, "data")
+        if length:
+            raise MalformedMessage(f"a string tensor has {length} bytes of data beside its strings")
         return ReadTensor(kind, dtype, shape, 0, 0, reader.byte_strings(strings_at, end, count))
+    if strings_at and reader.tables(strings_at, end, ENTRIES_MAX, "string_val"):
+        raise MalformedMessage(f"a tensor of type {number} has strings beside its data")
     start, length = reader.vector(data_at, end, 1, "data")
     if length != count * item_size:
         raise MalformedMessage(
@@ -424,11 +436,11 @@ def _read_io(reader: Reader, position: int) -> IOMetadata:
     number = reader.u8(type_at)
     if number >= len(DTYPES):
         raise MalformedMessage(f"an input or output has type {number}; types are 0 (Null) to 12 (String)")
+    dims = reader.shape(shape, end)
+    if dims and min(dims) < -1:
+        raise MalformedMessage(f"an input or output has shape {list(dims)}; dimensions are -1 (any) or more")
     return IOMetadata(
-        reader.text(name, end, "a name"),
-        reader.text(description, end, "a description"),
-        reader.shape(shape, end),
-        Type(number),
+        reader.text(name, end, "a name"), reader.text(description, end, "a description"), dims, Type(number)
     )
 
 

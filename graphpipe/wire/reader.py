@@ -160,7 +160,7 @@ class Reader:
         end = start + 4 * count
         if end > self.end:
             self.end = end  # also of an empty one: that it is empty was read there
-        if count and start & 3:
+        if start & 3:
             raise MalformedMessage(f"{what} at byte {start} is misaligned")
         buffer, last = self.buffer, self.size - 4
         positions = []
@@ -188,7 +188,7 @@ class Reader:
             raise MalformedMessage(f"a string tensor's shape asks for {expected} elements, but string_val has {count}")
         if count > STRINGS_MAX:
             raise MalformedMessage(f"a string tensor has {count} elements; at most {STRINGS_MAX} are taken")
-        if count and start & 3:
+        if start & 3:
             raise MalformedMessage(f"string_val at byte {start} is misaligned")
         strings: list[bytes] = []
         for at in range(start, start + 4 * count, 4 * _STRINGS_AT_ONCE):

@@ -14,6 +14,7 @@ The prefix depends on names, types, shapes and lengths alone, and callers repeat
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -66,6 +67,11 @@ def payload(value: object, what: str) -> tuple[TensorKey, Segment]:
     shape = array.shape
     if len(shape) > NDIM_MAX:
         raise InvalidRequest(f"{what} has {len(shape)} dimensions; at most {NDIM_MAX} travel")
+    if not array.size:
+        # Others find their end in `layout`. No reader takes this one, since no array of its own could have the shape.
+        item_size = 4 if wire_type is Type.STRING else array.itemsize
+        if math.prod(dim or 1 for dim in shape) * item_size >= BYTES_MAX:
+            raise InvalidRequest(f"{what} has shape {list(shape)}; with 1 in place of 0 that reaches 2 GiB")
     if wire_type is Type.STRING:
         body = _strings(array, what)
         return TensorKey(wire_type, shape, array.size, len(body)), body

@@ -256,23 +256,28 @@ class Layout:
         self.bytes += struct.pack("<I", count) + elements
         return at
 
-    def response(self, tensors: int, offsets_remainder: int = 0) -> tuple[int, list[int]]:
-        """The root of an answer with this many tensors; gives the vtable of tensors and the offsets to them."""
+    def response(self, tensors: int, offsets_remainder: int = 0) -> list[int]:
+        """The root of an answer with this many tensors; gives the offsets to them."""
         root = self.table(self.vtable(8, 4), 8)
         self.point(0, root)
         vector = self.vector(tensors, bytes(4 * tensors), offsets_remainder)
         self.point(root + 4, vector)
-        return self.vtable(20, 16, 4, 8, 12), [vector + 4 + 4 * i for i in range(tensors)]
+        return [vector + 4 + 4 * i for i in range(tensors)]
+
+    def tensor(self, offset: int, kind: int) -> int:
+        """A tensor's table: shape at 4, data at 8 or string_val at 12, which wait for their targets."""
+        table = self.table(self.vtable(20, 16, 4, 0, 12) if kind == 12 else self.vtable(20, 16, 4, 8), 20)
+        self.point(offset, table)
+        self.bytes[table + 16] = kind
+        return table
 
 
 @pytest.mark.parametrize("remainder", range(8))
 def test_shapes_data_and_strings_may_start_anywhere(remainder):
     layout = Layout()
-    vtable, (first, second) = layout.response(2)
+    first, second = layout.response(2)
     for place_of_tensor, kind in ((first, 10), (second, 12)):
-        table = layout.table(vtable, 20)
-        layout.point(place_of_tensor, table)
-        layout.bytes[table + 16] = kind
+        table = layout.tensor(place_of_tensor, kind)
         layout.point(table + 4, layout.vector(2, struct.pack("<2q", 2, 1), remainder))
         if kind == 10:
             layout.point(table + 8, layout.vector(8, struct.pack("<2f", 1.5, 2.5), remainder))
@@ -293,10 +298,8 @@ def test_vectors_of_offsets_must_be_aligned(remainder):
     with pytest.raises(MalformedMessage, match=r"output_tensors at byte .* is misaligned"):
         decode_infer_response(layout.bytes)
     layout = Layout()
-    vtable, (only,) = layout.response(1)
-    table = layout.table(vtable, 20)
-    layout.point(only, table)
-    layout.bytes[table + 16] = 12
+    (only,) = layout.response(1)
+    table = layout.tensor(only, 12)
     layout.point(table + 4, layout.vector(1, struct.pack("<q", 1)))
     layout.point(table + 12, layout.vector(1, bytes(8), remainder))
     with pytest.raises(MalformedMessage, match=r"string_val at byte .* is misaligned"):
@@ -390,12 +393,9 @@ def test_two_fields_may_share_one_vector_while_the_lengths_stay_within_the_messa
 
 def test_two_tensors_may_share_their_data_while_the_lengths_stay_within_the_message():
     layout = Layout()
-    vtable, places = layout.response(2)
-    tables = [layout.table(vtable, 20) for _ in places]
+    tables = [layout.tensor(place, 1) for place in layout.response(2)]
     shape, data = layout.vector(1, struct.pack("<q", 8)), layout.vector(8, bytes(range(8)))
-    for at, table in zip(places, tables, strict=True):
-        layout.point(at, table)
-        layout.bytes[table + 16] = 1
+    for table in tables:
         layout.point(table + 4, shape)
         layout.point(table + 8, data)
     for array in decode_infer_response(layout.bytes).outputs:
@@ -464,10 +464,8 @@ def test_more_strings_than_the_limit_are_refused_on_both_sides():
     with pytest.raises(TooLarge, match=f"{limit + 1} strings; at most {limit} travel"):
         encode_request([np.broadcast_to(np.array(b"", object), (limit + 1,))])
     layout = Layout()
-    vtable, (only,) = layout.response(1)
-    table = layout.table(vtable, 20)
-    layout.point(only, table)
-    layout.bytes[table + 16] = 12
+    (only,) = layout.response(1)
+    table = layout.tensor(only, 12)
     layout.point(table + 4, layout.vector(1, struct.pack("<q", limit + 1)))
     layout.point(table + 12, layout.vector(limit + 1, bytes(4 * limit + 4)))
     with pytest.raises(MalformedMessage, match=f"has {limit + 1} elements; at most {limit} are taken"):
@@ -476,10 +474,8 @@ def test_more_strings_than_the_limit_are_refused_on_both_sides():
 
 def test_strings_far_apart_and_in_any_order_are_read():
     layout = Layout()
-    vtable, (only,) = layout.response(1)
-    table = layout.table(vtable, 20)
-    layout.point(only, table)
-    layout.bytes[table + 16] = 12
+    (only,) = layout.response(1)
+    table = layout.tensor(only, 12)
     count = 70_000  # more than are read at once
     layout.point(table + 4, layout.vector(1, struct.pack("<q", count)))
     strings = layout.vector(count, bytes(4 * count))

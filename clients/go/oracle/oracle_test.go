@@ -52,22 +52,31 @@ func randomBytes(r *rand.Rand, n int) []byte {
 	return b
 }
 
+// randomText is UTF-8, as names and other words are.
+func randomText(r *rand.Rand, n int) string {
+	text := make([]rune, n)
+	for i := range text {
+		text[i] = []rune{0, 'a', 'ß', 'λ', '\ufffd', '\U0001f600'}[r.IntN(6)]
+	}
+	return string(text)
+}
+
 func randomNames(r *rand.Rand) []string {
 	var all []string
 	for range r.IntN(4) {
-		all = append(all, string(randomBytes(r, r.IntN(5))))
+		all = append(all, randomText(r, r.IntN(5)))
 	}
 	return all
 }
 
 func randomMessage(r *rand.Rand) message {
-	m := message{config: string(randomBytes(r, r.IntN(9))), names: randomNames(r), wanted: randomNames(r)}
+	m := message{config: randomText(r, r.IntN(9)), names: randomNames(r), wanted: randomNames(r)}
 	for range r.IntN(4) {
 		m.tensors = append(m.tensors, randomTensor(r))
 	}
 	for range r.IntN(3) {
 		m.codes = append(m.codes, int64(r.Uint64()))
-		m.messages = append(m.messages, string(randomBytes(r, r.IntN(9))))
+		m.messages = append(m.messages, randomText(r, r.IntN(9)))
 	}
 	return m
 }
