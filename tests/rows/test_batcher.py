@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 
 import numpy as np
 import pytest
 
 from graphpipe.errors import DeadlineExceeded, ModelFailed, Overloaded
 from graphpipe.server.stages import Request
+from graphpipe.server.stages.batch_gain import BatchGain
 from graphpipe.server.stages.batcher import Batcher, BatchLimits
 from graphpipe.server.stages.rows import RowEvidence
 from graphpipe.server.stages.runner import ModelRunner
@@ -350,6 +352,36 @@ async def test_undeclared_outputs_are_proven_once_and_joined_from_then_on(batche
         calls = [Call(stage.infer(x(i))) for i in range(3)]
         assert [first(await call.answer()) for call in calls] == [[0], [2], [4]]
     assert model.calls == [1, 3, 3]
+
+
+@pytest.mark.parametrize(
+    ("call_s", "row_s", "worth"), [(0.005, 0.0, 32), (0.0, 0.005, 1), (0.02, 0.005, 32), (0.0, 0.00001, 32)]
+)
+def test_batches_grow_as_far_as_rows_get_cheaper(call_s, row_s, worth):
+    gain = BatchGain(32)
+    sizes = set()
+    for _ in range(500):
+        rows = gain.rows_for_next()
+        sizes.add(rows)
+        gain.ran(rows, call_s + rows * row_s)
+    assert gain.rows_worth == worth
+    assert {1, 32} <= sizes  # both are tried now and then, so a change would be noticed
+    for _ in range(2000):
+        rows = gain.rows_for_next()
+        gain.ran(rows, 0.005 if worth == 1 else rows * 0.005)
+    assert gain.rows_worth == (32 if worth == 1 else 1)
+
+
+async def test_where_joining_gains_nothing_nobody_waits_for_company(batcher):
+    model = Model(lambda inputs, config: time.sleep(0.003 * len(inputs["x"])) or {"y": inputs["x"]}, signature())
+    stage = batcher(model, rows_max=4)
+    while stage._gain.rows_worth == 4:
+        for call in [Call(stage.infer(x(i))) for i in range(5)]:
+            await call.answer()
+    model.calls.clear()
+    for call in [Call(stage.infer(x(i))) for i in range(5)]:
+        await call.answer()
+    assert sorted(model.calls)[:2] == [1, 1]
 
 
 async def test_work_goes_on_at_as_many_calls_at_once_as_the_model_takes(batcher):

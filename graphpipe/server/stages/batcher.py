@@ -19,6 +19,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,7 @@ from graphpipe.errors import (
     UpstreamFailed,
 )
 from graphpipe.server.counters import Meter
+from graphpipe.server.stages.batch_gain import BatchGain
 from graphpipe.server.stages.padding import Padding
 from graphpipe.server.stages.rows import Kind, RowEvidence, join, kind_of, row_count
 from graphpipe.server.stages.stage import Outputs, Request, Stage
@@ -160,6 +162,8 @@ class Batcher:
         self._rows_max = min(limits.rows_max, max(limits.sizes)) if limits.sizes else limits.rows_max
         self._next = following
         self._evidence = evidence
+        # Where only some sizes are allowed, they were chosen by somebody who knows.
+        self._gain = None if limits.sizes else BatchGain(self._rows_max)
         self._name = name
         self._groups: dict[object, _Group] = {}
         self._running: set[_Run] = set()
@@ -233,13 +237,17 @@ class Batcher:
         group.members[member.number] = member
         group.rows += rows
         self.queue_rows += max(rows, 1)
-        if alone or due <= now or group.rows >= self._rows_max:
+        if alone or due <= now or group.rows >= self._rows_worth:
             group.ready = True
         elif not group.ready:
             self._close_at(group, due)
         if group.ready:
             self._wake()
         return member
+
+    @property
+    def _rows_worth(self) -> int:
+        return self._rows_max if self._gain is None else self._gain.rows_worth
 
     def _kind(self, request: Request) -> Kind:
         kind = kind_of(request)
@@ -307,7 +315,7 @@ class Batcher:
     def _take(self, group: _Group, now: float) -> list[_Member]:
         """A group's oldest members that fit into one batch, without those whose time is over."""
         taken: list[_Member] = []
-        rows = 0
+        rows, rows_max = 0, self._rows_max if self._gain is None else self._gain.rows_for_next()
         while group.members:
             member = group.oldest
             deadline = member.request.deadline
@@ -315,7 +323,7 @@ class Batcher:
                 self._remove(member)
                 _fail(member, DeadlineExceeded("the caller's deadline passed while the request waited; it was not run"))
                 continue
-            if taken and rows + member.rows > self._rows_max:
+            if taken and rows + member.rows > rows_max:
                 break
             self._remove(member)
             taken.append(member)
@@ -329,7 +337,7 @@ class Batcher:
                 group.timer.cancel()
                 group.timer = None
             due = min(member.due for member in group.members.values())
-            group.ready = due <= now or group.rows >= self._rows_max
+            group.ready = due <= now or group.rows >= self._rows_worth
             if not group.ready:
                 self._close_at(group, due)
         return taken
@@ -401,7 +409,7 @@ class Batcher:
             except _NotByRows as found:
                 self._refuse(self._not_by_rows(found.output))
         self._count(max(rows, 1), 1, 0)
-        outputs = await self._next.infer(request)
+        outputs = await self._timed(request, rows)
         if rows:
             output = self._evidence.add(request, outputs, rows)
             if output is not None:
@@ -421,11 +429,18 @@ class Batcher:
             latest = None if None in deadlines else max(deadline for deadline in deadlines if deadline is not None)
             request = Request(await self._join(requests, size), first.outputs, first.config, latest)
         self._count(rows, len(requests), size - rows)
-        outputs = await self._next.infer(request)
+        outputs = await self._timed(request, rows)
         output = self._evidence.add(first, outputs, size)
         if output is not None:
             raise _NotByRows(output)
         return {name: outputs[name][:rows] for name in first.outputs or outputs}
+
+    async def _timed(self, request: Request, rows: int) -> Outputs:
+        began = perf_counter()
+        outputs = await self._next.infer(request)
+        if self._gain is not None:
+            self._gain.ran(rows, perf_counter() - began)
+        return outputs
 
     async def _probe(self, request: Request, size: int) -> None:
         """Call the model with another number of rows than ``size``: one number alone may be equal by chance."""
