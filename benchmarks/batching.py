@@ -2,10 +2,10 @@
 
     python -m benchmarks.batching [--seconds N] [--rounds N] [--save]
 
-A multilayer perceptron 1024-2048-2048-10 with 64 callers of one row each, and squeezenet with 8 callers of one image: the same
-server with and without batching, in turns, so that a busy moment of the machine hits both. The load comes from a process of
-its own that sends prebuilt bytes on keep-alive connections and looks at nothing but the lengths of answers; its own limit
-is measured with the echo model, so that one can see that it is not what is measured.
+A multilayer perceptron 1024-2048-2048-10 with 64 callers of one row each, and squeezenet with 8 callers of one image: the
+same server with and without batching, in turns, so that a busy moment of the machine hits both. The load comes from a
+process of its own that sends prebuilt bytes on keep-alive connections and looks at nothing but the lengths of answers; its
+own limit is measured with the echo model, so that one can see that it is not what is measured.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ def request(shape: tuple[int, ...]) -> bytes:
 
 
 @contextlib.contextmanager
-def serving(*flags: str) -> Iterator[int]:
-    """A server as an operator starts it; gives its port."""
+def serving(*flags: str) -> Iterator[tuple[int, int]]:
+    """A server as an operator starts it; gives its port and its process."""
     code = "from graphpipe.server.cli import main; main()"
     command = [sys.executable, "-c", code, "--listen", "127.0.0.1:0", *flags]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -52,7 +52,7 @@ def serving(*flags: str) -> Iterator[int]:
         command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment
     ) as process:
         assert process.stdout is not None
-        yield int(process.stdout.readline().rstrip().rstrip("/").rpartition(":")[2])
+        yield int(process.stdout.readline().rstrip().rstrip("/").rpartition(":")[2]), process.pid
         process.send_signal(signal.SIGTERM)
 
 
@@ -99,9 +99,9 @@ def main() -> None:
             found: dict[str, list[dict[str, float]]] = {way: [] for way in ways}
             for _ in range(options.rounds):
                 for way, flags in ways.items():
-                    with serving("--model", str(models[name]), *flags) as port:
+                    with serving("--model", str(models[name]), *flags) as (port, _):
                         found[way].append(measure(port, callers, options.seconds, shape))
-            with serving("--model", "echo") as port:
+            with serving("--model", "echo") as (port, _):
                 echo = measure(port, callers, options.seconds, shape)["per_second"]
             print(f"  {'the load alone (echo)':<24}{echo:>10.0f} rows/s")
             results[name] = {"echo rows/s": round(echo)}
@@ -124,9 +124,15 @@ def save(name: str, results: dict[str, Any]) -> None:
     """Write results with the machine, versions and commit that they hold for."""
     import onnxruntime
 
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     machine = next(
-        (line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
+        (
+            line.partition(":")[2].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if "model name" in line
+        ),
         platform.processor(),
     )
     about = {

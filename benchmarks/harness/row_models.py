@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,12 @@ def mlp(folder: Path, sizes: tuple[int, ...] = (1024, 2048, 2048, 10)) -> Path:
     """A multilayer perceptron with ReLU between its layers, float32."""
     rng = np.random.default_rng(0)
     nodes, weights, last = [], [], "x"
-    for i, (before, after) in enumerate(zip(sizes, sizes[1:], strict=False)):
+    for i, (before, after) in enumerate(pairwise(sizes)):
         matrix = (rng.standard_normal((before, after)) / np.sqrt(before)).astype(np.float32)
-        weights += [numpy_helper.from_array(matrix, f"w{i}"), numpy_helper.from_array(np.zeros(after, np.float32), f"b{i}")]
+        weights += [
+            numpy_helper.from_array(matrix, f"w{i}"),
+            numpy_helper.from_array(np.zeros(after, np.float32), f"b{i}"),
+        ]
         final = i == len(sizes) - 2
         nodes.append(helper.make_node("Gemm", [last, f"w{i}", f"b{i}"], ["y" if final else f"z{i}"]))
         if not final:
@@ -42,7 +46,7 @@ def mlp(folder: Path, sizes: tuple[int, ...] = (1024, 2048, 2048, 10)) -> Path:
 
 
 def identity(folder: Path, floats: int) -> Path:
-    """y = x: the answer is as large as the request."""
+    """Gives its input back: the answer is as large as the request."""
     return _save(
         folder / f"identity_{floats}.onnx",
         [helper.make_node("Identity", ["x"], ["y"])],

@@ -100,6 +100,7 @@ class Front:
         self.time = self._loop.time
         self._outbox: list[tuple[Connection, bytes]] = []
         self._ok_heads: dict[int, bytes] = {}
+        self._refusals: dict[tuple[int, str, bool, str, bool], bytes] = {}
         self.on_tick: Callable[[], None] = lambda: None
         self._sweeper = self._loop.call_later(_TICK_S, self._sweep)
 
@@ -152,6 +153,23 @@ class Front:
         for connection, answer in outbox:
             connection.write_small(answer)
 
+    def refusal(self, error: ServiceError, head: Head, keep_alive: bool) -> bytes:
+        """The answer that says no. Those of an overload are all alike, and remembered for a moment."""
+        key = (error.http_status, error.message, head.wants_message, head.request_id, keep_alive)
+        answer = self._refusals.get(key)
+        if answer is None:
+            content_type, body = error_body(error, ERROR_TYPE if head.wants_message else "")
+            headers = error_headers(error)
+            if head.request_id:
+                headers["X-Request-Id"] = head.request_id
+            if not keep_alive:
+                headers["Connection"] = "close"
+            answer = response_head(error.http_status, content_type, len(body), headers) + body
+            if len(self._refusals) >= _REMEMBERED_HEADS_MAX:
+                self._refusals.clear()
+            self._refusals[key] = answer
+        return answer
+
     def drain(self, silent_s: float = 0.0) -> None:
         """Close the connections on which nothing is under way; those that never said anything after ``silent_s``."""
         for connection in list(self.connections):
@@ -167,6 +185,7 @@ class Front:
         self._sweeper = self._loop.call_later(_TICK_S, self._sweep)
         self.tick += 1
         self._ok_heads.clear()  # they carry the date
+        self._refusals.clear()
         self.on_tick()
         for connection in list(self.connections):
             connection.check(self.tick)
@@ -349,9 +368,15 @@ class Connection(asyncio.BufferedProtocol):
         assert body is not None
         assert route is not None
         self._body = None
+        self._started = perf_counter()
+        try:
+            # Under overload this is the way of nearly all of them, so it is a short one.
+            route.service.admit(len(body))
+        except ServiceError as error:
+            self._refuse(error)
+            return
         self._state = _ANSWERING
         front.state.in_flight += 1
-        self._started = perf_counter()
         timeout_ms = route.head.timeout_ms
         self._deadline = None if timeout_ms is None else front.time() + timeout_ms / 1000
         answer = route.service.answer(body, self._deadline)
@@ -459,32 +484,34 @@ class Connection(asyncio.BufferedProtocol):
     # --- or it is not ---
 
     def _refuse(self, error: ServiceError, *, more_to_come: bool = False) -> None:
-        route = self._route
-        content_type, body = error_body(error, ERROR_TYPE if route and route.head.wants_message else "")
-        headers = error_headers(error)
+        route, front = self._route, self._front
+        assert route is not None
         seconds = 0.0 if more_to_come else perf_counter() - self._started
-        (route.service.meter if route else self._front.nobody).answered(error.http_status, seconds)
-        if route and route.head.request_id:
-            headers["X-Request-Id"] = route.head.request_id
-        if self._front.access_log.wanted():
-            self._log(error.http_status, 0, len(body), seconds)
-        if more_to_come or self._front.state.draining or not self._keep_alive:
-            headers["Connection"] = "close"
+        route.service.meter.answered(error.http_status, seconds)
+        if more_to_come or front.state.draining or self._is_old():
             self._keep_alive = False
-        answer = response_head(error.http_status, content_type, len(body), headers) + body
+        answer = front.refusal(error, route.head, self._keep_alive)
+        if front.access_log.wanted():
+            self._log(error.http_status, 0, len(answer) - answer.index(b"\r\n\r\n") - 4, seconds)
         if more_to_come:
             self._transport.write(answer)
             self._discard()
         else:
-            self._begin_sending([answer])
+            self._state = _ANSWERING  # until it is written; what comes in meanwhile is kept for afterwards
+            front.write_soon(self, answer)
 
     def _refuse_head(self, status: int, message: str) -> None:
-        body = f"{message}\n".encode()
+        """No to what is not even a request yet, or to a body that does not come."""
         self._keep_alive = False
-        self._front.nobody.answered(status, 0.0)
-        self._transport.write(
-            response_head(status, "text/plain; charset=utf-8", len(body), {"Connection": "close"}) + body
-        )
+        route = self._route = self._route if self._state == _BODY else None
+        headers = {"Connection": "close"}
+        if route and route.head.request_id:
+            headers["X-Request-Id"] = route.head.request_id
+        body = f"{message}\n".encode()
+        (route.service.meter if route else self._front.nobody).answered(status, 0.0)
+        if self._front.access_log.wanted():
+            self._log(status, 0, len(body), 0.0)
+        self._transport.write(response_head(status, "text/plain; charset=utf-8", len(body), headers) + body)
         self._discard()
 
     def _discard(self) -> None:

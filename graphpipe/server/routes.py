@@ -104,6 +104,8 @@ class Routes:
             if request.headers.get("Content-Encoding", "identity").lower() != "identity":
                 raise Unsupported("a compressed body is not taken; send it plain, without Content-Encoding", 415)
             deadline = deadline_of(request.headers.get(TIMEOUT_HEADER), asyncio.get_running_loop().time())
+            if request.content_length is not None:
+                service.admit(request.content_length)
             body = await self._body(request)
             began, size = perf_counter(), len(body)
             self._state.in_flight += 1

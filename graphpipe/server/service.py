@@ -87,7 +87,6 @@ class Service:
 
         Raises ServiceError for whatever is wrong with the request, the model or the load.
         """
-        self.admit(len(body))
         if len(body) < _OFF_LOOP_FROM:
             message = decode_request(body.toreadonly())
         else:

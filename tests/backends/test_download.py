@@ -206,7 +206,10 @@ def test_too_large_a_file_is_not_begun_or_not_finished(site, content):
         (file(b""), "the file is empty"),
         (file(b"gzip", Content_Encoding="gzip"), "compressed"),
         (file(b"neither this nor that"), "ONNX Runtime cannot load it"),
-        (file(b"", status=302, Location="ftp://example.org/m"), "redirects to ftp://example.org/m, which is not followed"),
+        (
+            file(b"", status=302, Location="ftp://example.org/m"),
+            "redirects to ftp://example.org/m, which is not followed",
+        ),
     ],
 )
 def test_what_is_no_model_is_told_apart(site, answer, message):

@@ -39,7 +39,9 @@ def test_what_has_no_place_on_the_wire_is_refused_in_a_sentence_that_names_it(re
         assert "\n" not in message, name
         assert re.search(r"(input|output) '.*' is an? .*, which has no type on the wire; ", message), message
         assert suite.kind_of(message) != "something else", message
-    assert {"sequences", "optional values", "bfloat16", "float8", "integers of 2 and 4 bits"} <= set(results.refused_by_kind)
+    assert {"sequences", "optional values", "bfloat16", "float8", "integers of 2 and 4 bits"} <= set(
+        results.refused_by_kind
+    )
 
 
 def test_the_documented_numbers_are_those_of_this_run(results):

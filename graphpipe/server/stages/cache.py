@@ -34,11 +34,9 @@ __all__ = ["CacheCounts", "ModelIdentity", "RowCache"]
 
 log = logging.getLogger("graphpipe.cache")
 
-# Hashing or copying this much on the event loop would be felt by the other callers. Many small rows may be more: a thread
-# that hashes them takes and gives back the interpreter's lock for each, which costs more than it spares the loop.
-_OFF_LOOP_FROM = 256 * 1024
-_OFF_LOOP_FROM_IN_SMALL_ROWS = 1024 * 1024
-_SMALL_ROW_BYTES = 32 * 1024
+# Hashing this much takes 0.3 ms (large rows) to 1 ms (small ones), which the other callers would feel. Below it a thread
+# costs more than it spares: it takes and gives back the interpreter's lock for each row, and has to be woken.
+_OFF_LOOP_FROM = 1024 * 1024
 
 _REFUSED_MAX = 256
 
@@ -157,8 +155,7 @@ class RowCache:
             keys = self._keys.of(identity, request.config, request.inputs, rows)
             return None if keys is None else self._read(keys, asked)
 
-        size = sum(array.nbytes for array in request.inputs.values())
-        if size < (_OFF_LOOP_FROM_IN_SMALL_ROWS if size < rows * _SMALL_ROW_BYTES else _OFF_LOOP_FROM):
+        if sum(array.nbytes for array in request.inputs.values()) < _OFF_LOOP_FROM:
             return look()
         forgotten = self._forgotten
         found = await asyncio.get_running_loop().run_in_executor(None, look)

@@ -55,6 +55,9 @@ class ModelRunner:
         self, model: Model, name: str, threads: int, *, queue_requests_max: int = 1024, meter: Meter | None = None
     ) -> None:
         self._queue_requests_max = queue_requests_max
+        self._overload = (
+            f"{queue_requests_max} requests wait for model {name!r} already (--queue-requests-max); try again"
+        )
         self._meter = meter
         self._model = model
         self._infer = timed(model)
@@ -96,10 +99,7 @@ class ModelRunner:
         if not self._quick and self._jobs.qsize() >= self._queue_requests_max:
             self._forget_those_who_left()
             if self._jobs.qsize() >= self._queue_requests_max:
-                raise Overloaded(
-                    f"{self._queue_requests_max} requests wait for model {self._name!r} already (--queue-requests-max); "
-                    "try again"
-                )
+                raise Overloaded(self._overload)
 
     @property
     def waiting(self) -> int:
