@@ -13,7 +13,17 @@ from conformance.making.valid import SIX, TEXTS, THREE
 from conformance.making.values import infer, io, metadata, response, tensor
 from conformance.models import SLOW_S
 
-__all__ = ["FLAGS", "Live", "against_go", "against_server"]
+__all__ = [
+    "FLAGS",
+    "Check",
+    "Live",
+    "against_go",
+    "against_server",
+    "gives",
+    "gives_no_answer",
+    "gives_value",
+    "says_no",
+]
 
 Value = dict[str, Any]
 # What is wrong with a result; empty if nothing is.
@@ -53,11 +63,11 @@ def against_go(vectors: Sequence[Value]) -> Iterator[Live]:
     yield from _types(row, "", vectors)
     outputs = [io("output", "", [], "null")]
     described = metadata("echo", "", "", "", [io("input", "", [], "null")], outputs)
-    yield Live(row, "metadata", "", {"op": "metadata"}, _gives_value(described, ("name", "inputs", "outputs")))
+    yield Live(row, "metadata", "", {"op": "metadata"}, gives_value(described, ("name", "inputs", "outputs")))
     fails = infer([SIX], config="fail")
-    yield Live(row, "a model that fails", "", {"op": "call", "value": fails}, _says_no(4, 500))
+    yield Live(row, "a model that fails", "", {"op": "call", "value": fails}, says_no(4, 500))
     refuses = infer([SIX], config="refuse")
-    yield Live(row, "a model that refuses", "", {"op": "call", "value": refuses}, _says_no(2, 400, "größe"))
+    yield Live(row, "a model that refuses", "", {"op": "call", "value": refuses}, says_no(2, 400, "größe"))
     sleeps = {"op": "call", "value": infer([SIX], config="sleep"), "timeout_ms": 300}
     yield Live(row, "a model that is too slow", "", sleeps, _too_late)
     yield _loops(row, "")
@@ -116,7 +126,7 @@ def _names_and_config() -> Iterator[Live]:
         "metadata",
         "/models/combine",
         ask,
-        _gives_value(described, ("name", "inputs", "outputs"), ("name", "shape", "type")),
+        gives_value(described, ("name", "inputs", "outputs"), ("name", "shape", "type")),
     )
     yield Live(row, "metadata of a model that takes bool", "/models/flip", ask, _is_ok)
 
@@ -142,19 +152,19 @@ def _errors() -> Iterator[Live]:
         ("UpstreamFailed", 12, 502),
     ):
         yield made(
-            f"{name}, raised", "/models/refuse", infer([floats], config=name), _says_no(code, status, f"größe: {name}")
+            f"{name}, raised", "/models/refuse", infer([floats], config=name), says_no(code, status, f"größe: {name}")
         )
-    yield made("a model that fails", "/models/refuse", infer([floats], config="nobody foresaw this"), _says_no(4, 500))
-    yield made("no such model", "/models/none", infer([floats]), _says_no(3, 404, "combine"))
-    yield made("no such output", "/models/combine", infer([floats] * 2, [], ["product"]), _says_no(2, 400, "product"))
-    yield made("no such input", "/models/combine", infer([floats] * 2, ["a", "größe"]), _says_no(2, 400, "größe"))
-    yield made("an input twice", "/models/combine", infer([floats] * 2, ["a", "a"]), _says_no(2, 400, "twice"))
-    yield made("an input is missing", "/models/combine", infer([floats]), _says_no(2, 400, "missing"))
-    yield made("another type", "/models/combine", infer([SIX, THREE]), _says_no(2, 400, "float32"))
-    yield made("another shape", "/models/combine", infer([SIX, floats]), _says_no(2, 400, "shape"))
+    yield made("a model that fails", "/models/refuse", infer([floats], config="nobody foresaw this"), says_no(4, 500))
+    yield made("no such model", "/models/none", infer([floats]), says_no(3, 404, "combine"))
+    yield made("no such output", "/models/combine", infer([floats] * 2, [], ["product"]), says_no(2, 400, "product"))
+    yield made("no such input", "/models/combine", infer([floats] * 2, ["a", "größe"]), says_no(2, 400, "größe"))
+    yield made("an input twice", "/models/combine", infer([floats] * 2, ["a", "a"]), says_no(2, 400, "twice"))
+    yield made("an input is missing", "/models/combine", infer([floats]), says_no(2, 400, "missing"))
+    yield made("another type", "/models/combine", infer([SIX, THREE]), says_no(2, 400, "float32"))
+    yield made("another shape", "/models/combine", infer([SIX, floats]), says_no(2, 400, "shape"))
     large = tensor("uint8", [_BODY_BYTES_MAX], bytes(_BODY_BYTES_MAX))
-    yield made("too large a body", "/models/echo", infer([large]), _says_no(5, 413))
-    yield Live(row, "metadata of no such model", "/models/none", {"op": "metadata"}, _says_no(3, 404))
+    yield made("too large a body", "/models/echo", infer([large]), says_no(5, 413))
+    yield Live(row, "metadata of no such model", "/models/none", {"op": "metadata"}, says_no(3, 404))
 
 
 def _deadlines() -> Iterator[Live]:
@@ -167,7 +177,7 @@ def _deadlines() -> Iterator[Live]:
     untold = {"op": "call", "value": one}
     yield Live(row, "60 s if nobody says anything", "/models/patience", untold, _waits_up_to(60))
     long = {"op": "call", "value": one, "timeout_ms": int(SLOW_S * 20_000)}
-    yield Live(row, "slow, but in time", "/models/slow", long, _gives(one["inputs"]))
+    yield Live(row, "slow, but in time", "/models/slow", long, gives(one["inputs"]))
 
 
 def _loops(row: str, path: str) -> Live:
@@ -183,7 +193,7 @@ def _loops(row: str, path: str) -> Live:
 
 
 def _call(row: str, name: str, path: str, value: Value, outputs: Sequence[Value]) -> Live:
-    return Live(row, name, path, {"op": "call", "value": value}, _gives(outputs))
+    return Live(row, name, path, {"op": "call", "value": value}, gives(outputs))
 
 
 # --- what has to come back --------------------------------------------------------------------------------------------
@@ -198,12 +208,15 @@ def _is_ok(result: Value) -> str:
     return "" if result.get("ok") else _unexpected(result)
 
 
-def _gives(outputs: Sequence[Value]) -> Check:
+def gives(outputs: Sequence[Value]) -> Check:
+    """These outputs."""
     wanted = response(outputs)
     return lambda result: "" if result.get("value") == wanted else _unexpected(result)
 
 
-def _gives_value(wanted: Value, keys: Sequence[str], of_each: Sequence[str] = ("name",)) -> Check:
+def gives_value(wanted: Value, keys: Sequence[str], of_each: Sequence[str] = ("name",)) -> Check:
+    """What is in ``keys`` of this value, of lists what is in ``of_each`` of their members."""
+
     def part(value: Value) -> list[Any]:
         return [
             [{key: one[key] for key in of_each} for one in value[key]] if isinstance(value[key], list) else value[key]
@@ -213,7 +226,9 @@ def _gives_value(wanted: Value, keys: Sequence[str], of_each: Sequence[str] = ("
     return lambda result: "" if result.get("ok") and part(result["value"]) == part(wanted) else _unexpected(result)
 
 
-def _says_no(code: int, status: int, words: str = "") -> Check:
+def says_no(code: int, status: int, words: str = "") -> Check:
+    """The server's own refusal, with these words among others."""
+
     def check(result: Value) -> str:
         said = (result.get("error"), result.get("code"), result.get("status"))
         if said != ("server", code, status) or words not in result.get("message", ""):
@@ -221,6 +236,11 @@ def _says_no(code: int, status: int, words: str = "") -> Check:
         return ""
 
     return check
+
+
+def gives_no_answer(result: Value) -> str:
+    """No answer that a client may believe."""
+    return "" if result.get("error") == "no_answer" else _unexpected(result)
 
 
 def _too_late(result: Value) -> str:

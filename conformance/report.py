@@ -102,5 +102,8 @@ class Report:
                     if failure[:2] == (row, language):
                         case = ElementTree.SubElement(suite, "testcase", {"name": failure[2]})
                         ElementTree.SubElement(case, "failure", {"message": failure[3]})
+        for language, reason in self.not_run.items():
+            counts = {"tests": "1", "failures": "0", "errors": "0", "skipped": "1"}
+            ElementTree.SubElement(suites, "testsuite", {"name": f"{language}: {reason}", **counts})
         path.parent.mkdir(parents=True, exist_ok=True)
         ElementTree.ElementTree(suites).write(path, encoding="utf-8", xml_declaration=True)

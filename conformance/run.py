@@ -21,11 +21,12 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from conformance import golden, writing
+from conformance import answers, golden, writing
 from conformance.cases import expand_bytes, expand_value, groups
 from conformance.languages import LANGUAGES, Adapter, BuildFailed, Language, adapters
 from conformance.live import FLAGS, Live, against_go, against_server
 from conformance.report import Report
+from tests.canned import canned
 from tests.serving import serving
 
 Value = dict[str, Any]
@@ -44,7 +45,7 @@ def main() -> int:
     ready = prepare(report, options.only)
     print(f"prepared: {time.monotonic() - began:.1f} s", flush=True)
     with adapters(ready) as running:
-        for step in (read_and_refuse, write_and_read, read_golden, call_server, call_go):
+        for step in (read_and_refuse, write_and_read, read_golden, call_server, call_go, call_odd):
             at = time.monotonic()
             step(report, running, groups())
             print(f"{step.__name__.replace('_', ' ')}: {time.monotonic() - at:.1f} s", flush=True)
@@ -172,6 +173,17 @@ def call_go(report: Report, running: dict[str, Adapter], vectors: Vectors) -> No
         call_all(report, running, url, against_go(vectors["valid"]))
     finally:
         server.close()
+
+
+def call_odd(report: Report, running: dict[str, Adapter], vectors: Vectors) -> None:
+    """Calls of every client to servers that answer oddly."""
+    for each in answers.cases():
+        with canned(each.talk) as server:
+            results = everywhere(running, {"id": each.name, "url": server.url, **each.case})
+            again = server.requests > len(running)
+        for name, result in results.items():
+            reason = each.check(result) or again * "somebody sent the request again"
+            report.add("answers of odd servers", name, each.name, reason)
 
 
 def call_all(report: Report, running: dict[str, Adapter], url: str, cases: Iterable[Live]) -> None:

@@ -20,7 +20,8 @@
     +-- LoadError               a model could not be loaded
 
 The codes are part of the wire (docs/wire.md) and never change. A client raises the class of the code that the server
-sent, with the status that came; a server that sends no code (the original does not) is judged by its status alone.
+sent, with the status that came. A server that sends no code (the original does not) is judged by its status alone:
+``code`` is what that stands for, or 0. 400 and 503 stand for two codes each; they are InvalidRequest and Overloaded.
 """
 
 from __future__ import annotations
@@ -55,8 +56,8 @@ class GraphPipeError(Exception):
 class ServiceError(GraphPipeError):
     """An answer that says no: the request was read, and refused or failed.
 
-    ``code`` is the number on the wire (0 for a server that sends none), ``http_status`` the status it travels with,
-    ``message`` what to tell a person.
+    ``code`` is the number on the wire (where there is none, what the status tells, or 0), ``http_status`` the status it
+    travels with, ``message`` what to tell a person.
     """
 
     code: int = 0
@@ -181,13 +182,16 @@ _BY_CODE: dict[int, type[ServiceError]] = {
     )
 }
 
-# For servers that send no code. 400 stays InvalidRequest, since the original says 400 to everything.
-_CODE_BY_STATUS: dict[int, int] = {400: 2, 401: 8, 403: 9, 404: 3, 405: 11, 413: 5, 415: 11, 502: 12, 503: 6, 504: 7}
+# For servers that send no code.
+_CODE_BY_STATUS: dict[int, int] = {401: 8, 403: 9, 404: 3, 405: 11, 413: 5, 415: 11, 500: 4, 502: 12, 504: 7}
+# These stand for two codes each, and tell none. The original says 400 to everything, mostly to requests that do not fit.
+_CLASS_BY_STATUS: dict[int, type[ServiceError]] = {400: InvalidRequest, 503: Overloaded}
 
 
 def service_error(code: int, http_status: int, message: str) -> ServiceError:
-    """The error that a server's answer stands for: by its code, or by its status where it sent no (known) code."""
-    cls = _BY_CODE.get(code or _CODE_BY_STATUS.get(http_status, 0), ServiceError)
+    """The error that a server's answer stands for: by its code, or by its status where it sent none."""
+    code = code or _CODE_BY_STATUS.get(http_status, 0)
+    cls = _BY_CODE.get(code, ServiceError) if code else _CLASS_BY_STATUS.get(http_status, ServiceError)
     error = cls(message)
-    error.code, error.http_status = code or cls.code, http_status
+    error.code, error.http_status = code, http_status
     return error

@@ -119,8 +119,9 @@ def suites() -> list[Suite]:
         ),
         Suite(
             "conformance",
-            [["python", "conformance/run.py"]],
+            [["python", "conformance/run.py", "--junit", str(REPORTS / "conformance.xml")]],
             exists_with="conformance/run.py",
+            reports=".build/reports/conformance.xml",
             alone_with="clients",
         ),
         Suite("slow", [pytest("slow", ["tests"], "slow")], reports=".build/reports/slow.xml", slow=True),

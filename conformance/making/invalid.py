@@ -168,7 +168,6 @@ def _metadata() -> Iterator[Value]:
     errors = field(whole, root(whole), 1)
     for name, comment, at, offset in (
         ("outside", "an errors that points past the end", errors, len(whole)),
-        ("to-itself", "an errors that points at itself", errors, 0),
         ("entry-outside", "an error that stands past the end", follow(whole, errors) + 4, len(whole)),
     ):
         comment = f"{comment}, and no outputs"

@@ -111,6 +111,9 @@ def by_builder() -> Iterator[Value]:
         ("python", ORIGINAL_PYTHON, "the original Python client's manner: data aligned to 4 bytes"),
         ("go", ORIGINAL_GO, "the original Go programs' manner: strings without NUL, shapes aligned to 4"),
     )
+    yield _built(
+        "builder-metadata-request", "the question for metadata", ["metadata"], "request", {"type": "metadata"}, PLAIN
+    )
     for name, manner, comment in manners:
         for kind, six in ELEMENTS.items():
             wide = infer([tensor(kind, [2, 3], six)], ["x"])
@@ -123,7 +126,6 @@ def by_builder() -> Iterator[Value]:
         two = infer([SIX, THREE], ["a", "b", "a", "b"], ["größe", ""], "größe")
         yield _built(f"{name}-2n-names", f"{comment}; 2N names for N tensors", ["names"], "request", two, manner)
         yield _built(f"{name}-no-inputs", comment, ["empty"], "request", infer(), manner)
-        yield _built(f"{name}-metadata-request", comment, ["metadata"], "request", {"type": "metadata"}, manner)
         yield _built(f"{name}-metadata", comment, ["metadata"], "metadata_response", META, manner)
         failed = response([], [(0, "no"), (7, "größe")])
         yield _built(f"{name}-errors", comment, ["errors"], "infer_response", failed, manner)
@@ -133,21 +135,20 @@ def by_builder() -> Iterator[Value]:
             )
             what = f"{comment}; {length} bytes at the end shift what stands before"
             yield _built(f"{name}-shifted-by-{length}", what, ["alignment"], "request", shifted, manner)
-    for name, comment, manner in (
-        ("numpy-vectors", "data as the Builder's numpy vectors", Manner(data="numpy")),
-        ("tensors-first", "tensors built before names", Manner(tensors_first=True)),
-        ("config-last", "config built last", Manner(config_last=True)),
-        ("data-first", "a tensor's data before its shape", Manner(data_first=True)),
-        ("no-empty-vectors", "vectors that would be empty left out", Manner(empty_vectors=False)),
-        ("both-kinds", "data in a tensor of strings and string_val in others, empty", Manner(both_data=True)),
-        ("defaults", "fields written though they have their default value", Manner(defaults=True)),
+    request, answer = infer([SIX, TEXTS, THREE], ["a", "b"], [], "c"), response([SIX, TEXTS, THREE])
+    failed = response([], [(0, ""), (0, "no code")])
+    for name, comment, manner, values in (
+        ("numpy-vectors", "data as the Builder's numpy vectors", Manner(data="numpy"), (request, answer)),
+        ("tensors-first", "tensors built before names", Manner(tensors_first=True), (request,)),
+        ("config-last", "config built last", Manner(config_last=True), (request,)),
+        ("data-first", "a tensor's data before its shape", Manner(data_first=True), (request, answer)),
+        ("no-empty-vectors", "empty vectors left out", Manner(empty_vectors=False), (request, answer)),
+        ("both-kinds", "an empty string_val beside data, and the reverse", Manner(both_data=True), (request, answer)),
+        ("defaults", "fields written though they have their default", Manner(defaults=True), (failed, META)),
     ):
-        for message, value in (
-            ("request", infer([SIX, TEXTS, THREE], ["a", "b"], [], "c")),
-            ("infer_response", response([SIX, TEXTS, THREE])),
-        ):
+        for value in values:
+            message = "request" if "config" in value else "infer_response" if "errors" in value else "metadata_response"
             yield _built(f"builder-{name}-{message.replace('_', '-')}", comment, ["freedom"], message, value, manner)
-    yield _built("builder-plain-metadata", "strings end in NUL", ["metadata"], "metadata_response", META, PLAIN)
 
 
 def _built(name: str, comment: str, flags: list[str], message: str, value: Value, manner: Manner) -> Value:

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"net/http/httptest"
@@ -76,7 +77,15 @@ func TestCallsReachAServer(t *testing.T) {
 		fmt.Sprintf(`{"id":"a","op":"call","url":%q,"value":{"type":"infer","inputs":[{"type":"uint8","shape":[1],"data":"Bw=="}]},"timeout_ms":5000}`, server.URL),
 		fmt.Sprintf(`{"id":"b","op":"call","url":%q,"value":{"type":"infer"}}`, server.URL),
 		fmt.Sprintf(`{"id":"c","op":"metadata","url":%q}`, server.URL),
+		fmt.Sprintf(`{"id":"d","op":"loops","url":%q,"values":[%s,%s],"calls":20}`, server.URL, one(7), one(8)),
+		`{"id":"e","op":"loops","url":"http://127.0.0.1:1","values":[{"type":"infer"}],"calls":1}`,
 	)
+	if got := string(all[3]["values"]); got != "["+answerOf(7)+","+answerOf(8)+"]" {
+		t.Error(got)
+	}
+	if string(all[4]["error"]) != `"no_answer"` {
+		t.Errorf("%s", all[4])
+	}
 	if got := string(all[0]["value"]); got != `{"outputs":[{"type":"uint8","shape":[1],"data":"Bw=="}],"errors":[]}` {
 		t.Error(got)
 	}
@@ -85,5 +94,32 @@ func TestCallsReachAServer(t *testing.T) {
 	}
 	if !strings.HasPrefix(string(all[2]["value"]), `{"name":"first"`) {
 		t.Errorf("%s", all[2])
+	}
+}
+
+// one is a request with one byte; answerOf is what first makes of it.
+func one(value byte) string {
+	return fmt.Sprintf(`{"type":"infer","inputs":[%s]}`, tensorOf(value))
+}
+
+func answerOf(value byte) string {
+	return fmt.Sprintf(`{"outputs":[%s],"errors":[]}`, tensorOf(value))
+}
+
+func tensorOf(value byte) string {
+	return fmt.Sprintf(`{"type":"uint8","shape":[1],"data":%q}`, base64.StdEncoding.EncodeToString([]byte{value}))
+}
+
+func TestItsOwnServerIsCalledLikeAnyOther(t *testing.T) {
+	var url string
+	if err := json.Unmarshal(answers(t, `{"id":"s","op":"serve"}`)[0]["url"], &url); err != nil {
+		t.Fatal(err)
+	}
+	for config, want := range map[string]string{"": answerOf(7), "fail": "4", "refuse": "2"} {
+		request := strings.Replace(one(7), "{", fmt.Sprintf(`{"config":%q,`, config), 1)
+		got := answers(t, fmt.Sprintf(`{"id":"c","op":"call","url":%q,"value":%s}`, url, request))[0]
+		if string(got["value"]) != want && string(got["code"]) != want {
+			t.Errorf("%s: %s", config, got)
+		}
 	}
 }

@@ -156,8 +156,14 @@ public final class Adapter {
       }
       result.addProperty("ok", true);
       result.add("values", values);
-    } catch (ExecutionException | InterruptedException e) {
-      bad(result, "no_answer", String.valueOf(e.getCause()));
+    } catch (ExecutionException e) {
+      if (e.getCause() instanceof GraphPipeException refusal) {
+        refused(result, refusal);
+      } else {
+        bad(result, "no_answer", String.valueOf(e.getCause()));
+      }
+    } catch (InterruptedException e) {
+      throw new IllegalStateException("interrupted", e);
     } finally {
       threads.shutdown();
     }
@@ -184,9 +190,7 @@ public final class Adapter {
     try {
       good(result, call.value());
     } catch (GraphPipeException e) {
-      bad(result, "server", e.getMessage());
-      result.addProperty("code", e.code());
-      result.addProperty("status", e.status());
+      refused(result, e);
     } catch (IOException | IllegalArgumentException e) {
       bad(result, "no_answer", e.toString());
     } catch (InterruptedException e) {
@@ -197,6 +201,12 @@ public final class Adapter {
   private static void good(JsonObject result, JsonObject value) {
     result.addProperty("ok", true);
     result.add("value", value);
+  }
+
+  private static void refused(JsonObject result, GraphPipeException e) {
+    bad(result, "server", e.getMessage());
+    result.addProperty("code", e.code());
+    result.addProperty("status", e.status());
   }
 
   private static void bad(JsonObject result, String error, String message) {

@@ -136,6 +136,12 @@ class AdapterTest {
           "{\"id\":\"n\",\"ok\":false,\"error\":\"server\",\"message\":\"no\",\"code\":3,"
               + "\"status\":404}",
           no.toString());
+      String loops = "{'id':'l','op':'loops','url':'%s','values':[%s,%s],'calls':20}";
+      JsonObject looped = ask(loops, url, REQUEST, REQUEST);
+      assertEquals(
+          good.get("value"), looped.getAsJsonArray("values").get(1), "the same as for one call");
+      JsonObject refused = ask(loops, url + "/no", REQUEST, REQUEST);
+      assertEquals(404, refused.get("status").getAsInt());
     } finally {
       server.stop(0);
     }
