@@ -43,8 +43,8 @@ def test_rows_of_several_callers_become_one_call(serve: Serve, tmp_path: Path):
     for row, answer in zip(rows, ask_at_once(server.url, rows), strict=True):
         assert np.array_equal(answer, row * 3)
     found = metrics(server)
-    assert found["batches_total"] < found["batch_requests_total"]
-    assert found["batch_rows_total"] >= 8
+    assert found["batch_rows_count"] < found["batch_requests_total"]
+    assert found["batch_rows_sum"] >= 8
 
 
 def test_known_rows_survive_a_restart_and_another_model_does_not_get_them(serve: Serve, tmp_path: Path):
@@ -207,7 +207,7 @@ def test_ragged_rows_are_made_equally_long_and_cut_back(serve: Serve, tmp_path: 
     for x, answer in zip(rows, answers, strict=True):
         assert answer["y"].tolist() == (-x).tolist()
         assert answer["total"].tolist() == x.sum(axis=1).tolist()
-    assert metrics(server)["batches_total"] < 6
+    assert metrics(server)["batch_rows_count"] < 6
 
 
 @pytest.mark.parametrize(
