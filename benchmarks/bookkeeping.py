@@ -144,7 +144,9 @@ def main() -> None:
     if "--json" in sys.argv:
         print(json.dumps(microseconds))
         return
-    print(f"{platform.machine()}, {os.cpu_count()} CPUs, Python {platform.python_version()}; fastest of {ROUNDS} rounds")
+    print(
+        f"{platform.machine()}, {os.cpu_count()} CPUs, Python {platform.python_version()}; fastest of {ROUNDS} rounds"
+    )
     for kind, value in microseconds.items():
         print(f"{kind:<44}{value:8.2f} us a request")
 

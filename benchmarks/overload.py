@@ -103,7 +103,10 @@ def main() -> None:
         time.sleep(1)  # what is left in the queue
         after = generate(port, aside, theirs, callers=4)["by_status"]["200"]["per_second"]
     peak = (before + after) / 2
-    good, refused = result["by_status"]["200"], result["by_status"].get("503", {"per_second": 0, "p50_ms": 0, "p99_ms": 0})
+    good, refused = (
+        result["by_status"]["200"],
+        result["by_status"].get("503", {"per_second": 0, "p50_ms": 0, "p99_ms": 0}),
+    )
     first, last = memory.growth()
     print(f"{platform.machine()}, {len(cpus)} CPUs, Python {platform.python_version()}")
     print(f"peak                     {before:8.0f}/s before, {after:.0f}/s after")
@@ -112,7 +115,9 @@ def main() -> None:
     print(f"goodput                  {good['per_second']:8.0f}/s = {100 * good['per_second'] / peak:.0f} % of the peak")
     print(f"answered                 {good['p50_ms']:8.1f} ms median, {good['p99_ms']:.1f} ms p99")
     print(f"refused with 503         {refused['per_second']:8.0f}/s, {refused['p50_ms']:.1f} ms median, {refused['p99_ms']:.1f} ms p99")  # fmt: skip
-    others = {status: figures["count"] for status, figures in result["by_status"].items() if status not in ("200", "503")}
+    others = {
+        status: figures["count"] for status, figures in result["by_status"].items() if status not in ("200", "503")
+    }
     print(f"anything else            {others or 'nothing'}; {result.get('closed', 0)} connections closed")
     print(f"memory                   {first:8.1f} MB at the start, {last:.1f} MB at the end")
 

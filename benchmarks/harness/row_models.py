@@ -26,7 +26,10 @@ def mlp(folder: Path, sizes: tuple[int, ...] = (1024, 2048, 2048, 10)) -> Path:
     nodes, weights, last = [], [], "x"
     for i, (before, after) in enumerate(zip(sizes, sizes[1:], strict=False)):
         matrix = (rng.standard_normal((before, after)) / np.sqrt(before)).astype(np.float32)
-        weights += [numpy_helper.from_array(matrix, f"w{i}"), numpy_helper.from_array(np.zeros(after, np.float32), f"b{i}")]
+        weights += [
+            numpy_helper.from_array(matrix, f"w{i}"),
+            numpy_helper.from_array(np.zeros(after, np.float32), f"b{i}"),
+        ]
         final = i == len(sizes) - 2
         nodes.append(helper.make_node("Gemm", [last, f"w{i}", f"b{i}"], ["y" if final else f"z{i}"]))
         if not final:

@@ -311,8 +311,13 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
     """Follows redirects, but never out of https, and nowhere but to http."""
 
     def redirect_request(
-        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: http.client.HTTPMessage, newurl:
-        str
+        self,
+        req: urllib.request.Request,
+        fp: IO[bytes],
+        code: int,
+        msg: str,
+        headers: http.client.HTTPMessage,
+        newurl: str,
     ) -> urllib.request.Request | None:
         """The request to send instead."""
         if not newurl.startswith("https:") and (req.full_url.startswith("https:") or not newurl.startswith("http:")):

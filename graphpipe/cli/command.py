@@ -137,7 +137,9 @@ def parser(prog: str = "graphpipe", *, with_flags: bool = True) -> argparse.Argu
         # Only completion looks at these: what follows `serve` goes to graphpipe-serve as it is.
         serve.add_argument(f"--{flag.name}", help=flag.help, action="store_true" if flag.kind.valueless else "store")
 
-    cache = _command(commands, "cache", "look at the row caches of servers here, or empty them", _CACHE_EXAMPLES, _cache)
+    cache = _command(
+        commands, "cache", "look at the row caches of servers here, or empty them", _CACHE_EXAMPLES, _cache
+    )
     cache.add_argument("what", choices=("stats", "clear"), help="how much they hold; or drop all rows")
     cache.add_argument("models", nargs="*", metavar="MODEL", help="of these models only [default: all]")
     folder = next(flag for flag in _flags() if flag.name == "cache-dir")
