@@ -145,7 +145,7 @@ class _Supervisor:
             os.close(said)
         self._processes[process.pid] = process
         worker = _Worker(process, row)
-        self._spawn(worker.listen(heard, self._up, self._failed))
+        self._spawn(worker.listen(heard, self._up, self._failed, self._on_signal))
         assert process.stdin is not None
         with contextlib.suppress(ConnectionError):  # it is dead already: its status says so
             process.stdin.write(len(self._what).to_bytes(8, "little") + self._what)
@@ -280,7 +280,13 @@ class _Worker:
         self.recycle = asyncio.Event()
         self.ready: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
 
-    async def listen(self, heard: int, on_ready: Callable[[_Worker], None], on_failure: Callable[[str], None]) -> None:
+    async def listen(
+        self,
+        heard: int,
+        on_ready: Callable[[_Worker], None],
+        on_failure: Callable[[str], None],
+        on_shutdown: Callable[[], None],
+    ) -> None:
         """Hear what it says until it ends."""
         reader = asyncio.StreamReader()
         pipe = os.fdopen(heard, "rb", 0)
@@ -299,6 +305,8 @@ class _Worker:
                 on_failure(line[len(b"failed ") :].decode(errors="replace").strip())
             elif line == b"recycle\n":
                 self.recycle.set()
+            elif line == b"shutdown\n":
+                on_shutdown()
         transport.close()
         await ended
         if not self.ready.done():

@@ -52,7 +52,8 @@ def test_every_request_has_a_line_as_json_with_all_that_is_promised(start: Serve
 def test_the_same_for_people(start: Serve) -> None:
     server = start("double")
     assert call(server.url, "POST", "/", BODY, x_request_id="abc").status == 200
-    line = rf"\d\d:\d\d:\d\d INFO graphpipe\.access: 200 double rows=3 in={len(BODY)} out=\d+ [\d.]+ ms 127\.0\.0\.1:\d+ id=abc"
+    line = rf"\d\d:\d\d:\d\d INFO graphpipe\.access: 200 double rows=3 in={len(BODY)} out=\d+"
+    line += r" [\d.]+ ms 127\.0\.0\.1:\d+ id=abc"
     until(lambda: re.fullmatch(line, server.log.strip()))
 
 
