@@ -108,20 +108,21 @@ def main() -> None:
         result["by_status"].get("503", {"per_second": 0, "p50_ms": 0, "p99_ms": 0}),
     )
     first, last = memory.growth()
-    print(f"{platform.machine()}, {len(cpus)} CPUs, Python {platform.python_version()}")
-    print(f"peak                     {before:8.0f}/s before, {after:.0f}/s after")
-    print(f"sent                     {result['sent'] / result['seconds']:8.0f}/s for {result['seconds']:.0f} s"
-          f" ({result.get('unsent', 0)} found no free connection; "
-          f"generator at {100 * result['cpu_share']:.0f} % of its CPU)")  # fmt: skip
-    print(f"goodput                  {good['per_second']:8.0f}/s = {100 * good['per_second'] / peak:.0f} % of the peak")
-    print(f"answered                 {good['p50_ms']:8.1f} ms median, {good['p99_ms']:.1f} ms p99")
-    times = f"{refused['p50_ms']:.1f} ms median, {refused['p99_ms']:.1f} ms p99"
-    print(f"refused with 503         {refused['per_second']:8.0f}/s, {times}")
-    others = {
-        status: figures["count"] for status, figures in result["by_status"].items() if status not in ("200", "503")
+    others = {code: each["count"] for code, each in result["by_status"].items() if code not in ("200", "503")}
+    lines = {
+        "peak": f"{before:.0f}/s before, {after:.0f}/s after",
+        "sent": f"{result['sent'] / result['seconds']:.0f}/s for {result['seconds']:.0f} s; "
+        f"{result.get('unsent', 0)} found no free connection; "
+        f"the generator used {100 * result['cpu_share']:.0f} % of its CPU",
+        "goodput": f"{good['per_second']:.0f}/s, {100 * good['per_second'] / peak:.0f} % of the peak",
+        "answered in": f"{good['p50_ms']:.1f} ms median, {good['p99_ms']:.1f} ms p99",
+        "503": f"{refused['per_second']:.0f}/s, {refused['p50_ms']:.1f} ms median, {refused['p99_ms']:.1f} ms p99",
+        "anything else": f"{others or 'nothing'}; {result.get('closed', 0)} connections closed",
+        "memory": f"{first:.1f} MB at the start, {last:.1f} MB at the end",
     }
-    print(f"anything else            {others or 'nothing'}; {result.get('closed', 0)} connections closed")
-    print(f"memory                   {first:8.1f} MB at the start, {last:.1f} MB at the end")
+    print(f"{platform.machine()}, {len(cpus)} CPUs, Python {platform.python_version()}")
+    for name, text in lines.items():
+        print(f"{name:<14}{text}")
 
 
 if __name__ == "__main__":

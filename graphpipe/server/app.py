@@ -150,6 +150,9 @@ class App:
 
         began = asyncio.get_running_loop().time()
         await self._wait(settings.drain_timeout_s, gone)
+        if left_over := len(self.front.connections):
+            what = f"{left_over} connections are cut: their requests took longer than"
+            log.warning("%s %g s (--drain-timeout-s)", what, settings.drain_timeout_s)
         self.front.close()
         if state.forced:
             return
@@ -201,6 +204,7 @@ def run(
     load_seconds: Mapping[str, float] | None = None,
     on_ready: Callable[[str], None] = lambda url: None,
     on_memory_limit: Callable[[], None] | None = None,
+    on_shutdown: Callable[[], None] | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then finish what is in flight and return.
 
@@ -216,6 +220,7 @@ def run(
         asyncio.get_running_loop().set_exception_handler(_on_trouble)
         app = App(models, settings, counters, load_seconds)
         app.on_memory_limit = on_memory_limit
+        app.state.on_shutdown = on_shutdown or app.state.begin_drain
         for name in (signal.SIGTERM, signal.SIGINT):
             # Not in a thread other than the main one: whoever started it there ends it in another way.
             with contextlib.suppress(ValueError, RuntimeError, NotImplementedError):

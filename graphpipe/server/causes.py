@@ -73,7 +73,7 @@ def _text_of(request: Request) -> str | None:
     size = 0
     for item in _pieces(request):
         # As it is, and as a repr would write it.
-        pieces += [item, repr(item)]
+        pieces += [item, repr(item)[1:-1]]
         size += len(item)
         if size > _TEXT_MAX:
             return None

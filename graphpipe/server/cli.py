@@ -16,6 +16,7 @@ from graphpipe.errors import GraphPipeError
 from graphpipe.server.config import Configuration, SettingsError, configure, unknown_variables
 from graphpipe.server.flags import FLAGS, Flag
 from graphpipe.server.kinds import Kind
+from graphpipe.server.ending import leave_if_a_model_runs
 from graphpipe.server.logs import log_to_stderr
 
 __all__ = ["main"]
@@ -128,6 +129,7 @@ def _serve(**texts: Any) -> None:
         seconds: dict[str, float] = {}
         models = load_models(configuration.models, seconds)
         run(models, settings, listener=listener, load_seconds=seconds, on_ready=announce)
+        leave_if_a_model_runs(0)
     except GraphPipeError as error:
         click.echo(f"graphpipe-serve: {error}", err=True)
         sys.exit(1)

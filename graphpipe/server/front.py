@@ -280,6 +280,8 @@ class Connection(asyncio.BufferedProtocol):
             self._steps.cancel()
             self._steps = None
             self._front.state.in_flight -= 1
+            if self._route is not None:
+                self._route.service.meter.abandoned()
         self._body = None
         self._unsent = []
 
@@ -545,14 +547,17 @@ class Connection(asyncio.BufferedProtocol):
         if state == _WAITING:
             if self._received:
                 if waited_s > settings.head_timeout_s:
-                    self._refuse_head(408, f"the head did not come within {settings.head_timeout_s:g} s")
+                    self._refuse_head(
+                        408, f"the head did not come within {settings.head_timeout_s:g} s (--head-timeout-s)"
+                    )
             elif waited_s > (_OLD_IDLE_S if self._is_old() else settings.keepalive_timeout_s):
                 self._close_soon()
         elif state == _BODY:
             if waited_s > settings.body_timeout_s:
                 if self._filled - self._mark < _PROGRESS_BYTES_PER_S * waited_s:
                     self._refuse_head(
-                        408, f"the body came too slowly: {self._filled - self._mark} bytes in {waited_s:g} s"
+                        408,
+                        f"the body came too slowly: {self._filled - self._mark} bytes in {waited_s:g} s (--body-timeout-s)",
                     )
                 else:
                     self._since, self._mark = tick, self._filled
@@ -560,7 +565,7 @@ class Connection(asyncio.BufferedProtocol):
             if waited_s > settings.send_timeout_s:
                 left = self._transport.get_write_buffer_size() + sum(map(len, self._unsent))
                 if self._mark - left < _PROGRESS_BYTES_PER_S * waited_s:
-                    log.info("a caller did not read its answer for %g s", waited_s)
+                    log.info("a caller did not read its answer for %g s (--send-timeout-s)", waited_s)
                     self.abort()
                 self._since, self._mark = tick, left
         elif state == _DISCARDING:

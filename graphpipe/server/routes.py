@@ -8,6 +8,7 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from time import perf_counter
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from aiohttp import web
 
@@ -63,6 +64,7 @@ class Routes:
         counters: Counters,
         access_log: AccessLog,
     ) -> None:
+        self._first_seen: WeakKeyDictionary[asyncio.Task[None], float] = WeakKeyDictionary()
         self._metrics = Metrics(counters)
         self._nobody = counters.meter("")
         self._access_log = access_log
@@ -117,6 +119,9 @@ class Routes:
         except ServiceError as error:
             self._count(request, service, error.http_status, 0, size, 0, perf_counter() - began)
             raise
+        except web.HTTPException as error:  # the body did not come
+            self._count(request, service, error.status, 0, size, 0, perf_counter() - began)
+            raise
         length = sum(map(len, segments))
         self._count(request, service, 200, rows, size, length, perf_counter() - began)
         response = web.StreamResponse(headers={"Content-Type": OCTETS})
@@ -141,7 +146,7 @@ class Routes:
     ) -> None:
         (service.meter if service else self._nobody).answered(status, seconds)
         if self._access_log.wanted():
-            name, request_id = service.name if service else "", request.headers.get("X-Request-Id", "")[:128]
+            name, request_id = service.name if service else "", _request_id(request)
             peer = request.remote or "unix"
             self._access_log.write(Access(status, name, rows, bytes_in, bytes_out, seconds, peer, request_id))
 
@@ -159,7 +164,7 @@ class Routes:
                     chunk = await request.content.readany()
             except TimeoutError:
                 raise web.HTTPRequestTimeout(
-                    text=f"no byte of the body came for {self._settings.body_timeout_s:g} s\n"
+                    text=f"no byte of the body came for {self._settings.body_timeout_s:g} s (--body-timeout-s)\n"
                 ) from None
             if not chunk:
                 break
@@ -175,7 +180,9 @@ class Routes:
     # --- descriptions ---
 
     async def _describe(self, request: web.Request) -> web.StreamResponse:
-        return _json(_description(service_at(request.path, self._services)))
+        service = service_at(request.path, self._services)
+        service.meter.described(200)
+        return _json(_description(service))
 
     async def _models(self, request: web.Request) -> web.StreamResponse:
         return _json([_description(service) for service in self._services.values()])
@@ -183,7 +190,11 @@ class Routes:
     # --- control ---
 
     async def _is_alive(self, request: web.Request) -> web.StreamResponse:
-        return _text(200, "ok\n") if self._state.alive else _text(503, "not alive\n")
+        status, text = (200, "ok\n") if self._state.alive else (503, "not alive\n")
+        if "verbose" in request.query:
+            # Whoever reads this knows as much: the event loop has just written it.
+            text = f"event loop: ok\nserver: {'ok' if self._state.alive else 'ending'}\n{text}"
+        return _text(status, text)
 
     async def _is_ready(self, request: web.Request) -> web.StreamResponse:
         status, text = (200, "ok\n") if self._state.ready else (503, "not ready\n")
@@ -202,17 +213,25 @@ class Routes:
             raise NotFound("/control/shutdown is off; start the server with --enable-shutdown to turn it on")
         if request.method not in ("GET", "POST"):
             raise Unsupported(f"{request.method} is not served here; POST it")
-        self._state.begin_drain()
+        self._state.on_shutdown()
         return _text(200, "ok\n")
 
     # --- errors ---
 
     async def _on_prepare(self, request: web.Request, response: web.StreamResponse) -> None:
         response.headers["Server"] = SERVER
-        if "X-Request-Id" in request.headers:
-            response.headers["X-Request-Id"] = request.headers["X-Request-Id"][:128]
-        if self._state.draining:
+        if request_id := _request_id(request):
+            response.headers["X-Request-Id"] = request_id
+        if self._state.draining or self._is_old(request):
             response.force_close()
+            response.headers["Connection"] = "close"  # aiohttp has thought about this header already
+
+    def _is_old(self, request: web.Request) -> bool:
+        age_max_s = self._settings.connection_age_max_s
+        if not age_max_s:
+            return False
+        now = asyncio.get_running_loop().time()
+        return now - self._first_seen.setdefault(request.task, now) > age_max_s  # a task serves one connection
 
     @web.middleware
     async def _answer_errors(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -221,6 +240,7 @@ class Routes:
         except web.HTTPMethodNotAllowed as error:
             allowed = ", ".join(sorted(error.allowed_methods))
             refusal = Unsupported(f"{request.method} is not served here; use {allowed}")
+            self._nobody.described(405)
             return self._refuse(request, refusal, {"Allow": allowed})
         except web.HTTPException as error:
             if error.status == 404:
@@ -262,6 +282,11 @@ def deadline_of(value: str | None, now: float) -> float | None:
     if not (value.isascii() and value.isdigit() and len(value) <= 12):
         raise InvalidRequest(f"{TIMEOUT_HEADER} is a number of milliseconds; {value[:40]!r} came")
     return now + int(value) / 1000
+
+
+def _request_id(request: web.Request) -> str:
+    # What is not UTF-8 could be neither logged nor sent back.
+    return request.headers.get("X-Request-Id", "")[:128].encode("utf-8", "replace").decode()
 
 
 def _text(status: int, text: str) -> web.Response:

@@ -21,6 +21,8 @@ class State:
         self.connections: Callable[[], int] = lambda: 0
         self.workers: Callable[[], tuple[int, int]] = lambda: (1, 1)
         self.on_drain: Callable[[], None] = lambda: None
+        # What a caller's word sets off: a worker passes it on, since its neighbours have to end too.
+        self.on_shutdown: Callable[[], None] = self.begin_drain
 
     @property
     def ready(self) -> bool:

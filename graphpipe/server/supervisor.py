@@ -145,7 +145,7 @@ class _Supervisor:
             os.close(said)
         self._processes[process.pid] = process
         worker = _Worker(process, row)
-        self._spawn(worker.listen(heard, self._up, self._failed))
+        self._spawn(worker.listen(heard, self._up, self._failed, self._on_signal))
         assert process.stdin is not None
         with contextlib.suppress(ConnectionError):  # it is dead already: its status says so
             process.stdin.write(len(self._what).to_bytes(8, "little") + self._what)
@@ -160,6 +160,7 @@ class _Supervisor:
         done, _ = await asyncio.wait(either, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
         stop.cancel()
         if not done:
+            worker.said_why = True
             self._failed(f"a worker did not come up within {patience:g} s (--start-timeout-s) and is ended")
             worker.process.kill()
             await worker.process.wait()
@@ -178,7 +179,8 @@ class _Supervisor:
             return worker
         if ended.done():
             self._gone(worker)
-            log.warning("worker process %d ended (%s)", worker.process.pid, _how(ended.result()))
+            if not worker.said_why:
+                log.warning("worker process %d ended (%s)", worker.process.pid, _how(ended.result()))
             return None
         ended.cancel()
         async with self._one_replacement:
@@ -274,10 +276,17 @@ class _Worker:
     def __init__(self, process: asyncio.subprocess.Process, row: int) -> None:
         self.process = process
         self.row = row
+        self.said_why = False  # it ended, or had to be ended
         self.recycle = asyncio.Event()
         self.ready: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
 
-    async def listen(self, heard: int, on_ready: Callable[[_Worker], None], on_failure: Callable[[str], None]) -> None:
+    async def listen(
+        self,
+        heard: int,
+        on_ready: Callable[[_Worker], None],
+        on_failure: Callable[[str], None],
+        on_shutdown: Callable[[], None],
+    ) -> None:
         """Hear what it says until it ends."""
         reader = asyncio.StreamReader()
         pipe = os.fdopen(heard, "rb", 0)
@@ -292,9 +301,12 @@ class _Worker:
                 on_ready(self)
                 self.ready.set_result(True)
             elif line.startswith(b"failed "):
+                self.said_why = True
                 on_failure(line[len(b"failed ") :].decode(errors="replace").strip())
             elif line == b"recycle\n":
                 self.recycle.set()
+            elif line == b"shutdown\n":
+                on_shutdown()
         transport.close()
         await ended
         if not self.ready.done():

@@ -4,8 +4,8 @@
 
 The numbers are inherited file descriptors (SIDE is -1 where there is none) and the worker's row in the counters. What
 to serve comes as a pickle on standard input, which stays open afterwards as a life line: when it ends, the supervisor
-is gone, and so the worker goes. To SAID the worker writes ``ready``, ``failed`` with the reason, and ``recycle`` when
-it wants to be replaced.
+is gone, and so the worker goes. To SAID the worker writes ``ready``, ``failed`` with the reason, ``recycle`` when it
+wants to be replaced, and ``shutdown`` when a caller asked for the end of the whole server.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import threading
 import time
 
 from graphpipe.errors import GraphPipeError
+from graphpipe.server.ending import leave_if_a_model_runs
 from graphpipe.server.logs import log_to_stderr
 
 __all__ = ["main"]
@@ -61,6 +62,7 @@ def main(arguments: list[str]) -> int:
             load_seconds=load_seconds,
             on_ready=lambda url: say("ready"),
             on_memory_limit=lambda: say("recycle"),
+            on_shutdown=lambda: say("shutdown"),
         )
     except GraphPipeError as error:
         say(f"failed {error}".replace("\n", " "))
@@ -78,4 +80,6 @@ def _follow_the_supervisor(patience_s: float) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    status = main(sys.argv[1:])
+    leave_if_a_model_runs(status)
+    sys.exit(status)
