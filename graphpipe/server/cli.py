@@ -14,9 +14,9 @@ from click.shell_completion import CompletionItem
 from graphpipe import __version__
 from graphpipe.errors import GraphPipeError
 from graphpipe.server.config import Configuration, SettingsError, configure, unknown_variables
+from graphpipe.server.ending import leave_if_a_model_runs
 from graphpipe.server.flags import FLAGS, Flag
 from graphpipe.server.kinds import Kind
-from graphpipe.server.ending import leave_if_a_model_runs
 from graphpipe.server.logs import log_to_stderr
 
 __all__ = ["main"]
