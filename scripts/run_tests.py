@@ -112,6 +112,11 @@ def suites() -> list[Suite]:
             reports="clients/java/**/target/surefire-reports/TEST-*.xml",
         ),
         Suite("conformance", [["python", "conformance/run.py"]], exists_with="conformance/run.py"),
+        Suite(
+            "soak",
+            [["python", "scripts/soak.py"], ["python", "scripts/soak.py", "--minutes", "5", "--workers", "2"]],
+            slow=True,
+        ),
         Suite("slow", [pytest("slow", ["tests"], "slow")], reports=".build/reports/slow.xml", slow=True),
     ]
 
