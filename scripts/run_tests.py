@@ -124,6 +124,11 @@ def suites() -> list[Suite]:
             reports=".build/reports/conformance.xml",
             alone_with="clients",
         ),
+        Suite(
+            "soak",
+            [["python", "scripts/soak.py"], ["python", "scripts/soak.py", "--minutes", "5", "--workers", "2"]],
+            slow=True,
+        ),
         Suite("slow", [pytest("slow", ["tests"], "slow")], reports=".build/reports/slow.xml", slow=True),
     ]
 

@@ -93,6 +93,8 @@ class ModelRunner:
                 # It waits on until a thread comes to it, but the memory of its inputs need not.
                 job.request = None
                 self._left += 1
+            # A failure remembers this frame, and the future the failure: a ring that would hold the request's memory.
+            del job
 
     def admit(self) -> None:
         """Raise Overloaded if no more requests may wait now."""
@@ -179,6 +181,7 @@ class ModelRunner:
     def _do(self, job: _Job, number: int) -> None:
         request = job.request
         if request is None or job.future.cancelled():
+            job.request = None
             return
         deadline = request.deadline
         if deadline is not None and job.loop.time() >= deadline:
@@ -194,6 +197,7 @@ class ModelRunner:
         except BaseException as error:
             job.error = error
         job.ended = perf_counter()
+        job.request = None  # its memory is free for others now, whatever still knows the job
         self._began[number] = 0.0
 
     def _deliver(self, done: list[_Job]) -> None:
