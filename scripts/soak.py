@@ -36,11 +36,11 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-import numpy as np
+import numpy as np  # noqa: E402
 
-import graphpipe
-from graphpipe import errors
-from graphpipe.wire import decode_infer_response, encode_request
+import graphpipe  # noqa: E402
+from graphpipe import errors  # noqa: E402
+from graphpipe.wire import decode_infer_response, encode_request  # noqa: E402
 
 DIGITS = ROOT / "examples" / "digits" / "digits.onnx"
 # Memory may grow by so much more than its noise without being called a leak: allocators keep what they had.
@@ -388,8 +388,8 @@ def _soak(server: Server, log: Path, minutes: float, workers: int) -> list[str]:
     print(f"rounds: {rounds}")
     print(f"good answers: {sum(traffic.good.values())}, all checked")
     print(
-        f"memory: {measured[0].memory_bytes / 1e6:.1f} MB after a third of the time, {measured[-1].memory_bytes / 1e6:.1f} MB"
-        f" at the end; slope {grown / 1e6:+.1f} MB in {measured[-1].seconds - measured[0].seconds:.0f} s,"
+        f"memory: {measured[0].memory_bytes / 1e6:.1f} MB after a third of the time, "
+        f"{measured[-1].memory_bytes / 1e6:.1f} MB at the end; slope {grown / 1e6:+.1f} MB in {measured[-1].seconds - measured[0].seconds:.0f} s,"
         f" noise {noise / 1e6:.1f} MB, at rest {rest.memory_bytes / 1e6:.1f} MB"
     )
     for what in room:
