@@ -389,7 +389,8 @@ def _soak(server: Server, log: Path, minutes: float, workers: int) -> list[str]:
     print(f"good answers: {sum(traffic.good.values())}, all checked")
     print(
         f"memory: {measured[0].memory_bytes / 1e6:.1f} MB after a third of the time, "
-        f"{measured[-1].memory_bytes / 1e6:.1f} MB at the end; slope {grown / 1e6:+.1f} MB in {measured[-1].seconds - measured[0].seconds:.0f} s,"
+        f"{measured[-1].memory_bytes / 1e6:.1f} MB at the end;"
+        f" slope {grown / 1e6:+.1f} MB in {measured[-1].seconds - measured[0].seconds:.0f} s,"
         f" noise {noise / 1e6:.1f} MB, at rest {rest.memory_bytes / 1e6:.1f} MB"
     )
     for what in room:
