@@ -95,6 +95,8 @@ class Plan:
         Raises InvalidRequest where a value does not fit the type that it is to be converted to.
         """
         if self.plain:
+            if len(tensors) == len(self.names) == 1:  # nearly always
+                return {self.names[0]: tensors[0]}  # type: ignore[dict-item]
             return dict(zip(self.names, tensors, strict=True))  # type: ignore[arg-type]
         return {
             name: tensor if dtype is None else _cast_numbers(tensor, dtype, name)

@@ -13,6 +13,7 @@ Time is counted in ticks by one sweep over all connections, since a timer for ea
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ from graphpipe.server.counters import Counters
 from graphpipe.server.head import Head, parse
 from graphpipe.server.refusal import ERROR_TYPE, error_body, error_headers, response_head
 from graphpipe.server.routes import service_at
-from graphpipe.server.service import Service
+from graphpipe.server.service import Answer, Service
 from graphpipe.server.settings import Settings
 from graphpipe.server.state import State
 from graphpipe.server.steps import Steps
@@ -41,6 +42,7 @@ _HEAD_BYTES_MAX = 16 * 1024
 # What may arrive while a request is being answered, before reading pauses.
 _SPARE_BYTES = 64 * 1024
 _SCRATCH_BYTES = 256 * 1024
+_SOON_BYTES = 64 * 1024
 # Up to here an answer is joined into one write; above, its parts go out as they are.
 _JOIN_MAX = 32 * 1024
 # Over TLS a write is encrypted at once: slices keep the loop free and the memory small.
@@ -60,7 +62,7 @@ _REMEMBERED_HEAD_BYTES_MAX = 1024
 _OLD_IDLE_S = 5.0
 
 # The states of a connection.
-_WAITING, _BODY, _ANSWERING, _SENDING, _DISCARDING, _CLOSING, _GONE = range(7)
+_WAITING, _ARRIVED, _BODY, _ANSWERING, _SENDING, _DISCARDING, _CLOSING, _GONE = range(8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,7 @@ class Route:
     head: Head
     service: Service
     small: bool
+    length: int
 
 
 class Front:
@@ -92,14 +95,17 @@ class Front:
         self.fallback = fallback
         self.tick = 0
         self.connections: set[Connection] = set()
-        self._routes: dict[bytes, Route | None] = {}
+        self.routes: dict[bytes, Route | None] = {}
         self.scratch = memoryview(bytearray(_SCRATCH_BYTES))
         self._services = services
         self.settings = settings
+        self.age_max_s = settings.connection_age_max_s
         self._loop = asyncio.get_running_loop()
         self.time = self._loop.time
+        self._inbox: list[tuple[Connection, bytes]] = []
         self._outbox: list[tuple[Connection, bytes]] = []
-        self._ok_heads: dict[int, bytes] = {}
+        self._turn_is_due = False
+        self.ok_heads: dict[int, bytes] = {}
         self._refusals: dict[tuple[int, str, bool, str, bool], bytes] = {}
         self.on_tick: Callable[[], None] = lambda: None
         self._sweeper = self._loop.call_later(_TICK_S, self._sweep)
@@ -108,50 +114,59 @@ class Front:
         return Connection(self)
 
     def route(self, head: bytes) -> Route | None:
-        """What a request's head asks for; None if it is not a hot one."""
-        try:
-            return self._routes[head]
-        except KeyError:
-            pass
-        route = self._route(parse(head))
+        """What a request's head asks for; None if it is not a hot one. ``routes`` has what was asked for before."""
+        parsed = parse(head)
+        route = None
+        if parsed is not None:
+            with contextlib.suppress(NotFound):
+                small = parsed.length < POOLED_FROM and parsed.length <= self.admission.body_bytes_max
+                route = Route(parsed, service_at(parsed.path, self._services), small, parsed.length)
         if len(head) <= _REMEMBERED_HEAD_BYTES_MAX:
-            if len(self._routes) >= _REMEMBERED_HEADS_MAX:
-                self._routes.clear()
-            self._routes[head] = route
+            if len(self.routes) >= _REMEMBERED_HEADS_MAX:
+                self.routes.clear()
+            self.routes[head] = route
         return route
 
-    def _route(self, head: Head | None) -> Route | None:
-        if head is None:
-            return None
-        try:
-            service = service_at(head.path, self._services)
-        except NotFound:
-            return None
-        small = head.length < POOLED_FROM and head.length <= self.admission.body_bytes_max
-        return Route(head, service, small)
-
     def ok_head(self, length: int) -> bytes:
-        """The head of a good answer of ``length`` bytes."""
-        head = self._ok_heads.get(length)
-        if head is None:
-            if len(self._ok_heads) >= _REMEMBERED_HEADS_MAX:
-                self._ok_heads.clear()
-            head = self._ok_heads[length] = response_head(200, "application/octet-stream", length, {})
+        """The head of a good answer of ``length`` bytes. ``ok_heads`` has those of this moment."""
+        if len(self.ok_heads) >= _REMEMBERED_HEADS_MAX:
+            self.ok_heads.clear()
+        head = self.ok_heads[length] = response_head(200, "application/octet-stream", length, {})
         return head
 
-    def write_soon(self, connection: Connection, answer: bytes) -> None:
-        """Write a small answer when this turn of the loop is over.
+    def take_soon(self, connection: Connection, data: bytes) -> None:
+        """Look at what arrived when this turn of the loop has read from all sockets.
 
-        A write wakes its reader, who gets in the way of the rest of the turn where cores are few.
+        Reading, answering and writing by turns costs half as much again as doing each for all connections at once: the
+        kernel and Python drive each other out of the processor's caches, and a write wakes its reader, who gets in the
+        way of the rest where cores are few.
         """
-        if not self._outbox:
-            self._loop.call_soon(self._write_now)
+        if not self._turn_is_due:
+            self._turn_is_due = True
+            self._loop.call_soon(self._turn)
+        self._inbox.append((connection, data))
+
+    def write_soon(self, connection: Connection, answer: bytes) -> None:
+        """Write a small answer when this turn of the loop has made all of its answers."""
+        if not self._turn_is_due:
+            self._turn_is_due = True
+            self._loop.call_soon(self._turn)
         self._outbox.append((connection, answer))
 
-    def _write_now(self) -> None:
+    def _turn(self) -> None:
+        inbox, self._inbox = self._inbox, []
+        for connection, data in inbox:
+            try:
+                connection.take(data)
+            except Exception as error:  # a bug, which must not cost the others their answers
+                connection.give_up(error)
         outbox, self._outbox = self._outbox, []
+        self._turn_is_due = False
         for connection, answer in outbox:
-            connection.write_small(answer)
+            try:
+                connection.write_small(answer)
+            except Exception as error:
+                connection.give_up(error)
 
     def refusal(self, error: ServiceError, head: Head, keep_alive: bool) -> bytes:
         """The answer that says no. Those of an overload are all alike, and remembered for a moment."""
@@ -184,7 +199,7 @@ class Front:
     def _sweep(self) -> None:
         self._sweeper = self._loop.call_later(_TICK_S, self._sweep)
         self.tick += 1
-        self._ok_heads.clear()  # they carry the date
+        self.ok_heads.clear()  # they carry the date
         self._refusals.clear()
         self.on_tick()
         for connection in list(self.connections):
@@ -255,15 +270,20 @@ class Connection(asyncio.BufferedProtocol):
             self._filled += count
             assert self._body is not None
             if self._filled == len(self._body):
-                self._answer()
+                self._answer_body()
         elif state == _WAITING:
-            data = self._front.scratch[:count].tobytes()
+            front = self._front
+            data = front.scratch[:count].tobytes()
             if self._received:
                 self._received += data
                 data = bytes(self._received)
             else:
-                self._since = self._front.tick
-            self._take_head(data)
+                self._since = front.tick
+            if count < _SOON_BYTES:
+                self._state = _ARRIVED
+                front.take_soon(self, data)
+            else:
+                self._take_head(data)
         elif state != _DISCARDING:
             self._received += self._front.scratch[:count]
             if len(self._received) >= _SPARE_BYTES:
@@ -295,6 +315,12 @@ class Connection(asyncio.BufferedProtocol):
 
     # --- a request comes in ---
 
+    def take(self, data: bytes) -> None:
+        """What arrived in this turn of the loop."""
+        if self._state == _ARRIVED:
+            self._state = _WAITING
+            self._take_head(data)
+
     def _take_head(self, data: bytes) -> None:
         end = data.find(b"\r\n\r\n") + 4
         if end < 4:
@@ -308,18 +334,18 @@ class Connection(asyncio.BufferedProtocol):
         if end > _HEAD_BYTES_MAX:
             self._refuse_head(431, f"the head has {end} bytes; at most {_HEAD_BYTES_MAX} are taken")
             return
-        route = self._front.route(data[:end])
-        if route is None or len(data) - end > route.head.length:
+        head, front = data[:end], self._front
+        route = front.routes[head] if head in front.routes else front.route(head)
+        if route is None or len(data) - end > route.length:
             # Odd; or the next request is here already, and pipelining is for those who know all of HTTP.
             self._hand_over(data)
             return
         if self._received:
             self._received.clear()
         self._route, self._keep_alive = route, route.head.keep_alive
-        if route.small and len(data) - end == route.head.length:
+        if route.small and len(data) - end == route.length:
             # A copy of its own, since bytes objects start at a multiple of 16 and a body in the middle of one does not.
-            self._body = memoryview(data[end:])
-            self._answer()
+            self._answer(route, data[end:])
         else:
             self._take_body(route.head, data, end)
 
@@ -359,51 +385,60 @@ class Connection(asyncio.BufferedProtocol):
         self._state = _BODY
         self._since, self._mark = self._front.tick, self._filled
         if self._filled == len(body):
-            self._answer()
+            self._answer_body()
         elif head.expects_continue and not self._filled:
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     # --- it is answered ---
 
-    def _answer(self) -> None:
-        body, route, front = self._body, self._route, self._front
+    def _answer_body(self) -> None:
+        body, self._body = self._body, None
         assert body is not None
-        assert route is not None
-        self._body = None
+        assert self._route is not None
+        self._answer(self._route, body)
+
+    def _answer(self, route: Route, body: memoryview | bytes) -> None:
         self._started = perf_counter()
+        service, timeout_ms = route.service, route.head.timeout_ms
         try:
-            # Under overload this is the way of nearly all of them, so it is a short one.
-            route.service.admit(len(body))
-        except ServiceError as error:
-            self._refuse(error)
+            self._deadline = None if timeout_ms is None else self._front.time() + timeout_ms / 1000
+            answer = service.answer(body, self._deadline)
+        except Exception as error:
+            self._fail(error)
             return
-        self._state = _ANSWERING
-        front.state.in_flight += 1
-        timeout_ms = route.head.timeout_ms
-        self._deadline = None if timeout_ms is None else front.time() + timeout_ms / 1000
-        answer = route.service.answer(body, self._deadline)
+        if isinstance(answer, tuple):
+            self._finish(*answer)
+            return
         del body  # the stages hold it now; nobody else may
+        self._state = _ANSWERING
+        self._front.state.in_flight += 1
         self._steps = steps = Steps(answer, self._answered)
         steps.start()
 
-    def _answered(self, answer: tuple[list[Segment], int] | None, error: BaseException | None) -> None:
+    def _answered(self, answer: Answer | None, error: BaseException | None) -> None:
         self._steps = None
-        front, route = self._front, self._route
-        front.state.in_flight -= 1
-        if self._state == _GONE or route is None:
+        self._front.state.in_flight -= 1
+        if self._state == _GONE:
             return
         if answer is None:
-            if not isinstance(error, ServiceError):
-                log.error("answering failed", exc_info=error)
-                error = ModelFailed("the server failed on this request; its log has the cause")
-            self._refuse(error)
-            return
-        segments, rows = answer
+            self._fail(error)
+        else:
+            self._finish(*answer)
+
+    def _fail(self, error: BaseException | None) -> None:
+        if not isinstance(error, ServiceError):
+            log.error("answering failed", exc_info=error)
+            error = ModelFailed("the server failed on this request; its log has the cause")
+        self._refuse(error)
+
+    def _finish(self, segments: list[Segment], rows: int) -> None:
+        front, route = self._front, self._route
+        assert route is not None
         length = sum(map(len, segments))
-        head = front.ok_head(length)
+        head = front.ok_heads.get(length) or front.ok_head(length)
         if route.head.request_id:
             head = head[:-2] + f"X-Request-Id: {route.head.request_id}\r\n\r\n".encode("latin-1")
-        if front.state.draining or not self._keep_alive or self._is_old():
+        if not self._keep_alive or front.state.draining or (front.age_max_s and self._is_old()):
             self._keep_alive = False
             head = head[:-2] + b"Connection: close\r\n\r\n"
         seconds = perf_counter() - self._started
@@ -411,6 +446,7 @@ class Connection(asyncio.BufferedProtocol):
         if front.access_log.wanted():
             self._log(200, rows, length, seconds)
         if length <= _JOIN_MAX:
+            self._state = _ANSWERING  # until it is written; what comes in meanwhile is kept for afterwards
             front.write_soon(self, b"".join((head, *segments)))
         elif self._tls:
             self._begin_sending(_slices([head, *segments]))
@@ -440,7 +476,7 @@ class Connection(asyncio.BufferedProtocol):
         )
 
     def _is_old(self) -> bool:
-        age_max_s = self._front.settings.connection_age_max_s
+        age_max_s = self._front.age_max_s
         return bool(age_max_s) and (self._front.tick - self._born) * _TICK_S > age_max_s
 
     def write_small(self, answer: bytes) -> None:
@@ -587,6 +623,11 @@ class Connection(asyncio.BufferedProtocol):
             silent = not self._started
             if not silent or (self._front.tick - self._born) * _TICK_S >= idle_s:
                 self._close_soon()
+
+    def give_up(self, error: Exception) -> None:
+        """Something went wrong that should not have."""
+        log.error("a connection is cut", exc_info=error)
+        self.abort()
 
     def abort(self) -> None:
         """Close now, whatever is under way."""

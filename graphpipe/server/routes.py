@@ -112,7 +112,8 @@ class Routes:
             began, size = perf_counter(), len(body)
             self._state.in_flight += 1
             try:
-                segments, rows = await service.answer(body, deadline)
+                answer = service.answer(body, deadline)
+                segments, rows = answer if isinstance(answer, tuple) else await answer
             finally:
                 self._state.in_flight -= 1
             del body  # what is left of it is in the answer

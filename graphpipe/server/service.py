@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Any
@@ -19,7 +19,7 @@ from graphpipe import __version__
 from graphpipe.backends.model import Model
 from graphpipe.errors import GraphPipeError, ModelFailed, NotFound, ServiceError
 from graphpipe.server.counters import Meter
-from graphpipe.server.stages import Request, Stage
+from graphpipe.server.stages import Outputs, Request, Stage
 from graphpipe.signature import Plan, Signature, TensorSpec
 from graphpipe.wire import (
     ErrorInfo,
@@ -34,7 +34,7 @@ from graphpipe.wire import (
 )
 from graphpipe.wire.dtypes import DTYPES, type_of
 
-__all__ = ["SERVER", "Service", "encode_error"]
+__all__ = ["SERVER", "Answer", "Service", "encode_error"]
 
 log = logging.getLogger("graphpipe.service")
 
@@ -49,6 +49,10 @@ _DESCRIPTION_BYTES_MAX = 96
 _MOMENT_BYTES = 8 * 1024
 
 
+# An answer's bytes, as segments, and the number of rows that were asked for.
+Answer = tuple[list[Segment], int]
+
+
 @dataclass(slots=True)
 class Service:
     """One model behind its stages, answering bytes with bytes."""
@@ -60,6 +64,7 @@ class Service:
     ignore_extra_inputs: bool
     metadata: MetadataResponse
     meter: Meter
+    at_once: Callable[[Request], Outputs] | None
     _metadata_bytes: bytes
     _signature: Signature
     _plans: dict[RequestHead, tuple[Plan, int]]
@@ -72,60 +77,94 @@ class Service:
         stage: Stage,
         meter: Meter,
         *,
+        at_once: Callable[[Request], Outputs] | None = None,
         cast: bool = False,
         ignore_extra_inputs: bool = False,
     ) -> Service:
-        """The service of ``model``, whose first stage is ``stage``."""
+        """The service of ``model``, whose first stage is ``stage``; ``at_once`` is what that does without waiting."""
         metadata = _metadata(name, model)
         encoded = encode_metadata_response(metadata)
-        return cls(name, model, stage, cast, ignore_extra_inputs, metadata, meter, encoded, model.signature, {})
+        return cls(
+            name, model, stage, cast, ignore_extra_inputs, metadata, meter, at_once, encoded, model.signature, {}
+        )
 
-    async def answer(self, body: memoryview, deadline: float | None = None) -> tuple[list[Segment], int]:
-        """The answer to a request's body, as segments, and the number of rows that were asked for.
+    def answer(self, body: memoryview | bytes, deadline: float | None = None) -> Answer | Coroutine[Any, Any, Answer]:
+        """The answer to a request's body, or a coroutine that gives it where that takes waiting.
 
         ``deadline`` is loop time. The arrays that the model gets borrow ``body``.
 
-        Raises ServiceError for whatever is wrong with the request, the model or the load.
+        Raises ServiceError for whatever is wrong with the request, the model or the load, here or in the coroutine.
         """
-        if len(body) < _OFF_LOOP_FROM:
-            message = decode_request(body.toreadonly())
-        else:
-            # Numbers take microseconds at any size, but nobody knows yet that these are not a million strings.
-            message = await asyncio.get_running_loop().run_in_executor(None, decode_request, body.toreadonly())
+        if self.at_once is None:
+            # Under overload this is the way of nearly all of them, so it is a short one.
+            self.admit(len(body))
+        if len(body) >= _OFF_LOOP_FROM:
+            return self._answer_large(body, deadline)
+        message = decode_request(body)
         if not isinstance(message, InferRequest):
-            return [await self._current_metadata()], 0
-        if self.model.signature is not self._signature:
-            self._renew()
-        plan, rows = self._plans.get(message.head) or self._plan(message.head)
-        if len(body) >= _OFF_LOOP_FROM and not plan.plain:
-            inputs = await asyncio.get_running_loop().run_in_executor(None, plan.inputs, message.inputs)
-        else:
+            return self._describe()
+        plan, rows = self._planned(message.head)
+        request = Request(plan.inputs(message.inputs), plan.outputs, message.head.config, deadline)
+        if self.at_once is None:
+            return self._infer(request, rows)
+        return self._encoded(self.at_once(request), request.outputs, rows)
+
+    async def _answer_large(self, body: memoryview | bytes, deadline: float | None) -> Answer:
+        loop = asyncio.get_running_loop()
+        # Numbers take microseconds at any size, but nobody knows yet that these are not a million strings.
+        message = await loop.run_in_executor(None, decode_request, body)
+        del body  # the inputs hold it now; nobody else may
+        if not isinstance(message, InferRequest):
+            return await self._describe()
+        plan, rows = self._planned(message.head)
+        if plan.plain:
             inputs = plan.inputs(message.inputs)
-        outputs = await self.stage.infer(Request(inputs, plan.outputs, message.head.config, deadline))
+        else:
+            inputs = await loop.run_in_executor(None, plan.inputs, message.inputs)
+        return await self._infer(Request(inputs, plan.outputs, message.head.config, deadline), rows)
+
+    async def _infer(self, request: Request, rows: int) -> Answer:
+        answer = self._encoded(await self.stage.infer(request), request.outputs, rows)
+        return answer if isinstance(answer, tuple) else await answer
+
+    def _encoded(self, outputs: Outputs, names: tuple[str, ...], rows: int) -> Answer | Coroutine[Any, Any, Answer]:
+        """The outputs as bytes; or a coroutine that encodes them in a thread, if they are much work."""
         began = perf_counter()
         try:
-            wanted = [outputs[name] for name in plan.outputs] if plan.outputs else list(outputs.values())
-            for array in wanted:
+            arrays = [outputs[name] for name in names] if names else list(outputs.values())
+            for array in arrays:
                 if array.nbytes > _MOMENT_BYTES and _is_work(array):
-                    segments = await asyncio.get_running_loop().run_in_executor(None, encode_infer_response, wanted)
-                    break
-            else:
-                segments = encode_infer_response(wanted)
-        except ServiceError as error:
-            # The caller did nothing wrong: the model gave what cannot travel.
-            raise _unsendable(self.name, error) from None
-        except Exception:
-            log.exception("model %r gave what is not an array", self.name)
-            raise ModelFailed(f"model {self.name!r} failed on this input; the server's log has the cause") from None
+                    return self._encoded_aside(arrays, rows)
+            segments = encode_infer_response(arrays)
+        except Exception as error:
+            raise self._unsendable(error) from None
         self.meter.encoded(rows, perf_counter() - began)
         return segments, rows
+
+    async def _encoded_aside(self, arrays: list[NDArray[Any]], rows: int) -> Answer:
+        began = perf_counter()
+        try:
+            segments = await asyncio.get_running_loop().run_in_executor(None, encode_infer_response, arrays)
+        except Exception as error:
+            raise self._unsendable(error) from None
+        self.meter.encoded(rows, perf_counter() - began)
+        return segments, rows
+
+    def _unsendable(self, error: Exception) -> ServiceError:
+        """The caller did nothing wrong: the model gave what cannot travel."""
+        if not isinstance(error, ServiceError):
+            log.error("model %r gave what is not an array", self.name, exc_info=error)
+            return ModelFailed(f"model {self.name!r} failed on this input; the server's log has the cause")
+        failed = ModelFailed(f"model {self.name!r} gave an answer that cannot travel: {error.message}")
+        failed.code = error.code if error.http_status == 413 else failed.code
+        return failed
 
     def admit(self, size: int) -> None:
         """Raise Overloaded if a request of ``size`` bytes need not be read, as it would be refused in any case."""
         if size > _DESCRIPTION_BYTES_MAX:
             self.stage.admit()
 
-    async def _current_metadata(self) -> bytes:
+    async def _describe(self) -> Answer:
         version = self.metadata.version
         ask = getattr(self.model, "current_version", None)
         if ask is not None:
@@ -138,7 +177,7 @@ class Service:
                 version = ""
         if self.model.signature is not self._signature or version != self.metadata.version:
             self._renew(version)
-        return self._metadata_bytes
+        return [self._metadata_bytes], 0
 
     def _renew(self, version: str | None = None) -> None:
         """Forget what followed from the signature: the model behind a remote model was replaced by another."""
@@ -148,6 +187,12 @@ class Service:
             self.metadata = replace(self.metadata, version=version)
         self._metadata_bytes = encode_metadata_response(self.metadata)
         self._plans.clear()
+
+    def _planned(self, head: RequestHead) -> tuple[Plan, int]:
+        """What a request's head means, and how many rows it asks for."""
+        if self.model.signature is not self._signature:
+            self._renew()
+        return self._plans.get(head) or self._plan(head)
 
     def _plan(self, head: RequestHead) -> tuple[Plan, int]:
         plan = self.model.signature.plan(
@@ -189,12 +234,6 @@ def _is_work(array: NDArray[Any]) -> bool:
     if array.dtype.kind in "OSU":
         return True
     return array.nbytes >= _OFF_LOOP_FROM and not array.flags.c_contiguous
-
-
-def _unsendable(name: str, error: ServiceError) -> ServiceError:
-    failed = ModelFailed(f"model {name!r} gave an answer that cannot travel: {error.message}")
-    failed.code = error.code if error.http_status == 413 else failed.code
-    return failed
 
 
 def _metadata(name: str, model: Model) -> MetadataResponse:

@@ -61,16 +61,21 @@ def _service(settings: ModelSettings, model: Model, meter: Meter) -> Service:
         model = AnyRows(model)
     threads = settings.threads or getattr(model, "threads", 0) or usable_cpus()
     limits = _batch_limits(settings, model.signature, threads)
-    stage: Stage = ModelRunner(
-        model, settings.name, threads, queue_requests_max=settings.queue_requests_max, meter=meter
-    )
+    runner = ModelRunner(model, settings.name, threads, queue_requests_max=settings.queue_requests_max, meter=meter)
+    stage: Stage = runner
     if limits is not None:
         stage = Batcher(limits, stage, RowEvidence(model.signature), settings.name, meter)
     if settings.cache:
         stage = _cached(settings, model, stage, meter)
     meter.follow(lambda: {"graphpipe_queue_requests": stage.waiting})
     return Service.of(
-        settings.name, model, stage, meter, cast=settings.cast, ignore_extra_inputs=settings.ignore_extra_inputs
+        settings.name,
+        model,
+        stage,
+        meter,
+        at_once=runner.at_once if runner.quick and stage is runner else None,
+        cast=settings.cast,
+        ignore_extra_inputs=settings.ignore_extra_inputs,
     )
 
 

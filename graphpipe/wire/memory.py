@@ -63,11 +63,11 @@ class LayoutMemory(Generic[T]):
     def __len__(self) -> int:
         return len(self._readings)
 
-    def find(self, message: memoryview) -> Reading[T] | None:
+    def find(self, message: memoryview | bytes) -> Reading[T] | None:
         """The reading of this message, if one that is read in the same way was read before."""
         size = len(message)
         for head_length in self._head_lengths.get(size, ()):
-            known = self._readings.get((size, message[:head_length].tobytes()))
+            known = self._readings.get((size, bytes(message[:head_length])))
             if known is not None:
                 for at, value in known.length_words:
                     if _u32(message, at)[0] != value:

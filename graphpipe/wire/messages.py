@@ -156,6 +156,9 @@ def encode_infer_response(outputs: Sequence[object], errors: Sequence[ErrorInfo]
     try:
         # Answers repeat their types and shapes. What is known this way was contiguous, or `data` refuses it.
         arrays = cast(Sequence[Array], outputs)
+        if len(arrays) == 1 and not errors:  # nearly always
+            (array,) = arrays
+            return [_known_responses[((array.dtype, array.shape),)][0], array.data.cast("B")]
         known = _known_responses[tuple([(array.dtype, array.shape) for array in arrays])]
         if not errors:
             return _interleave(known, [array.data.cast("B") for array in arrays])
@@ -298,12 +301,13 @@ def decode_request(
 
     Raises MalformedMessage for anything that is not a whole, consistent request.
     """
-    view = _as_bytes(buffer)
+    view = buffer if type(buffer) is bytes else _as_bytes(buffer)
     if memory is None:
         memory = _requests
     known = memory.find(view)
     if known is not None:
         return InferRequest(known.rest, [np.ndarray(t.shape, t.dtype, view, t.start) for t in known.tensors])
+    view = memoryview(view)
     reader = Reader(view)
     kind_at, member, end = reader.table(reader.root(), 2)
     kind = reader.u8(kind_at)
@@ -336,12 +340,13 @@ def decode_infer_response(
 
     Raises MalformedMessage for anything else that is not whole and consistent.
     """
-    view = _as_bytes(buffer)
+    view = buffer if type(buffer) is bytes else _as_bytes(buffer)
     if memory is None:
         memory = _responses
     known = memory.find(view)
     if known is not None:
         return InferResponse([np.ndarray(t.shape, t.dtype, view, t.start) for t in known.tensors])
+    view = memoryview(view)
     reader = Reader(view)
     tensors_at, errors_at, end = reader.table(reader.root(), 2)
     tensors = [_read_tensor(reader, at) for at in reader.tables(tensors_at, end, ENTRIES_MAX, "output_tensors")]
