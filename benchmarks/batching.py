@@ -5,7 +5,8 @@
 A multilayer perceptron 1024-2048-2048-10 with 64 callers of one row each, and squeezenet with 8 callers of one image: the
 same server with and without batching, in turns, so that a busy moment of the machine hits both. The load comes from a
 process of its own that sends prebuilt bytes on keep-alive connections and looks at nothing but the lengths of answers; its
-own limit is measured with the echo model, so that one can see that it is not what is measured.
+own limit is measured with the echo model, so that one can see that it is not what is measured. CPU is what the scheduler
+gave to the server's threads for one row: on a shared machine the one figure that neighbours change little.
 """
 
 from __future__ import annotations
@@ -64,6 +65,11 @@ def measure(port: int, callers: int, seconds: float, shape: tuple[int, ...]) -> 
     return found
 
 
+def cpu_seconds(process: int) -> float:
+    """What the scheduler has given to all threads of a process so far."""
+    return sum(int(path.read_text().split()[0]) for path in Path(f"/proc/{process}/task").glob("*/schedstat")) / 1e9
+
+
 CASES: tuple[tuple[str, int, tuple[int, ...], dict[str, tuple[str, ...]]], ...] = (
     (
         "mlp",
@@ -87,8 +93,8 @@ CASES: tuple[tuple[str, int, tuple[int, ...], dict[str, tuple[str, ...]]], ...] 
 def main() -> None:
     """Measure, print a table, and save it if asked to."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=4)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=2.5)
+    parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--save", action="store_true", help="write benchmarks/results/batching.json")
     options = parser.parse_args()
     results: dict[str, Any] = {}
@@ -97,24 +103,38 @@ def main() -> None:
         for name, callers, shape, ways in CASES:
             print(f"\n{name}, {callers} callers of one row")
             found: dict[str, list[dict[str, float]]] = {way: [] for way in ways}
-            for _ in range(options.rounds):
-                for way, flags in ways.items():
-                    with serving("--model", str(models[name]), *flags) as (port, _):
-                        found[way].append(measure(port, callers, options.seconds, shape))
-            with serving("--model", "echo") as (port, _):
-                echo = measure(port, callers, options.seconds, shape)["per_second"]
+            with contextlib.ExitStack() as servers:
+                # All of them are up all the time, and idle but for their turns.
+                ports = {
+                    way: servers.enter_context(serving("--model", str(models[name]), *flags))
+                    for way, flags in ways.items()
+                }
+                echo_port, _ = servers.enter_context(serving("--model", "echo"))
+                for number in range(options.rounds):
+                    for way in [*ways] if number % 2 else [*reversed(ways)]:
+                        port, process = ports[way]
+                        before = cpu_seconds(process)
+                        one = measure(port, callers, options.seconds, shape)
+                        warm_up_s = min(0.3, options.seconds / 4)  # whose requests are not in the count
+                        rows = one["requests"] * (1 + warm_up_s / options.seconds)
+                        found[way].append({**one, "cpu_ms": 1000 * (cpu_seconds(process) - before) / rows})
+                echo = measure(echo_port, callers, options.seconds, shape)["per_second"]
             print(f"  {'the load alone (echo)':<24}{echo:>10.0f} rows/s")
             results[name] = {"echo rows/s": round(echo)}
             plain = found["unbatched"]
             for way, rounds in found.items():
-                rate, p50, p99 = (median(r[key] for r in rounds) for key in ("per_second", "p50_ms", "p99_ms"))
+                rate, p50, p99, cpu = (
+                    median(r[key] for r in rounds) for key in ("per_second", "p50_ms", "p99_ms", "cpu_ms")
+                )
                 ratio = median(r["per_second"] / p["per_second"] for r, p in zip(rounds, plain, strict=True))
                 tail = median(r["p99_ms"] / p["p99_ms"] for r, p in zip(rounds, plain, strict=True))
                 print(
                     f"  {way:<24}{rate:>10.0f} rows/s {ratio:>6.2f}x   p50 {p50:>7.1f} ms   p99 {p99:>7.1f} ms {tail:>5.2f}x"
+                    f"   CPU {cpu:>6.2f} ms/row"
                 )
                 results[name][way] = {
                     "rows/s": round(rate), "times": round(ratio, 2), "p50 ms": round(p50, 1), "p99 ms": round(p99, 1),
+                    "CPU ms/row": round(cpu, 2),
                 }  # fmt: skip
     if options.save:
         save("batching", results)

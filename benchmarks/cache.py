@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.batching import save, serving
+from benchmarks.batching import cpu_seconds, save, serving
 from benchmarks.harness.row_models import identity, mlp, squeezenet
 from graphpipe.server.stages.store import RowStore
 from graphpipe.wire import encode_request
@@ -78,11 +78,6 @@ def server_ms(port: int, model: str, during: Callable[[], Any]) -> float:
     during()
     after = totals()
     return 1000 * (after[0] - before[0]) / (after[1] - before[1])
-
-
-def cpu_seconds(process: int) -> float:
-    """What the scheduler has given to all threads of a process so far."""
-    return sum(int(path.read_text().split()[0]) for path in Path(f"/proc/{process}/task").glob("*/schedstat")) / 1e9
 
 
 def hits(folder: Path, rounds: int) -> dict[str, Any]:

@@ -113,7 +113,9 @@ def test_a_signal_to_the_serving_process_ends_make_serve_with_0(number):
     (recipe,) = children(process.pid)
     os.kill(recipe, number)
     output, _ = process.communicate(timeout=WAIT_S)
-    assert (process.returncode, output) == (0, "")
+    # The access log's line for the digit may come after the answer to it.
+    lines = [line for line in output.splitlines() if "graphpipe.access" not in line]
+    assert (process.returncode, lines) == (0, [])
     assert is_free(url)
 
 

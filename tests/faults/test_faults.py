@@ -171,23 +171,16 @@ def test_behind_a_model_that_hangs_the_queue_is_bounded_and_says_so(serve: Serve
     server = serve(*DOUBLE, "--threads", "1", "--queue-requests-max", "2", "--drain-timeout-s", "1", cwd=ROOT)
 
     def hang() -> None:
-        pytest.raises(errors.GraphPipeError, graphpipe.Client(server.url, timeout=4).execute, X, config="hang")
+        pytest.raises(errors.GraphPipeError, graphpipe.Client(server.url, timeout=8).execute, X, config="hang")
 
+    # One in the model, two behind it; one after the other, lest the last be refused in favour of nobody.
     stuck = [threading.Thread(target=hang) for _ in range(3)]
-    for thread in stuck:
+    for number, thread in enumerate(stuck):
         thread.start()
-
-    def refused() -> bool:
-        try:
-            graphpipe.Client(server.url, timeout=0.2).execute(X)
-        except errors.Overloaded as error:
-            assert "--queue-requests-max" in error.message
-            return True
-        except errors.GraphPipeError:
-            return False
-        return False
-
-    until(refused)
+        until(lambda: metric(server.url, 'graphpipe_longest_run_seconds{model="double"}') > 0)
+        until(lambda number=number: metric(server.url, 'graphpipe_queue_requests{model="double"}') == number)
+    with pytest.raises(errors.Overloaded, match="--queue-requests-max"):
+        graphpipe.Client(server.url).execute(X)
     for thread in stuck:
         thread.join()
 

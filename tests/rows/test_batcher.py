@@ -366,7 +366,7 @@ def test_batches_grow_as_far_as_rows_get_cheaper(call_s, row_s, worth):
         gain.ran(rows, call_s + rows * row_s)
     assert gain.rows_worth == worth
     assert {1, 32} <= sizes  # both are tried now and then, so a change would be noticed
-    for _ in range(2000):
+    for _ in range(20_000):
         rows = gain.rows_for_next()
         gain.ran(rows, 0.005 if worth == 1 else rows * 0.005)
     assert gain.rows_worth == (32 if worth == 1 else 1)

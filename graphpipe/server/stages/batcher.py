@@ -249,6 +249,11 @@ class Batcher:
     def _rows_worth(self) -> int:
         return self._rows_max if self._gain is None else self._gain.rows_worth
 
+    @property
+    def _at_once(self) -> int:
+        """How many batches may be with the model. One more for each thread where waiting makes no row cheaper."""
+        return self._limits.at_once * (1 if self._rows_worth == self._rows_max else 2)
+
     def _kind(self, request: Request) -> Kind:
         kind = kind_of(request)
         padding = self._limits.padding
@@ -291,14 +296,14 @@ class Batcher:
 
     def _wake(self) -> None:
         """Look for a batch to run, once whatever else arrives in this turn of the loop is in its group."""
-        if not self._awake and self._groups and len(self._running) < self._limits.at_once:
+        if not self._awake and self._groups and len(self._running) < self._at_once:
             self._awake = True
             asyncio.get_running_loop().call_soon(self._dispatch)
 
     def _dispatch(self) -> None:
         self._awake = False
         loop = asyncio.get_running_loop()
-        while len(self._running) < self._limits.at_once:
+        while len(self._running) < self._at_once:
             ready = [group for group in self._groups.values() if group.ready]
             if not ready:
                 return
@@ -439,7 +444,7 @@ class Batcher:
         began = perf_counter()
         outputs = await self._next.infer(request)
         if self._gain is not None:
-            self._gain.ran(rows, perf_counter() - began)
+            self._gain.ran(rows, request.run_s or perf_counter() - began)
         return outputs
 
     async def _probe(self, request: Request, size: int) -> None:

@@ -83,7 +83,9 @@ class ModelRunner:
         job = _Job(request, asyncio.get_running_loop())
         self._jobs.put(job)
         try:
-            return await job.future
+            outputs = await job.future
+            request.run_s = job.ended - job.began
+            return outputs
         finally:
             if job.future.cancelled():
                 # It waits on until a thread comes to it, but the memory of its inputs need not.

@@ -14,12 +14,16 @@ Outputs = dict[str, NDArray[Any]]
 
 @dataclass(slots=True)
 class Request:
-    """A checked request. ``outputs`` is empty only where the model decides; ``deadline`` is loop time, or None."""
+    """A checked request. ``outputs`` is empty only where the model decides; ``deadline`` is loop time, or None.
+
+    ``run_s`` is filled in on the way back: how long the model ran, waiting excluded.
+    """
 
     inputs: dict[str, NDArray[Any]]
     outputs: tuple[str, ...]
     config: str
     deadline: float | None = None
+    run_s: float = 0.0
 
 
 class Stage(Protocol):
