@@ -31,6 +31,7 @@ from graphpipe.wire import (
     decode_request,
     encode_infer_response,
     encode_metadata_response,
+    recall_request,
 )
 from graphpipe.wire.dtypes import DTYPES, type_of
 
@@ -98,29 +99,31 @@ class Service:
         if self.at_once is None:
             # Under overload this is the way of nearly all of them, so it is a short one.
             self.admit(len(body))
-        if len(body) >= _OFF_LOOP_FROM:
-            return self._answer_large(body, deadline)
-        message = decode_request(body)
+        if type(body) is not bytes:
+            body = memoryview(body).toreadonly()
+        is_large = len(body) >= _OFF_LOOP_FROM
+        message = recall_request(body) if is_large else decode_request(body)
+        if message is None:
+            return self._answer_aside(body, deadline)
         if not isinstance(message, InferRequest):
             return self._describe()
         plan, rows = self._planned(message.head)
+        if is_large and not plan.plain:
+            return self._answer_aside(body, deadline)
         request = Request(plan.inputs(message.inputs), plan.outputs, message.head.config, deadline)
         if self.at_once is None:
             return self._infer(request, rows)
         return self._encoded(self.at_once(request), request.outputs, rows)
 
-    async def _answer_large(self, body: memoryview | bytes, deadline: float | None) -> Answer:
+    async def _answer_aside(self, body: memoryview | bytes, deadline: float | None) -> Answer:
+        """The same with a thread for what may be long: a large message may hold a million strings, or have to be cast."""
         loop = asyncio.get_running_loop()
-        # Numbers take microseconds at any size, but nobody knows yet that these are not a million strings.
         message = await loop.run_in_executor(None, decode_request, body)
         del body  # the inputs hold it now; nobody else may
         if not isinstance(message, InferRequest):
             return await self._describe()
         plan, rows = self._planned(message.head)
-        if plan.plain:
-            inputs = plan.inputs(message.inputs)
-        else:
-            inputs = await loop.run_in_executor(None, plan.inputs, message.inputs)
+        inputs = await loop.run_in_executor(None, plan.inputs, message.inputs)
         return await self._infer(Request(inputs, plan.outputs, message.head.config, deadline), rows)
 
     async def _infer(self, request: Request, rows: int) -> Answer:

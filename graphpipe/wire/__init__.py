@@ -19,6 +19,7 @@ from graphpipe.wire.messages import (
     encode_infer_response,
     encode_metadata_response,
     encode_request,
+    recall_request,
 )
 from graphpipe.wire.writer import Segment
 
@@ -38,4 +39,5 @@ __all__ = [
     "encode_infer_response",
     "encode_metadata_response",
     "encode_request",
+    "recall_request",
 ]

@@ -35,6 +35,7 @@ __all__ = [
     "encode_infer_response",
     "encode_metadata_response",
     "encode_request",
+    "recall_request",
 ]
 
 Array = NDArray[Any]
@@ -290,6 +291,15 @@ _METADATA_REQUEST = _metadata_request()
 
 
 # --- decoding ---------------------------------------------------------------------------------------------------------
+
+
+def recall_request(buffer: memoryview | bytes) -> InferRequest | None:
+    """What decode_request gives for a request whose layout it has seen before: microseconds at any size; else None."""
+    view = buffer if type(buffer) is bytes else _as_bytes(buffer)
+    known = _requests.find(view)
+    if known is None:
+        return None
+    return InferRequest(known.rest, [np.ndarray(t.shape, t.dtype, view, t.start) for t in known.tensors])
 
 
 def decode_request(
