@@ -13,19 +13,11 @@ import java.util.concurrent.Flow;
 import java.util.concurrent.TimeUnit;
 
 /**
- * Collects one answer's body in one buffer: the caller's if that is large enough, or else a fresh
- * one of the length that the head promises. Sizes are checked before memory is taken, and once more
- * while bytes arrive.
+ * Collects one answer that {@code java.net.http} receives.
  *
  * <p>The JDK's own timer ends with the head of an answer, so this keeps the time of the body.
  */
 final class AnswerHandler implements BodyHandler<ByteBuffer> {
-  /** More than anybody writes to explain a failure. */
-  private static final int ERROR_BYTES_MAX = 1024 * 1024;
-
-  /** What to begin with where the head promises nothing. */
-  private static final int UNKNOWN_LENGTH_BYTES = 16 * 1024;
-
   private final int bytesMax;
   private final ByteBuffer into;
   private final long deadlineNanos;
@@ -58,25 +50,10 @@ final class AnswerHandler implements BodyHandler<ByteBuffer> {
 
   @Override
   public BodySubscriber<ByteBuffer> apply(ResponseInfo head) {
-    boolean isError = head.statusCode() != 200;
-    Collector begun = new Collector(isError);
+    Collector begun = new Collector();
     collector = begun;
     body.whenComplete((done, failure) -> begun.stop());
-    String encoding = head.headers().firstValue("Content-Encoding").orElse("identity");
-    long length = contentLength(head.headers());
-    boolean isChunked = head.headers().firstValue("Transfer-Encoding").isPresent();
-    if (isChunked && length >= 0) {
-      // One reader believes the one, the next the other: what is left over would be an answer.
-      body.completeExceptionally(
-          new IOException("the answer has both a Transfer-Encoding and a Content-Length"));
-    } else if (!isError && !encoding.equalsIgnoreCase("identity")) {
-      body.completeExceptionally(
-          new IOException("the answer is encoded as " + encoding + ", which nobody asked for"));
-    } else if (length > begun.bytesMax) {
-      begun.tooLarge(length + " bytes");
-    } else {
-      begun.begin((int) length);
-    }
+    begun.begin(head.statusCode(), head.headers());
     return begun;
   }
 
@@ -90,34 +67,20 @@ final class AnswerHandler implements BodyHandler<ByteBuffer> {
   }
 
   private final class Collector implements BodySubscriber<ByteBuffer> {
-    final int bytesMax;
-    private final boolean isError;
-    private ByteBuffer buffer = ByteBuffer.allocate(0);
+    private AnswerBody collected;
     private boolean stopped;
     private Flow.Subscription subscription;
 
-    Collector(boolean isError) {
-      this.isError = isError;
-      int most = AnswerHandler.this.bytesMax;
-      bytesMax = isError ? Math.min(most, ERROR_BYTES_MAX) : most;
-    }
-
-    synchronized void begin(int length) {
-      if (into != null && !isError && length <= into.remaining()) {
-        buffer = into.slice();
-      } else {
-        allocate(length >= 0 ? length : Math.min(UNKNOWN_LENGTH_BYTES, bytesMax));
-      }
-    }
-
-    void tooLarge(String got) {
-      if (isError) {
-        // The status says enough; what this server wants to explain does not matter that much.
-        body.complete(ByteBuffer.allocate(0));
-      } else {
-        body.completeExceptionally(
-            new IOException(
-                "expected an answer of at most %d bytes, got %s".formatted(bytesMax, got)));
+    synchronized void begin(int status, HttpHeaders headers) {
+      try {
+        long length = contentLength(headers);
+        boolean isChunked = headers.firstValue("Transfer-Encoding").isPresent();
+        String encoding = headers.firstValue("Content-Encoding").orElse("");
+        AnswerHead.check(status, length, isChunked, encoding);
+        collected = new AnswerBody(status, length, bytesMax, into);
+        finishIfGivenUp();
+      } catch (IOException e) {
+        body.completeExceptionally(e);
       }
     }
 
@@ -142,14 +105,16 @@ final class AnswerHandler implements BodyHandler<ByteBuffer> {
 
     @Override
     public synchronized void onNext(List<ByteBuffer> parts) {
-      for (ByteBuffer part : parts) {
-        if (!stopped) {
-          makeRoom(part.remaining());
+      try {
+        for (ByteBuffer part : parts) {
+          if (stopped) {
+            return;
+          }
+          collected.put(part);
+          finishIfGivenUp();
         }
-        if (stopped) {
-          return;
-        }
-        buffer.put(part);
+      } catch (IOException e) {
+        body.completeExceptionally(e);
       }
     }
 
@@ -161,7 +126,7 @@ final class AnswerHandler implements BodyHandler<ByteBuffer> {
     @Override
     public synchronized void onComplete() {
       if (!stopped) {
-        body.complete(buffer.flip());
+        body.complete(collected.finish());
       }
     }
 
@@ -175,28 +140,9 @@ final class AnswerHandler implements BodyHandler<ByteBuffer> {
       }
     }
 
-    private void makeRoom(int more) {
-      long wanted = (long) buffer.position() + more;
-      if (wanted > bytesMax) {
-        tooLarge("more");
-      }
-      if (stopped || wanted <= buffer.capacity()) {
-        return;
-      }
-      ByteBuffer full = buffer;
-      allocate((int) Math.min(bytesMax, Math.max(wanted, 2L * full.capacity())));
-      if (!stopped) {
-        buffer.put(full.flip());
-      }
-    }
-
-    private void allocate(int bytes) {
-      try {
-        buffer = ByteBuffer.allocate(bytes);
-      } catch (OutOfMemoryError e) {
-        // One array that does not fit, on a server's word: an answer to refuse, no reason to die.
-        body.completeExceptionally(
-            new IOException("no memory for an answer of " + bytes + " bytes", e));
+    private void finishIfGivenUp() {
+      if (collected.isGivenUp()) {
+        body.complete(collected.finish());
       }
     }
   }

@@ -1,11 +1,12 @@
 package org.graphpipe;
 
 import java.io.IOException;
+import java.net.Proxy;
+import java.net.ProxySelector;
 import java.net.URI;
 import java.net.URISyntaxException;
 import java.net.http.HttpClient;
 import java.net.http.HttpRequest;
-import java.net.http.HttpResponse;
 import java.net.http.HttpTimeoutException;
 import java.nio.ByteBuffer;
 import java.nio.charset.StandardCharsets;
@@ -15,10 +16,8 @@ import java.util.List;
 import java.util.Locale;
 import java.util.Objects;
 import java.util.concurrent.CompletableFuture;
-import java.util.concurrent.CompletionException;
 import java.util.concurrent.ExecutionException;
 import java.util.concurrent.Executor;
-import java.util.concurrent.TimeoutException;
 
 /**
  * Asks one model of a GraphPipe server.
@@ -31,37 +30,36 @@ import java.util.concurrent.TimeoutException;
  *
  * <p>Calls go out as HTTP/1.1 POSTs over connections that are kept and used again. Each takes at
  * most its timeout, from the call to the last byte of the answer; the server is told, in the header
- * {@code GraphPipe-Timeout-Ms}, and may stop working when the time is up. A request is never sent
- * twice, since a model may not be safe to run twice. ({@link HttpClient} repeats a POST only when
- * {@code -Djdk.httpclient.enableAllMethodRetry} tells it to; that is stopped here. Opening a
- * connection may be tried twice, before anything is sent.) Redirects are not followed and answers
- * not decompressed.
+ * {@code GraphPipe-Timeout-Ms}, and may stop working when the time is up. A model may not be safe
+ * to run twice: a request is sent again, once, only where a kept connection turns out closed before
+ * the whole request went out and before any byte of an answer. Redirects are not followed and
+ * answers not decompressed.
  *
- * <p>Instances are immutable and meant to be shared between threads. There is nothing to close: the
- * connections end when they have been idle, or when the client is no longer reachable.
+ * <p>Plain {@code http://} goes over sockets of the client's own, on the calling thread. {@code
+ * https://}, a proxy of the JVM's settings, and a client given to {@link Builder#httpClient} go by
+ * {@link HttpClient}, and there a request is never sent again. ({@code
+ * -Djdk.httpclient.enableAllMethodRetry} is stopped here. Opening a connection may be tried twice,
+ * before anything is sent.)
+ *
+ * <p>Instances are meant to be shared between threads. They need no closing: connections end when
+ * they have been idle for half a minute. {@link #close} ends them at once.
  */
-public final class Client {
+public final class Client implements AutoCloseable {
   /** How long a call takes at most, where nobody says otherwise. */
   public static final Duration TIMEOUT_DEFAULT = Duration.ofSeconds(60);
 
   /** How large an answer is at most, where nobody says otherwise: 1 GiB. */
   public static final int RESPONSE_BYTES_MAX_DEFAULT = 1 << 30;
 
-  private static final String ERROR_TYPE = "application/vnd.graphpipe";
   private static final int MESSAGE_CHARS_MAX = 4096;
 
-  private final URI url;
-  private final HttpClient http;
+  private final Transport transport;
   private final Duration timeout;
-  private final int responseBytesMax;
-  private final List<String> headers;
+  private volatile boolean closed;
 
   private Client(Builder builder) {
-    url = builder.url;
-    http = builder.http != null ? builder.http : newHttpClient(builder.executor);
+    transport = transport(builder);
     timeout = builder.timeout;
-    responseBytesMax = builder.responseBytesMax;
-    headers = List.copyOf(builder.headers);
   }
 
   /**
@@ -183,6 +181,18 @@ public final class Client {
     return Reader.readMetadata(bodyOf(call(Writer.metadataRequest(), timeout, null)));
   }
 
+  /**
+   * Closes the connections that no call is using, and those in use when their calls are done.
+   * Optional, since idle connections end by themselves. To close twice does nothing; to call
+   * afterwards gives {@link IllegalStateException}. A client of {@link HttpClient}'s kind, where
+   * one is used, is left alone.
+   */
+  @Override
+  public void close() {
+    closed = true;
+    transport.close();
+  }
+
   static Duration requirePositive(Duration duration) {
     if (duration.isZero() || duration.isNegative()) {
       throw new IllegalArgumentException("expected a timeout above zero, got " + duration);
@@ -194,30 +204,22 @@ public final class Client {
     return request.timeout().orElse(timeout);
   }
 
-  private HttpResponse<ByteBuffer> call(EncodedMessage message, Duration timeout, ByteBuffer into)
+  private Answer call(EncodedMessage message, Duration timeout, ByteBuffer into)
       throws IOException, InterruptedException {
-    AnswerHandler handler = handler(timeout, into);
-    try {
-      return http.send(httpRequest(message, timeout), handler);
-    } catch (IOException | RuntimeException e) {
-      throw noAnswer(e, timeout);
-    } finally {
-      handler.stop();
-    }
+    requireOpen();
+    return transport.send(message, timeout, into);
   }
 
   private <T> CompletableFuture<T> callAsync(
       EncodedMessage message, Duration timeout, Understanding<T> understanding) {
-    AnswerHandler handler = handler(timeout, null);
-    CompletableFuture<HttpResponse<ByteBuffer>> exchange =
-        http.sendAsync(httpRequest(message, timeout), handler);
+    requireOpen();
+    CompletableFuture<Answer> exchange = transport.sendAsync(message, timeout);
     CompletableFuture<T> result = new CompletableFuture<>();
-    // On a thread of the common pool: what hangs on the result holds up no connection.
     exchange.whenComplete(
         (answer, failure) -> {
           try {
             if (failure != null) {
-              result.completeExceptionally(noAnswer(failure, timeout));
+              result.completeExceptionally(failure);
             } else {
               result.complete(understanding.of(answer));
             }
@@ -225,58 +227,38 @@ public final class Client {
             result.completeExceptionally(e);
           }
         });
-    result.whenComplete(
-        (value, failure) -> {
-          if (exchange.cancel(true)) {
-            handler.stop();
-          }
-        });
+    result.whenComplete((value, failure) -> exchange.cancel(true));
     return result;
   }
 
   /** What becomes of an answer. */
   @FunctionalInterface
   private interface Understanding<T> {
-    T of(HttpResponse<ByteBuffer> answer) throws IOException;
+    T of(Answer answer) throws IOException;
   }
 
-  private AnswerHandler handler(Duration timeout, ByteBuffer into) {
-    return new AnswerHandler(responseBytesMax, into, System.nanoTime() + saturatedNanos(timeout));
-  }
-
-  private HttpRequest httpRequest(EncodedMessage message, Duration timeout) {
-    boolean mayRepeat =
-        http.followRedirects() != HttpClient.Redirect.NEVER || http.authenticator().isPresent();
-    HttpRequest.Builder request =
-        HttpRequest.newBuilder(url)
-            .version(HttpClient.Version.HTTP_1_1)
-            .timeout(timeout)
-            .header("Accept", ERROR_TYPE)
-            .header("Content-Type", "application/octet-stream")
-            .header("GraphPipe-Timeout-Ms", Long.toString(Math.max(1, timeout.toMillis())))
-            .POST(new SegmentPublisher(message, mayRepeat));
-    for (int i = 0; i < headers.size(); i += 2) {
-      request.setHeader(headers.get(i), headers.get(i + 1));
+  private void requireOpen() {
+    if (closed) {
+      throw new IllegalStateException("the client is closed");
     }
-    return request.build();
   }
 
-  private static List<Tensor> outputs(HttpResponse<ByteBuffer> answer) throws IOException {
+  private static List<Tensor> outputs(Answer answer) throws IOException {
     InferResponse message = Reader.readInferResponse(bodyOf(answer));
     if (!message.errors().isEmpty()) {
-      throw refusal(message.errors().get(0), answer.statusCode());
+      throw refusal(message.errors().get(0), answer.status());
     }
     return message.outputs();
   }
 
   /** The body of an answer that is none of refusal. */
-  private static ByteBuffer bodyOf(HttpResponse<ByteBuffer> answer) {
-    int status = answer.statusCode();
+  private static ByteBuffer bodyOf(Answer answer) {
+    int status = answer.status();
     if (status == 200) {
       return answer.body();
     }
-    String type = answer.headers().firstValue("Content-Type").orElse("");
-    if (type.toLowerCase(Locale.ROOT).split(";", 2)[0].strip().equals(ERROR_TYPE)) {
+    String type = answer.contentType().toLowerCase(Locale.ROOT).split(";", 2)[0].strip();
+    if (type.equals(Transport.ERROR_TYPE)) {
       try {
         List<InferResponse.Failure> errors = Reader.readInferResponse(answer.body()).errors();
         if (!errors.isEmpty()) {
@@ -306,40 +288,23 @@ public final class Client {
     return text.length() <= MESSAGE_CHARS_MAX ? text : text.substring(0, MESSAGE_CHARS_MAX) + "...";
   }
 
-  /** The one place where failures of the JDK's client become ours. */
-  private static IOException noAnswer(Throwable failure, Duration timeout) {
-    Throwable cause = failure;
-    while (cause.getCause() != null
-        && (cause instanceof CompletionException || cause instanceof ExecutionException)) {
-      cause = cause.getCause();
+  /** Plain HTTP goes its own way, unless the user or the JVM's settings ask for more. */
+  private static Transport transport(Builder builder) {
+    List<String> headers = List.copyOf(builder.headers);
+    boolean isPlain = builder.url.getScheme().equalsIgnoreCase("http") && !isProxied(builder.url);
+    if (builder.http == null && isPlain) {
+      return new SocketTransport(builder.url, headers, builder.responseBytesMax, builder.executor);
     }
-    if (cause instanceof HttpTimeoutException
-        || cause instanceof TimeoutException
-        || cause.getCause() instanceof TimeoutException) {
-      HttpTimeoutException late =
-          new HttpTimeoutException("no whole answer within " + timeout.toMillis() + " ms");
-      late.initCause(cause);
-      return late;
-    }
-    if (cause instanceof IOException known) {
-      return known;
-    }
-    // The JDK answers some broken heads with unchecked exceptions.
-    return new IOException("the answer could not be understood: " + cause.getMessage(), cause);
+    HttpClient http =
+        builder.http != null ? builder.http : HttpClientTransport.newHttpClient(builder.executor);
+    return new HttpClientTransport(builder.url, headers, builder.responseBytesMax, http);
   }
 
-  private static long saturatedNanos(Duration duration) {
-    // Half of the range, so that a deadline reckoned from nanoTime cannot overflow.
-    Duration longest = Duration.ofNanos(Long.MAX_VALUE / 2);
-    return (duration.compareTo(longest) < 0 ? duration : longest).toNanos();
-  }
-
-  private static HttpClient newHttpClient(Executor executor) {
-    HttpClient.Builder builder =
-        HttpClient.newBuilder()
-            .version(HttpClient.Version.HTTP_1_1)
-            .followRedirects(HttpClient.Redirect.NEVER);
-    return builder.executor(executor == null ? Runnable::run : executor).build();
+  /** Whether the JVM's settings, such as {@code -Dhttp.proxyHost}, put a proxy in between. */
+  private static boolean isProxied(URI url) {
+    ProxySelector selector = ProxySelector.getDefault();
+    List<Proxy> proxies = selector == null ? List.of() : selector.select(url);
+    return !proxies.isEmpty() && proxies.get(0).type() != Proxy.Type.DIRECT;
   }
 
   private static URI parse(String url) {
@@ -405,9 +370,11 @@ public final class Client {
     }
 
     /**
-     * Sets the threads that the client's HTTP work runs on.
+     * Sets the threads that {@link Client#inferAsync} works on, and where {@link HttpClient} is
+     * used all of its work. Blocking calls over plain HTTP need none. To wait for a free thread is
+     * part of a call's time.
      *
-     * @param executor instead of the cached daemon threads of {@link HttpClient}
+     * @param executor instead of daemon threads that come and go as needed
      * @return this
      */
     public Builder executor(Executor executor) {
