@@ -41,7 +41,7 @@ final class Connection implements Closeable {
   private final ByteBuffer joined = ByteBuffer.allocate(JOINED_BYTES_MAX);
   private boolean used;
   private boolean reusable;
-  private IOException lost; // why nothing goes out or comes in any more
+  private IOException lost; // why nothing more goes out, or comes in
   private long idleSinceNanos;
 
   private Connection(InetSocketAddress address, Deadline deadline)
@@ -90,7 +90,8 @@ final class Connection implements Closeable {
       failure = e;
     }
     ConnectException unreachable =
-        new ConnectException("no connection to " + url + "; is a server running there?");
+        new ConnectException(
+            "no connection to %s:%d; is a server running there?".formatted(url.getHost(), port));
     unreachable.initCause(failure);
     throw unreachable;
   }
@@ -106,17 +107,15 @@ final class Connection implements Closeable {
     reusable = false;
     AnswerReader reader = new AnswerReader(scratch, bytesMax, into);
     boolean sent = send(head, message, reader, deadline);
-    if (sent) {
-      deadline.await(selector);
-    }
-    int bytes = 0;
+    // There is no answer yet to a request that went out in one piece: better wait than look.
+    int bytes = sent ? 0 : 1;
     while (bytes >= 0 && reader.answer() == null) {
-      bytes = receive(reader);
       if (bytes == 0) {
         deadline.await(selector);
       } else {
         deadline.check();
       }
+      bytes = receive(reader);
     }
     if (reader.answer() == null) {
       throw unanswered(reader, sent);

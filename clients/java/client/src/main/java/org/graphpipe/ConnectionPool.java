@@ -1,5 +1,6 @@
 package org.graphpipe;
 
+import java.time.Duration;
 import java.util.ArrayDeque;
 import java.util.Deque;
 import java.util.concurrent.CompletableFuture;
@@ -8,11 +9,16 @@ import java.util.concurrent.TimeUnit;
 /** The connections that wait for a call. The one used last is used next, so that the rest age. */
 final class ConnectionPool {
   /** A connection that waited longer is closed here, before servers with the usual limits do. */
-  private static final long IDLE_SECONDS_MAX = 30;
+  static final Duration IDLE_MAX = Duration.ofSeconds(30);
 
+  private final long idleNanosMax;
   private final Deque<Connection> idle = new ArrayDeque<>();
   private boolean sweeping; // a sweep will come
   private boolean closed;
+
+  ConnectionPool(Duration idleMax) {
+    idleNanosMax = idleMax.toNanos();
+  }
 
   /** A connection that is still good; null where there is none. */
   Connection take() {
@@ -62,11 +68,11 @@ final class ConnectionPool {
   private void sweepLater() {
     if (!sweeping && !idle.isEmpty()) {
       sweeping = true;
-      CompletableFuture.delayedExecutor(IDLE_SECONDS_MAX, TimeUnit.SECONDS).execute(this::sweep);
+      CompletableFuture.delayedExecutor(idleNanosMax, TimeUnit.NANOSECONDS).execute(this::sweep);
     }
   }
 
-  private static boolean isOld(Connection connection) {
-    return System.nanoTime() - connection.idleSince() >= TimeUnit.SECONDS.toNanos(IDLE_SECONDS_MAX);
+  private boolean isOld(Connection connection) {
+    return System.nanoTime() - connection.idleSince() >= idleNanosMax;
   }
 }

@@ -23,7 +23,7 @@ final class RequestHead {
     String query = ascii.getRawQuery() == null ? "" : "?" + ascii.getRawQuery();
     String port = ascii.getPort() < 0 ? "" : ":" + ascii.getPort();
     Map<String, String> lines = new TreeMap<>(String.CASE_INSENSITIVE_ORDER);
-    lines.put("User-Agent", "graphpipe-java");
+    lines.put("Host", ascii.getHost() + port);
     lines.putAll(Transport.HEADERS);
     for (int i = 0; i < headers.size(); i += 2) {
       lines.put(headers.get(i), headers.get(i + 1));
@@ -31,7 +31,6 @@ final class RequestHead {
     hasOwnTimeout = lines.containsKey(Transport.TIMEOUT_HEADER);
     StringBuilder text = new StringBuilder();
     text.append("POST ").append(path).append(query).append(" HTTP/1.1\r\n");
-    text.append("Host: ").append(ascii.getHost()).append(port).append("\r\n");
     lines.forEach((name, value) -> text.append(name).append(": ").append(value).append("\r\n"));
     fixed = text.toString();
   }

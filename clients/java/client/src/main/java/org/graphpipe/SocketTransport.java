@@ -23,7 +23,7 @@ final class SocketTransport implements Transport {
   private final URI url;
   private final RequestHead heads;
   private final int bytesMax;
-  private final ConnectionPool pool = new ConnectionPool();
+  private final ConnectionPool pool = new ConnectionPool(ConnectionPool.IDLE_MAX);
   private final Executor executor;
   private final ExecutorService own; // null where the user brought the executor
 

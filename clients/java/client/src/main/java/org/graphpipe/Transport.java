@@ -20,7 +20,10 @@ interface Transport {
 
   /** What every request says; a user's header of the same name takes its place. */
   Map<String, String> HEADERS =
-      Map.of("Accept", ERROR_TYPE, "Content-Type", "application/octet-stream");
+      Map.of(
+          "Accept", ERROR_TYPE,
+          "Content-Type", "application/octet-stream",
+          "User-Agent", "graphpipe-java");
 
   /**
    * Sends a request and waits for the whole answer.

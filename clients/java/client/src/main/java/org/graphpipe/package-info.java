@@ -4,9 +4,12 @@
  * <p>Start with {@link org.graphpipe.Client}. One call walks through the files in this order:
  * {@link org.graphpipe.InferRequest} holds {@link org.graphpipe.Tensor}s, {@link
  * org.graphpipe.Writer} lays it out as an {@link org.graphpipe.EncodedMessage}, {@code
- * SegmentPublisher} hands its segments to {@link java.net.http.HttpClient}, {@code AnswerHandler}
- * collects the answer in one buffer, and {@link org.graphpipe.Reader} checks every byte of it
- * before it becomes tensors.
+ * SocketTransport} takes a {@code Connection} from its {@code ConnectionPool} and sends the
+ * segments from where they lie, {@code AnswerReader} finds the {@code AnswerHead} in what comes
+ * back and collects the {@code AnswerBody} in one buffer, and {@link org.graphpipe.Reader} checks
+ * every byte of it before it becomes tensors. Where TLS or a proxy is wanted, {@code
+ * HttpClientTransport} goes by {@link java.net.http.HttpClient} instead: {@code SegmentPublisher}
+ * hands it the segments and {@code AnswerHandler} takes the answer.
  *
  * <p>What can go wrong is told apart by type:
  *

@@ -22,7 +22,10 @@ import java.util.concurrent.atomic.AtomicInteger;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 
-/** Servers that stall, lie, break off or answer garbage: an IOException each time, and soon. */
+/**
+ * Servers that stall, lie, break off or answer garbage: an IOException each time, and soon. {@link
+ * BrokenServerByHttpClientTest} meets them again another way.
+ */
 @Timeout(60)
 class BrokenServerTest {
   private static final InferRequest REQUEST = InferRequest.of(Tensor.of(new float[] {1}, 1));
@@ -30,26 +33,35 @@ class BrokenServerTest {
       Writer.write(new InferResponse(REQUEST.inputs(), List.of())).toByteBuffer().array();
   private static final byte[] NOTHING = {};
 
+  /** How a test comes by its clients. */
+  Client.Builder builder(String url) {
+    return Client.builder(url);
+  }
+
+  private Client client(String url) {
+    return builder(url).build();
+  }
+
   @Test
   void aBodyWithoutLengthIsReadToItsEnd() throws Exception {
     try (RawServer server = RawServer.answering("HTTP/1.1 200 OK\r\n\r\n", GOOD)) {
-      assertEquals(REQUEST.inputs(), Client.of(server.url()).infer(REQUEST));
+      assertEquals(REQUEST.inputs(), client(server.url()).infer(REQUEST));
     }
     try (RawServer server =
         RawServer.answering(
             "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", chunked(GOOD, 50))) {
-      assertEquals(REQUEST.inputs(), Client.of(server.url()).infer(REQUEST));
+      assertEquals(REQUEST.inputs(), client(server.url()).infer(REQUEST));
       ByteBuffer buffer = ByteBuffer.allocate(GOOD.length);
-      assertEquals(REQUEST.inputs(), Client.of(server.url()).inferInto(REQUEST, buffer));
+      assertEquals(REQUEST.inputs(), client(server.url()).inferInto(REQUEST, buffer));
       ByteBuffer small = ByteBuffer.allocate(GOOD.length - 1);
-      assertEquals(REQUEST.inputs(), Client.of(server.url()).inferInto(REQUEST, small));
+      assertEquals(REQUEST.inputs(), client(server.url()).inferInto(REQUEST, small));
     }
     InferResponse large = new InferResponse(List.of(Samples.large(), Samples.large()), List.of());
     try (RawServer server =
         RawServer.answering(
             "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
             chunked(Writer.write(large).toByteBuffer().array(), 1000))) {
-      assertEquals(large.outputs(), Client.of(server.url()).infer(REQUEST));
+      assertEquals(large.outputs(), client(server.url()).infer(REQUEST));
     }
   }
 
@@ -57,13 +69,13 @@ class BrokenServerTest {
   void anAnswerOverTheLimitIsRefusedByItsHead() throws Exception {
     try (RawServer server =
         RawServer.stalling("HTTP/1.1 200 OK\r\nContent-Length: 2000000000\r\n\r\n", GOOD)) {
-      IOException e = noAnswer(Client.of(server.url()));
+      IOException e = noAnswer(client(server.url()));
       assertTrue(e.getMessage().contains("2000000000"), e.getMessage());
       assertTrue(server.clientHasLeft(), "the connection is not used again");
     }
     try (RawServer server =
         RawServer.stalling("HTTP/1.1 200 OK\r\nContent-Length: 99999999999999\r\n\r\n", GOOD)) {
-      noAnswer(Client.of(server.url()));
+      noAnswer(client(server.url()));
     }
   }
 
@@ -74,7 +86,7 @@ class BrokenServerTest {
             "HTTP/1.1 200 OK\r\n\r\n", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")) {
       byte[] body = head.contains("chunked") ? chunked(new byte[1 << 20], 4096) : new byte[1 << 20];
       try (RawServer server = RawServer.stalling(head, body)) {
-        Client client = Client.builder(server.url()).maxResponseBytes(100_000).build();
+        Client client = builder(server.url()).maxResponseBytes(100_000).build();
         IOException e = noAnswer(client);
         assertTrue(e.getMessage().contains("at most 100000 bytes"), e.getMessage());
       }
@@ -82,9 +94,9 @@ class BrokenServerTest {
     try (RawServer server =
         RawServer.answering(
             "HTTP/1.1 200 OK\r\nContent-Length: " + GOOD.length + "\r\n\r\n", GOOD)) {
-      Client exact = Client.builder(server.url()).maxResponseBytes(GOOD.length).build();
+      Client exact = builder(server.url()).maxResponseBytes(GOOD.length).build();
       assertEquals(REQUEST.inputs(), exact.infer(REQUEST));
-      noAnswer(Client.builder(server.url()).maxResponseBytes(GOOD.length - 1).build());
+      noAnswer(builder(server.url()).maxResponseBytes(GOOD.length - 1).build());
     }
   }
 
@@ -99,7 +111,7 @@ class BrokenServerTest {
                   + Integer.toHexString(GOOD.length)
                   + "\r\n")) {
         try (RawServer server = RawServer.answering(head, part)) {
-          noAnswer(Client.of(server.url()));
+          noAnswer(client(server.url()));
         }
       }
     }
@@ -129,7 +141,7 @@ class BrokenServerTest {
             "HTTP/2.0 200 OK\r\nContent-Length: 3\r\n\r\nabc",
             "HTTP/1.1 200 OK\r\n" + "x".repeat(500_000))) {
       try (RawServer server = RawServer.answering(head, NOTHING)) {
-        Client client = Client.builder(server.url()).timeout(Duration.ofSeconds(5)).build();
+        Client client = builder(server.url()).timeout(Duration.ofSeconds(5)).build();
         noAnswer(client);
         ExecutionException async =
             assertThrows(ExecutionException.class, () -> client.inferAsync(REQUEST).get(), head);
@@ -146,8 +158,8 @@ class BrokenServerTest {
       random.nextBytes(body);
       try (RawServer server =
           RawServer.answering("HTTP/1.1 200 OK\r\nContent-Length: " + length + "\r\n\r\n", body)) {
-        assertInstanceOf(MalformedMessageException.class, noAnswer(Client.of(server.url())));
-        assertThrows(MalformedMessageException.class, () -> Client.of(server.url()).metadata());
+        assertInstanceOf(MalformedMessageException.class, noAnswer(client(server.url())));
+        assertThrows(MalformedMessageException.class, () -> client(server.url()).metadata());
       }
     }
   }
@@ -164,7 +176,7 @@ class BrokenServerTest {
       byte[] body = head.endsWith("\r\n\r\n") ? new byte[10] : NOTHING;
       for (boolean async : new boolean[] {false, true}) {
         try (RawServer server = RawServer.stalling(head, body)) {
-          Client client = Client.builder(server.url()).timeout(Duration.ofMillis(300)).build();
+          Client client = builder(server.url()).timeout(Duration.ofMillis(300)).build();
           long start = System.nanoTime();
           IOException e = async ? noAnswerAsync(client) : noAnswer(client);
           long tookMs = (System.nanoTime() - start) / 1_000_000;
@@ -192,7 +204,7 @@ class BrokenServerTest {
                 Thread.sleep(20);
               }
             })) {
-      Client client = Client.builder(server.url()).timeout(Duration.ofMillis(400)).build();
+      Client client = builder(server.url()).timeout(Duration.ofMillis(400)).build();
       assertInstanceOf(HttpTimeoutException.class, noAnswer(client));
     }
   }
@@ -200,7 +212,7 @@ class BrokenServerTest {
   @Test
   void aServerThatReadsNothingCannotHoldTheCaller() throws Exception {
     try (RawServer server = new RawServer(connection -> Thread.sleep(20_000))) {
-      Client client = Client.builder(server.url()).timeout(Duration.ofMillis(500)).build();
+      Client client = builder(server.url()).timeout(Duration.ofMillis(500)).build();
       InferRequest large = InferRequest.of(Tensor.allocate(Type.UINT8, 64 << 20));
       assertThrows(HttpTimeoutException.class, () -> client.infer(large));
     }
@@ -220,7 +232,7 @@ class BrokenServerTest {
             })) {
       InferRequest large = InferRequest.of(Tensor.allocate(Type.UINT8, 16 << 20));
       GraphPipeException e =
-          assertThrows(GraphPipeException.class, () -> Client.of(server.url()).infer(large));
+          assertThrows(GraphPipeException.class, () -> client(server.url()).infer(large));
       assertEquals(GraphPipeException.TOO_LARGE, e.code());
       assertEquals("too big", e.getMessage());
     }
@@ -232,8 +244,8 @@ class BrokenServerTest {
     try (ServerSocket taken = new ServerSocket(0)) {
       port = taken.getLocalPort();
     }
-    noAnswer(Client.of("http://127.0.0.1:" + port));
-    noAnswerAsync(Client.of("http://127.0.0.1:" + port));
+    noAnswer(client("http://127.0.0.1:" + port));
+    noAnswerAsync(client("http://127.0.0.1:" + port));
   }
 
   @Test
@@ -255,7 +267,7 @@ class BrokenServerTest {
               RawServer.readRequest(connection.getInputStream());
               requests.incrementAndGet();
             })) {
-      Client client = Client.of(server.url());
+      Client client = client(server.url());
       client.infer(REQUEST);
       noAnswer(client);
       Thread.sleep(300);

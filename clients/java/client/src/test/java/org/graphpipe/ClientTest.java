@@ -26,15 +26,24 @@ import org.graphpipe.FakeServer.Asked;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 
-/** Calls to servers that behave. */
+/** Calls to servers that behave. {@link ClientByHttpClientTest} makes them again another way. */
 @Timeout(60)
 class ClientTest {
   private static final Tensor ONE = Tensor.of(new float[] {1, 2, 3}, 1, 3);
 
+  /** How a test comes by its clients. */
+  Client.Builder builder(String url) {
+    return Client.builder(url);
+  }
+
+  private Client client(String url) {
+    return builder(url).build();
+  }
+
   @Test
   void everyKindOfTensorGoesOutAndComesBack() throws Exception {
     try (FakeServer server = FakeServer.echo()) {
-      Client client = Client.of(server.url());
+      Client client = client(server.url());
       for (InferRequest request : Samples.requests()) {
         assertEquals(request.inputs(), client.infer(request));
         assertEquals(request.inputs(), client.inferAsync(request).get());
@@ -54,7 +63,7 @@ class ClientTest {
               return Answer.of(ONE);
             })) {
       Client client =
-          Client.builder(server.url() + "/models/digits?x=1")
+          builder(server.url() + "/models/digits?x=1")
               .timeout(Duration.ofSeconds(7))
               .header("Authorization", "Bearer secret")
               .build();
@@ -92,7 +101,7 @@ class ClientTest {
               return Answer.of(ONE);
             })) {
       HttpClient http = HttpClient.newBuilder().version(HttpClient.Version.HTTP_2).build();
-      Client.builder(server.url()).httpClient(http).build().execute(ONE);
+      builder(server.url()).httpClient(http).build().execute(ONE);
       assertFalse(seen.get().headers().containsKey("Upgrade"));
     }
   }
@@ -108,7 +117,7 @@ class ClientTest {
                   "application/octet-stream",
                   Writer.write(Samples.metadata()).toByteBuffer().array());
             })) {
-      assertEquals(Samples.metadata(), Client.of(server.url()).metadata());
+      assertEquals(Samples.metadata(), client(server.url()).metadata());
     }
   }
 
@@ -119,7 +128,7 @@ class ClientTest {
     byte[] body = Writer.write(refusal).toByteBuffer().array();
     try (FakeServer server =
         new FakeServer(asked -> new Answer(404, "Application/Vnd.GraphPipe; x=y", body))) {
-      Client client = Client.of(server.url());
+      Client client = client(server.url());
       GraphPipeException e = assertThrows(GraphPipeException.class, () -> client.execute(ONE));
       assertEquals(GraphPipeException.NOT_FOUND, e.code());
       assertEquals(404, e.status());
@@ -160,7 +169,7 @@ class ClientTest {
       byte[] body = expected[1].toString().getBytes("UTF-8");
       try (FakeServer server =
           new FakeServer(asked -> new Answer((int) expected[0], "text/plain", body))) {
-        Client client = Client.of(server.url());
+        Client client = client(server.url());
         GraphPipeException e = assertThrows(GraphPipeException.class, () -> client.execute(ONE));
         assertEquals(expected[0], e.status());
         assertEquals(expected[2], e.code());
@@ -174,7 +183,7 @@ class ClientTest {
     InferResponse refusal =
         new InferResponse(List.of(ONE), List.of(new InferResponse.Failure(0, "failed")));
     try (FakeServer server = new FakeServer(asked -> Answer.of(refusal))) {
-      Client client = Client.of(server.url());
+      Client client = client(server.url());
       GraphPipeException e = assertThrows(GraphPipeException.class, () -> client.execute(ONE));
       assertEquals(200, e.status());
       assertEquals("failed", e.getMessage());
@@ -186,7 +195,7 @@ class ClientTest {
     for (byte[] body : List.of(new byte[] {1, 2, 3}, new byte[0], new byte[3 << 20])) {
       try (FakeServer server =
           new FakeServer(asked -> new Answer(500, "application/vnd.graphpipe", body))) {
-        Client client = Client.of(server.url());
+        Client client = client(server.url());
         GraphPipeException e = assertThrows(GraphPipeException.class, () -> client.execute(ONE));
         assertEquals(GraphPipeException.MODEL_FAILED, e.code());
         assertEquals(500, e.status());
@@ -197,7 +206,7 @@ class ClientTest {
   @Test
   void theAnswerIsReceivedIntoTheCallersBuffer() throws Exception {
     try (FakeServer server = FakeServer.echo()) {
-      Client client = Client.of(server.url());
+      Client client = client(server.url());
       for (ByteBuffer memory :
           List.of(ByteBuffer.allocate(100_000), ByteBuffer.allocateDirect(100_000))) {
         ByteBuffer buffer = memory.position(3).slice();
@@ -223,7 +232,7 @@ class ClientTest {
   void executeWantsOneOutput() throws Exception {
     for (Tensor[] outputs : new Tensor[][] {{}, {ONE, ONE}}) {
       try (FakeServer server = new FakeServer(asked -> Answer.of(outputs))) {
-        Client client = Client.of(server.url());
+        Client client = client(server.url());
         assertThrows(IOException.class, () -> client.execute(ONE));
         assertEquals(List.of(outputs), client.infer(InferRequest.of(ONE)));
       }
@@ -236,7 +245,7 @@ class ClientTest {
     ExecutorService pool = Executors.newCachedThreadPool();
     try (FakeServer server = FakeServer.echo()) {
       for (Client client :
-          List.of(Client.of(server.url()), Client.builder(server.url()).executor(pool).build())) {
+          List.of(client(server.url()), Client.builder(server.url()).executor(pool).build())) {
         List<Future<?>> loops = new ArrayList<>();
         for (int t = 0; t < 8; t++) {
           int mine = t;
@@ -267,7 +276,7 @@ class ClientTest {
       values[i] = i;
     }
     try (FakeServer server = FakeServer.echo()) {
-      Client client = Client.of(server.url());
+      Client client = client(server.url());
       Tensor answer = client.execute(Tensor.of(values, 1000, 3000));
       assertArrayEquals(values, answer.toFloats());
       Tensor direct = Tensor.allocate(Type.FLOAT32, 3000, 1000);
@@ -280,15 +289,14 @@ class ClientTest {
   void cancellingAFutureEndsTheExchange() throws Exception {
     try (RawServer silent = RawServer.stalling("", new byte[0])) {
       CompletableFuture<List<Tensor>> future =
-          Client.of(silent.url()).inferAsync(InferRequest.of(ONE));
+          client(silent.url()).inferAsync(InferRequest.of(ONE));
       Thread.sleep(200);
       assertTrue(future.cancel(true));
       assertTrue(silent.clientHasLeft());
     }
     try (RawServer half =
         RawServer.stalling("HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n", new byte[10])) {
-      CompletableFuture<List<Tensor>> future =
-          Client.of(half.url()).inferAsync(InferRequest.of(ONE));
+      CompletableFuture<List<Tensor>> future = client(half.url()).inferAsync(InferRequest.of(ONE));
       Thread.sleep(200);
       assertTrue(future.completeExceptionally(new IllegalStateException("changed my mind")));
       assertTrue(half.clientHasLeft());
@@ -298,7 +306,7 @@ class ClientTest {
   @Test
   void anInterruptedCallEndsTheExchange() throws Exception {
     try (RawServer silent = RawServer.stalling("", new byte[0])) {
-      Client client = Client.of(silent.url());
+      Client client = client(silent.url());
       AtomicReference<Throwable> thrown = new AtomicReference<>();
       Thread caller =
           new Thread(
@@ -352,7 +360,7 @@ class ClientTest {
   @Test
   void requestsThatCannotBeSentAreTheCallersMistake() throws Exception {
     try (FakeServer server = FakeServer.echo()) {
-      Client client = Client.of(server.url());
+      Client client = client(server.url());
       InferRequest request = InferRequest.builder().config("\ud800").build();
       assertThrows(IllegalArgumentException.class, () -> client.infer(request));
       assertThrows(IllegalArgumentException.class, () -> client.inferAsync(request));
