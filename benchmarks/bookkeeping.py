@@ -152,9 +152,8 @@ def main() -> None:
     if options.json:
         print(json.dumps(microseconds))
         return
-    print(
-        f"{platform.machine()}, {os.cpu_count()} CPUs, Python {platform.python_version()}; fastest of {options.rounds} rounds"
-    )
+    machine = f"{platform.machine()}, {os.cpu_count()} CPUs, Python {platform.python_version()}"
+    print(f"{machine}; fastest of {options.rounds} rounds")
     for kind, value in microseconds.items():
         print(f"{kind:<44}{value:8.2f} us a request")
 
