@@ -182,10 +182,9 @@ public final class Client implements AutoCloseable {
   }
 
   /**
-   * Closes the connections that no call is using, and those in use when their calls are done.
-   * Optional, since idle connections end by themselves. To close twice does nothing; to call
-   * afterwards gives {@link IllegalStateException}. A client of {@link HttpClient}'s kind, where
-   * one is used, is left alone.
+   * Closes the connections that no call is using, and those in use when their calls are done. To
+   * call afterwards gives {@link IllegalStateException}; to close again does nothing. An {@link
+   * HttpClient} is left alone: its connections end by themselves.
    */
   @Override
   public void close() {

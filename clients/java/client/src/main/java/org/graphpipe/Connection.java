@@ -29,7 +29,7 @@ final class Connection implements Closeable {
   /** What is smaller is copied behind the request's head, to leave with it. */
   private static final int JOINED_BYTES_MAX = 16 * 1024;
 
-  /** The JDK copies heap memory to and from direct memory: no more at once than a cache holds. */
+  /** The JDK copies heap memory to and from direct memory, and keeps as much of that a thread. */
   private static final int HEAP_BYTES_MAX = 256 * 1024;
 
   private static final int HTTP_PORT = 80;

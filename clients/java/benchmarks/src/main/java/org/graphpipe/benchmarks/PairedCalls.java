@@ -77,6 +77,15 @@ public final class PairedCalls {
       String url = "http://127.0.0.1:" + server.port();
       Client client = Client.of(url);
       HttpClient http = HttpClient.newBuilder().version(HttpClient.Version.HTTP_1_1).build();
+      // As the client does it for https, or through a proxy.
+      Client byHttpClient =
+          Client.builder(url)
+              .httpClient(
+                  HttpClient.newBuilder()
+                      .version(HttpClient.Version.HTTP_1_1)
+                      .executor(Runnable::run)
+                      .build())
+              .build();
       HttpRequest post =
           HttpRequest.newBuilder(URI.create(url))
               .POST(HttpRequest.BodyPublishers.ofByteArray(message.toByteBuffer().array()))
@@ -85,6 +94,7 @@ public final class PairedCalls {
       ways.put("raw socket", raw::call);
       ways.put("infer", () -> client.infer(request));
       ways.put("inferInto", () -> client.inferInto(request, into));
+      ways.put("infer, by HttpClient", () -> byHttpClient.infer(request));
       ways.put(
           "java.net.http alone", () -> http.send(post, HttpResponse.BodyHandlers.ofByteArray()));
 
