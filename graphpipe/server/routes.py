@@ -26,7 +26,7 @@ from graphpipe.server.counters import Counters
 from graphpipe.server.metrics import CONTENT_TYPE, Metrics
 from graphpipe.server.refusal import error_body, error_headers
 from graphpipe.server.service import SERVER, Service, find
-from graphpipe.server.settings import Settings
+from graphpipe.server.settings import PROGRESS_BYTES_PER_S, Settings
 from graphpipe.server.state import State
 
 __all__ = ["Routes", "service_at"]
@@ -158,25 +158,34 @@ class Routes:
             # Only now: who asks before sending wants to hear of a refusal first.
             await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             request.writer.output_size = 0
-        filled = 0
-        while True:
-            try:
-                async with asyncio.timeout(self._settings.body_timeout_s):
-                    chunk = await request.content.readany()
-            except TimeoutError:
-                raise web.HTTPRequestTimeout(
-                    text=f"no byte of the body came for {self._settings.body_timeout_s:g} s (--body-timeout-s)\n"
-                ) from None
-            if not chunk:
-                break
-            end = filled + len(chunk)
-            if end > len(body):  # chunked: nobody said how much would come
-                grown = await self._admission.soon(max(end, min(2 * len(body), self._admission.body_bytes_max)))
-                grown[:filled] = body[:filled]
-                body = grown
-            body[filled:end] = chunk
-            filled = end
-        return body[:filled]
+        limit_s, now = self._settings.body_timeout_s, asyncio.get_running_loop().time
+        filled, mark, since = 0, 0, now()
+        try:
+            while True:
+                try:
+                    async with asyncio.timeout_at(since + limit_s):
+                        chunk = await request.content.readany()
+                except TimeoutError:
+                    if filled - mark < PROGRESS_BYTES_PER_S * limit_s:
+                        raise web.HTTPRequestTimeout(
+                            text=f"the body came too slowly: {filled - mark} bytes in {limit_s:g} s (--body-timeout-s)\n"
+                        ) from None
+                    mark, since = filled, now()
+                    continue
+                if not chunk:
+                    break
+                end = filled + len(chunk)
+                if end > len(body):  # chunked: nobody said how much would come
+                    grown = await self._admission.soon(max(end, min(2 * len(body), self._admission.body_bytes_max)))
+                    grown[:filled] = body[:filled]
+                    body = grown
+                body[filled:end] = chunk
+                filled = end
+            return body[:filled]
+        except BaseException:
+            # Whoever keeps the error keeps this frame: the room is to go back at once.
+            body = grown = memoryview(b"")
+            raise
 
     # --- descriptions ---
 
