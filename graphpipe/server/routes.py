@@ -52,6 +52,29 @@ def service_at(path: str, services: Mapping[str, Service]) -> Service:
     return next(iter(services.values()))
 
 
+class _Pace:
+    """Receives a body, unless it comes too slowly to be waited for."""
+
+    def __init__(self, limit_s: float) -> None:
+        self._limit_s = limit_s
+        self._now = asyncio.get_running_loop().time
+        self._since, self._mark = self._now(), 0
+
+    async def chunk(self, request: web.Request, filled: int) -> bytes:
+        """The next part after the first ``filled`` bytes; empty at the end."""
+        while True:
+            try:
+                async with asyncio.timeout_at(self._since + self._limit_s):
+                    return await request.content.readany()
+            except TimeoutError:
+                came = filled - self._mark
+                if came < PROGRESS_BYTES_PER_S * self._limit_s:
+                    raise web.HTTPRequestTimeout(
+                        text=f"the body came too slowly: {came} bytes in {self._limit_s:g} s (--body-timeout-s)\n"
+                    ) from None
+                self._since, self._mark = self._now(), filled
+
+
 class Routes:
     """The aiohttp application over some services."""
 
@@ -158,22 +181,9 @@ class Routes:
             # Only now: who asks before sending wants to hear of a refusal first.
             await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             request.writer.output_size = 0
-        limit_s, now = self._settings.body_timeout_s, asyncio.get_running_loop().time
-        filled, mark, since = 0, 0, now()
+        filled, pace = 0, _Pace(self._settings.body_timeout_s)
         try:
-            while True:
-                try:
-                    async with asyncio.timeout_at(since + limit_s):
-                        chunk = await request.content.readany()
-                except TimeoutError:
-                    if filled - mark < PROGRESS_BYTES_PER_S * limit_s:
-                        raise web.HTTPRequestTimeout(
-                            text=f"the body came too slowly: {filled - mark} bytes in {limit_s:g} s (--body-timeout-s)\n"
-                        ) from None
-                    mark, since = filled, now()
-                    continue
-                if not chunk:
-                    break
+            while chunk := await pace.chunk(request, filled):
                 end = filled + len(chunk)
                 if end > len(body):  # chunked: nobody said how much would come
                     grown = await self._admission.soon(max(end, min(2 * len(body), self._admission.body_bytes_max)))
