@@ -29,8 +29,12 @@ class Row:
     test: str
 
     def as_markdown(self) -> str:
-        recovery = "nothing to recover" if self.recovery_s is None else f"{self.recovery_s:.1f} s"
+        recovery = "nothing to recover" if self.recovery_s is None else in_words(self.recovery_s)
         return f"| {self.done} | {self.saw} | {recovery} | `{self.test}` |"
+
+
+def in_words(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds >= 0.1 else "less than 0.1 s"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
