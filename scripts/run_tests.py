@@ -31,6 +31,8 @@ OWN_SUITES = {
     "docs": ["tests/test_docs.py"],
     "repository": ["tests/test_repository.py", "tests/test_make.py", "tests/test_run_tests.py"],
 }
+# Suites that take minutes.
+LONG = ("python-operation", "python-backends", "python-rows", "python-server")
 
 
 @dataclass(frozen=True)
@@ -154,7 +156,9 @@ def main() -> int:
     known = [suite for suite in suites() if (ROOT / suite.exists_with).exists()]
     parser = argparse.ArgumentParser(description="Run the test suites.")
     parser.add_argument("--slow", action="store_true", help="also those that take long")
-    parser.add_argument("--lanes", type=int, default=min(2, os.cpu_count() or 1), help="suites that run side by side")
+    parser.add_argument(
+        "--lanes", type=int, default=1 + min(2, os.cpu_count() or 1), help="suites that run side by side"
+    )
     parser.add_argument("suite", nargs="*", help=f"one of {', '.join(suite.name for suite in known)}; default: all")
     options = parser.parse_args()
     if unknown := set(options.suite) - {suite.name for suite in known}:
@@ -195,7 +199,7 @@ def run_all(wanted: Sequence[Suite], lanes: int) -> list[Outcome]:
 
     with ThreadPoolExecutor(lanes) as pool:
         # Long chains first, so that no lane is left with one at the end.
-        longest_first = sorted(chains.values(), key=len, reverse=True)
+        longest_first = sorted(chains.values(), key=lambda chain: (len(chain) == 1, chain[0].name not in LONG))
         found = {outcome.suite: outcome for outcomes in pool.map(run_chain, longest_first) for outcome in outcomes}
     return [found[suite.name] for suite in wanted]
 

@@ -71,7 +71,8 @@ def blocks_of(markdown):
 class Reader:
     """Somebody who works through a document, with the servers and the names that it has brought up so far."""
 
-    def __init__(self):
+    def __init__(self, home):
+        self.home = home  # what a document leaves there is nobody's
         self.ports = {}  # as the document has them -> as they are
         self.servers = []
         self.names = {"__name__": "__main__"}
@@ -130,7 +131,12 @@ class Reader:
     def environment(self):
         """Commands are found where this Python is, as in an activated .venv."""
         mine = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS", "PORT")}
-        return {**mine, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{mine['PATH']}", "PYTHONUNBUFFERED": "1"}
+        return {
+            **mine,
+            "HOME": str(self.home),
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{mine['PATH']}",
+            "PYTHONUNBUFFERED": "1",
+        }
 
     def leave(self):
         for process in self.servers:
@@ -145,9 +151,9 @@ def free_port():
 
 
 @pytest.fixture
-def reader(monkeypatch):
+def reader(monkeypatch, tmp_path):
     monkeypatch.chdir(ROOT)
-    reader = Reader()
+    reader = Reader(tmp_path)
     yield reader
     reader.leave()
 

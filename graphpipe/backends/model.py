@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from graphpipe.arrays import OutputsAs, array_of, has_own_type
 from graphpipe.arrays import outputs_as as arrays_as
 from graphpipe.errors import GraphPipeError, ModelFailed
-from graphpipe.signature import Signature, fitted
+from graphpipe.signature import Plan, Signature, fitted
 from graphpipe.wire.dtypes import to_bytes, to_sendable
 
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 __all__ = ["Backend", "LoadedModel", "Model", "timed"]
 
 Array = NDArray[Any]
+_PlanKey = tuple[tuple[str, ...], tuple[str, ...], bool, tuple[tuple[np.dtype[Any], tuple[int, ...]], ...]]
+_PLANS_MAX = 256
 
 
 @runtime_checkable
@@ -82,8 +84,11 @@ def timed(model: Model) -> Callable[[Mapping[str, Array], Sequence[str] | None, 
     return lambda inputs, outputs, config, left_s: infer(inputs, outputs, config=config)
 
 
-def _as_it_would_arrive(array: Array, what: str) -> Array:
+def _as_it_would_arrive(array: Array, name: str) -> Array:
     """An input as a model sees it that is called from far: bool as 0 and 1, text as bytes."""
+    if array.dtype.kind in "iuf" and array.dtype.isnative and array.dtype.itemsize <= 8 and array.flags.c_contiguous:
+        return array
+    what = repr(name)
     _, array = to_sendable(array, what)
     if array.dtype == np.bool_:
         return array.view(np.uint8)
@@ -105,6 +110,8 @@ class LoadedModel:
         self.model = model
         self.name = name
         self._run = timed(model)
+        self._planned_for = model.signature
+        self._plans: dict[_PlanKey, Plan] = {}
 
     @property
     def signature(self) -> Signature:
@@ -139,10 +146,8 @@ class LoadedModel:
 
         Raises InvalidRequest if they do not fit the signature, ModelFailed if the model raised (the cause is attached).
         """
-        arrays = [_as_it_would_arrive(self._fitted(name, value), repr(name)) for name, value in inputs.items()]
-        plan = self.signature.plan(
-            [a.dtype for a in arrays], [a.shape for a in arrays], list(inputs), outputs or (), cast=cast
-        )
+        arrays = [_as_it_would_arrive(self._fitted(name, value), name) for name, value in inputs.items()]
+        plan = self._plan(tuple(inputs), arrays, tuple(outputs or ()), cast)
         try:
             results = self._run(plan.inputs(arrays), plan.outputs or None, config, timeout_s)
             # Asked for as `y`, given as `y`, even if the model calls it `y:0`.
@@ -153,7 +158,24 @@ class LoadedModel:
             raise ModelFailed(f"model {self.name!r} failed on this input") from cause
         return arrays_as(results, outputs_as)
 
+    def _plan(self, names: tuple[str, ...], arrays: list[Array], outputs: tuple[str, ...], cast: bool) -> Plan:
+        if self.signature is not self._planned_for:
+            self._planned_for = self.signature
+            self._plans.clear()
+        # Callers repeat themselves, and a check depends on nothing else.
+        key = (names, outputs, cast, tuple([(array.dtype, array.shape) for array in arrays]))
+        plan = self._plans.get(key)
+        if plan is None:
+            dtypes, shapes = [a.dtype for a in arrays], [a.shape for a in arrays]
+            plan = self.signature.plan(dtypes, shapes, names, outputs, cast=cast)
+            if len(self._plans) >= _PLANS_MAX:
+                self._plans.clear()
+            self._plans[key] = plan
+        return plan
+
     def _fitted(self, name: str, value: object) -> Array:
+        if type(value) is np.ndarray:
+            return value
         if has_own_type(value):
             return array_of(value, repr(name))
         dtype = next((spec.dtype for spec in self.signature.inputs if spec.name == name), None)

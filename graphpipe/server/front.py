@@ -100,7 +100,7 @@ class Front:
         self.age_max_s = settings.connection_age_max_s
         self._loop = asyncio.get_running_loop()
         self.time = self._loop.time
-        self._inbox: list[tuple[Connection, bytes]] = []
+        self._inbox: list[Connection] = []
         self._outbox: list[tuple[Connection, bytes]] = []
         self._turn_is_due = False
         self.ok_heads: dict[int, bytes] = {}
@@ -132,7 +132,7 @@ class Front:
         head = self.ok_heads[length] = response_head(200, "application/octet-stream", length, {})
         return head
 
-    def take_soon(self, connection: Connection, data: bytes) -> None:
+    def take_soon(self, connection: Connection) -> None:
         """Look at what arrived when this turn of the loop has read from all sockets.
 
         Reading, answering and writing by turns costs half as much again as doing each for all connections at once: the
@@ -142,7 +142,7 @@ class Front:
         if not self._turn_is_due:
             self._turn_is_due = True
             self._loop.call_soon(self._turn)
-        self._inbox.append((connection, data))
+        self._inbox.append(connection)
 
     def write_soon(self, connection: Connection, answer: bytes) -> None:
         """Write a small answer when this turn of the loop has made all of its answers."""
@@ -153,9 +153,9 @@ class Front:
 
     def _turn(self) -> None:
         inbox, self._inbox = self._inbox, []
-        for connection, data in inbox:
+        for connection in inbox:
             try:
-                connection.take(data)
+                connection.take()
             except Exception as error:  # a bug, which must not cost the others their answers
                 connection.give_up(error)
         outbox, self._outbox = self._outbox, []
@@ -208,6 +208,7 @@ class Connection(asyncio.BufferedProtocol):
     """One caller's connection."""
 
     __slots__ = (
+        "_arrived",
         "_body",
         "_born",
         "_deadline",
@@ -233,6 +234,7 @@ class Connection(asyncio.BufferedProtocol):
     def __init__(self, front: Front) -> None:
         self._front = front
         self._state = _WAITING
+        self._arrived = b""  # in this turn of the loop, and not looked at yet
         self._received = bytearray()  # of a head that is not whole yet, or of what came too early
         self._since = self._born = front.tick
         self._started = 0.0
@@ -278,10 +280,12 @@ class Connection(asyncio.BufferedProtocol):
             else:
                 self._since = front.tick
             if count < _SOON_BYTES:
-                self._state = _ARRIVED
-                front.take_soon(self, data)
+                self._state, self._arrived = _ARRIVED, data
+                front.take_soon(self)
             else:
                 self._take_head(data)
+        elif state == _ARRIVED:  # TLS may bring more than once in a turn
+            self._arrived += self._front.scratch[:count]
         elif state != _DISCARDING:
             self._received += self._front.scratch[:count]
             if len(self._received) >= _SPARE_BYTES:
@@ -313,9 +317,10 @@ class Connection(asyncio.BufferedProtocol):
 
     # --- a request comes in ---
 
-    def take(self, data: bytes) -> None:
-        """What arrived in this turn of the loop."""
+    def take(self) -> None:
+        """Look at what arrived in this turn of the loop."""
         if self._state == _ARRIVED:
+            data, self._arrived = self._arrived, b""
             self._state = _WAITING
             self._take_head(data)
 

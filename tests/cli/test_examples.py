@@ -8,9 +8,11 @@ import signal
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
-from tests.serving import environment
+import graphpipe
+from tests.serving import environment, serving
 
 COMMANDS = ("graphpipe", "graphpipe metadata", "graphpipe execute", "graphpipe run", "graphpipe completion")
 
@@ -84,3 +86,14 @@ def served(line, folder, shell):
         finally:
             process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=30) == 0
+
+
+def test_every_example_of_graphpipe_cache_works_as_it_is_shown(shell, folder, monkeypatch):
+    monkeypatch.setenv("HOME", str(folder))
+    with serving("-m", folder / "digits.onnx", "--cache", "--cache-dir", folder / ".graphpipe") as server:
+        for _ in range(2):
+            graphpipe.remote.execute(server.url, np.load(folder / "digit.npy"))
+    for line in examples(shell("graphpipe cache --help").stdout.decode()):
+        done = shell(line.replace("/var/cache/graphpipe", str(folder / ".graphpipe")))
+        assert done.returncode == 0, (line, done.stderr.decode())
+        assert done.stdout.strip(), line

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import socket
 import ssl
@@ -369,3 +370,38 @@ def test_draining_answers_what_is_in_flight_and_closes_what_is_idle() -> None:
         assert answer.startswith(b"HTTP/1.1 200")
         assert b"\r\nConnection: close\r\n" in answer
         idle.close()
+
+
+@pytest.mark.parametrize("at", [10, len(post(SMALL)) - len(SMALL), len(post(SMALL)) - 5])
+def test_a_request_that_arrives_twice_in_one_turn_of_the_loop_is_one_request(server: InProcess, at: int) -> None:
+    with connect(server) as connection:
+        until(lambda: len(server.app.front.connections) == 1)
+
+        def arrive() -> None:  # as TLS may bring it
+            (there,) = server.app.front.connections
+            for piece in (post(SMALL)[:at], post(SMALL)[at:]):
+                there.get_buffer(-1)[: len(piece)] = piece
+                there.buffer_updated(len(piece))
+
+        server.ask(arrive)
+        status, body = read_answer(connection)
+        assert (status, decode_infer_response(body).outputs[0].tolist()) == (200, [0, 1, 2, 3, 4, 5])
+
+
+def test_a_failure_inside_one_connection_costs_the_others_of_its_turn_nothing(server: InProcess) -> None:
+    connections = [connect(server) for _ in range(3)]
+    until(lambda: len(server.app.front.connections) == 3)
+
+    def arrive() -> None:
+        for number, there in enumerate(sorted(server.app.front.connections, key=id)):
+            there.get_buffer(-1)[: len(post(SMALL))] = post(SMALL)
+            there.buffer_updated(len(post(SMALL)))
+            if number == 1:
+                there._arrived = None  # what no caller can bring about
+
+    server.ask(arrive)
+    statuses = []
+    for connection in connections:
+        with connection, contextlib.suppress(ConnectionError, IndexError):
+            statuses.append(read_answer(connection)[0])
+    assert statuses == [200, 200]

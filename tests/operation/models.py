@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import time
 from pathlib import Path
@@ -85,3 +86,9 @@ def slow_restart(x: Any) -> Any:
         time.sleep(0.005)
     _calls.append("warm-up")
     return x * np.float32(2)
+
+
+@graphpipe.model(inputs={"x": "float32[n]"}, outputs={"objects": "int64[1]"})
+def left_to_the_collector(x: Any) -> Any:
+    """How many objects a full garbage collection looks at."""
+    return np.array([len(gc.get_objects())])

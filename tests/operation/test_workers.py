@@ -165,3 +165,9 @@ def test_ctrl_c_in_a_terminal_reaches_the_parent_alone_and_all_drain(start: Serv
         (folder / "go").touch()
         assert busy.answer().status == 200
     assert server.process.wait(30) == 0
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_what_was_loaded_is_out_of_the_garbage_collectors_sight(serve: Serve, workers: str) -> None:
+    server = serve("--model", "tests.operation.models:left_to_the_collector", "--workers", workers)
+    assert graphpipe.Client(server.url).execute(np.ones(1, np.float32)) < 20_000  # some 40,000 are there

@@ -1,0 +1,32 @@
+"""Every benchmark that a document names runs to its end. What it finds is not judged here: machines differ, and drift."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.serving import ROOT, environment
+
+
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        ("benchmarks/codec.py --rounds 2", "77 MB"),
+        ("benchmarks/transport.py client --rounds 2", "77 MB call"),
+        pytest.param("benchmarks/transport.py large --rounds 2", "ratio to the limit", marks=pytest.mark.slow),
+        ("benchmarks/clients.py small --rounds 20", ""),
+        ("benchmarks/backends.py --rounds 2 --only echo ONNX", "allowed"),
+        ("benchmarks/bookkeeping.py --rounds 1", "refusal with 503"),
+        pytest.param("benchmarks/overload.py --seconds 2", "goodput", marks=pytest.mark.slow),
+        pytest.param("-m benchmarks.batching --rounds 1 --seconds 0.3", "squeezenet", marks=pytest.mark.slow),
+        ("-m benchmarks.cache --rounds 1", "never seen before"),
+    ],
+)
+def test_a_benchmark_runs_to_its_end(command: str, expected: str) -> None:
+    done = subprocess.run(
+        [sys.executable, *command.split()], cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    assert expected in done.stdout
