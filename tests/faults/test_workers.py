@@ -128,3 +128,12 @@ def test_a_worker_over_its_memory_limit_is_replaced_and_no_request_notices(serve
     assert set(callers.seen) == {"ok"}
     assert metric(server.url, "graphpipe_memory_bytes") < 250e6
     fault("a model leaks until --memory-limit-bytes is passed, under load", str(callers), recovery_s)
+
+
+def test_all_workers_count_into_one_page(serve: Serve) -> None:
+    server = serve(*DOUBLE, "--workers", "2", "--metrics-listen", "127.0.0.1:0", cwd=ROOT)
+    for _ in range(40):
+        graphpipe.Client(server.url).execute(X)
+    until(lambda: metric(server.url, 'graphpipe_rows_total{model="double"}') == 120)
+    assert metric(server.url, 'graphpipe_requests_total{code="200",model="double",protocol="graphpipe"}') == 40
+    assert metric(server.url, "graphpipe_workers") == 2
