@@ -62,7 +62,8 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 
 
 def write_table(rows: list[Row]) -> None:
-    head = f"One run, on {os.cpu_count()} CPUs ({platform.machine()}, Python {platform.python_version()}):"
+    machine = f"{os.cpu_count()} CPUs ({platform.machine()}, Python {platform.python_version()})"
+    head = f"One run, on {machine} with a load average of {os.getloadavg()[0]:.1f}:"
     lines = [head, "", "| fault | what callers saw | recovery | test |", "|---|---|---|---|"]
     before, _, rest = PAGE.read_text().partition(BEGIN)
     table = "\n".join([*lines, *(row.as_markdown() for row in rows)])
