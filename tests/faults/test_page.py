@@ -9,7 +9,7 @@ from pathlib import Path
 from tests.faults.conftest import BEGIN, END, PAGE
 
 
-def tests() -> list[ast.FunctionDef]:
+def every_test() -> list[ast.FunctionDef]:
     files = sorted(Path(__file__).parent.glob("test_*.py"))
     return [
         node
@@ -34,14 +34,14 @@ def documented() -> set[str]:
 
 
 def test_every_fault_is_in_the_table_and_the_table_has_no_other() -> None:
-    assert documented() == {test.name for test in tests() if calls_fault(test)}
+    assert documented() == {test.name for test in every_test() if calls_fault(test)}
 
 
 def test_whoever_asks_for_the_recorder_uses_it() -> None:
-    for test in tests():
+    for test in every_test():
         assert calls_fault(test) == ("fault" in {argument.arg for argument in test.args.args}), test.name
 
 
 def test_a_name_in_the_table_is_that_of_one_test() -> None:
-    names = [test.name for test in tests()]
+    names = [test.name for test in every_test()]
     assert len(names) == len(set(names))
