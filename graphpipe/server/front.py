@@ -29,7 +29,7 @@ from graphpipe.server.head import Head, parse
 from graphpipe.server.refusal import ERROR_TYPE, error_body, error_headers, response_head
 from graphpipe.server.routes import service_at
 from graphpipe.server.service import Answer, Service
-from graphpipe.server.settings import Settings
+from graphpipe.server.settings import PROGRESS_BYTES_PER_S, Settings
 from graphpipe.server.state import State
 from graphpipe.server.steps import Steps
 from graphpipe.wire import Segment
@@ -48,8 +48,6 @@ _JOIN_MAX = 32 * 1024
 # Over TLS a write is encrypted at once: slices keep the loop free and the memory small.
 _TLS_SLICE = 256 * 1024
 _TICK_S = 0.5
-# A body or an answer that moves more slowly than this has stopped.
-_PROGRESS_BYTES_PER_S = 1024
 # After a refusal, what the caller still sends is read and dropped for so long: closing at once would destroy the
 # answer.
 _DISCARD_S = 2.0
@@ -595,7 +593,7 @@ class Connection(asyncio.BufferedProtocol):
                 self._close_soon()
         elif state == _BODY:
             if waited_s > settings.body_timeout_s:
-                if self._filled - self._mark < _PROGRESS_BYTES_PER_S * waited_s:
+                if self._filled - self._mark < PROGRESS_BYTES_PER_S * waited_s:
                     self._refuse_head(
                         408,
                         f"the body came too slowly: {self._filled - self._mark} bytes in {waited_s:g} s (--body-timeout-s)",
@@ -605,7 +603,7 @@ class Connection(asyncio.BufferedProtocol):
         elif state == _SENDING:
             if waited_s > settings.send_timeout_s:
                 left = self._transport.get_write_buffer_size() + sum(map(len, self._unsent))
-                if self._mark - left < _PROGRESS_BYTES_PER_S * waited_s:
+                if self._mark - left < PROGRESS_BYTES_PER_S * waited_s:
                     log.info("a caller did not read its answer for %g s (--send-timeout-s)", waited_s)
                     self.abort()
                 self._since, self._mark = tick, left

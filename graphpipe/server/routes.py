@@ -26,7 +26,7 @@ from graphpipe.server.counters import Counters
 from graphpipe.server.metrics import CONTENT_TYPE, Metrics
 from graphpipe.server.refusal import error_body, error_headers
 from graphpipe.server.service import SERVER, Service, find
-from graphpipe.server.settings import Settings
+from graphpipe.server.settings import PROGRESS_BYTES_PER_S, Settings
 from graphpipe.server.state import State
 
 __all__ = ["Routes", "service_at"]
@@ -50,6 +50,29 @@ def service_at(path: str, services: Mapping[str, Service]) -> Service:
     if first in _RESERVED:
         raise NotFound(f"nothing is served at {path}; POST to / or to /models/NAME: {', '.join(services)}")
     return next(iter(services.values()))
+
+
+class _Pace:
+    """Receives a body, unless it comes too slowly to be waited for."""
+
+    def __init__(self, limit_s: float) -> None:
+        self._limit_s = limit_s
+        self._now = asyncio.get_running_loop().time
+        self._since, self._mark = self._now(), 0
+
+    async def chunk(self, request: web.Request, filled: int) -> bytes:
+        """The next part after the first ``filled`` bytes; empty at the end."""
+        while True:
+            try:
+                async with asyncio.timeout_at(self._since + self._limit_s):
+                    return await request.content.readany()
+            except TimeoutError:
+                came = filled - self._mark
+                if came < PROGRESS_BYTES_PER_S * self._limit_s:
+                    raise web.HTTPRequestTimeout(
+                        text=f"the body came too slowly: {came} bytes in {self._limit_s:g} s (--body-timeout-s)\n"
+                    ) from None
+                self._since, self._mark = self._now(), filled
 
 
 class Routes:
@@ -158,25 +181,21 @@ class Routes:
             # Only now: who asks before sending wants to hear of a refusal first.
             await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             request.writer.output_size = 0
-        filled = 0
-        while True:
-            try:
-                async with asyncio.timeout(self._settings.body_timeout_s):
-                    chunk = await request.content.readany()
-            except TimeoutError:
-                raise web.HTTPRequestTimeout(
-                    text=f"no byte of the body came for {self._settings.body_timeout_s:g} s (--body-timeout-s)\n"
-                ) from None
-            if not chunk:
-                break
-            end = filled + len(chunk)
-            if end > len(body):  # chunked: nobody said how much would come
-                grown = await self._admission.soon(max(end, min(2 * len(body), self._admission.body_bytes_max)))
-                grown[:filled] = body[:filled]
-                body = grown
-            body[filled:end] = chunk
-            filled = end
-        return body[:filled]
+        filled, pace = 0, _Pace(self._settings.body_timeout_s)
+        try:
+            while chunk := await pace.chunk(request, filled):
+                end = filled + len(chunk)
+                if end > len(body):  # chunked: nobody said how much would come
+                    grown = await self._admission.soon(max(end, min(2 * len(body), self._admission.body_bytes_max)))
+                    grown[:filled] = body[:filled]
+                    body = grown
+                body[filled:end] = chunk
+                filled = end
+            return body[:filled]
+        except BaseException:
+            # Whoever keeps the error keeps this frame: the room is to go back at once.
+            body = grown = memoryview(b"")
+            raise
 
     # --- descriptions ---
 

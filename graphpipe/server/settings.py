@@ -8,7 +8,10 @@ from pathlib import Path
 
 from graphpipe.backends.load import LoadOptions
 
-__all__ = ["ModelSettings", "Settings"]
+__all__ = ["PROGRESS_BYTES_PER_S", "ModelSettings", "Settings"]
+
+# A body or an answer that moves more slowly than this has stopped.
+PROGRESS_BYTES_PER_S = 1024
 
 
 @dataclass(frozen=True, slots=True)

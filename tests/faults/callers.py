@@ -21,15 +21,34 @@ class Callers:
     closed before any byte of an answer, they go to the next URL. Nobody else calls twice.
     """
 
-    def __init__(self, urls: list[str], count: int = 4, *, patient: bool = False, pause_s: float = 0.002) -> None:
+    def __init__(
+        self, urls: list[str], count: int = 4, *, patient: bool = False, rows_max: int = 49, pause_s: float = 0.005
+    ) -> None:
         self.seen: Counter[str] = Counter()
         self.wrong = 0
-        self.last_good = 0.0
         self._urls = urls
         self._patient = patient
+        self._rows_max = rows_max
         self._pause_s = pause_s
         self._stop = threading.Event()
         self._threads = [threading.Thread(target=self._call, args=(i,)) for i in range(count)]
+
+    def __str__(self) -> str:
+        """What they saw, in words for a table."""
+        words = {
+            "closed": "closed before an answer",
+            "NoAnswer": "cut in the middle of an answer",
+            "Unreachable": "found nobody listening",
+            "503": "refused with 503",
+        }
+        others = [f"{count:,} {words.get(what, what)}" for what, count in sorted(self.seen.items()) if what != "ok"]
+        right = f"{len(self._threads)} callers: {self.seen['ok'] - self.wrong:,} answered rightly"
+        return ", ".join([right, *others, f"{self.wrong} wrong answers"])
+
+    def enough(self, more: int = 20) -> float:
+        """Wait until so many more calls were answered, and say how many seconds that took."""
+        wanted = self.seen["ok"] + more
+        return until(lambda: self.seen["ok"] >= wanted)
 
     def __enter__(self) -> Callers:
         for thread in self._threads:
@@ -48,7 +67,7 @@ class Callers:
         clients = [graphpipe.Client(url, timeout=10) for url in self._urls]
         at = number
         while not self._stop.wait(self._pause_s):
-            sent = random.random(int(random.integers(1, 50)), dtype=np.float32)
+            sent = random.random(int(random.integers(1, self._rows_max + 1)), dtype=np.float32)
             for _ in range(20 if self._patient else 1):
                 try:
                     answer = clients[at % len(clients)].execute(sent)
@@ -64,7 +83,6 @@ class Callers:
                     self.seen[str(error.http_status)] += 1
                 else:
                     self.seen["ok"] += 1
-                    self.last_good = time.monotonic()
                     self.wrong += not np.array_equal(answer, sent * 2)
                 break
             else:
