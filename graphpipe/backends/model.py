@@ -86,7 +86,14 @@ def timed(model: Model) -> Callable[[Mapping[str, Array], Sequence[str] | None, 
 
 def _as_it_would_arrive(array: Array, name: str) -> Array:
     """An input as a model sees it that is called from far: bool as 0 and 1, text as bytes."""
-    if array.dtype.kind in "iuf" and array.dtype.isnative and array.dtype.itemsize <= 8 and array.flags.c_contiguous:
+    dtype = array.dtype
+    if (
+        dtype.kind in "iuf"
+        and dtype.isbuiltin == 1
+        and dtype.isnative
+        and dtype.itemsize <= 8
+        and array.flags.c_contiguous
+    ):
         return array
     what = repr(name)
     _, array = to_sendable(array, what)
@@ -110,8 +117,7 @@ class LoadedModel:
         self.model = model
         self.name = name
         self._run = timed(model)
-        self._planned_for = model.signature
-        self._plans: dict[_PlanKey, Plan] = {}
+        self._plans: tuple[Signature, dict[_PlanKey, Plan]] = (model.signature, {})
 
     @property
     def signature(self) -> Signature:
@@ -159,18 +165,17 @@ class LoadedModel:
         return arrays_as(results, outputs_as)
 
     def _plan(self, names: tuple[str, ...], arrays: list[Array], outputs: tuple[str, ...], cast: bool) -> Plan:
-        if self.signature is not self._planned_for:
-            self._planned_for = self.signature
-            self._plans.clear()
+        signature, plans = self._plans
+        if self.signature is not signature:  # what a remote model is may change, and other threads may be planning
+            signature, plans = self._plans = self.signature, {}
         # Callers repeat themselves, and a check depends on nothing else.
         key = (names, outputs, cast, tuple([(array.dtype, array.shape) for array in arrays]))
-        plan = self._plans.get(key)
+        plan = plans.get(key)
         if plan is None:
-            dtypes, shapes = [a.dtype for a in arrays], [a.shape for a in arrays]
-            plan = self.signature.plan(dtypes, shapes, names, outputs, cast=cast)
-            if len(self._plans) >= _PLANS_MAX:
-                self._plans.clear()
-            self._plans[key] = plan
+            plan = signature.plan([a.dtype for a in arrays], [a.shape for a in arrays], names, outputs, cast=cast)
+            if len(plans) >= _PLANS_MAX:
+                plans.clear()
+            plans[key] = plan
         return plan
 
     def _fitted(self, name: str, value: object) -> Array:

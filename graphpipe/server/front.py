@@ -156,14 +156,14 @@ class Front:
         for connection in inbox:
             try:
                 connection.take()
-            except Exception as error:  # a bug, which must not cost the others their answers
+            except BaseException as error:  # a bug, which must not cost the others their answers
                 connection.give_up(error)
         outbox, self._outbox = self._outbox, []
         self._turn_is_due = False
         for connection, answer in outbox:
             try:
                 connection.write_small(answer)
-            except Exception as error:
+            except BaseException as error:
                 connection.give_up(error)
 
     def refusal(self, error: ServiceError, head: Head, keep_alive: bool) -> bytes:
@@ -331,8 +331,8 @@ class Connection(asyncio.BufferedProtocol):
                 self._hand_over(data)
             elif len(data) > _HEAD_BYTES_MAX:
                 self._refuse_head(431, f"the head has more than {_HEAD_BYTES_MAX} bytes; send fewer or shorter headers")
-            elif not self._received:
-                self._received += data
+            elif len(self._received) < len(data):
+                self._received[:] = data
             return
         if end > _HEAD_BYTES_MAX:
             self._refuse_head(431, f"the head has {end} bytes; at most {_HEAD_BYTES_MAX} are taken")
@@ -364,6 +364,7 @@ class Connection(asyncio.BufferedProtocol):
             return
         # No room now: wait for it, without reading on.
         self._state = _ANSWERING
+        self._deadline = None  # the last request's; this one's begins when it is whole
         self._pause_reading()
         self._front.state.in_flight += 1
 
@@ -406,7 +407,7 @@ class Connection(asyncio.BufferedProtocol):
         try:
             self._deadline = None if timeout_ms is None else self._front.time() + timeout_ms / 1000
             answer = service.answer(body, self._deadline)
-        except Exception as error:
+        except BaseException as error:  # as Steps does
             self._fail(error)
             return
         if isinstance(answer, tuple):
@@ -627,7 +628,7 @@ class Connection(asyncio.BufferedProtocol):
             if not silent or (self._front.tick - self._born) * _TICK_S >= idle_s:
                 self._close_soon()
 
-    def give_up(self, error: Exception) -> None:
+    def give_up(self, error: BaseException) -> None:
         """Something went wrong that should not have."""
         log.error("a connection is cut", exc_info=error)
         self.abort()

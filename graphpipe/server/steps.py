@@ -43,6 +43,8 @@ class Steps(Generic[T]):
             coroutine.close()
 
     def _step(self, _: object = None) -> None:
+        # The traceback of what is raised below remembers this frame, and the future the failure.
+        del _
         coroutine = self._coroutine
         if coroutine is None:
             return

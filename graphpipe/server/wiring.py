@@ -66,7 +66,9 @@ def _service(settings: ModelSettings, model: Model, meter: Meter) -> Service:
         model = AnyRows(model)
     threads = settings.threads or getattr(model, "threads", 0) or usable_cpus()
     limits = _batch_limits(settings, model.signature, threads)
-    runner = ModelRunner(model, settings.name, threads, queue_requests_max=settings.queue_requests_max, meter=meter)
+    # Batches are bounded in the batcher's own queue.
+    queue_max = settings.queue_requests_max if limits is None else max(settings.queue_requests_max, 2 * threads)
+    runner = ModelRunner(model, settings.name, threads, queue_requests_max=queue_max, meter=meter)
     stage: Stage = runner
     if limits is not None:
         stage = Batcher(limits, stage, RowEvidence(model.signature), settings.name, meter)

@@ -388,6 +388,98 @@ def test_a_request_that_arrives_twice_in_one_turn_of_the_loop_is_one_request(ser
         assert (status, decode_infer_response(body).outputs[0].tolist()) == (200, [0, 1, 2, 3, 4, 5])
 
 
+def test_pieces_of_a_head_that_arrive_in_one_turn_join_what_came_before_them(server: InProcess) -> None:
+    whole = post(SMALL)
+    with connect(server) as connection:
+        connection.sendall(whole[:8])
+        until(lambda: any(there._received for there in server.app.front.connections))
+
+        def arrive() -> None:
+            (there,) = server.app.front.connections
+            for piece in (whole[8:12], whole[12:16]):
+                there.get_buffer(-1)[: len(piece)] = piece
+                there.buffer_updated(len(piece))
+
+        server.ask(arrive)
+        connection.sendall(whole[16:])
+        assert read_answer(connection)[0] == 200
+
+
+class Panic(BaseException):
+    """What extensions written in other languages raise when they have a bug."""
+
+
+def test_whatever_a_quick_model_raises_costs_its_own_caller_alone(loop_factory: Any) -> None:
+    def panic(inputs: Mapping[str, Any]) -> Mapping[str, Any]:
+        if inputs["x"][0] == 0:
+            raise Panic
+        return {"y": inputs["x"]}
+
+    with in_process({"m": Function(panic, quick=True)}, loop_factory=loop_factory) as server:
+        with connect(server) as first, connect(server) as second:
+            first.sendall(post(SMALL))
+            assert read_answer(first)[0] == 500
+            second.sendall(post(b"".join(encode_request([np.ones(6, np.float32)]))))
+            assert read_answer(second)[0] == 200
+
+
+def test_the_deadline_of_one_request_is_not_that_of_the_next() -> None:
+    release = threading.Event()
+
+    def wait_if_large(inputs: Mapping[str, Any]) -> Mapping[str, Any]:
+        if inputs["x"].size > 1000:
+            release.wait(20)
+        return {"y": inputs["x"][:1]}
+
+    large = b"".join(encode_request([np.zeros(1_000_000)]))
+    room = {"body_bytes_max": 8 << 20, "in_flight_bytes_max": 10 << 20, "admission_wait_s": 20.0}
+    with in_process({"m": Function(wait_if_large)}, **room) as server:
+        with connect(server) as other, connect(server) as connection:
+            connection.sendall(post(SMALL, "GraphPipe-Timeout-Ms: 200"))
+            assert read_answer(connection)[0] == 200
+            other.sendall(post(large))
+            until(lambda: server.app.pool.leased_bytes > 0)
+            connection.sendall(post(b"", length=len(large)))  # waits for room, and has no deadline
+            until(lambda: server.app.state.in_flight == 2)
+            tick = server.app.front.tick
+            until(lambda: server.app.front.tick > tick + 2)
+            release.set()
+            assert read_answer(other)[0] == 200
+            connection.sendall(large)
+            assert read_answer(connection)[0] == 200
+
+
+@pytest.mark.parametrize("what", ["malformed", "the model fails"])
+def test_room_comes_back_at_once_from_a_large_request_that_failed(what: str) -> None:
+    def fail(inputs: Mapping[str, Any]) -> Mapping[str, Any]:
+        raise ValueError("as it is told")
+
+    body = b"x" * 4_000_000 if what == "malformed" else b"".join(encode_request([np.zeros(500_000)]))
+    room = {"body_bytes_max": 8 << 20, "in_flight_bytes_max": 16 << 20, "admission_wait_s": 5.0}
+    gc.disable()  # rings would wait for it
+    try:
+        with in_process({"m": Function(fail)}, **room) as server, connect(server) as connection:
+            for _ in range(8):
+                connection.sendall(post(body))
+                assert read_answer(connection)[0] == (400 if what == "malformed" else 500)
+            until(lambda: server.app.pool.leased_bytes == 0)
+    finally:
+        gc.enable()
+
+
+def test_a_thread_that_has_gathered_answers_keeps_none_of_them() -> None:
+    body = post(b"".join(encode_request([np.zeros(30_000)])))
+    with in_process({"m": Function(lambda inputs: {"y": inputs["x"]})}, threads=1) as server:
+        with contextlib.ExitStack() as stack:
+            connections = [stack.enter_context(connect(server)) for _ in range(40)]
+            for _ in range(5):
+                for connection in connections:
+                    connection.sendall(body)
+                for connection in connections:
+                    assert read_answer(connection)[0] == 200
+        until(lambda: server.ask(lambda: (gc.collect(), server.app.pool.leased_bytes)[1]) == 0)
+
+
 def test_a_failure_inside_one_connection_costs_the_others_of_its_turn_nothing(server: InProcess) -> None:
     connections = [connect(server) for _ in range(3)]
     until(lambda: len(server.app.front.connections) == 3)

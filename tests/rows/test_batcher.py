@@ -372,6 +372,16 @@ def test_batches_grow_as_far_as_rows_get_cheaper(call_s, row_s, worth):
     assert gain.rows_worth == (32 if worth == 1 else 1)
 
 
+@pytest.mark.parametrize("compiling_s", [0.3, 3.0])
+def test_a_slow_first_call_of_a_size_is_soon_forgotten(compiling_s):
+    gain, seen = BatchGain(32), set()
+    for number in range(4000):
+        rows = min(gain.rows_for_next(), 1 if number < 200 else 20 + number % 13)
+        gain.ran(rows, 0.004 + 0.001 * rows + (rows not in seen) * compiling_s)
+        seen.add(rows)
+    assert gain.rows_worth == 32
+
+
 async def test_where_joining_gains_nothing_nobody_waits_for_company(batcher):
     model = Model(lambda inputs, config: time.sleep(0.003 * len(inputs["x"])) or {"y": inputs["x"]}, signature())
     stage = batcher(model, rows_max=4)

@@ -16,7 +16,8 @@ _GAIN_MIN = 0.25
 # Faster calls are dominated by what surrounds them.
 _CALL_S_MIN = 0.002
 _SAMPLES_MIN = 8
-_WEIGHT = 0.1
+# What counts is what a call takes when nothing gets in its way: a first call that compiles is soon forgotten.
+_WEIGHT_IF_QUICKER, _WEIGHT_IF_SLOWER = 0.5, 0.05
 # Another size is tried after so many batches; when that has been done often enough, after twice as many each time.
 _TRY_AFTER = 32
 _TRY_AFTER_MAX = 512
@@ -52,7 +53,8 @@ class BatchGain:
             return
         size = (rows - 1).bit_length()
         if self._samples[size]:
-            self._row_s[size] += _WEIGHT * (seconds / rows - self._row_s[size])
+            difference = seconds / rows - self._row_s[size]
+            self._row_s[size] += (_WEIGHT_IF_QUICKER if difference < 0 else _WEIGHT_IF_SLOWER) * difference
         else:
             self._row_s[size] = seconds / rows
         self._samples[size] += 1

@@ -175,6 +175,7 @@ class ModelRunner:
                     jobs.put(None)
                     break
                 job = following
+                del following
             # No name here may keep the last request's memory alive while this thread waits for the next.
             loop = job.loop
             del job
