@@ -29,7 +29,7 @@ import uvloop
 from graphpipe.backends.echo import Echo
 from graphpipe.server.accesslog import AccessLog
 from graphpipe.server.app import App
-from graphpipe.server.front import Connection
+from graphpipe.server.connection import Connection
 from graphpipe.server.listener import bind
 from graphpipe.server.logs import log_to_stderr
 from graphpipe.server.settings import ModelSettings, Settings
