@@ -108,7 +108,8 @@ def create_venv() -> None:
 def install(extra: str) -> None:
     pip = [str(PYTHON), "-m", "pip", "--disable-pip-version-check", "--no-input", "--retries=2"]
     cache = [] if "PIP_CACHE_DIR" in os.environ else ["--no-cache-dir"]
-    if logged([*pip, "install", *cache, "-c", "constraints.txt", "-e", f".[{extra}]"]) != 0:
+    # Compiled when first imported: of the frameworks' modules hardly any are, and all of them take minutes.
+    if logged([*pip, "install", "--no-compile", *cache, "-c", "constraints.txt", "-e", f".[{extra}]"]) != 0:
         raise SetUpFailed(why_pip_failed(LOG.read_text(errors="replace")) + f": see {LOG}")
 
 
