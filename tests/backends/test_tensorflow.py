@@ -317,6 +317,7 @@ def test_a_file_that_keras_cannot_read_is_refused_in_one_line(tmp_path):
 # --- the original project's model -------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow  # a minute of one CPU
 def test_vgg16_answers_over_the_wire_as_in_process(tf, tmp_path, serve):
     import keras
 

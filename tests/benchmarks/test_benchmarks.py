@@ -14,14 +14,14 @@ from tests.serving import ROOT, environment
     ("command", "expected"),
     [
         ("benchmarks/codec.py --rounds 2", "77 MB"),
-        ("benchmarks/transport.py client --rounds 2", "77 MB call"),
+        pytest.param("benchmarks/transport.py client --rounds 2", "77 MB call", marks=pytest.mark.slow),
         pytest.param("benchmarks/transport.py large --rounds 2", "ratio to the limit", marks=pytest.mark.slow),
         ("benchmarks/clients.py small --rounds 20", ""),
-        ("benchmarks/backends.py --rounds 2 --only echo ONNX", "allowed"),
+        pytest.param("benchmarks/backends.py --rounds 2 --only echo ONNX", "allowed", marks=pytest.mark.slow),
         ("benchmarks/bookkeeping.py --rounds 1", "refusal with 503"),
         pytest.param("benchmarks/overload.py --seconds 2", "goodput", marks=pytest.mark.slow),
         pytest.param("-m benchmarks.batching --rounds 1 --seconds 0.3", "squeezenet", marks=pytest.mark.slow),
-        ("-m benchmarks.cache --rounds 1", "never seen before"),
+        pytest.param("-m benchmarks.cache --rounds 1", "never seen before", marks=pytest.mark.slow),
     ],
 )
 def test_a_benchmark_runs_to_its_end(command: str, expected: str) -> None:
