@@ -14,7 +14,7 @@ import time
 from queue import Empty, SimpleQueue
 from time import perf_counter
 
-from graphpipe.backends.model import Model, timed
+from graphpipe.backends.model import Model, owned
 from graphpipe.errors import DeadlineExceeded, GraphPipeError, ModelFailed, Overloaded
 from graphpipe.server.causes import cause
 from graphpipe.server.counters import Meter
@@ -60,7 +60,7 @@ class ModelRunner:
         )
         self._meter = meter
         self._model = model
-        self._infer = timed(model)
+        self._infer = owned(model, inputs_are_ours=True)
         self._name = name
         self.quick = bool(getattr(model, "quick", False))
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
