@@ -14,24 +14,21 @@ from typing import Any
 __all__ = ["computed", "keeps_inputs"]
 
 # They give new memory, or that of an operand which nobody else will look at.
-_COMPUTE = frozenset(
-    """
+_COMPUTERS = """
     Abs Add AddV2 ArgMax ArgMin AvgPool AvgPool3D BatchMatMul BatchMatMulV2 BatchMatMulV3 BiasAdd Ceil Conv2D
     Conv2DBackpropInput Conv3D Cos DepthwiseConv2dNative Div DivNoNan Einsum Elu Equal Erf Exp Expm1 Floor FloorDiv
     FusedBatchNormV3 GatherV2 Greater GreaterEqual LeakyRelu Less LessEqual Log Log1p LogSoftmax LogicalAnd LogicalNot
     LogicalOr MatMul MaxPool MaxPool3D Maximum Minimum Mul Neg NotEqual OneHot Pow RealDiv Relu Relu6 ResourceGather
     Round Rsqrt Selu Sigmoid Sign Sin Softmax Softplus Softsign Sqrt Square SquaredDifference Sub Tanh
-    """.split()
-)
+"""
 # They may give their first operand as it is, in another shape, or a part of it ...
-_PASS = frozenset(
-    """
+_PASSERS = """
     All Any BroadcastTo Cast CheckNumerics EnsureShape ExpandDims Identity Max Mean Min Pad PadV2 PreventGradient Prod
     Reshape ReverseV2 Slice Snapshot Squeeze StopGradient StridedSlice Sum Tile Transpose
-    """.split()
-)
+"""
 # ... or any of their operands.
 _CHOOSE = {"AddN": slice(None), "ConcatV2": slice(-1), "Pack": slice(None), "SelectV2": slice(1, None)}
+_COMPUTE, _PASS = frozenset(_COMPUTERS.split()), frozenset(_PASSERS.split())
 _CALLS = ("PartitionedCall", "StatefulPartitionedCall")
 
 
