@@ -20,7 +20,7 @@ _KNOWN = tuple(
     for pattern, words in (
         (
             r"Op type not registered '([^']+)'",
-            "Op type not registered: '{0}' is not among TensorFlow's operators; load the library that has it: "
+            "Op type not registered '{0}', so this TensorFlow has no such operator; load the library that has it: "
             "--custom-ops FILE",
         ),
         (
