@@ -284,7 +284,6 @@ def test_an_input_with_a_value_of_its_own_may_be_left_out(odd):
         ("compressed", {"text": [b"junk"]}, "inflate"),
         ("product", {"x": np.ones((2, 3), np.float32)}, r"In\[0\]: \[2,3\]"),
     ],
-    ids=str,
 )
 def test_what_tensorflow_calls_invalid_is_the_callers_and_told_in_one_line(odd, signature, inputs, words):
     with graphpipe.load(odd, signature=signature) as model, pytest.raises(InvalidRequest, match=words) as caught:
