@@ -25,7 +25,8 @@ _OURS = ("echo", "remote", "onnx", "caffe2", "tensorflow", "torch", "python")
 class LoadOptions:
     """What may be said about loading; a backend uses what concerns it.
 
-    ``inputs`` and ``outputs`` choose and order the defaults. ``signature`` is the name of a SavedModel's signature.
+    ``inputs`` and ``outputs`` choose and order the defaults. ``signature`` is the name of a SavedModel's signature,
+    ``tags`` are those of its graph, where it has several (None: the one tagged ``serve`` and nothing else).
     ``value_inputs`` is the original's file of input names, types and shapes. ``pad`` holds ``NAME:AXIS:VALUE``:
     inputs that are short along an axis of fixed size are filled up. ``custom_ops`` are libraries of operators to load
     first.
@@ -41,6 +42,7 @@ class LoadOptions:
     inputs: tuple[str, ...] | None = None
     outputs: tuple[str, ...] | None = None
     signature: str = ""
+    tags: tuple[str, ...] | None = None
     value_inputs: str = ""
     pad: tuple[str, ...] = ()
     custom_ops: tuple[str, ...] = ()

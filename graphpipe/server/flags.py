@@ -119,6 +119,10 @@ FLAGS: tuple[Flag, ...] = (
     ),
     _model("signature", "Models", text("KEY"), "The SavedModel's signature.", default_text="serving_default"),
     _model(
+        "tags", "Models", names("TAG,TAG", least=0),
+        "The tags of the SavedModel's graph, all of them, where it has several graphs.", default_text="serve",
+    ),
+    _model(
         "pad", "Models", names("NAME:AXIS:VALUE"),
         "Fill up inputs that are short along an axis of fixed size: input_ids:1:0,attention_mask:1:0.",
     ),

@@ -65,15 +65,15 @@ def path(metavar: str = "FILE") -> Kind:
     return Kind(metavar, _text, is_path=True)
 
 
-def names(metavar: str = "NAMES") -> Kind:
-    """Names separated by commas, or a list of them; a tuple of at least one."""
+def names(metavar: str = "NAMES", least: int = 1) -> Kind:
+    """Names separated by commas, or a list of them; a tuple of at least one, or of none."""
 
     def read(value: object) -> tuple[str, ...]:
         items = value.split(",") if isinstance(value, str) else value
         if not isinstance(items, list | tuple) or not all(isinstance(item, str) for item in items):
             raise ValueError("expected names, separated by commas")
         found = tuple(item.strip() for item in items if item.strip())
-        if not found:
+        if len(found) < least:
             raise ValueError("expected at least one name")
         return found
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from graphpipe.backends.load import LoadOptions
 from graphpipe.backends.model import Backend, Model
+from graphpipe.backends.tensorflow.reason import reason
 from graphpipe.errors import LoadError
 
 __all__ = ["BACKEND"]
@@ -47,7 +48,14 @@ def _open(source: str, options: LoadOptions) -> Model:
         kind, path = "savedmodel", folder
     else:
         kind = "keras" if path.suffix.lower() in _KERAS else "graphdef"
-    model: Model = importlib.import_module(f"graphpipe.backends.tensorflow.{kind}").open_file(path, options)
+    try:
+        model: Model = importlib.import_module(f"graphpipe.backends.tensorflow.{kind}").open_file(path, options)
+    except LoadError:
+        raise
+    except Exception as error:
+        # A file can be wrong in more ways than anybody could list, and each is the file's fault.
+        who = "Keras" if kind == "keras" else "TensorFlow"
+        raise LoadError(f"{path}: {who} cannot load it: {reason(error)}") from error
     return model
 
 

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from graphpipe.backends.digest import digest_of
-from graphpipe.backends.framework import first_line, framework
+from graphpipe.backends.framework import framework
 from graphpipe.backends.load import LoadOptions
 from graphpipe.backends.model import Model
-from graphpipe.backends.tensorflow.runtime import TensorFlowModel, chosen, runtime, spec_of
+from graphpipe.backends.tensorflow.runtime import TensorFlowModel, chosen, output_specs, runtime, spec_of
 from graphpipe.errors import LoadError
-from graphpipe.signature import TensorSpec
+from graphpipe.signature import Signature, TensorSpec
 
 __all__ = ["open_file"]
 
@@ -27,16 +27,16 @@ def open_file(path: Path, options: LoadOptions) -> Model:
             f"{path}: Keras runs on {keras.backend.backend()} here; unset KERAS_BACKEND to have it on TensorFlow"
         )
     device = backend.device(options, str(path))
-    try:
-        with device():
-            loaded = keras.saving.load_model(str(path), compile=False)
-    except Exception as error:
-        raise LoadError(f"{path}: Keras cannot load it: {first_line(error)}") from error
+    with device():
+        loaded = keras.saving.load_model(str(path), compile=False)
     if not getattr(loaded, "inputs", None):
-        raise LoadError(f"{path}: this model does not know its own inputs; save it as a SavedModel with model.export()")
-    inputs = [_spec(tf, path, "input", tensor.name, tensor) for tensor in loaded.inputs]
-    names = _output_names(loaded)
-    outputs = [_spec(tf, path, "output", name, tensor) for name, tensor in zip(names, loaded.outputs, strict=True)]
+        raise LoadError(
+            f"{path}: this model does not know its own inputs, because it was never called, or is a class of its own; "
+            "call it before it is saved, or save it as a SavedModel with model.export()"
+        )
+    tensors, structure = _inputs(keras, loaded)
+    inputs = [_input(tf, path, name, tensor) for name, tensor in tensors.items()]
+    names: list[str] = []
 
     # Calling the model itself costs 2 ms a call; traced once, it costs what a SavedModel does.
     @tf.function(  # type: ignore[untyped-decorator]
@@ -46,11 +46,17 @@ def open_file(path: Path, options: LoadOptions) -> Model:
         ]
     )
     def function(*tensors: Any) -> list[Any]:
-        structured = keras.tree.pack_sequence_as(loaded.input, list(tensors))
-        return list(keras.tree.flatten(loaded(structured, training=False)))
+        given = dict(zip(map(id, loaded.inputs), tensors, strict=True))
+        result = loaded(keras.tree.map_structure(lambda tensor: given[id(tensor)], structure), training=False)
+        found = [(where, value) for where, value in keras.tree.flatten_with_path(result) if value is not None]
+        names[:] = _output_names(loaded, [where for where, _ in found])
+        return [value for _, value in found]
 
     with device():
         concrete = function.get_concrete_function()
+    outputs, unsendable = output_specs(
+        path, dict(zip(names, concrete.structured_outputs, strict=True)), options.outputs
+    )
     order = [spec.name for spec in inputs]
 
     def call(tensors: Mapping[str, Any], wanted: Sequence[str]) -> Mapping[str, Any]:
@@ -58,7 +64,7 @@ def open_file(path: Path, options: LoadOptions) -> Model:
 
     return TensorFlowModel(
         backend,
-        chosen(path, inputs, outputs, options),
+        chosen(path, Signature(tuple(inputs), tuple(outputs)), options),
         call,
         concrete,
         names,
@@ -66,19 +72,40 @@ def open_file(path: Path, options: LoadOptions) -> Model:
         version=digest_of(path),
         description=f"Keras model {loaded.name}",
         keep=loaded,
+        unsendable=unsendable,
     )
 
 
-def _output_names(model: Any) -> list[str]:
-    """The keys of the outputs, or the names of the layers that give them; numbered where one layer gives several."""
-    if isinstance(model.output, dict) and len(model.output) == len(model.outputs):
-        keys = {id(tensor): str(key) for key, tensor in model.output.items()}
-        return [keys[id(tensor)] for tensor in model.outputs]
-    names = list(getattr(model, "output_names", ()))
-    if len(names) != len(model.outputs):
-        names = [f"output_{i}" for i in range(len(model.outputs))]
+def _inputs(keras: Any, model: Any) -> tuple[dict[str, Any], Any]:
+    """The inputs by name, in order, and how a call wants them together."""
+    structure = getattr(model, "input", model.inputs[0])  # a Sequential has one, and does not say how it is given
+    if isinstance(structure, dict):
+        names = {id(tensor): str(key) for key, tensor in structure.items()}
+        return {names[id(tensor)]: tensor for tensor in model.inputs}, structure
+    return {tensor.name: tensor for tensor in model.inputs}, structure
+
+
+def _input(tf: Any, path: Path, name: str, tensor: Any) -> TensorSpec:
+    for kind in ("ragged", "sparse"):
+        if getattr(tensor, kind, False):
+            raise LoadError(
+                f"{path}: input {name!r} is {kind}, which has no form on the wire; save a model that takes it dense"
+            )
+    return spec_of(path, "input", name, tf.as_dtype(str(tensor.dtype)), tf.TensorShape(tensor.shape))
+
+
+def _output_names(model: Any, places: Sequence[tuple[Any, ...]]) -> list[str]:
+    """The keys of the outputs, or the names of the layers that give them; numbered where one name is that of several.
+
+    ``places`` are where the outputs stand in what the model gives.
+    """
+    if any(isinstance(key, str) for place in places for key in place):
+        names = ["_".join(map(str, place)) for place in places]
+    else:
+        names = list(getattr(model, "output_names", ()))
+        if len(names) != len(places):
+            layers = getattr(model, "layers", None)
+            names = [f"output_{i}" for i in range(len(places))]
+            if len(places) == 1 and layers:
+                names = [layers[-1].name]
     return [name if names.count(name) == 1 else f"{name}_{names[:i].count(name)}" for i, name in enumerate(names)]
-
-
-def _spec(tf: Any, path: Path, what: str, name: str, tensor: Any) -> TensorSpec:
-    return spec_of(path, what, name, tf.as_dtype(str(tensor.dtype)), tf.TensorShape(tensor.shape))

@@ -14,13 +14,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from graphpipe.backends.framework import first_line, framework, keep_triton_out
+from graphpipe.backends.framework import first_line, framework, keep_triton_out, refusal
 from graphpipe.backends.load import LoadOptions
 from graphpipe.backends.owned import SURE_ABOVE_BYTES, apart
 from graphpipe.backends.tensorflow.computed import computed, keeps_inputs
@@ -28,7 +29,7 @@ from graphpipe.errors import InvalidRequest, LoadError
 from graphpipe.signature import Signature, TensorSpec
 from graphpipe.wire.dtypes import Type, type_of
 
-__all__ = ["Runtime", "TensorFlowModel", "chosen", "runtime", "spec_of"]
+__all__ = ["Runtime", "TensorFlowModel", "chosen", "output_specs", "refuse", "runtime", "spec_of"]
 
 Array = NDArray[Any]
 Call = Callable[[Mapping[str, Any], Sequence[str]], Mapping[str, Any]]
@@ -39,6 +40,8 @@ class Runtime:
 
     def __init__(self, tf: Any) -> None:
         self.tf = tf
+        # What TensorFlow raises about a value: it is invalid, it leads beyond an end, its bytes are damaged.
+        self.refusals = (tf.errors.InvalidArgumentError, tf.errors.OutOfRangeError, tf.errors.DataLossError)
         self._enums = {
             np.dtype(name): getattr(tf, name if name != "bool" else "bool").as_datatype_enum
             for name in (
@@ -74,7 +77,7 @@ class Runtime:
             return value if isinstance(value, np.ndarray) else np.array(value, object)
         array = np.asarray(tensor)
         if type_of(array.dtype) is Type.NULL:
-            raise InvalidRequest(f"output {name!r} is {tensor.dtype.name}, which has no type on the wire")
+            raise InvalidRequest(f"output {name!r} is {_no_type(tensor.dtype)}")
         if borrow and array.nbytes > SURE_ABOVE_BYTES and self._eager is not None:
             # The same memory without the lock; not public either.
             unlocked = tensor._numpy()
@@ -123,11 +126,18 @@ def runtime(source: str, options: LoadOptions) -> Runtime:
     return _runtime
 
 
+def refuse(error: Exception) -> None:
+    """Raise InvalidRequest for an error about a value; come back if it is Python code in the model that raised."""
+    if "Traceback (most recent call last)" not in str(error):
+        raise InvalidRequest(f"the model cannot take this: {refusal(error)}") from error
+
+
 class TensorFlowModel:
     """A TensorFlow function with names. Safe in threads; the GIL is free while it runs.
 
     ``call`` takes tensors by input name and the names of the outputs wanted, and gives tensors by those names. It runs
-    the ConcreteFunction ``function``, whose flat outputs are called ``flat_names``.
+    the ConcreteFunction ``function``, whose flat outputs are called ``flat_names``. ``unsendable`` are outputs that the
+    function has and no message can hold, each with what it is.
     """
 
     shares_memory = False
@@ -144,9 +154,12 @@ class TensorFlowModel:
         version: str = "",
         description: str = "",
         keep: object = None,
+        unsendable: Mapping[str, str] | None = None,
     ) -> None:
         self._runtime = runtime
-        self._signature = signature
+        # Who asks for one of these is told more than that it is not there.
+        self._unsendable = unsendable or {}
+        self._signature = replace(signature, open_outputs=True) if unsendable else signature
         self._call: Call | None = call
         self._device = device
         self._computed = computed(function, flat_names)
@@ -166,31 +179,81 @@ class TensorFlowModel:
     ) -> dict[str, Array]:
         """Run the function once."""
         names = self._signature.output_names if outputs is None else outputs
+        if self._unsendable:
+            self._check(names)
         tensor, array = self._runtime.tensor, self._runtime.array
         if self._keeps_inputs:
             inputs = {name: value.copy() for name, value in inputs.items()}
         assert self._call is not None, "the model is closed"
         tensors = {name: tensor(value) for name, value in inputs.items()}
-        if self._device is nullcontext:
-            results = self._call(tensors, names)
-        else:
-            with self._device():
+        try:
+            if self._device is nullcontext:
                 results = self._call(tensors, names)
+            else:
+                with self._device():
+                    results = self._call(tensors, names)
+        except self._runtime.refusals as error:
+            refuse(error)
+            raise
         return apart({name: array(results[name], name, borrow=name in self._computed) for name in names}, inputs)
 
     def close(self) -> None:
         """Let go of the function and of its variables."""
         self._call = self._keep = None
 
+    def _check(self, names: Sequence[str]) -> None:
+        known = [spec.name for spec in self._signature.outputs]
+        for name in names:
+            if name not in known:
+                what = self._unsendable.get(name.removesuffix(":0"))
+                if what is not None:
+                    raise InvalidRequest(f"output {name!r} is {what}")
+                raise InvalidRequest(f"there is no output {name[:100]!r}; there are {', '.join(map(repr, known))}")
+
 
 def spec_of(source: str | Path, what: str, name: str, dtype: Any, shape: Any) -> TensorSpec:
     """The spec of a tensor by TensorFlow's dtype and TensorShape. Raises LoadError for types that do not travel."""
     known = np.dtype(object) if dtype.name == "string" else _numpy_dtype(dtype)
     if known is None:
-        raise LoadError(
-            f"{source}: {what} {name!r} is {dtype.name}, which has no type on the wire; choose other {what}s"
-        )
+        raise LoadError(f"{source}: {what} {name!r} is {_no_type(dtype)}; choose other {what}s")
     return TensorSpec(name, known, None if shape.rank is None else tuple(shape.as_list()))
+
+
+def output_specs(
+    source: str | Path, found: Mapping[str, Any], asked: Sequence[str] | None
+) -> tuple[list[TensorSpec], dict[str, str]]:
+    """The outputs that travel, and what the others are. ``found`` holds tensors, or TensorFlow's specs of them.
+
+    Raises LoadError if one that is asked for does not travel, or none does.
+    """
+    specs: list[TensorSpec] = []
+    unsendable: dict[str, str] = {}
+    for name, value in found.items():
+        kind = type(value).__name__.removesuffix("Spec")
+        if kind in _NOT_DENSE:
+            unsendable[name] = f"a {kind}, which has no form on the wire; {_NOT_DENSE[kind]}"
+            continue
+        try:
+            specs.append(spec_of(source, "output", name, value.dtype, value.shape))
+        except LoadError:
+            unsendable[name] = _no_type(value.dtype)
+    for name in asked or (() if specs else unsendable):
+        what = unsendable.get(name.removesuffix(":0"))
+        if what is not None:
+            raise LoadError(f"{source}: output {name!r} is {what}")
+    return specs, unsendable
+
+
+# What is several tensors to TensorFlow.
+_NOT_DENSE = {
+    "RaggedTensor": "give out its to_tensor(), or its values and row_splits",
+    "SparseTensor": "give out its tf.sparse.to_dense(), or its indices and values",
+    "IndexedSlices": "give out its tf.convert_to_tensor()",
+}
+
+
+def _no_type(dtype: Any) -> str:
+    return f"{dtype.name}, which has no type on the wire"
 
 
 def _numpy_dtype(dtype: Any) -> np.dtype[Any] | None:
@@ -201,14 +264,9 @@ def _numpy_dtype(dtype: Any) -> np.dtype[Any] | None:
     return None if type_of(found) is Type.NULL else found
 
 
-def chosen(
-    source: str | Path,
-    inputs: Sequence[TensorSpec],
-    outputs: Sequence[TensorSpec],
-    options: LoadOptions,
-) -> Signature:
-    """The signature of these inputs and outputs, with the defaults that ``options`` choose. Raises LoadError."""
+def chosen(source: str | Path, signature: Signature, options: LoadOptions) -> Signature:
+    """The signature with the defaults that ``options`` choose. Raises LoadError."""
     try:
-        return Signature(tuple(inputs), tuple(outputs)).with_defaults(options.inputs, options.outputs)
+        return signature.with_defaults(options.inputs, options.outputs)
     except ValueError as error:
         raise LoadError(f"{source}: {error}") from None

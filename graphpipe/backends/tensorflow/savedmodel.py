@@ -2,48 +2,54 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from graphpipe.backends.digest import digest_of
-from graphpipe.backends.framework import first_line
 from graphpipe.backends.load import LoadOptions
 from graphpipe.backends.model import Model
-from graphpipe.backends.tensorflow.runtime import TensorFlowModel, chosen, runtime, spec_of
+from graphpipe.backends.tensorflow.runtime import TensorFlowModel, chosen, output_specs, runtime, spec_of
 from graphpipe.errors import LoadError
+from graphpipe.signature import Signature
 
 __all__ = ["open_file"]
 
 _DEFAULT = "serving_default"
+_SERVE = "serve"
 
 
 def open_file(path: Path, options: LoadOptions) -> Model:
     """The model in a SavedModel folder. Raises LoadError."""
     backend = runtime(str(path), options)
-    device = backend.device(options, str(path))
-    try:
-        with device():
-            loaded = backend.tf.saved_model.load(str(path))
-    except Exception as error:
-        raise LoadError(f"{path}: TensorFlow cannot load it: {first_line(error)}") from error
+    tf, device = backend.tf, backend.device(options, str(path))
+    graph = _graph(path, options.tags)
+    with device():
+        loaded = tf.saved_model.load(str(path), list(graph.meta_info_def.tags))
     name, function = _signature(path, dict(loaded.signatures), options.signature)
     positional, named = function.structured_input_signature
     specs = {**{spec.name: spec for spec in positional}, **named}
+    # An input with a value of its own may be left out.
+    values = {
+        key: tf.constant(tf.make_ndarray(value), value.dtype)
+        for key, value in graph.signature_def[name].defaults.items()
+    }
     inputs = [spec_of(path, "input", key, spec.dtype, spec.shape) for key, spec in sorted(specs.items())]
-    outputs = [
-        spec_of(path, "output", key, value.dtype, value.shape)
-        for key, value in sorted(function.structured_outputs.items())
-        if not options.outputs or key in options.outputs or f"{key}:0" in options.outputs
-    ]
+    outputs, unsendable = output_specs(path, dict(sorted(function.structured_outputs.items())), options.outputs)
+    signature = Signature(
+        tuple(inputs),
+        tuple(outputs),
+        tuple(spec.name for spec in inputs if spec.name not in values) if values else None,
+    )
 
     def call(tensors: Mapping[str, Any], names: Sequence[str]) -> Mapping[str, Any]:
-        results: Mapping[str, Any] = function(**tensors)
+        results: Mapping[str, Any] = function(**{**values, **tensors} if values else tensors)
         return results
 
     return TensorFlowModel(
         backend,
-        chosen(path, inputs, outputs, options),
+        chosen(path, signature, options),
         call,
         function,
         sorted(function.structured_outputs),
@@ -51,6 +57,30 @@ def open_file(path: Path, options: LoadOptions) -> Model:
         version=digest_of(path),
         description=f"TensorFlow SavedModel, signature {name}",
         keep=loaded,
+        unsendable=unsendable,
+    )
+
+
+def _graph(path: Path, tags: Sequence[str] | None) -> Any:
+    """The graph with exactly these tags: as TF-Serving does, the one tagged ``serve`` unless told otherwise.
+
+    A single graph needs no telling.
+    """
+    graphs = (
+        importlib.import_module("tensorflow.python.saved_model.loader_impl").parse_saved_model(str(path)).meta_graphs
+    )
+    if not graphs:
+        raise LoadError(f"{path}: this SavedModel is empty; was it copied whole?")
+    if tags is None and len(graphs) == 1:
+        return graphs[0]
+    wanted = {_SERVE} if tags is None else set(tags)
+    for graph in graphs:
+        if set(graph.meta_info_def.tags) == wanted:
+            return graph
+    there = "; ".join(",".join(graph.meta_info_def.tags) or "no tags" for graph in graphs)
+    raise LoadError(
+        f"{path}: it has no graph with exactly the tags {','.join(sorted(wanted)) or 'none'!r}; it has graphs with "
+        f"{there}: choose one with --tags"
     )
 
 
