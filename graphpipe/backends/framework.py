@@ -5,12 +5,27 @@ ours.
 from __future__ import annotations
 
 import importlib
+import re
 import sys
 from typing import Any
 
 from graphpipe.errors import LoadError
 
-__all__ = ["first_line", "framework", "keep_triton_out"]
+__all__ = ["first_line", "framework", "keep_triton_out", "refusal"]
+
+# What frameworks write around the words that matter: the node, the operation, their error's number, its class.
+_AROUND = re.compile(
+    r"\{\{.*?\}\}|\[\[.*?\]\]|\[Op:.*?\]"
+    r"|^\[ONNXRuntimeError\] : \d+ : \w+ : (?:.*?Status Message: )?(?:/\S+ onnxruntime::.* was false\. )?"
+    r"|^(?:\w+\.)*\w+Error: "
+)
+# Lines that come before those words: frames, which are indented, and what announces them.
+_BEFORE = re.compile(
+    r"\s|File \"|Graph execution error|Detected at node|Node: '|<stack traces|Traceback|.*most recent call last|"
+    r"The following operation failed in the TorchScript"
+)
+_PLACE = re.compile(r"(?<![\w/:.])(?:/[\w.+@-]+){2,}(?::\d+)?")
+_WORDS_MAX = 300
 
 
 def framework(module: str, source: str, extra: str) -> Any:
@@ -44,4 +59,17 @@ def keep_triton_out() -> None:
 def first_line(error: BaseException) -> str:
     """What an exception says, in one line that fits into a message."""
     lines = str(error).strip().splitlines()
-    return lines[0][:300] if lines else type(error).__name__
+    return lines[0][:_WORDS_MAX] if lines else type(error).__name__
+
+
+def refusal(error: BaseException) -> str:
+    """What a framework says about a value that it refuses, fit for the caller who sent it: one line of bounded length,
+    without the traces, the nodes and the places of files that frameworks add. It may quote the value.
+    """
+    for line in str(error).splitlines():
+        if not _BEFORE.match(line):
+            words = _PLACE.sub("...", _AROUND.sub("", line[: 10 * _WORDS_MAX])).strip()
+            if words:
+                words = "".join(char if char.isprintable() else "?" for char in words)
+                return words if len(words) <= _WORDS_MAX else f"{words[:_WORDS_MAX]}..."
+    return type(error).__name__
