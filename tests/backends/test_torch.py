@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
+import pickle
+import re
 import warnings
+import zipfile
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -399,3 +403,306 @@ def test_operators_that_cannot_be_loaded_are_named(tmp_path):
     path = write(scripted(Double()), tmp_path / "m.pt")
     with pytest.raises(LoadError, match=r"nowhere\.so: PyTorch cannot load these operators"):
         graphpipe.load(path, custom_ops=[str(tmp_path / "nowhere.so")])
+
+
+# --- programs that want gradients --------------------------------------------------------------------------------------
+
+
+class Forces(torch.nn.Module):
+    """Differentiates by itself, with nothing said of enabling that."""
+
+    def forward(self, positions: torch.Tensor):
+        p = positions.detach().requires_grad_(True)
+        energy = (p * p).sum(-1)
+        grad = torch.autograd.grad([energy.sum()], [p])[0]
+        assert grad is not None
+        return {"energy": energy, "forces": -grad}
+
+
+class EnabledForces(torch.nn.Module):
+    @torch.enable_grad()
+    def forward(self, positions):
+        p = positions.detach().requires_grad_(True)
+        (grad,) = torch.autograd.grad((p * p).sum(), p)
+        return {"forces": -grad}
+
+
+class FunctionalForces(torch.nn.Module):
+    def forward(self, positions):
+        return {"forces": -torch.func.grad(lambda p: (p * p).sum())(positions)}
+
+
+class JacobianForces(torch.nn.Module):
+    """Gives zeros, not an error, where gradients cannot be had."""
+
+    def forward(self, positions):
+        return {"forces": -torch.autograd.functional.jacobian(lambda p: (p * p).sum(), positions)}
+
+
+def _slope(x: Any) -> Any:
+    p = x.detach().requires_grad_(True)
+    (p * p).sum().backward()
+    return p.grad
+
+
+class HelpedForces(torch.nn.Module):
+    """What differentiates is a function beside it."""
+
+    def forward(self, positions):
+        return {"forces": -_slope(positions)}
+
+
+class HiddenForces(torch.nn.Module):
+    """Nothing of its code speaks of gradients, where it can be seen."""
+
+    def __init__(self):
+        super().__init__()
+        self.call = {"slope": _slope}
+
+    def forward(self, positions):
+        return {"forces": -self.call["slope"](positions)}
+
+
+class InnerGradient(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = Forces()
+
+    def forward(self, positions):
+        return {"forces": self.inner(positions)["forces"]}
+
+
+@pytest.mark.parametrize(
+    "module",
+    [Forces(), EnabledForces(), FunctionalForces(), JacobianForces(), HelpedForces(), HiddenForces(), InnerGradient()],
+    ids=lambda module: type(module).__name__,
+)
+def test_a_program_that_differentiates_gives_what_it_gives_by_itself(module):
+    with graphpipe.load(module) as model:
+        for _ in range(2):
+            np.testing.assert_array_equal(model.infer({"positions": X})["forces"], -2 * X)
+
+
+def test_a_script_that_differentiates_gives_what_it_gives_by_itself(tmp_path):
+    with graphpipe.load(write(scripted(Forces()), tmp_path / "m.pt")) as model:
+        got = model.infer({"positions": X})
+        np.testing.assert_array_equal(got["forces"], -2 * X)
+        assert got["energy"].shape == (2,)
+
+
+def test_a_program_without_gradients_keeps_no_graph_of_its_weights():
+    seen = []
+
+    class Looks(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = torch.nn.Linear(3, 1)
+
+        def forward(self, x):
+            y = self.linear(x)
+            seen.append(y.grad_fn)
+            return y
+
+    with graphpipe.load(Looks()) as model:
+        model.infer({"x": X})
+    assert seen == [None]
+
+
+# --- parameters with defaults, and what Hugging Face's models give ------------------------------------------------------
+
+
+class Defaults(torch.nn.Module):
+    def forward(
+        self,
+        x: torch.Tensor,
+        mask: torch.Tensor | None = None,
+        bias: torch.FloatTensor | None = None,
+        unsaid=None,
+        scale: float = 2.0,
+        twice: bool | None = None,
+        extra: tuple[torch.Tensor] | None = None,
+    ):
+        y = x * scale
+        for part in (mask, bias, unsaid):
+            y = y if part is None else y * part
+        return y
+
+
+def test_tensors_with_a_default_are_inputs_that_may_be_left_out():
+    with graphpipe.load(Defaults()) as model:
+        assert [spec.name for spec in model.signature.inputs] == ["x", "mask", "bias", "unsaid"]
+        assert model.signature.input_names == ("x",)
+        np.testing.assert_array_equal(model.infer({"x": X})["output_0"], X * 2)
+        np.testing.assert_array_equal(model.infer({"x": X, "mask": X * 0})["output_0"], X * 0)
+        with pytest.raises(InvalidRequest, match="no input 'scale'"):
+            model.infer({"x": X, "scale": X})
+
+
+class _Words(torch.nn.Module):
+    main_input_name = "pixels"
+
+    def forward(self, mask: torch.Tensor | None = None, pixels: torch.Tensor | None = None):
+        return pixels if mask is None else pixels * mask
+
+
+def test_where_all_inputs_may_be_left_out_an_unnamed_one_is_the_main_one():
+    with graphpipe.load(_Words()) as model:
+        assert model.signature.input_names == ("pixels",)
+        np.testing.assert_array_equal(model.infer({"pixels": X})["output_0"], X)
+    with graphpipe.load(_Words(), inputs=["mask", "pixels"]) as model:
+        assert model.signature.input_names == ("mask", "pixels")
+
+
+def test_a_module_that_takes_no_tensor_says_so_when_it_is_loaded():
+    class Nothing(torch.nn.Module):
+        def forward(self, steps: int = 3):
+            return torch.zeros(steps)
+
+    class Anything(torch.nn.Module):
+        def forward(self, **tensors):
+            return next(iter(tensors.values()))
+
+    for module, words in ((Nothing(), "takes no tensors"), (Anything(), "by any name")):
+        with pytest.raises(LoadError, match=words):
+            graphpipe.load(module)
+
+
+def test_what_travels_of_a_hugging_face_models_outputs_is_answered():
+    transformers = pytest.importorskip("transformers")
+    small = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    ids = np.ones((1, 3), np.int64)
+    bert = transformers.BertModel(transformers.BertConfig(**small, vocab_size=50))
+    with graphpipe.load(bert) as model:
+        got = model.infer({"input_ids": ids, "attention_mask": ids})
+        assert {name: array.shape for name, array in got.items()} == {
+            "last_hidden_state": (1, 3, 16),
+            "pooler_output": (1, 16),
+        }
+        assert model.signature.input_names == ("input_ids",)
+    gpt = transformers.GPT2LMHeadModel(transformers.GPT2Config(n_embd=16, n_layer=1, n_head=2, vocab_size=50))
+    with graphpipe.load(gpt) as model:
+        assert model.infer({"input_ids": ids})["logits"].shape == (1, 3, 50)
+        with pytest.raises(InvalidRequest, match="'past_key_values' is a .*Cache, which has no type on the wire"):
+            model.infer({"input_ids": ids}, ["past_key_values"])
+
+
+def test_outputs_that_cannot_travel_are_in_nobodys_way():
+    class Complex(torch.nn.Module):
+        def forward(self, x):
+            return {"spectrum": torch.fft.fft(x), "power": x * x, "words": "quiet"}
+
+    with graphpipe.load(Complex()) as model:
+        assert list(model.infer({"x": X})) == ["power"]
+        with pytest.raises(InvalidRequest, match="'spectrum' is torch.complex64"):
+            model.infer({"x": X}, ["spectrum"])
+        with pytest.raises(InvalidRequest, match="'words' is a str"):
+            model.infer({"x": X}, ["words"])
+
+
+# --- whose fault -------------------------------------------------------------------------------------------------------
+
+
+class Embed(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.table = torch.nn.Embedding(3, 1)
+
+    def forward(self, ids):
+        return self.table(ids)
+
+
+class Pairs(torch.nn.Module):
+    def forward(self, x):
+        return x.reshape(x.shape[0] // 2, -1)
+
+
+def exported(module: Any, example: Any, path: Any, **axes: Any) -> Any:
+    program = torch.export.export(module, (example,), dynamic_shapes=axes)
+    torch.export.save(program, str(path))
+    return path
+
+
+def test_a_value_that_only_the_caller_can_have_got_wrong_is_the_callers(tmp_path):
+    rows, few, even = torch.export.Dim("n"), torch.export.Dim("n", max=8), 2 * torch.export.Dim("k", max=50)
+    ids, two = np.array([[99]]), torch.zeros(2, 4)
+    e, p = tmp_path / "e.pt2", tmp_path / "p.pt2"
+    scripts = [write(scripted(Embed()), tmp_path / name) for name in ("e.pt", "t.pt")]
+    sources: list[tuple[Any, dict[str, Any], str]] = [
+        (scripts[0], {"ids": ids}, "out of range"),
+        (Embed(), {"ids": ids}, "out of range"),
+        (exported(Embed(), torch.zeros(2, 1, dtype=torch.int64), e, ids={0: rows}), {"ids": ids}, "out of range"),
+        (
+            exported(torch.nn.Linear(4, 3), two, tmp_path / "l.pt2", input={0: few}),
+            {"input": np.zeros((9, 4), np.float32)},
+            "'input' has 9 rows; the model takes at most 8 rows",
+        ),
+        (exported(Pairs(), torch.zeros(4, 4), p, x={0: even}), {"x": np.zeros((3, 4), np.float32)}, "refuses a value"),
+        (scripts[1], {"ids": np.array([["a"]])}, "PyTorch takes numbers; 'ids'"),
+        (torch.nn.Linear(4, 3), {"input": np.zeros((2, 5), np.float32)}, "cannot take"),
+        (torch.nn.Linear(4, 3), {"input": np.zeros((2, 4), np.int64)}, "cannot take"),
+    ]
+    for source, inputs, words in sources:
+        with graphpipe.load(source) as model, pytest.raises(InvalidRequest, match=words) as refused:
+            model.infer(inputs)
+        assert "\n" not in str(refused.value)
+
+
+def test_what_nobody_can_tell_is_the_models_fault():
+    class Broken(torch.nn.Module):
+        def forward(self, x):
+            return x.no_such_thing
+
+    with graphpipe.load(Broken()) as model, pytest.raises(ModelFailed):
+        model.infer({"x": X})
+
+
+# --- .pt2 files run no code when they are loaded ------------------------------------------------------------------------
+
+
+class Touch:
+    def __init__(self, path: Any) -> None:
+        self.path = str(path)
+
+    def __reduce__(self) -> Any:
+        return (open, (self.path, "w"))
+
+
+def with_member(source: Any, target: Any, pattern: str, content: bytes) -> Any:
+    """The archive with the content of the members that match replaced, or with one more."""
+    with zipfile.ZipFile(source) as archive, zipfile.ZipFile(target, "w") as copy:
+        for name in archive.namelist():
+            copy.writestr(name, content if re.search(pattern, name) else archive.read(name))
+        if not any(re.search(pattern, name) for name in archive.namelist()):
+            root = archive.namelist()[0].split("/")[0]
+            copy.writestr(f"{root}/{pattern}", content)
+    return target
+
+
+def test_sample_inputs_of_an_exported_program_are_not_unpickled(tmp_path):
+    good = exported(Double(), torch.zeros(2, 3), tmp_path / "good.pt2", x={0: torch.export.Dim("n")})
+    touched = tmp_path / "touched"
+    evil = io.BytesIO()
+    torch.save(((Touch(touched),), {}), evil)
+    path = with_member(good, tmp_path / "evil.pt2", r"sample_inputs/.*\.pt$", evil.getvalue())
+    with graphpipe.load(path) as model:
+        np.testing.assert_array_equal(model.infer({"x": X})["output_0"], X * 2)
+    assert not touched.exists()
+
+
+@pytest.mark.parametrize("member", ["data/weights/model.pt", "data/constants/model.pt", "data/constants/opaque_obj_0"])
+def test_a_pickle_in_an_exported_program_is_refused_not_run(tmp_path, member):
+    good = exported(torch.nn.Linear(3, 3), torch.zeros(2, 3), tmp_path / "good.pt2", input={0: torch.export.Dim("n")})
+    touched = tmp_path / "touched"
+    evil = io.BytesIO()
+    torch.save({"weight": Touch(touched)}, evil)
+    content = evil.getvalue() if member.endswith(".pt") else pickle.dumps(Touch(touched))
+    with pytest.raises(LoadError) as refused:
+        graphpipe.load(with_member(good, tmp_path / "evil.pt2", member, content))
+    assert "\n" not in str(refused.value)
+    assert not touched.exists()
+
+
+def test_a_compiled_library_in_an_exported_program_is_refused(tmp_path):
+    good = exported(Double(), torch.zeros(2, 3), tmp_path / "good.pt2", x={0: torch.export.Dim("n")})
+    with pytest.raises(LoadError, match="compiled libraries"):
+        graphpipe.load(with_member(good, tmp_path / "evil.pt2", "data/aotinductor/model/a.so", b"\x7fELF"))

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from graphpipe.backends.digest import digest_of
 from graphpipe.backends.framework import first_line
 from graphpipe.backends.load import LoadOptions
 from graphpipe.backends.model import Model
 from graphpipe.backends.sidecar import INSIDE, Sidecar, beside
-from graphpipe.backends.torch.runtime import Placement, TorchModel, fill_outputs, runtime
+from graphpipe.backends.torch.archive import without_code
+from graphpipe.backends.torch.runtime import Placement, TorchModel, dtype_of, fill_outputs, runtime
 from graphpipe.errors import LoadError
 from graphpipe.signature import Dim, Signature, TensorSpec
-from graphpipe.wire.dtypes import Type, type_of
 
 __all__ = ["open_file", "specs_of"]
 
@@ -33,10 +31,13 @@ def open_file(path: Path, options: LoadOptions) -> Model:
         )
     inside: dict[str, Any] = {INSIDE: ""}
     try:
-        program = torch.export.load(str(path), extra_files=inside)
+        with without_code(torch, path) as safe:
+            program = torch.export.load(str(safe), extra_files=inside)
         if not placement.on_cpu:
             program = torch.export.passes.move_to_device_pass(program, placement.device)
         module = program.module()
+    except LoadError:
+        raise
     except Exception as error:
         raise LoadError(f"{path}: PyTorch cannot load it: {first_line(error)}") from error
     outside = beside(path)
@@ -44,7 +45,7 @@ def open_file(path: Path, options: LoadOptions) -> Model:
         sidecar = Sidecar.read(outside.read_bytes(), outside)
     else:
         sidecar = Sidecar.read(inside[INSIDE] or "{}", f"{path}/{INSIDE}")
-    own_inputs, own_outputs, bfloat16 = specs_of(torch, program, path)
+    own_inputs, own_outputs, bfloat16 = specs_of(torch, program, path, options.outputs or ())
     inputs = sidecar.inputs if sidecar.inputs is not None else own_inputs
     outputs = sidecar.outputs if sidecar.outputs is not None else own_outputs
     if len(inputs) != len(own_inputs):
@@ -66,9 +67,12 @@ def open_file(path: Path, options: LoadOptions) -> Model:
 
 
 def specs_of(
-    torch: Any, program: Any, source: object
+    torch: Any, program: Any, source: object, asked: Sequence[str] = ()
 ) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...], frozenset[str]]:
-    """A program's inputs and outputs, and which inputs are bfloat16. Raises LoadError for what does not travel."""
+    """A program's inputs and outputs, and which inputs are bfloat16.
+
+    Raises LoadError for an input that does not travel; such an output is left out unless it is among those ``asked`` for.
+    """
     values = {node.name: node.meta.get("val") for node in program.graph.nodes}
     symbols: dict[str, str] = {}
     arguments = [
@@ -84,21 +88,19 @@ def specs_of(
         if spec.kind is torch.export.graph_signature.OutputKind.USER_OUTPUT
     ]
     shaped = torch.utils._pytree.tree_unflatten(results, program.call_spec.out_spec)
+    found, _ = fill_outputs(torch, shaped, ())
     outputs = tuple(
-        _spec(torch, source, "output", name, value, symbols) for name, value in fill_outputs(torch, shaped, ()).items()
+        _spec(torch, source, "output", name, value, symbols)
+        for name, value in found.items()
+        if name in asked or dtype_of(value.dtype) is not None
     )
     return inputs, outputs, frozenset(name for name in arguments if values[name].dtype == torch.bfloat16)
 
 
 def _spec(torch: Any, source: object, what: str, name: str, value: Any, symbols: dict[str, str]) -> TensorSpec:
-    dtype = value.dtype
-    text = "float32" if dtype == torch.bfloat16 else str(dtype).removeprefix("torch.")
-    try:
-        known = np.dtype(text)
-    except TypeError:
-        known = np.dtype("V0")
-    if type_of(known) is Type.NULL:
-        raise LoadError(f"{source}: {what} {name!r} is {dtype}, which has no type on the wire")
+    known = dtype_of(value.dtype)
+    if known is None:
+        raise LoadError(f"{source}: {what} {name!r} is {value.dtype}, which has no type on the wire")
     return TensorSpec(name, known, tuple(_dim(dim, symbols) for dim in value.shape))
 
 

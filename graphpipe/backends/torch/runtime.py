@@ -21,24 +21,33 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from graphpipe.backends.framework import first_line, framework, keep_triton_out
+from graphpipe.backends.framework import first_line, framework, keep_triton_out, refusal
 from graphpipe.backends.load import LoadOptions
 from graphpipe.backends.owned import SURE_ABOVE_BYTES
 from graphpipe.errors import InvalidRequest, LoadError
 from graphpipe.signature import Signature
 from graphpipe.wire.dtypes import Type, dtype_name, type_of
 
-__all__ = ["Placement", "TorchModel", "fill_outputs", "runtime"]
+__all__ = ["Placement", "TorchModel", "dtype_of", "fill_outputs", "runtime"]
 
 Array = NDArray[Any]
 
-# What PyTorch's errors look like where sizes or types do not fit each other.
+# What PyTorch's errors look like where a value is none that the program knows: nobody but the caller chose it.
+_VALUE = re.compile(
+    r"out of range|out of bounds|Guard failed|must be (?:within|in range|in the interval)", re.IGNORECASE
+)
+# And where sizes or types do not fit each other: the caller's fault where the signature leaves them open.
 _MISFIT = re.compile(
     r"size of tensor|sizes? of tensors|must match|shapes? cannot be multiplied|shape '.*' is invalid|size mismatch|"
     r"invalid for input of size|expected scalar type|should be the same|expected .*(?:channels|dimension|\dD)|"
-    r"Guard failed|out of range|not implemented for|same (?:dtype|number of dimensions)|split_with_sizes|expand",
+    r"not implemented for|same (?:dtype|number of dimensions)|split_with_sizes|expand|condition to be a boolean|"
+    r"inconsistent tensor size|can't be cast|only supports? (?:boolean|bool)|tensors used as indices must be",
     re.IGNORECASE,
 )
+# And where it wants gradients and runs without.
+_NO_GRADIENTS = re.compile(r"does not require grad|does not have a grad_fn|outside of? (?:inference|no_grad)")
+_GUARD = re.compile(r"Guard failed: (\w+)\.size\(\)\[(\d+)\] (<=|>=|==|<|>) (\d+)\s*$", re.MULTILINE)
+_BOUND = {"<=": "at most", ">=": "at least", "==": "exactly", "<": "less than", ">": "more than"}
 
 
 def runtime(source: str | Path, options: LoadOptions) -> Any:
@@ -100,7 +109,7 @@ class TorchModel:
     """A PyTorch program with names. Safe in threads; the GIL is free while it works.
 
     ``call`` takes tensors by input name. ``written`` are inputs that the program writes into, ``bfloat16`` those that
-    it wants as bfloat16.
+    it wants as bfloat16. ``differentiates`` says that it needs gradients while it runs, as few programs do.
     """
 
     shares_memory: ClassVar[bool] = False
@@ -112,6 +121,7 @@ class TorchModel:
     description: str = ""
     written: frozenset[str] = frozenset()
     bfloat16: frozenset[str] = frozenset()
+    differentiates: bool = False
     _names: tuple[str, ...] = field(init=False, default=())
     _plain: bool = field(init=False, default=False)
     _vague: bool = field(init=False, default=False)
@@ -121,9 +131,9 @@ class TorchModel:
         self._names = tuple(spec.name for spec in self.signature.outputs)
         special = place.bfloat16 or place.channels_last or self.written or self.bfloat16
         self._plain = place.on_cpu and not special
-        # Where a type or a size is left open, nobody has checked it yet. Rows are rarely what does not fit.
+        # Where a type or a size is left open, nobody has checked it yet.
         self._vague = any(
-            spec.dtype is None or spec.shape is None or any(not isinstance(dim, int) for dim in spec.shape[1:])
+            spec.dtype is None or spec.shape is None or any(not isinstance(dim, int) for dim in spec.shape)
             for spec in self.signature.inputs
         )
 
@@ -132,25 +142,43 @@ class TorchModel:
     ) -> dict[str, Array]:
         """Run the program once."""
         torch = self.placement.torch
-        with torch.inference_mode():
-            if self._plain:
-                tensors = {name: torch.from_numpy(array) for name, array in inputs.items()}
-            else:
-                tensors = {name: self._tensor(name, array) for name, array in inputs.items()}
+        # Not inference_mode, in which a program that asks for gradients itself gets zeros, or an error.
+        with torch.enable_grad() if self.differentiates else torch.no_grad():
+            try:
+                if self._plain:
+                    tensors = {name: torch.from_numpy(array) for name, array in inputs.items()}
+                else:
+                    tensors = {name: self._tensor(name, array) for name, array in inputs.items()}
+            except TypeError:
+                raise InvalidRequest(_not_numbers(inputs)) from None
             try:
                 result = self.call(tensors)
             except (RuntimeError, AssertionError, IndexError, ValueError, TypeError) as error:
-                if self._vague and _MISFIT.search(str(error)):
-                    raise InvalidRequest(_misfit(inputs)) from error
-                raise
-            found = fill_outputs(torch, result, self._names)
-            # What holds a result from here on is the program itself.
-            del tensors, result
-            wanted = outputs or self.signature.output_names or tuple(found)
-            for name in wanted:
-                if name not in found:
-                    raise InvalidRequest(f"there is no output {name!r}; the model gave {', '.join(map(repr, found))}")
-            return {name: self._own(found, name) for name in wanted}
+                words = str(error)
+                if _VALUE.search(words) or (self._vague and _MISFIT.search(words)):
+                    raise InvalidRequest(_misfit(inputs, error)) from error
+                if self.differentiates or not _NO_GRADIENTS.search(words):
+                    raise
+                self.differentiates = True
+            else:
+                return self._results(result, tensors, outputs)
+        # It asks for gradients, and nothing of it said so beforehand.
+        return self.infer(inputs, outputs, config=config)
+
+    def _results(self, result: Any, tensors: dict[str, Any], outputs: Sequence[str] | None) -> dict[str, Array]:
+        found, others = fill_outputs(self.placement.torch, result, self._names)
+        # What holds a result from here on is the program itself.
+        tensors.clear()
+        del result
+        wanted = outputs or self.signature.output_names
+        for name in wanted:
+            if name not in found:
+                if name in others:
+                    raise InvalidRequest(f"output {name!r} is a {others[name]}, which has no type on the wire")
+                raise InvalidRequest(f"there is no output {name!r}; the model gave {', '.join(map(repr, found))}")
+        if not wanted:
+            wanted = tuple(name for name, tensor in found.items() if self._travels(tensor))
+        return {name: self._own(found, name) for name in wanted}
 
     def close(self) -> None:
         """Let go of the program."""
@@ -187,14 +215,16 @@ class TorchModel:
             tensor = tensor.float()
         if not self.placement.on_cpu:
             tensor = tensor.cpu()
+        if not self._travels(tensor):
+            raise InvalidRequest(f"output {name!r} is {tensor.dtype}, which has no type on the wire")
         try:
-            array: Array = tensor.numpy()
+            return tensor.numpy()  # type: ignore[no-any-return]
         except (TypeError, RuntimeError):
             # A lazily negated or conjugated view, a sparse layout, a tensor that still wants gradients.
-            array = tensor.detach().resolve_conj().resolve_neg().to_dense().numpy()
-        if type_of(array.dtype) is Type.NULL:
-            raise InvalidRequest(f"output {name!r} is {tensor.dtype}, which has no type on the wire")
-        return array
+            return tensor.detach().resolve_conj().resolve_neg().to_dense().numpy()  # type: ignore[no-any-return]
+
+    def _travels(self, tensor: Any) -> bool:
+        return tensor.dtype == self.placement.torch.bfloat16 or dtype_of(tensor.dtype) is not None
 
 
 def _closed(tensors: Mapping[str, Any]) -> Any:
@@ -220,7 +250,7 @@ def _holders(torch: Any, found: Mapping[str, Any], name: str) -> tuple[Any, ...]
 def _alone(torch: Any) -> tuple[Any, ...]:
     """What is said of a tensor that nobody else has. Raises nothing: where that cannot be told, nothing is alone."""
     try:
-        with torch.inference_mode():
+        with torch.no_grad():
             fresh = {"": torch.ones(2) + 1}
             alone = _holders(torch, fresh, "")
             kept, array = fresh[""], np.zeros(2)
@@ -231,22 +261,33 @@ def _alone(torch: Any) -> tuple[Any, ...]:
     return alone if told else ()
 
 
-def fill_outputs(torch: Any, result: Any, names: Sequence[str]) -> dict[str, Any]:
+def dtype_of(torch_dtype: Any) -> np.dtype[Any] | None:
+    """The element type that travels for a tensor's; None if there is none. bfloat16 travels as float32."""
+    text = str(torch_dtype).removeprefix("torch.")
+    try:
+        dtype = np.dtype("float32" if text == "bfloat16" else text)
+    except TypeError:
+        return None
+    return None if type_of(dtype) is Type.NULL else dtype
+
+
+def fill_outputs(torch: Any, result: Any, names: Sequence[str]) -> tuple[dict[str, Any], dict[str, str]]:
     """A program's result as tensors by name: its own names where they are the declared ones, else the declared in
-    order.
+    order. And what else it gave, by name: the kinds of things that are no tensors.
     """
     if isinstance(result, torch.Tensor):
-        return {names[0] if names else "output_0": result}
-    found = list(_tensors(torch, result, ""))
+        return {names[0] if names else "output_0": result}, {}
+    others: dict[str, str] = {}
+    found = list(_tensors(torch, result, "", others))
     own = [name for name, _ in found]
-    if names and not set(names) <= set(own):
+    if names and not set(names) <= {*own, *others}:
         if len(names) > len(found):
             raise ValueError(f"the program gave {len(found)} tensors, but {len(names)} outputs are declared")
         own = [*names, *own[len(names) :]]
-    return dict(zip(own, (tensor for _, tensor in found), strict=True))
+    return dict(zip(own, (tensor for _, tensor in found), strict=True)), others
 
 
-def _tensors(torch: Any, value: Any, name: str) -> Iterator[tuple[str, Any]]:
+def _tensors(torch: Any, value: Any, name: str, others: dict[str, str]) -> Iterator[tuple[str, Any]]:
     """Every tensor in a result, with the name that its place in it gives: a key, a field, a number."""
     if value is None:
         return
@@ -254,20 +295,40 @@ def _tensors(torch: Any, value: Any, name: str) -> Iterator[tuple[str, Any]]:
         yield name or "output_0", value
     elif isinstance(value, Mapping):
         for key, item in value.items():
-            yield from _tensors(torch, item, f"{name}_{key}" if name else str(key))
+            yield from _tensors(torch, item, f"{name}_{key}" if name else str(key), others)
     elif hasattr(value, "_fields"):
         for key in value._fields:
-            yield from _tensors(torch, getattr(value, key), f"{name}_{key}" if name else key)
+            yield from _tensors(torch, getattr(value, key), f"{name}_{key}" if name else key, others)
     elif isinstance(value, tuple | list):
         for i, item in enumerate(value):
-            yield from _tensors(torch, item, f"{name or 'output'}_{i}")
-    else:
+            yield from _tensors(torch, item, f"{name or 'output'}_{i}", others)
+    elif isinstance(value, bool | int | float | np.ndarray | np.generic):
         yield name or "output_0", torch.as_tensor(value)
+    else:  # a cache of keys and values, a text: in nobody's way who does not ask for it
+        others[name or "output_0"] = type(value).__name__
 
 
-def _misfit(inputs: Mapping[str, Array]) -> str:
-    came = ", ".join(f"{name!r} {dtype_name(array.dtype)} {list(array.shape)}" for name, array in inputs.items())
+def _misfit(inputs: Mapping[str, Array], error: BaseException) -> str:
+    guard = _GUARD.search(str(error))
+    if guard is not None and guard[1] in inputs and int(guard[2]) < inputs[guard[1]].ndim:
+        name, axis, bound, size = guard[1], int(guard[2]), _BOUND[guard[3]], guard[4]
+        what = "rows" if axis == 0 else f"along axis {axis}"
+        return f"input {name!r} has {inputs[name].shape[axis]} {what}; the model takes {bound} {size} {what}"
+    if _VALUE.search(str(error)):
+        # Of a program's failure PyTorch tells the whole way; the last line says what it was.
+        last = next((line for line in reversed(str(error).splitlines()) if line.strip()), "")
+        return f"the model refuses a value of these inputs: {_came(inputs)}; PyTorch says: {refusal(Exception(last))}"
     return (
-        f"the model cannot take inputs of these types and shapes, or of such values: {came}; a trace takes the sizes and "
-        "types that it was made with: send these, or have the server fill up shorter inputs (--pad NAME:AXIS:VALUE)"
+        f"the model cannot take inputs of these types and shapes, or of such values: {_came(inputs)}; a trace takes the "
+        "sizes and types that it was made with: send these, or have the server fill up shorter inputs "
+        "(--pad NAME:AXIS:VALUE)"
     )
+
+
+def _not_numbers(inputs: Mapping[str, Array]) -> str:
+    texts = [name for name, array in inputs.items() if array.dtype.kind not in "biuf"]
+    return f"PyTorch takes numbers; {', '.join(map(repr, texts))} came as another type: {_came(inputs)}"
+
+
+def _came(inputs: Mapping[str, Array]) -> str:
+    return ", ".join(f"{name!r} {dtype_name(array.dtype)} {list(array.shape)}" for name, array in inputs.items())

@@ -112,10 +112,10 @@ def _exported(torch: Any, module: Any, example: Mapping[str, Any], dynamic: Mapp
 
 def _tried(torch: Any, module: Any, call: Any, example: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
     """The program's outputs, which are those of the module."""
-    want = fill_outputs(torch, module(**{name: tensor.clone() for name, tensor in example.items()}), names)
+    want, _ = fill_outputs(torch, module(**{name: tensor.clone() for name, tensor in example.items()}), names)
     sizes = ", ".join(f"{name} {list(tensor.shape)}" for name, tensor in example.items())
     try:
-        got = fill_outputs(torch, call(*[tensor.clone() for tensor in example.values()]), names)
+        got, _ = fill_outputs(torch, call(*[tensor.clone() for tensor in example.values()]), names)
     except Exception as error:
         raise ValueError(
             f"the program fails on {sizes}: a size is fixed in it. Leave that axis out of `dynamic`. ({error})"

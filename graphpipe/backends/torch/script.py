@@ -70,6 +70,7 @@ def open_file(path: Path, options: LoadOptions) -> Model:
         description=sidecar.description or "TorchScript program",
         written=frozenset(name for name, parameter in parameters.items() if parameter in written),
         bfloat16=sidecar.bfloat16 & set(parameters),
+        differentiates=_differentiates(program),
     )
 
 
@@ -131,3 +132,9 @@ def _written(program: Any) -> set[str]:
     writers = graph.alias_db()
     arguments = zip(program.forward.schema.arguments[1:], list(graph.inputs())[1:], strict=True)
     return {argument.name for argument, value in arguments if writers.has_writers(value)}
+
+
+def _differentiates(program: Any) -> bool:
+    """Whether the program asks for gradients, anywhere in it."""
+    kinds = "aten::requires_grad_", "aten::grad", "aten::backward", "aten::set_requires_grad"
+    return any(program.inlined_graph.findAllNodes(kind) for kind in kinds)

@@ -1,0 +1,90 @@
+"""A .pt2 file without what would run as code while it is loaded.
+
+torch.export.load unpickles whatever is in the archive: weights and constants that are no plain tensors, objects of any
+class, and the sample inputs, which nothing needs. Here only tensors are unpickled; sample inputs that are more are left
+out; objects and compiled libraries are refused.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import re
+import shutil
+import tempfile
+import threading
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from graphpipe.errors import LoadError
+
+__all__ = ["without_code"]
+
+# Where the format of today, and that of 2.7, keep sample inputs.
+_SAMPLES = re.compile(r"(?:^|/)data/sample_inputs/[^/]*\.pt$|^serialized_example_inputs\.pt$")
+_LIBRARIES = re.compile(r"(?:^|/)data/aotinductor/")
+_OBJECTS = re.compile(r"(?:^|/)data/constants/opaque_obj")
+# The variable that PyTorch has for it: nothing but tensors is unpickled, whatever its own code asks for.
+_TENSORS_ONLY, _ANYTHING = "TORCH_FORCE_WEIGHTS_ONLY_LOAD", "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
+_environment = threading.Lock()
+
+
+@contextlib.contextmanager
+def without_code(torch: Any, path: Path) -> Iterator[Path]:
+    """A path from which the program can be loaded until the block ends. Raises LoadError for what would run code."""
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_tensors_only())
+        try:
+            archive = stack.enter_context(zipfile.ZipFile(path))
+            names = archive.namelist()
+            if any(_LIBRARIES.search(name) for name in names):
+                raise LoadError(f"{path}: holds compiled libraries (AOTInductor); export the program without them")
+            if any(_OBJECTS.search(name) for name in names):
+                raise LoadError(f"{path}: holds pickled Python objects, which are not loaded: they can run any code")
+            samples = [name for name in names if _SAMPLES.search(name)]
+            plain = all(_is_plain(torch, archive.read(name)) for name in samples)
+        except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError) as error:
+            raise LoadError(f"{path}: not a program that torch.export.save wrote: {error}") from None
+        yield path if plain else _rewritten(archive, samples, stack)
+
+
+@contextlib.contextmanager
+def _tensors_only() -> Iterator[None]:
+    with _environment:
+        before = {name: os.environ.pop(name, None) for name in (_TENSORS_ONLY, _ANYTHING)}
+        os.environ[_TENSORS_ONLY] = "1"
+        try:
+            yield
+        finally:
+            for name, value in before.items():
+                os.environ.pop(name, None)
+                if value is not None:
+                    os.environ[name] = value
+
+
+def _is_plain(torch: Any, samples: bytes) -> bool:
+    """Whether sample inputs are tensors and containers of them."""
+    if not samples:
+        return True
+    try:
+        torch.load(io.BytesIO(samples), weights_only=True)
+    except Exception:
+        return False
+    return True
+
+
+def _rewritten(archive: zipfile.ZipFile, samples: list[str], stack: contextlib.ExitStack) -> Path:
+    """The same archive with sample inputs that say nothing."""
+    file = stack.enter_context(contextlib.closing(tempfile.NamedTemporaryFile(suffix=".pt2")))  # noqa: SIM115
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as target:
+        for info in archive.infolist():
+            if info.filename in samples:
+                target.writestr(info.filename, b"")
+            else:
+                with archive.open(info) as part, target.open(info.filename, "w", force_zip64=True) as copy:
+                    shutil.copyfileobj(part, copy, 1 << 20)
+    file.flush()
+    return Path(file.name)
