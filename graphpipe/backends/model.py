@@ -85,7 +85,7 @@ def timed(model: Model) -> Callable[[Mapping[str, Array], Sequence[str] | None, 
 
 
 def _as_it_would_arrive(array: Array, name: str) -> Array:
-    """An input as a model sees it that is called from far: bool as 0 and 1, text as bytes."""
+    """An input as a model sees it that is called from far: text as bytes."""
     dtype = array.dtype
     if (
         dtype.kind in "iuf"
@@ -97,8 +97,6 @@ def _as_it_would_arrive(array: Array, name: str) -> Array:
         return array
     what = repr(name)
     _, array = to_sendable(array, what)
-    if array.dtype == np.bool_:
-        return array.view(np.uint8)
     if array.dtype.kind != "O" or all(type(item) is bytes for item in array.flat):
         return array
     texts = np.empty(array.size, object)
