@@ -187,7 +187,7 @@ class Signature:
             pairs = zip(names, dtypes, strict=True)
             known = [(by_name.get(name or "") if cast else None, dtype) for name, dtype in pairs]
             casts = [None if s is None else _check_dtype(s, d, cast) for s, d in known]
-            return Plan(names, _with_bools(casts, bools, (None,) * len(casts)), outputs)
+            return Plan(names, _with_bools(casts, bools, [None if s is None else s.dtype for s, _ in known]), outputs)
         # A graph's input may be any tensor of it (open), and such a one has no spec here.
         specs = [by_name.get(name) if name is not None else None for name in names]
         symbols: dict[str, tuple[int, str]] = {}

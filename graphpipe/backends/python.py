@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import os
 import re
 import sys
 import traceback
@@ -205,11 +206,10 @@ def _made_array(value: Any, what: str, spec: TensorSpec | None) -> Array:
                 array = fitted(items, spec.dtype, False, what)  # Python's numbers have no type of their own
     except InvalidRequest as error:
         raise ValueError(error.message) from error
-    strange = (
-        next((item for item in array.flat if not isinstance(item, str | bytes)), None) if array.dtype == object else ""
-    )
-    if strange is None or (strange != "" and not isinstance(strange, str | bytes)):
-        raise ValueError(f"{what} has an element of type {type(strange).__name__}; numbers and text travel")
+    if array.dtype == object:
+        strange = [item for item in array.reshape(-1) if not isinstance(item, str | bytes)]
+        if strange:
+            raise ValueError(f"{what} has an element of type {type(strange[0]).__name__}; numbers and text travel")
     return array
 
 
@@ -387,6 +387,9 @@ def _open(source: str, options: LoadOptions) -> Model:
 
 
 def _module(source: str, name: str) -> ModuleType:
+    folder = os.path.abspath(os.curdir)
+    if folder not in sys.path and "" not in sys.path:
+        sys.path.append(folder)
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
