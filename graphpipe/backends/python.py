@@ -19,9 +19,9 @@ wait. A PyTorch module is a function too, and so is scikit-learn's ``model.predi
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import inspect
-import os
 import re
 import sys
 import traceback
@@ -387,9 +387,10 @@ def _open(source: str, options: LoadOptions) -> Model:
 
 
 def _module(source: str, name: str) -> ModuleType:
-    folder = os.path.abspath(os.curdir)
-    if folder not in sys.path and "" not in sys.path:
-        sys.path.append(folder)
+    with contextlib.suppress(OSError):  # a folder that is gone has no modules
+        folder = str(Path.cwd())
+        if folder not in sys.path and "" not in sys.path:
+            sys.path.append(folder)
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
