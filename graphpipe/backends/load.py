@@ -59,7 +59,8 @@ def load(source: str | Path | Callable[..., Any], *, backend: str = "", name: st
 
     ``source`` is what ``graphpipe-serve --model`` takes, and its kind is found by what it is: a file
     (``model.onnx``), the URL of one, a SavedModel's folder, one that holds one model, ``module:function``, a server's
-    URL, ``echo``. A function of arrays, or a PyTorch module, is taken as it is. ``backend`` forces a kind. ``options`` are those of LoadOptions, by name.
+    URL, ``echo``. A function of arrays, or a PyTorch module, is taken as it is. ``backend`` forces a kind.
+    ``options`` are those of LoadOptions, by name.
 
     Raises LoadError, with one line that says why.
     """
