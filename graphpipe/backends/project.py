@@ -106,7 +106,8 @@ class _Project:
             if not _is_free(top, file):
                 name = re.sub(r"\W", "_", top) + "_" + hashlib.sha256(where.encode()).hexdigest()[:8]
             _known[name] = (self, file, locations)
-            self._names[top] = name
+            if top not in sys.stdlib_module_names:
+                self._names[top] = name
             return name
 
     def note(self, name: str, file: str) -> None:
@@ -132,7 +133,7 @@ class _Project:
             found = PathFinder.find_spec(top, self._folders)
             if found is not None and isinstance(found.loader, SourceFileLoader):
                 return self.register(top, found.origin, found.submodule_search_locations)
-            if found is not None and found.origin is None and _is_free(top, None):
+            if found is not None and found.origin is None and (top in _known or _is_free(top, None)):
                 return self.register(top, None, list(found.submodule_search_locations or ()))
         self._names[top] = top
         return top

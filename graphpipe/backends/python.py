@@ -398,11 +398,11 @@ def _module(source: str, name: str) -> ModuleType:
             raise LoadError(
                 f"{source}: there is no module {name!r}, neither in the current folder nor in what is installed"
             ) from None
-        raise LoadError(f"{source}: {name} {_reason(error)}") from error
+        raise LoadError(f"{source}: {name} {_reason(error, Path.cwd())}") from error
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        raise LoadError(f"{source}: {name} {_reason(error)}") from error
+        raise LoadError(f"{source}: {name} {_reason(error, Path.cwd())}") from error
 
 
 def _module_of_file(source: str, path: Path) -> ModuleType:
@@ -413,24 +413,18 @@ def _module_of_file(source: str, path: Path) -> ModuleType:
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # sys.exit, too: whoever wrote the file wanted it to be a program
-        raise LoadError(f"{source}: {path.name} {_reason(error)}") from error
+        raise LoadError(f"{source}: {path.name} {_reason(error, path.resolve().parent)}") from error
 
 
-def _reason(error: BaseException) -> str:
-    """Why a module cannot be imported, and where in it."""
+def _reason(error: BaseException, folder: Path) -> str:
+    """Why a module cannot be imported, and where in the files of its folder."""
     if isinstance(error, SyntaxError):
         return f"is not Python: {error.msg} ({error.filename}:{error.lineno})"
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not _is_ours(frame.filename)]
-    where = f" ({frames[0].filename}:{frames[0].lineno})" if frames else ""
+    near = [frame for frame in traceback.extract_tb(error.__traceback__) if folder in Path(frame.filename).parents]
+    where = f" ({near[-1].filename}:{near[-1].lineno})" if near else ""
     if isinstance(error, ModuleNotFoundError) and error.name:
         return f"needs {error.name}, which is not installed{where}"
     return f"raised {type(error).__name__}: {first_line(error)}{where}"
-
-
-def _is_ours(file: str) -> bool:
-    return file.startswith("<frozen") or (
-        Path(file).name == "project.py" and Path(file).parent == Path(__file__).parent
-    )
 
 
 BACKEND = Backend("python", _matches, _open)
