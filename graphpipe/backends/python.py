@@ -222,7 +222,8 @@ def _plain(values: Iterable[Any], what: str) -> list[Any]:
         elif isinstance(value, str | bytes | int | float | np.generic):
             found.append(value)
         else:
-            found.append(array_of(value, what))
+            array = array_of(value, what)
+            found.append(value if array.dtype == object and not array.ndim else array)
     return found
 
 
