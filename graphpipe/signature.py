@@ -24,6 +24,7 @@ __all__ = ["Plan", "Signature", "TensorSpec", "fitted"]
 Array = NDArray[Any]
 Dim = int | str | None
 
+_BOOL, _UINT8 = np.dtype(bool), np.dtype(np.uint8)
 # Enough of a name, and of a list of names, for a message.
 _NAME_SHOWN_MAX = 100
 _NAMES_SHOWN_MAX = 10
@@ -165,6 +166,7 @@ class Signature:
         *,
         cast: bool = False,
         ignore_extra_inputs: bool = False,
+        bools: Sequence[int] = (),
     ) -> Plan:
         """Check the tensors of a request, given by type and shape, and the names that it uses.
 
@@ -172,7 +174,8 @@ class Signature:
         ignored. No ``output_names`` means all defaults, an empty one the default at its place; order and repeats are
         kept. ``x`` and ``x:0`` are one name. ``cast`` allows a conversion between numbers (never from floating point to
         integers, never between text and numbers); ``ignore_extra_inputs`` leaves out tensors that the model does not
-        know.
+        know. ``bools`` are the places of uint8 tensors that their sender says to be bool: that is what a model gets which
+        declares nothing else.
 
         Raises InvalidRequest.
         """
@@ -183,7 +186,8 @@ class Signature:
             # Whoever runs it knows better what fits; only what was asked for is done here.
             pairs = zip(names, dtypes, strict=True)
             known = [(by_name.get(name or "") if cast else None, dtype) for name, dtype in pairs]
-            return Plan(names, tuple(None if s is None else _check_dtype(s, d, cast) for s, d in known), outputs)
+            casts = [None if s is None else _check_dtype(s, d, cast) for s, d in known]
+            return Plan(names, _with_bools(casts, bools, [None if s is None else s.dtype for s, _ in known]), outputs)
         # A graph's input may be any tensor of it (open), and such a one has no spec here.
         specs = [by_name.get(name) if name is not None else None for name in names]
         symbols: dict[str, tuple[int, str]] = {}
@@ -192,7 +196,8 @@ class Signature:
             casts.append(None if spec is None else _check_dtype(spec, dtype, cast))
             if spec is not None:
                 _check_shape(spec, shape, symbols)
-        return Plan(names, tuple(casts), outputs)
+        declared = [None if spec is None else spec.dtype for spec in specs]
+        return Plan(names, _with_bools(casts, bools, declared), outputs)
 
     def _inputs(self, given: Sequence[str], count: int, ignore_extra: bool) -> tuple[str | None, ...]:
         defaults = self.input_names
@@ -290,11 +295,19 @@ def _nearest(name: str, known: Iterable[str]) -> str:
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
+def _with_bools(
+    casts: Sequence[np.dtype[Any] | None], bools: Sequence[int], declared: Sequence[np.dtype[Any] | None]
+) -> tuple[np.dtype[Any] | None, ...]:
+    if not bools:
+        return tuple(casts)
+    return tuple(_BOOL if i in bools and declared[i] is None else cast for i, cast in enumerate(casts))
+
+
 def _check_dtype(spec: TensorSpec, dtype: np.dtype[Any], cast: bool) -> np.dtype[Any] | None:
     want = spec.dtype
     if want is None or dtype == want:
         return None
-    if want == np.bool_ and dtype == np.uint8:
+    if {want, dtype} == {_BOOL, _UINT8}:
         return want  # how bool travels
     if want.kind == "O" and dtype.kind in "OSU":
         return None
@@ -364,6 +377,8 @@ def fitted(value: object, dtype: np.dtype[Any] | None, cast: bool, name: str) ->
 
 def _cast_numbers(array: Array, dtype: np.dtype[Any], name: str) -> Array:
     """``array`` converted to ``dtype``. Raises InvalidRequest if a value does not fit the input called ``name``."""
+    if array.dtype == np.bool_ and dtype == np.uint8:
+        return array.view(np.uint8)
     if dtype.kind in "iu" and array.dtype.kind in "iu" and array.size:
         limits = np.iinfo(dtype)
         if int(array.min()) < limits.min or int(array.max()) > limits.max:

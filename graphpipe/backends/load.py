@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from graphpipe.backends.download import check_sha256, fetch, file_name, is_model_url
+from graphpipe.backends.folder import folder_name, model_in
 from graphpipe.backends.model import Backend, LoadedModel, Model
 from graphpipe.backends.pad import padded
 from graphpipe.errors import LoadError
@@ -59,8 +60,9 @@ def load(source: str | Path | Callable[..., Any], *, backend: str = "", name: st
     """Load a model into this process.
 
     ``source`` is what ``graphpipe-serve --model`` takes, and its kind is found by what it is: a file
-    (``model.onnx``), the URL of one, a SavedModel's folder, ``module:function``, a server's URL, ``echo``. A function of
-    arrays, or a PyTorch module, is taken as it is. ``backend`` forces a kind. ``options`` are those of LoadOptions, by name.
+    (``model.onnx``), the URL of one, a SavedModel's folder, one that holds one model, ``module:function``, a server's
+    URL, ``echo``. A function of arrays, or a PyTorch module, is taken as it is. ``backend`` forces a kind.
+    ``options`` are those of LoadOptions, by name.
 
     Raises LoadError, with one line that says why.
     """
@@ -80,9 +82,11 @@ def load(source: str | Path | Callable[..., Any], *, backend: str = "", name: st
 def open_model(source: str, options: LoadOptions, backend: str = "") -> Model:
     """The bare model of a source. Raises LoadError."""
     if backend != "remote" and is_model_url(source):
-        source = str(fetch(source, options.model_sha256, options.download_bytes_max))
-    elif options.model_sha256:
-        check_sha256(source, options.model_sha256)
+        source = _one_model(str(fetch(source, options.model_sha256, options.download_bytes_max)), backend)
+    else:
+        source = _one_model(source, backend)
+        if options.model_sha256:
+            check_sha256(source, options.model_sha256)
     tried = []
     for candidate in _backends():
         tried.append(candidate.name)
@@ -95,8 +99,20 @@ def open_model(source: str, options: LoadOptions, backend: str = "") -> Model:
     raise LoadError(f"{source}: not a kind of model that is known here; known kinds: {', '.join(tried)}")
 
 
+def _one_model(source: str, backend: str) -> str:
+    """The model in a folder that is none itself; any other source as it is."""
+    if not Path(source).is_dir():
+        return source
+    backends = [each for each in _backends() if backend in ("", each.name)]
+    if not backends or any(each.matches(source) for each in backends):
+        return source
+    return str(model_in(Path(source), lambda path: any(each.matches(path) for each in backends)))
+
+
 def default_name(source: str) -> str:
-    """What a model is called when nobody says: its file's stem, its function's name, or the host that has it."""
+    """What a model is called when nobody says: its file's stem, its folder's or its function's name, or the host that
+    has it.
+    """
     if is_model_url(source):
         return file_name(source)
     if "://" in source or source.startswith(("remote:", "unix:")):
@@ -104,6 +120,8 @@ def default_name(source: str) -> str:
         return words[-1] if "/models/" in source else (words[1:] or ["model"])[0]
     if match := re.fullmatch(r"(?:[\w.]+|.+\.py):([\w.]+)", source):
         return match[1]
+    if Path(source).is_dir():
+        return folder_name(Path(source))
     return Path(source.rstrip("/")).stem or "model"
 
 

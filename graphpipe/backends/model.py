@@ -116,7 +116,7 @@ def owned(model: Model, *, inputs_are_ours: bool) -> Call:
 
 
 def _as_it_would_arrive(array: Array, name: str) -> Array:
-    """An input as a model sees it that is called from far: bool as 0 and 1, text as bytes."""
+    """An input as a model sees it that is called from far: text as bytes."""
     dtype = array.dtype
     if (
         dtype.kind in "iuf"
@@ -128,8 +128,6 @@ def _as_it_would_arrive(array: Array, name: str) -> Array:
         return array
     what = repr(name)
     _, array = to_sendable(array, what)
-    if array.dtype == np.bool_:
-        return array.view(np.uint8)
     if array.dtype.kind != "O" or all(type(item) is bytes for item in array.flat):
         return array
     texts = np.empty(array.size, object)

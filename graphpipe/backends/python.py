@@ -11,34 +11,39 @@ it is.
     def mean(x: Annotated[NDArray[np.float32], "n", 4]) -> Annotated[NDArray[np.float32], "n"]: ...   # or by
     annotations
 
-A function gets arrays by the names of its parameters, and gives an array, several, or a dict of them. A parameter
-with a default is an input only if its annotation says so. ``config`` and ``timeout_s``, where a function has them,
-are what the caller sent, and the seconds that it will still wait. A PyTorch module is a function too, and so is
-scikit-learn's ``model.predict``.
+A function gets arrays by the names of its parameters, and gives an array, a tuple of several, or a dict of them; a list
+is one array, with a row for each element. A parameter with a default is an input only if its annotation says so.
+``config`` and ``timeout_s``, where a function has them, are what the caller sent, and the seconds that it will still
+wait. A PyTorch module is a function too, and so is scikit-learn's ``model.predict``.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib
-import importlib.util
 import inspect
 import re
 import sys
+import traceback
 import types
 import typing
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, ValuesView
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from graphpipe.arrays import array_of, has_own_type
 from graphpipe.backends.framework import first_line
 from graphpipe.backends.load import LoadOptions
 from graphpipe.backends.model import Backend, Model
+from graphpipe.backends.project import module_of_file
 from graphpipe.errors import InvalidRequest, LoadError
-from graphpipe.signature import Signature, TensorSpec
+from graphpipe.signature import Signature, TensorSpec, fitted
+from graphpipe.wire.dtypes import Type, type_of
 
 __all__ = ["BACKEND", "FunctionModel", "model", "model_of"]
 
@@ -134,13 +139,23 @@ class FunctionModel:
 
 
 def _by_name(result: Any, names: Sequence[str]) -> Mapping[str, Any]:
-    """What a function gave, by name: its own names, else the declared ones in order, else output_0, output_1, ..."""
-    if isinstance(result, Mapping):
-        return result
-    if isinstance(result, tuple) and hasattr(result, "_fields"):
+    """What a function gave, by name: its own names, else the declared ones in order, else output_0, output_1, ...
+
+    A tuple is several outputs. A list is one, with a row for each element, unless several are declared.
+    """
+    if isinstance(result, np.ndarray):
+        values: Sequence[Any] = [result]
+    elif isinstance(result, Mapping):
+        # Frameworks have keys for what they did not make.
+        return result if names else {name: value for name, value in result.items() if value is not None}
+    elif isinstance(result, tuple) and hasattr(result, "_fields"):
         return dict(zip(result._fields, result, strict=True))
-    several = isinstance(result, tuple) or (isinstance(result, list) and any(hasattr(item, "shape") for item in result))
-    values = list(result) if several else [result]
+    elif is_dataclass(result) and not has_own_type(result):
+        return {field.name: getattr(result, field.name) for field in fields(result)}
+    else:
+        result = list(result) if isinstance(result, Iterator | ValuesView) else result
+        several = isinstance(result, tuple) or (isinstance(result, list) and len(names) > 1)
+        values = result if several else [result]
     if not names:
         names = [f"output_{i}" for i in range(len(values))]
     if len(values) != len(names):
@@ -149,15 +164,67 @@ def _by_name(result: Any, names: Sequence[str]) -> Mapping[str, Any]:
 
 
 def _array(value: Any, name: str, spec: TensorSpec | None) -> Array:
-    array: Array = value if isinstance(value, np.ndarray) else np.asarray(value)
-    if spec is None or spec.dtype is None or array.dtype == spec.dtype:
+    what = f"output {name!r}"
+    array: Array = value if type(value) is np.ndarray else _made_array(value, what, spec)
+    if spec is None or spec.dtype is None:
+        if type_of(array.dtype) is Type.NULL:
+            raise ValueError(f"{what} is {array.dtype}, which has no type on the wire; leave it out, or convert it")
         return array
-    if spec.dtype == object and array.dtype.kind in "OSU":
+    if array.dtype == spec.dtype or (spec.dtype == object and array.dtype.kind in "OSU"):
         return array
     # Arithmetic widens types on its own, float32 to float64 say; what was declared is what callers get.
     if array.dtype.kind not in "OSU" and spec.dtype != object and np.can_cast(array.dtype, spec.dtype, "same_kind"):
         return array.astype(spec.dtype)
-    raise ValueError(f"output {name!r} is {array.dtype}, but was declared as {spec}")
+    raise ValueError(f"{what} is {array.dtype}, but was declared as {spec}")
+
+
+def _made_array(value: Any, what: str, spec: TensorSpec | None) -> Array:
+    """What a function gave in place of an array as one: a tensor, a column, a number, a list of any of them.
+
+    Raises ValueError.
+    """
+    try:
+        if not isinstance(value, list | tuple | Iterator):
+            array = array_of(value, what)
+        else:
+            items = _plain(value, what)
+            if not items and spec is not None and spec.dtype is not None:
+                rest = [dim if isinstance(dim, int) else 0 for dim in (spec.shape or ())[1:]]
+                return np.empty((0, *rest), spec.dtype)
+            try:
+                array = array_of(items, what)
+            except InvalidRequest:
+                shapes = sorted({np.shape(item) for item in items})
+                if len(shapes) < 2:
+                    raise
+                shown = " and ".join(str(list(shape)) for shape in shapes[:2])
+                raise ValueError(
+                    f"{what} is a list whose elements have different shapes, {shown}; an array has rows of one shape, "
+                    "and several outputs are a tuple"
+                ) from None
+            if spec is not None and spec.dtype is not None and {spec.dtype.kind, array.dtype.kind} <= set("iu"):
+                array = fitted(items, spec.dtype, False, what)  # Python's numbers have no type of their own
+    except InvalidRequest as error:
+        raise ValueError(error.message) from error
+    if array.dtype == object:
+        strange = [item for item in array.reshape(-1) if not isinstance(item, str | bytes)]
+        if strange:
+            raise ValueError(f"{what} has an element of type {type(strange[0]).__name__}; numbers and text travel")
+    return array
+
+
+def _plain(values: Iterable[Any], what: str) -> list[Any]:
+    """The elements, which may be lists or tensors of any framework, as what numpy can put together."""
+    found: list[Any] = []
+    for value in values:
+        if isinstance(value, list | tuple | Iterator):
+            found.append(_plain(value, what))
+        elif isinstance(value, str | bytes | int | float | np.generic):
+            found.append(value)
+        else:
+            array = array_of(value, what)
+            found.append(value if array.dtype == object and not array.ndim else array)
+    return found
 
 
 # --- from a function to its signature ---------------------------------------------------------------------------------
@@ -320,7 +387,11 @@ def _open(source: str, options: LoadOptions) -> Model:
     return model_of(thing, source, options)
 
 
-def _module(source: str, name: str) -> Any:
+def _module(source: str, name: str) -> ModuleType:
+    with contextlib.suppress(OSError):  # a folder that is gone has no modules
+        folder = str(Path.cwd())
+        if folder not in sys.path and "" not in sys.path:
+            sys.path.append(folder)
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
@@ -328,25 +399,33 @@ def _module(source: str, name: str) -> Any:
             raise LoadError(
                 f"{source}: there is no module {name!r}, neither in the current folder nor in what is installed"
             ) from None
-        raise LoadError(f"{source}: {name} needs {error.name}, which is not installed") from error
-    except Exception as error:
-        raise LoadError(f"{source}: {name} raised {type(error).__name__}: {first_line(error)}") from error
+        raise LoadError(f"{source}: {name} {_reason(error, Path.cwd())}") from error
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        raise LoadError(f"{source}: {name} {_reason(error, Path.cwd())}") from error
 
 
-def _module_of_file(source: str, path: Path) -> Any:
+def _module_of_file(source: str, path: Path) -> ModuleType:
     if not path.is_file():
         raise LoadError(f"{path}: no such file")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    if spec is None or spec.loader is None:
-        raise LoadError(f"{source}: Python cannot import this file")
-    module = importlib.util.module_from_spec(spec)
-    # Classes in it are looked up by their module's name, by pickle and dataclasses for two.
-    sys.modules.setdefault(path.stem, module)
     try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        raise LoadError(f"{source}: {path.name} raised {type(error).__name__}: {first_line(error)}") from error
-    return module
+        return module_of_file(path)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # sys.exit, too: whoever wrote the file wanted it to be a program
+        raise LoadError(f"{source}: {path.name} {_reason(error, path.resolve().parent)}") from error
+
+
+def _reason(error: BaseException, folder: Path) -> str:
+    """Why a module cannot be imported, and where in the files of its folder."""
+    if isinstance(error, SyntaxError):
+        return f"is not Python: {error.msg} ({error.filename}:{error.lineno})"
+    near = [frame for frame in traceback.extract_tb(error.__traceback__) if folder in Path(frame.filename).parents]
+    where = f" ({near[-1].filename}:{near[-1].lineno})" if near else ""
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        return f"needs {error.name}, which is not installed{where}"
+    return f"raised {type(error).__name__}: {first_line(error)}{where}"
 
 
 BACKEND = Backend("python", _matches, _open)

@@ -120,12 +120,23 @@ def unknown_variables(environment: Mapping[str, str]) -> list[tuple[str, str]]:
 def _models_of(values: Iterable[_Value]) -> dict[str, _Value]:
     models: dict[str, _Value] = {}
     for value in values:
-        match = re.fullmatch(rf"({_MODEL_NAME})=(.+)", value.value)
-        name, source = (match[1], match[2]) if match else (default_name(value.value), value.value)
+        name, source = _named_source(value.value)
         if name in models:
             raise SettingsError(f"two models are called {name!r}; name them: -m NAME=SOURCE")
         models[name] = _Value(source, value.origin)
     return models
+
+
+def _named_source(text: str) -> tuple[str, str]:
+    """The name and the source in NAME=SOURCE, or in a SOURCE alone, whose file may have a = in its name."""
+    match = re.fullmatch(rf"({_MODEL_NAME})=(.+)", text)
+    if match is None or (_is_there(text) and not _is_there(match[2])):
+        return default_name(text), text
+    return match[1], match[2]
+
+
+def _is_there(source: str) -> bool:
+    return Path(re.sub(r"(\.py):[\w.]+$", r"\1", source)).exists()
 
 
 def _environment_models(environment: Mapping[str, str]) -> list[_Value]:

@@ -205,6 +205,7 @@ class Service:
             head.output_names,
             cast=self.cast,
             ignore_extra_inputs=self.ignore_extra_inputs,
+            bools=head.bools,
         )
         # What came first decides: inputs of different lengths have no rows in common anyway.
         rows = head.shapes[0][0] if head.shapes and head.shapes[0] else 1

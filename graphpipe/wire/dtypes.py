@@ -67,7 +67,7 @@ DTYPES: tuple[np.dtype[Any] | None, ...] = (
 )
 
 _TYPE_BY_DTYPE: dict[np.dtype[Any], Type] = {dtype: Type(i) for i, dtype in enumerate(DTYPES) if dtype is not None}
-# The schema has no bool; the server turns it back where the model wants one.
+# The schema has no type for bool: a mark beside the data says so.
 _TYPE_BY_DTYPE[np.dtype(bool)] = Type.UINT8
 
 _SUPPORTED = "bool, (u)int8 to (u)int64, float16, float32, float64 and strings"
@@ -119,6 +119,8 @@ def to_sendable(value: object, what: str) -> tuple[Type, NDArray[Any]]:
             raise InvalidRequest(_refusal(array.dtype, what))
         array = array.astype(swapped)
         known = _TYPE_BY_DTYPE[swapped]
+    if array.dtype == np.bool_ and array.size and array.view(np.uint8).max() > 1:
+        array = array.view(np.uint8) != 0  # true is any byte but 0 to those who made it; it travels as 1
     if not array.flags.c_contiguous:
         array = array.copy(order="C")
     return known, array

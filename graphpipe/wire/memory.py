@@ -40,6 +40,7 @@ class ReadTensor(NamedTuple):
     start: int
     length: int
     strings: list[bytes] | None
+    is_bool: bool
 
 
 class Reading(NamedTuple, Generic[T]):

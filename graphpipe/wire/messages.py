@@ -49,6 +49,8 @@ class RequestHead:
 
     Decoded requests whose heads are the same bytes share one object if it ``is_remembered``, so what was worked out for
     such a head once (names resolved, shapes checked) can be kept by its identity. Others never come again.
+
+    ``bools`` are the places of the Uint8 tensors that are marked as bool; any number but 0 in them is true.
     """
 
     config: str
@@ -57,6 +59,7 @@ class RequestHead:
     types: tuple[Type, ...]
     shapes: tuple[tuple[int, ...], ...]
     is_remembered: bool = False
+    bools: tuple[int, ...] = ()
 
 
 @dataclass(slots=True)
@@ -185,7 +188,8 @@ _KNOWN_MAX = 256
 
 def _goes_as_it_is(array: Array) -> bool:
     """Whether an array of this type and shape is its own bytes on the wire, if it is contiguous."""
-    return array.size > 0 and array.dtype.isnative and array.dtype.kind in "biuf"
+    # The bytes of a bool are looked at: they may be others than 0 and 1.
+    return array.size > 0 and array.dtype.isnative and array.dtype.kind in "iuf"
 
 
 def encode_metadata_request() -> bytes:
@@ -252,7 +256,7 @@ def _request_layout(
         prefix.text(infer + 4, config)
         prefix.texts(infer + 8, input_names)
         prefix.texts(infer + 16, output_names)
-        return prefix.tensors(infer + 12, keys)
+        return prefix.tensors(infer + 12, keys, mark_bool=True)
 
     return layout(build, keys)
 
@@ -271,7 +275,7 @@ def _response_layout(keys: tuple[TensorKey, ...], errors: tuple[ErrorInfo, ...])
                 prefix.point(place)
                 at = prefix.table(vtable, bytes(4) + struct.pack("<q", error.code), alignment=8)
                 prefix.text(at + 4, error.message, "replace")  # an error about odd text must not fail
-        return prefix.tensors(response + 4, keys)
+        return prefix.tensors(response + 4, keys, mark_bool=False)
 
     return layout(build, keys)
 
@@ -336,6 +340,7 @@ def decode_request(
     head = RequestHead(
         config, input_names, output_names, tuple([t.type for t in tensors]), tuple([t.shape for t in tensors])
     )
+    head.bools = tuple([i for i, t in enumerate(tensors) if t.is_bool])
     head.is_remembered = memory.keep(view, reader.end, reader.unspent, head, tensors)
     return InferRequest(head, [_array(t, view) for t in tensors])
 
@@ -407,12 +412,15 @@ def _array(tensor: ReadTensor, view: memoryview) -> Array:
 
 
 def _read_tensor(reader: Reader, position: int) -> ReadTensor:
-    type_at, shape_at, data_at, strings_at, end = reader.table(position, 4)
+    type_at, shape_at, data_at, strings_at, bool_at, end = reader.table(position, 5)
     number = reader.u8(type_at)
+    is_bool = reader.u8(bool_at) != 0
     dtype = DTYPES[number] if number < len(DTYPES) else None
     if dtype is None:
         raise MalformedMessage(f"a tensor has type {number}, which has no elements; types are 1 (Uint8) to 12 (String)")
     kind = TYPES[number]
+    if is_bool and kind is not Type.UINT8:
+        raise MalformedMessage(f"a tensor of type {number} is marked as bool; only Uint8 (1) carries bool")
     # An element of a string tensor takes at least an offset.
     item_size = 4 if kind is Type.STRING else dtype.itemsize
     shape = reader.shape(shape_at, end)
@@ -429,7 +437,7 @@ def _read_tensor(reader: Reader, position: int) -> ReadTensor:
         _, length = reader.vector(data_at, end, 1, "data")
         if length:
             raise MalformedMessage(f"a string tensor has {length} bytes of data beside its strings")
-        return ReadTensor(kind, dtype, shape, 0, 0, reader.byte_strings(strings_at, end, count))
+        return ReadTensor(kind, dtype, shape, 0, 0, reader.byte_strings(strings_at, end, count), False)
     if strings_at and reader.tables(strings_at, end, ENTRIES_MAX, "string_val"):
         raise MalformedMessage(f"a tensor of type {number} has strings beside its data")
     start, length = reader.vector(data_at, end, 1, "data")
@@ -438,7 +446,7 @@ def _read_tensor(reader: Reader, position: int) -> ReadTensor:
             f"a tensor of shape {list(shape)} and {item_size}-byte elements needs {count * item_size} bytes of data, "
             f"but {length} came"
         )
-    return ReadTensor(kind, dtype, shape, start, length, None)
+    return ReadTensor(kind, dtype, shape, start, length, None, is_bool)
 
 
 def _read_error(reader: Reader, position: int) -> ErrorInfo:

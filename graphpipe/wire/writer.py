@@ -56,6 +56,7 @@ class TensorKey(NamedTuple):
     shape: tuple[int, ...]
     length_word: int
     length: int
+    is_bool: bool = False
 
 
 def payload(value: object, what: str) -> tuple[TensorKey, Segment]:
@@ -77,7 +78,7 @@ def payload(value: object, what: str) -> tuple[TensorKey, Segment]:
         return TensorKey(wire_type, shape, array.size, len(body)), body
     # A memoryview of nothing cannot be cast.
     data = array.data.cast("B") if array.size else b""
-    return TensorKey(wire_type, shape, array.nbytes, array.nbytes), data
+    return TensorKey(wire_type, shape, array.nbytes, array.nbytes, array.dtype == np.bool_), data
 
 
 def _strings(array: NDArray[Any], what: str) -> bytes:
@@ -181,18 +182,25 @@ class Prefix:
         for at, value in zip(self.offsets(field, len(values)), values, strict=True):
             self.text(at, value)
 
-    def tensors(self, field: int, keys: Sequence[TensorKey]) -> list[int]:
-        """Place a vector of tensors without their bytes, and give the positions of the open offsets to those bytes."""
+    def tensors(self, field: int, keys: Sequence[TensorKey], *, mark_bool: bool) -> list[int]:
+        """Place a vector of tensors without their bytes, and give the positions of the open offsets to those bytes.
+
+        ``mark_bool`` tells tensors of bool from others of Uint8.
+        """
         places = self.offsets(field, len(keys))
-        vtables: dict[bool, int] = {}
+        vtables: dict[tuple[int, ...], int] = {}
         open_offsets = []
         for place, key in zip(places, keys, strict=True):
-            is_string = key.type is Type.STRING
-            if is_string not in vtables:
-                vtables[is_string] = self.vtable(16, 12, 4, 0, 8) if is_string else self.vtable(16, 12, 4, 8)
+            marked = mark_bool and key.is_bool
+            if key.type is Type.STRING:
+                fields: tuple[int, ...] = (12, 4, 0, 8)
+            else:
+                fields = (12, 4, 8, 0, 13) if marked else (12, 4, 8)
+            if fields not in vtables:
+                vtables[fields] = self.vtable(16, *fields)
             self.align(4)
             self.point(place)
-            table = self.table(vtables[is_string], bytes(8) + bytes((key.type, 0, 0, 0)))
+            table = self.table(vtables[fields], bytes(8) + bytes((key.type, marked, 0, 0)))
             open_offsets.append(table + 8)
             self.shape(table + 4, key.shape)
         return open_offsets

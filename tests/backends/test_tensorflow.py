@@ -605,7 +605,7 @@ def test_a_keras_file_gives_what_the_model_gives(tf, tmp_path, suffix, recwarn):
         assert model.signature.output_names == ("scores", "scaled")
         got = model.infer({"scale": inputs["scale"], "images": inputs["images"]})
     for name, want in zip(("scores", "scaled"), expected, strict=True):
-        assert np.allclose(got[name], want, atol=1e-6)
+        assert np.allclose(got[name], want, atol=1e-4)
 
 
 @keras_writes
@@ -782,12 +782,12 @@ def test_vgg16_answers_over_the_wire_as_in_process(tf, tmp_path, serve):
         assert spec.shape == (None, 224, 224, 3)
         [(name, here)] = model.infer({spec.name: images}).items()
     assert here.shape == (2, 7, 7, 512)
-    assert np.allclose(here, expected, atol=1e-5)
+    assert np.allclose(here, expected, atol=1e-4)
     server = serve("--model", tmp_path / "vgg16")
     with graphpipe.Client(server.url, timeout=100) as client:
         there = client.execute(images)
         assert client.metadata().outputs[0].shape == (-1, 7, 7, 512)
     assert there.shape == (2, 7, 7, 512)
     # One thread here, several there: the sums come in another order.
-    assert np.allclose(there, here, atol=1e-5)
+    assert np.allclose(there, here, atol=1e-4)
     assert name == model.signature.output_names[0]

@@ -221,9 +221,8 @@ def test_every_type_comes_and_goes(tmp_path, dtype):
     value = np.array([[0, 1], [1, 0]]).astype(dtype)
     with graphpipe.load(write(scripted(torch.nn.Flatten()), tmp_path / "m.pt")) as model:
         [got] = model.infer({"input": value}).values()
-    want = value.view(np.uint8) if dtype == "bool" else value  # nothing says that this input is bool
-    assert got.dtype == want.dtype
-    assert np.array_equal(got, want)
+    assert got.dtype == value.dtype
+    assert np.array_equal(got, value)
 
 
 # --- exported programs ------------------------------------------------------------------------------------------------
@@ -325,7 +324,7 @@ def test_a_module_is_a_model_as_it_is():
     assert model.signature.input_names == ("input",)
     [got] = model.infer({"input": X}).values()
     with torch.no_grad():
-        assert np.allclose(got, module[0](torch.from_numpy(X)).numpy())
+        assert np.allclose(got, module[0](torch.from_numpy(X)).numpy(), atol=1e-4)
 
 
 def test_a_modules_forward_may_say_what_it_takes(tmp_path):
@@ -370,7 +369,7 @@ def test_images_may_be_kept_channels_last(tmp_path):
     plain = graphpipe.load(tmp_path / "conv.pt").infer({"input": image})["output_0"]
     last = graphpipe.load(tmp_path / "conv.pt", channels_last=True).infer({"input": image})["output_0"]
     assert last.shape == plain.shape
-    assert np.allclose(last, plain, atol=1e-5)
+    assert np.allclose(last, plain, atol=1e-4)
 
 
 def test_a_program_that_is_exported_keeps_its_form(tmp_path):

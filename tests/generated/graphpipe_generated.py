@@ -128,7 +128,14 @@ class Tensor(object):
         o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(10))
         return o == 0
 
-def TensorStart(builder): builder.StartObject(4)
+    # Tensor
+    def IsBool(self):
+        o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(12))
+        if o != 0:
+            return bool(self._tab.Get(flatbuffers.number_types.BoolFlags, o + self._tab.Pos))
+        return False
+
+def TensorStart(builder): builder.StartObject(5)
 def TensorAddType(builder, type): builder.PrependUint8Slot(0, type, 0)
 def TensorAddShape(builder, shape): builder.PrependUOffsetTRelativeSlot(1, flatbuffers.number_types.UOffsetTFlags.py_type(shape), 0)
 def TensorStartShapeVector(builder, numElems): return builder.StartVector(8, numElems, 8)
@@ -136,6 +143,7 @@ def TensorAddData(builder, data): builder.PrependUOffsetTRelativeSlot(2, flatbuf
 def TensorStartDataVector(builder, numElems): return builder.StartVector(1, numElems, 1)
 def TensorAddStringVal(builder, stringVal): builder.PrependUOffsetTRelativeSlot(3, flatbuffers.number_types.UOffsetTFlags.py_type(stringVal), 0)
 def TensorStartStringValVector(builder, numElems): return builder.StartVector(4, numElems, 4)
+def TensorAddIsBool(builder, isBool): builder.PrependBoolSlot(4, isBool, 0)
 def TensorEnd(builder): return builder.EndObject()
 
 

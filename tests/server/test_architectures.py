@@ -76,7 +76,8 @@ def test_answers_are_those_of_the_runtime_and_differ_with_the_input(serve, tmp_p
         answer = graphpipe.remote.execute(server.url, image)
         (expected,) = session.run(None, {session.get_inputs()[0].name: image})
         assert answer.dtype == expected.dtype
-        assert np.array_equal(answer, expected)
+        # The same runtime in another process: as good as equal, however it lays out its sums.
+        np.testing.assert_allclose(answer, expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
         assert np.isfinite(answer).all()
         answers.append(answer)
     for one, other in ((0, 1), (1, 2), (0, 2)):
