@@ -34,6 +34,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from graphpipe.arrays import array_of
 from graphpipe.backends.framework import first_line
 from graphpipe.backends.load import LoadOptions
 from graphpipe.backends.model import Backend, Model
@@ -149,7 +150,10 @@ def _by_name(result: Any, names: Sequence[str]) -> Mapping[str, Any]:
 
 
 def _array(value: Any, name: str, spec: TensorSpec | None) -> Array:
-    array: Array = value if isinstance(value, np.ndarray) else np.asarray(value)
+    try:
+        array: Array = array_of(value, f"output {name!r}")
+    except InvalidRequest as error:
+        raise ValueError(error.message) from None  # the function's fault, not its caller's
     if spec is None or spec.dtype is None or array.dtype == spec.dtype:
         return array
     if spec.dtype == object and array.dtype.kind in "OSU":
