@@ -138,13 +138,9 @@ def to_bytes(item: object, what: str) -> bytes:
         return bytes(item)
     if isinstance(item, memoryview):
         return item.tobytes()
-    if is_null(item):
-        kind = type(item).__name__
-        raise InvalidRequest(
-            f"{what} has nulls, which a tensor cannot have; fill them first (an element of type {kind} came)"
-        )
+    hint = "; it has nulls, which a tensor cannot have; fill them first" if is_null(item) else ""
     raise InvalidRequest(
-        f"{what} is an object array with an element of type {type(item).__name__}; only str and bytes travel in one"
+        f"{what} is an object array with an element of type {type(item).__name__}; only str and bytes travel in one{hint}"
     )
 
 

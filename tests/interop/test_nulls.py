@@ -116,7 +116,7 @@ HOLES = [
 
 @pytest.mark.parametrize(("make", "words"), HOLES)
 def test_a_null_is_refused_wherever_it_hides(echo, url, make, words):
-    with pytest.raises(graphpipe.InvalidRequest, match=f"'x' {words}.*fill them first"):
+    with pytest.raises(graphpipe.InvalidRequest, match=f"'x' .*{words}.*fill them first"):
         echo.infer({"x": make()})
     for call in (graphpipe.remote.execute, lambda url, value: graphpipe.remote.execute(url, value, cast=True)):
         with pytest.raises(graphpipe.InvalidRequest, match=words):
@@ -129,10 +129,7 @@ def test_a_null_is_refused_wherever_it_hides(echo, url, make, words):
         (lambda: pd().Series([1.0, np.nan]), [1, np.nan]),
         (lambda: pd().DataFrame({"a": [1.0, np.nan]}), [[1], [np.nan]]),
         (lambda: [1.0, float("nan")], [1, np.nan]),
-        (
-            lambda: pd().DataFrame({"a": pd().array([1, 2], "Int64"), "b": pd().array([3, 4], "Int64")}),
-            [[1, 3], [2, 4]],
-        ),
+        (lambda: pd().DataFrame({"a": pd().array([1, 2], "Int64")}), [[1], [2]]),
         (lambda: pd().Categorical([1.0, 2.0]), [1, 2]),
         (lambda: pa().table({"a": [1, 2], "b": [3, 4]}), [[1, 3], [2, 4]]),
         (lambda: pa().array([None, 1, 2])[1:], [1, 2]),
