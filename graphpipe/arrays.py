@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graphpipe.errors import InvalidRequest
+from graphpipe.nulls import missing_in
 
 __all__ = ["OutputsAs", "array_of", "has_own_type", "outputs_as"]
 
@@ -27,8 +28,9 @@ def array_of(value: object, what: str) -> Array:
     ``what`` names it in errors. Raises InvalidRequest for what is no array.
     """
     if type(value) is np.ndarray:
-        return value
-    _refuse_holes(value, what)
+        return value if value.dtype.kind != "T" else _text(value, what)
+    if missing := missing_in(value):
+        raise InvalidRequest(f"{what} has {missing}, which a tensor cannot have; fill them first")
     if hasattr(value, "detach") and hasattr(value, "cpu"):
         value = _on_cpu(value)
     if hasattr(value, "to_numpy_ndarray"):
@@ -37,11 +39,13 @@ def array_of(value: object, what: str) -> Array:
         if hasattr(value, "__dlpack__") and not hasattr(value, "__array__"):
             return np.from_dlpack(value)
         array = np.asarray(value)
-        # numpy's own text types lose NULs at the end.
-        return np.asarray(value, object) if array.dtype.kind in "SU" and not hasattr(value, "dtype") else array
+        if array.dtype.kind in "SU" and not isinstance(value, np.ndarray | np.generic):
+            # numpy's own text types lose NULs at the end.
+            array = np.asarray(value, object)
     except Exception as error:
         # Frameworks raise whatever they like; what they say is the reason.
         raise InvalidRequest(f"{what} is no array: {_reason(error)}{_hint(value)}") from error
+    return array if array.dtype.kind != "T" else _text(array, what)
 
 
 def has_own_type(value: object) -> bool:
@@ -75,17 +79,13 @@ def outputs_as(outputs: dict[str, Array], form: OutputsAs) -> dict[str, Any]:
     }
 
 
-def _refuse_holes(value: object, what: str) -> None:
-    if isinstance(value, np.ma.MaskedArray):
-        if np.ma.is_masked(value):
-            raise InvalidRequest(f"{what} has masked elements, which a tensor cannot have; fill them first")
-        return
-    nulls = getattr(value, "null_count", 0)
-    nulls = nulls() if callable(nulls) else nulls
-    # A float column's NaN is a number like another; a nullable column's hole would silently become one.
-    nullable = hasattr(value, "hasnans") and not isinstance(getattr(value, "dtype", None), np.dtype)
-    if (isinstance(nulls, int) and nulls > 0) or (nullable and bool(value.hasnans)):  # type: ignore[attr-defined]
+def _text(array: Array, what: str) -> Array:
+    """An array of numpy's StringDType as an object array of ``str``. Raises InvalidRequest if it has missing values."""
+    null = getattr(array.dtype, "na_object", array)
+    texts = array.astype(object)
+    if null is not array and any(item is null for item in texts.flat):
         raise InvalidRequest(f"{what} has nulls, which a tensor cannot have; fill them first")
+    return texts
 
 
 def _on_cpu(tensor: Any) -> Any:

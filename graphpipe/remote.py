@@ -108,7 +108,10 @@ def _shape(dims: Sequence[int]) -> list[int | None]:
 
 def _client(uri: str) -> Client:
     # No lock: a child must not find it held by a thread of its parent.
-    client = _clients.get(uri)
+    try:
+        client = _clients.get(uri)
+    except TypeError:  # a list, say: Client has the words for it
+        client = None
     if client is None:
         client = _clients.setdefault(uri, Client(uri))
         with contextlib.suppress(KeyError, RuntimeError):  # another thread was quicker

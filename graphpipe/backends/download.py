@@ -19,15 +19,18 @@ import logging
 import os
 import re
 import ssl
+import string
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from datetime import timedelta
 from email.message import Message
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import IO, Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urljoin, urlsplit
 
 from graphpipe import __version__
 from graphpipe.backends.archive import is_archive, unpacked
@@ -46,6 +49,8 @@ _MODEL_FILE = re.compile(
 _PIECE_BYTES = 1 << 20
 # For each wait on the server, not for the whole.
 _WAIT_S = 30
+# How long before an answer its file must have last changed, so that the date names its bytes.
+_STILL = timedelta(seconds=1)
 _ATTEMPTS_MAX = 5
 
 
@@ -53,12 +58,12 @@ def is_model_url(source: str) -> bool:
     """Whether a source is a file to be downloaded."""
     if source.startswith("download:"):
         return True
-    return source.startswith(("http://", "https://")) and _MODEL_FILE.search(urlsplit(source).path) is not None
+    return source.startswith(("http://", "https://")) and _MODEL_FILE.search(_path(source)) is not None
 
 
 def file_name(source: str) -> str:
     """The name of the file that a model's URL leads to, without its ending."""
-    name = unquote(urlsplit(source.removeprefix("download:")).path).rpartition("/")[2]
+    name = unquote(_path(source.removeprefix("download:"))).rpartition("/")[2]
     return _MODEL_FILE.sub("", name) or "model"
 
 
@@ -71,9 +76,12 @@ def fetch(url: str, sha256: str = "", bytes_max: int = 1 << 62) -> Path:
     Raises LoadError if it is not to be had, or is not what was asked for.
     """
     url = url.removeprefix("download:")
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise LoadError(f"{_shown(url)}: cannot be downloaded: {error}") from None
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise LoadError(f"{url}: cannot be downloaded; expected http://... or https://...")
+        raise LoadError(f"{_shown(url)}: cannot be downloaded; expected http://... or https://...")
     if parts.username is not None:
         raise LoadError("the URL of the model has a user name in it, which is not sent; leave it out")
     if sha256 and not re.fullmatch(r"[0-9a-fA-F]{64}", sha256):
@@ -84,7 +92,14 @@ def fetch(url: str, sha256: str = "", bytes_max: int = 1 << 62) -> Path:
         slot.folder.mkdir(parents=True, exist_ok=True)
         with _locked(slot.folder / "lock"):
             file = _Download(url, slot, sha256.lower(), bytes_max).file()
-            return unpacked(file, bytes_max) if is_archive(file) else file
+            if not is_archive(file):
+                return file
+            try:
+                return unpacked(file, bytes_max)
+            except LoadError:
+                # The next load fetches it again: it may have been mended, or was damaged here.
+                slot.forget()
+                raise
     except OSError as error:
         reason = f"cannot be kept in {slot.folder}: {error.strerror or error}"
         raise LoadError(f"{_shown(url)}: {reason}; XDG_CACHE_HOME chooses another place") from None
@@ -114,7 +129,14 @@ class _Note:
     url: str
     etag: str = ""
     last_modified: str = ""
+    date: str = ""
+    total: int | None = None
     sha256: str = ""
+
+    @classmethod
+    def of(cls, url: str, headers: Message, total: int | None) -> _Note:
+        """What the head of an answer with the whole file says."""
+        return cls(url, headers.get("ETag", ""), headers.get("Last-Modified", ""), headers.get("Date", ""), total)
 
     @classmethod
     def read(cls, path: Path) -> _Note | None:
@@ -132,8 +154,32 @@ class _Note:
 
     @property
     def strong(self) -> str:
-        """What names exactly these bytes, fit for If-Range; empty if there is nothing."""
-        return self.etag if self.etag and not self.etag.startswith("W/") else self.last_modified
+        """What names exactly these bytes, fit for If-Range; empty if there is nothing.
+
+        A date does only if the file had lain still by then: within its second it may have changed once more.
+        """
+        if self.etag:
+            return "" if self.etag.startswith("W/") else self.etag
+        try:
+            age = parsedate_to_datetime(self.date) - parsedate_to_datetime(self.last_modified)
+        except (ValueError, TypeError):
+            return ""
+        return self.last_modified if age >= _STILL else ""
+
+    def goes_on(self, headers: Message, have: int) -> bool:
+        """Whether the answer with these headers is the rest of this file, all of it, behind ``have`` bytes."""
+        validator = headers.get("ETag" if self.etag else "Last-Modified", "")
+        span = re.fullmatch(r"\s*bytes\s+(\d+)-(\d+)/(\d+)\s*", headers.get("Content-Range", ""))
+        if span is None or not self.strong or validator != self.strong:
+            return False
+        first, last, total = map(int, span.groups())
+        length = headers.get("Content-Length", "")
+        return (
+            first == have
+            and last == total - 1
+            and self.total in (None, total)
+            and (not length or length == str(total - have))
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +204,11 @@ class _Slot:
     @property
     def part_note(self) -> Path:
         return self.folder / "part.json"
+
+    def forget(self) -> None:
+        """Remove the file, so that the next load fetches it anew."""
+        self.note.unlink(missing_ok=True)
+        self.file.unlink(missing_ok=True)
 
 
 class _Broken(Exception):
@@ -204,32 +255,38 @@ class _Download:
         if answer is None:
             return self._still_holds()
         with answer:
-            going_on = answer.status == 206 and resuming and _starts_at(answer.headers, have)
-            if answer.status == 206 and not going_on:
+            if answer.status in (200, 203):
+                have, part_note = 0, None
+            elif answer.status != 206:
+                raise LoadError(f"{_shown(self._url)}: the server answered {answer.status} {_line(answer.reason)}")
+            elif not resuming or part_note is None or not part_note.goes_on(answer.headers, have):
                 self._forget_part()
-                raise _Broken("the server sent another range than was asked for")
-            self._take(answer, have if going_on else 0)
+                raise _Broken("the server sent another range, or of another version, than was asked for")
+            self._take(answer, have, part_note)
         return self._put_in_place()
 
     def _ask(self, headers: Mapping[str, str]) -> Any:
         """The server's answer, or None where it says that the file here still holds."""
-        request = urllib.request.Request(
-            self._url, headers={"User-Agent": f"graphpipe/{__version__}", "Accept-Encoding": "identity", **headers}
-        )
+        headers = {"User-Agent": f"graphpipe/{__version__}", "Accept-Encoding": "identity", **headers}
+        request = urllib.request.Request(quote(self._url, safe=string.punctuation), headers=headers)
         try:
             return self._opener.open(request, timeout=_WAIT_S)
         except urllib.error.HTTPError as error:
             with error:
-                if error.code == 304:
+                if error.code == 304 and {"If-None-Match", "If-Modified-Since"} & headers.keys():
                     return None
                 if error.code == 416:
                     self._forget_part()
                     raise _Broken("the server no longer has the file that was being downloaded") from None
                 if error.code in (429, 500, 502, 503, 504):
-                    raise _Broken(f"the server answered {error.code} {error.reason}") from None
-                raise LoadError(f"{_shown(self._url)}: the server answered {error.code} {error.reason}") from None
+                    raise _Broken(f"the server answered {error.code} {_line(error.reason)}") from None
+                if error.code in (301, 302, 303, 307, 308):
+                    raise LoadError(f"{_shown(self._url)}: redirects in a circle, or too often") from None
+                raise LoadError(
+                    f"{_shown(self._url)}: the server answered {error.code} {_line(error.reason)}"
+                ) from None
         except urllib.error.URLError as error:
-            raise _Broken(f"no connection: {error.reason}") from None
+            raise _Broken(f"no connection: {_line(error.reason)}") from None
         except (OSError, http.client.HTTPException) as error:
             raise _Broken(f"no answer: {_said(error)}") from None
 
@@ -239,19 +296,25 @@ class _Download:
             raise LoadError(self._wrong_digest(note.sha256))
         return self._slot.file
 
-    def _take(self, answer: Any, have: int) -> None:
-        """Receive the body behind the ``have`` bytes of it that are here already."""
+    def _take(self, answer: Any, have: int, note: _Note | None) -> None:
+        """Receive the body behind the ``have`` bytes of it that are here already, which ``note`` is about."""
         headers: Message = answer.headers
         if headers.get("Content-Encoding", "identity").lower() != "identity":
             raise LoadError(f"{_shown(self._url)}: the server sends it compressed, which was not asked for")
-        length = headers.get("Content-Length", "")
-        total = have + int(length) if length.isdigit() else None
+        # A range says how long the whole is, whether or not it says how long it is itself.
+        said = (
+            headers.get("Content-Length", "") if note is None else headers["Content-Range"].rpartition("/")[2].strip()
+        )
+        total = int(said) if said.isdigit() else None
         if total is not None and total > self._bytes_max:
             raise LoadError(self._too_large(total))
         if headers.get_content_type() in ("text/html", "application/xhtml+xml"):
             raise LoadError(self._no_model("a web page"))
-        # Before the first byte: a part without a note is begun anew.
-        _Note(self._url, headers.get("ETag", ""), headers.get("Last-Modified", "")).write(self._slot.part_note)
+        if note is None:
+            # In this order, whenever it ends in between: a part without a note is begun anew, and never is there a note
+            # of one version beside the part of another.
+            self._slot.part.unlink(missing_ok=True)
+            _Note.of(self._url, headers, total).write(self._slot.part_note)
         try:
             with self._slot.part.open("ab" if have else "wb") as file, Progress(self._slot.name) as progress:
                 self._receive(answer, file, have, total, progress)
@@ -310,24 +373,33 @@ class _Download:
 class _Redirects(urllib.request.HTTPRedirectHandler):
     """Follows redirects, but never out of https, and nowhere but to http."""
 
-    def redirect_request(
-        self,
-        req: urllib.request.Request,
-        fp: IO[bytes],
-        code: int,
-        msg: str,
-        headers: http.client.HTTPMessage,
-        newurl: str,
-    ) -> urllib.request.Request | None:
-        """The request to send instead."""
-        if not newurl.startswith("https:") and (req.full_url.startswith("https:") or not newurl.startswith("http:")):
+    def http_error_302(
+        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: http.client.HTTPMessage
+    ) -> Any:
+        """The answer to the request that is sent instead. Raises LoadError where none can be."""
+        if problem := _not_followed(req.full_url, headers.get("Location") or headers.get("URI")):
             fp.close()
-            raise LoadError(f"{_shown(req.full_url)}: redirects to {_shown(newurl)}, which is not followed")
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
+            raise LoadError(f"{_shown(req.full_url)}: redirects {problem}")
+        return super().http_error_302(req, fp, code, msg, headers)
+
+    http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302
 
 
-def _starts_at(headers: Message, have: int) -> bool:
-    return re.match(rf"bytes {have}-", headers.get("Content-Range", "")) is not None
+def _not_followed(url: str, location: str | None) -> str:
+    """Why a redirect is not followed; empty if it is."""
+    if not location:
+        return "without saying where to"
+    try:
+        to = urlsplit(urljoin(url, location))
+        _ = to.port
+    except ValueError:
+        return f"to {_line(_shown(location))!r}, which is no URL"
+    if to.username is not None:
+        return "to a URL with a user name in it, which is not followed"
+    downgraded = to.scheme == "http" and urlsplit(url).scheme == "https"
+    if to.scheme not in ("http", "https") or not to.hostname or downgraded:
+        return f"to {_line(_shown(location))}, which is not followed"
+    return ""
 
 
 def _no_model_at_all(first: bytes) -> str:
@@ -341,7 +413,19 @@ def _no_model_at_all(first: bytes) -> str:
 
 
 def _said(error: Exception) -> str:
-    return str(error) or type(error).__name__
+    return _line(error) or type(error).__name__
+
+
+def _line(words: object) -> str:
+    """What a server, or a library, says, fit for one line."""
+    return " ".join(str(words).split())[:200]
+
+
+def _path(url: str) -> str:
+    try:
+        return urlsplit(url).path
+    except ValueError:  # not a URL, which fetch says
+        return url.partition("?")[0]
 
 
 def _shown(url: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
@@ -10,11 +11,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from graphpipe.arguments import came, flag, names, whole
 from graphpipe.backends.download import check_sha256, fetch, file_name, is_model_url
 from graphpipe.backends.folder import folder_name, model_in
 from graphpipe.backends.model import Backend, LoadedModel, Model
 from graphpipe.backends.pad import padded
-from graphpipe.errors import LoadError
+from graphpipe.errors import InvalidRequest, LoadError
 
 __all__ = ["LoadOptions", "default_name", "load", "open_model"]
 
@@ -66,17 +68,38 @@ def load(source: str | Path | Callable[..., Any], *, backend: str = "", name: st
 
     Raises LoadError, with one line that says why.
     """
-    known = {field.name for field in fields(LoadOptions)}
+    known = {field.name: str(field.type) for field in fields(LoadOptions)}
     for option in options:
         if option not in known:
             raise TypeError(f"load() has no option {option!r}; it has {', '.join(sorted(known))}")
-    values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in options.items()}
+    values = {name: _option(name, known[name], value) for name, value in options.items()}
     if isinstance(source, str | Path):
         return LoadedModel(open_model(str(source), LoadOptions(**values), backend), name or default_name(str(source)))
     from graphpipe.backends.python import model_of
 
     called = name or re.sub(r"\W", "", getattr(source, "__name__", "") or type(source).__name__)  # not <lambda>
     return LoadedModel(padded(model_of(source, called, LoadOptions(**values)), LoadOptions(**values).pad), called)
+
+
+def _option(name: str, kind: str, value: Any) -> Any:
+    """One of LoadOptions, as its field has it. Raises TypeError for a value of another kind."""
+    if value is None and "None" in kind:
+        return None
+    try:
+        if kind.startswith("tuple"):
+            paths = isinstance(value, list | tuple)
+            return names(
+                [os.fspath(v) if isinstance(v, Path) else v for v in value] if paths else value, name, gaps=False
+            )
+        if kind == "bool":
+            return flag(value, name)
+        if kind == "int":
+            return whole(value, name, 0)
+        if isinstance(value, str | Path):
+            return os.fspath(value)
+    except (InvalidRequest, ValueError) as error:
+        raise TypeError(f"load(): {error}") from None
+    raise TypeError(f"load(): {name} is a text; {came(value)}")
 
 
 def open_model(source: str, options: LoadOptions, backend: str = "") -> Model:

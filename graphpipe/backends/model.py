@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from graphpipe.arguments import flag, named_tensors, names, seconds, text
 from graphpipe.arrays import OutputsAs, array_of, has_own_type
 from graphpipe.arrays import outputs_as as arrays_as
 from graphpipe.backends.owned import own, read_only
@@ -181,8 +182,12 @@ class LoadedModel:
 
         Raises InvalidRequest if they do not fit the signature, ModelFailed if the model raised (the cause is attached).
         """
+        inputs, outputs = named_tensors(inputs), names(outputs, "outputs", gaps=False) if outputs is not None else ()
+        config, cast = text(config, "config"), flag(cast, "cast")
+        if timeout_s is not None:
+            timeout_s = seconds(timeout_s, "timeout_s")
         arrays = [_as_it_would_arrive(self._fitted(name, value), name) for name, value in inputs.items()]
-        plan = self._plan(tuple(inputs), arrays, tuple(outputs or ()), cast)
+        plan = self._plan(tuple(inputs), arrays, outputs, cast)
         try:
             results = self._run(plan.inputs(arrays), plan.outputs or None, config, timeout_s)
             # Asked for as `y`, given as `y`, even if the model calls it `y:0`.

@@ -165,7 +165,8 @@ def _by_name(result: Any, names: Sequence[str]) -> Mapping[str, Any]:
 
 def _array(value: Any, name: str, spec: TensorSpec | None) -> Array:
     what = f"output {name!r}"
-    array: Array = value if type(value) is np.ndarray else _made_array(value, what, spec)
+    own = type(value) is np.ndarray and value.dtype.kind != "T"
+    array: Array = value if own else _made_array(value, what, spec)
     if spec is None or spec.dtype is None:
         if type_of(array.dtype) is Type.NULL:
             raise ValueError(f"{what} is {array.dtype}, which has no type on the wire; leave it out, or convert it")

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from urllib.parse import quote, urlsplit
 
+from graphpipe.arguments import came
+
 __all__ = ["Address"]
+
+_FORMS = "expected http://HOST:PORT, https://HOST or unix:/path/to.sock"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +30,10 @@ class Address:
 
         Raises ValueError, with the forms that there are.
         """
+        if not isinstance(url, str):
+            raise ValueError(f"a server's URL is a text; {came(url)}; {_FORMS}")
+        if re.search(r"^[\x00-\x20]|[\x00-\x1f\x7f]|\s$", url):
+            raise ValueError(f"{url!r} has white space around it, or a control character in it, which no URL has")
         if url.startswith("unix:"):
             path, _, target = url[len("unix:") :].partition(":")
             if not path:
@@ -32,15 +41,17 @@ class Address:
                     f"{url!r} names no socket; expected unix:/path/to.sock or unix:/path/to.sock:/models/NAME"
                 )
             return cls(url, "localhost", 0, False, path, _target(f"/{target.lstrip('/')}"))
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError(
-                f"{url!r} is not a server's URL; expected http://HOST:PORT, https://HOST or unix:/path/to.sock"
-            )
+        try:
+            parts = urlsplit(url)
+            given_port = parts.port
+        except ValueError as error:
+            raise ValueError(f"{url!r} is not a server's URL: {error}; {_FORMS}") from None
+        if parts.scheme not in ("http", "https") or not parts.hostname or re.search(r"\s", parts.netloc):
+            raise ValueError(f"{url!r} is not a server's URL; {_FORMS}")
         if parts.username is not None:
             raise ValueError("the URL has a user name in it, which is not sent; leave it out")
         tls = parts.scheme == "https"
-        port = parts.port if parts.port is not None else 443 if tls else 80
+        port = given_port if given_port is not None else 443 if tls else 80
         target = _target(parts.path) + (f"?{_quoted(parts.query)}" if parts.query else "")
         return cls(url, _host(parts.hostname, url), port, tls, "", target)
 

@@ -11,11 +11,13 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from graphpipe.arguments import came, named_tensors, seconds, tensors, whole
 from graphpipe.buffers import BufferPool
 from graphpipe.client.address import Address
 from graphpipe.client.asyncio_connection import AsyncConnection, OnProgress, connect
 from graphpipe.client.asyncio_pool import ConnectionPool
-from graphpipe.client.calls import Array, Reply, seconds
+from graphpipe.client.calls import Array, Reply
+from graphpipe.client.copies import made_anew, pickled, tls_context
 from graphpipe.client.failures import NotSent
 from graphpipe.client.http1 import request_head
 from graphpipe.client.steps import Calls, Steps
@@ -42,7 +44,8 @@ class AsyncClient:
     ``progress``, if given, is called as bytes go: with how many are sent, of how many, and how many are received, of
     how many (None until it is known); the numbers of what is over are 0.
 
-    A client belongs to the event loop that it was first used on. Close it, or use ``async with``.
+    A client belongs to the event loop that it was first used on; a copy, or one that was pickled, to none yet. Close it,
+    or use ``async with``.
     """
 
     def __init__(
@@ -55,18 +58,26 @@ class AsyncClient:
         tls: ssl.SSLContext | None = None,
         progress: OnProgress | None = None,
     ) -> None:
-        if connections_max < 1:
-            raise ValueError(f"connections_max is at least 1; {connections_max!r} came")
         self._address = Address.of(url)
         self._timeout = seconds(timeout)
-        self._connections_max = connections_max
-        self._response_bytes_max = response_bytes_max
-        self._tls = (tls or ssl.create_default_context()) if self._address.tls else None
+        self._connections_max = whole(connections_max, "connections_max")
+        self._response_bytes_max = whole(response_bytes_max, "response_bytes_max")
+        self._tls = tls_context(tls, self._address)
+        if progress is not None and not callable(progress):
+            raise TypeError(f"progress is a function; {came(progress)}")
         self._progress = progress
         self._calls = Calls(self._address)
         self._buffers = BufferPool(1 << 62, _IDLE_BUFFER_BYTES_MAX)
         self._pool: ConnectionPool | None = None
         self._home: tuple[int, asyncio.AbstractEventLoop] | None = None
+        self._options = {
+            "url": url,
+            "timeout": timeout,
+            "connections_max": connections_max,
+            "response_bytes_max": response_bytes_max,
+            "tls": tls,
+            "progress": progress,
+        }
 
     @property
     def url(self) -> str:
@@ -107,6 +118,7 @@ class AsyncClient:
 
         Without names the inputs are the server's default inputs, in order, and its default outputs are answered.
         """
+        inputs = tensors(inputs)
         steps = self._calls.execute_multi(inputs, input_names, output_names, config, cast)
         return await self._run(steps, timeout, any(_is_work(value, cast) for value in inputs))
 
@@ -123,6 +135,7 @@ class AsyncClient:
 
         Answers carry no names on the wire; without ``outputs`` the model's metadata is fetched once to ask by name.
         """
+        inputs = named_tensors(inputs)
         steps = self._calls.infer(inputs, outputs, config, cast)
         return await self._run(steps, timeout, any(_is_work(value, cast) for value in inputs.values()))
 
@@ -147,6 +160,17 @@ class AsyncClient:
 
     def __repr__(self) -> str:
         return f"AsyncClient({self.url!r})"
+
+    # A copy, also one in another process, has the same options and connections of its own.
+
+    def __copy__(self) -> AsyncClient:
+        return made_anew(type(self), self._options)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> AsyncClient:
+        return made_anew(type(self), self._options)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return pickled(type(self), self._options)
 
     async def _run(self, steps: Steps[T], timeout: float | None, work: bool) -> T:
         loop = asyncio.get_running_loop()

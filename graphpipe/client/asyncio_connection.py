@@ -63,7 +63,8 @@ class AsyncConnection(asyncio.BufferedProtocol):
         """Close at once, whatever is under way."""
         self.open = self.reusable = False
         if self._transport is not None:
-            self._transport.abort()
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to be told
+                self._transport.abort()
 
     async def closed(self) -> None:
         """Wait until the socket is gone, after ``abort``."""

@@ -74,10 +74,11 @@ class ConnectionPool:
         self._waiting.append(turn)
         try:
             return await turn
-        except asyncio.CancelledError:
+        except BaseException:  # cancelled; or nobody runs this coroutine any more
             if turn.done() and not turn.cancelled():
                 self._pass_on(turn.result())  # it came, but too late for this caller
-            else:
+            elif turn in self._waiting:
+                # Not there if somebody looked for a caller between the cancelling and now, and passed this one over.
                 self._waiting.remove(turn)
             raise
 

@@ -7,12 +7,14 @@ import ssl
 from collections.abc import Mapping, Sequence
 from time import monotonic
 from types import TracebackType
-from typing import TypeVar
+from typing import Any, TypeVar
 
+from graphpipe.arguments import seconds, whole
 from graphpipe.buffers import BufferPool
 from graphpipe.client.address import Address
-from graphpipe.client.calls import Array, Reply, seconds
+from graphpipe.client.calls import Array, Reply
 from graphpipe.client.connection import Connection
+from graphpipe.client.copies import made_anew, pickled, tls_context
 from graphpipe.client.failures import NotSent
 from graphpipe.client.http1 import request_head
 from graphpipe.client.steps import Calls, Steps
@@ -34,7 +36,8 @@ class Client:
     whole, and is told to the server. Answers larger than ``response_bytes_max`` are not taken. ``tls`` replaces the
     default TLS context.
 
-    One client may be used by many threads, and by a child process after fork. A request is sent a second time only if
+    One client may be used by many threads, and by a child process after fork; a copy, or one that was pickled, has the
+    same options and connects anew. A request is sent a second time only if
     the server closed a reused connection before it can have read all of it: a model may not be safe to run twice.
 
     Calls raise a ServiceError if the server said no (``code``, ``http_status``, ``message``), and NoAnswer if no answer
@@ -51,8 +54,9 @@ class Client:
     ) -> None:
         self._address = Address.of(url)
         self._timeout = seconds(timeout)
-        self._response_bytes_max = response_bytes_max
-        self._tls = (tls or ssl.create_default_context()) if self._address.tls else None
+        self._response_bytes_max = whole(response_bytes_max, "response_bytes_max")
+        self._tls = tls_context(tls, self._address)
+        self._options = {"url": url, "timeout": timeout, "response_bytes_max": response_bytes_max, "tls": tls}
         self._start()
 
     def _start(self) -> None:
@@ -142,6 +146,17 @@ class Client:
 
     def __repr__(self) -> str:
         return f"Client({self.url!r})"
+
+    # A copy, also one in another process, has the same options and connections of its own.
+
+    def __copy__(self) -> Client:
+        return made_anew(type(self), self._options)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Client:
+        return made_anew(type(self), self._options)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return pickled(type(self), self._options)
 
     def _run(self, steps: Steps[T], timeout: float | None) -> T:
         deadline = monotonic() + (self._timeout if timeout is None else seconds(timeout))

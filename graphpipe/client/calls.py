@@ -5,7 +5,6 @@ Shared by all clients; whoever has a socket brings it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,16 +13,14 @@ from numpy.typing import NDArray
 from graphpipe.arrays import has_own_type
 from graphpipe.client.address import Address
 from graphpipe.client.http1 import ResponseHead
-from graphpipe.errors import InvalidRequest, MalformedMessage, NoAnswer, ServiceError, service_error
+from graphpipe.errors import MalformedMessage, NoAnswer, ServiceError, service_error
 from graphpipe.signature import Signature, TensorSpec, fitted
 from graphpipe.wire import (
     IOMetadata,
     MetadataResponse,
-    Segment,
     Type,
     decode_infer_response,
     decode_metadata_response,
-    encode_request,
 )
 from graphpipe.wire.dtypes import DTYPES
 
@@ -33,16 +30,10 @@ __all__ = [
     "fit",
     "metadata_of",
     "outputs_of",
-    "request_segments",
-    "seconds",
     "signature_of",
 ]
 
 Array = NDArray[Any]
-
-
-# Whoever says infinity means days; poll and the wire's header count milliseconds in few digits.
-_TIMEOUT_S_MAX = 1e6
 
 
 @dataclass(slots=True)
@@ -70,31 +61,6 @@ def fit(value: object, name: str | None, place: int, meta: MetadataResponse, cas
         if (io.name.removesuffix(":0") == name.removesuffix(":0") if name else i == place)
     ]
     return fitted(value, DTYPES[specs[0].type] if specs else None, cast, name or str(place))
-
-
-def seconds(timeout: float) -> float:
-    """A timeout fit to reckon with. Raises ValueError if it is none."""
-    if not timeout > 0:
-        raise ValueError(f"timeout is a positive number of seconds; {timeout!r} came")
-    return min(timeout, _TIMEOUT_S_MAX)
-
-
-def request_segments(
-    inputs: Sequence[object],
-    input_names: Sequence[str | None] | None,
-    output_names: Sequence[str | None] | None,
-    config: str | None,
-) -> list[Segment]:
-    """A request as segments. None among the names stands for the server's default at that place.
-
-    Raises InvalidRequest or TooLarge if it cannot travel.
-    """
-    for what, names in (("input_names", input_names), ("output_names", output_names)):
-        if isinstance(names, str):
-            raise InvalidRequest(f"{what} is a list of names; a single string came: [{names!r}]")
-    return encode_request(
-        inputs, [name or "" for name in input_names or ()], [name or "" for name in output_names or ()], config or ""
-    )
 
 
 def outputs_of(reply: Reply, address: Address, asked: int) -> list[Array]:

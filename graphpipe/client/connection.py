@@ -9,7 +9,7 @@ import ssl
 from collections.abc import Sequence
 from math import ceil
 from time import monotonic
-from typing import Any
+from typing import Any, Protocol
 
 from graphpipe.buffers import BufferPool
 from graphpipe.client.address import Address
@@ -24,7 +24,35 @@ __all__ = ["Connection"]
 # sendmsg takes at most 1024 pieces at once.
 _PIECES_MAX = 512
 
-_READ, _WRITE = select.POLLIN, select.POLLOUT
+# What select.POLLIN and POLLOUT are on Linux; where poll was taken away, they were too.
+_READ, _WRITE = 1, 4
+
+
+class _Poll(Protocol):
+    def register(self, fd: socket.socket, eventmask: int, /) -> None: ...
+
+    def modify(self, fd: socket.socket, eventmask: int, /) -> None: ...
+
+    def poll(self, timeout: float, /) -> list[tuple[int, int]]: ...
+
+
+class _Selected:
+    """select.poll for one socket, made of select.select: eventlet's monkey patching leaves nothing else that lets other
+    greenlets run.
+    """
+
+    def register(self, fd: socket.socket, eventmask: int, /) -> None:
+        self._socket, self._events = fd, eventmask
+
+    modify = register
+
+    def poll(self, timeout: float, /) -> list[tuple[int, int]]:
+        """The socket with what it is ready for, or nothing after ``timeout`` milliseconds."""
+        readers = [self._socket] if self._events & _READ else []
+        writers = [self._socket] if self._events & _WRITE else []
+        readable, writable, _ = select.select(readers, writers, [], timeout / 1000)
+        events = (_READ if readable else 0) | (_WRITE if writable else 0)
+        return [(self._socket.fileno(), events)] if events else []
 
 
 class Connection:
@@ -37,7 +65,7 @@ class Connection:
     def __init__(self, address: Address, deadline: float, tls: ssl.SSLContext | None) -> None:
         self.reusable = False
         self._address = address
-        self._poll = select.poll()
+        self._poll: _Poll = select.poll() if hasattr(select, "poll") else _Selected()
         try:
             self._socket = _connect(address, deadline)
             self._socket.setblocking(False)

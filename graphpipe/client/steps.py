@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import TypeVar
 
+from graphpipe.arguments import flag, named_tensors, names, one_name, tensors, text
 from graphpipe.arrays import has_own_type
 from graphpipe.client.address import Address
-from graphpipe.client.calls import Array, Reply, fit, metadata_of, outputs_of, request_segments
+from graphpipe.client.calls import Array, Reply, fit, metadata_of, outputs_of
 from graphpipe.errors import InvalidRequest
 from graphpipe.wire import MetadataResponse, Segment
-from graphpipe.wire.messages import encode_metadata_request
+from graphpipe.wire.messages import encode_metadata_request, encode_request
 
 __all__ = ["Calls", "Steps"]
 
@@ -34,12 +35,9 @@ class Calls:
         self, value: object, input_name: str | None, output_name: str | None, config: str, cast: bool
     ) -> Steps[Array | list[Array]]:
         """One input: an array if there is one output, else a list of them."""
-        outputs = yield from self.execute_multi(
-            [value],
-            None if input_name is None else [input_name],
-            None if output_name is None else [output_name],
-            config,
-            cast,
+        asked = one_name(output_name, "output_name")
+        outputs = yield from self._execute(
+            [value], one_name(input_name, "input_name"), asked, text(config, "config"), flag(cast, "cast")
         )
         return outputs[0] if len(outputs) == 1 else outputs
 
@@ -52,26 +50,23 @@ class Calls:
         cast: bool,
     ) -> Steps[list[Array]]:
         """Several inputs: the outputs in the order asked for."""
-        if not cast and all(map(has_own_type, inputs)):
-            reply = yield request_segments(inputs, input_names, output_names, config)
-            return outputs_of(reply, self._address, len(output_names or ()))
-        names = list(input_names or ())
-
-        def run(meta: MetadataResponse) -> Steps[list[Array]]:
-            fitted = [fit(value, names[i] if i < len(names) else None, i, meta, cast) for i, value in enumerate(inputs)]
-            return self.execute_multi(fitted, input_names, output_names, config, cast=False)
-
-        return (yield from self._with_metadata(run))
+        asked = names(output_names, "output_names")
+        return (
+            yield from self._execute(
+                tensors(inputs), names(input_names, "input_names"), asked, text(config, "config"), flag(cast, "cast")
+            )
+        )
 
     def infer(
         self, inputs: Mapping[str, object], outputs: Sequence[str] | None, config: str, cast: bool
     ) -> Steps[dict[str, Array]]:
         """Named inputs: named outputs, by asking for each by its name."""
-        if outputs:
-            return (yield from self._infer(inputs, outputs, config, cast))
+        inputs, config, cast = named_tensors(inputs), text(config, "config"), flag(cast, "cast")
+        if asked := names(outputs, "outputs", gaps=False):
+            return (yield from self._infer(inputs, asked, config, cast))
         return (
             yield from self._with_metadata(
-                lambda meta: self._infer(inputs, [output.name for output in meta.outputs], config, cast)
+                lambda meta: self._infer(inputs, tuple(output.name for output in meta.outputs), config, cast)
             )
         )
 
@@ -80,6 +75,20 @@ class Calls:
         reply = yield [encode_metadata_request()]
         self._metadata = metadata_of(reply, self._address)
         return self._metadata
+
+    def _execute(
+        self, inputs: Sequence[object], names: tuple[str, ...], asked: tuple[str, ...], config: str, cast: bool
+    ) -> Steps[list[Array]]:
+        """Tensors under names, where "" is the default at its place; everything has been checked."""
+        if not cast and all(map(has_own_type, inputs)):
+            reply = yield encode_request(inputs, names, asked, config)
+            return outputs_of(reply, self._address, len(asked))
+
+        def run(meta: MetadataResponse) -> Steps[list[Array]]:
+            fitted = [fit(value, names[i] if i < len(names) else "", i, meta, cast) for i, value in enumerate(inputs)]
+            return self._execute(fitted, names, asked, config, cast=False)
+
+        return (yield from self._with_metadata(run))
 
     def _with_metadata(self, run: Callable[[MetadataResponse], Steps[T]]) -> Steps[T]:
         """What ``run`` does with the model's metadata; done again if what we remembered turns out to be old.
@@ -97,8 +106,8 @@ class Calls:
         return (yield from run(current))
 
     def _infer(
-        self, inputs: Mapping[str, object], outputs: Sequence[str], config: str, cast: bool
+        self, inputs: Mapping[str, object], outputs: tuple[str, ...], config: str, cast: bool
     ) -> Steps[dict[str, Array]]:
-        values = yield from self.execute_multi(list(inputs.values()), list(inputs), outputs, config, cast)
+        values = yield from self._execute(list(inputs.values()), tuple(inputs), outputs, config, cast)
         # A model that does not say what it gives, a plain Python function say, has its answers numbered.
         return dict(zip(outputs or [f"output_{i}" for i in range(len(values))], values, strict=True))

@@ -230,7 +230,7 @@ def _read_file(layer: _Layer, table: Mapping[str, Any], file: str, sources: Mapp
         flag = known.get(key)
         if flag is None or flag.scope == "command":
             possible = [*by_name(("server", "model")), "model", "models"]
-            raise SettingsError(f"{file}: there is no setting {key!r}{_nearest(key, possible)}")
+            raise SettingsError(f"{file}: there is no setting {_shown(key)}{_nearest(key, possible)}")
         layer.general[flag.name] = _Value(_read(flag, value, f"{file}: {key}"), f"file {file}")
     for model, keys in _model_tables(table, file).items():
         where = f"{file}: [models.{_key(model)}]"
@@ -250,11 +250,12 @@ def _read_file(layer: _Layer, table: Mapping[str, Any], file: str, sources: Mapp
 
 def _toml_of(file: str | Path) -> dict[str, Any]:
     try:
-        table = tomllib.loads(Path(file).read_text("utf-8"))
+        # Editors on Windows begin a file with a mark of its encoding.
+        table = tomllib.loads(Path(file).read_text("utf-8-sig"))
     except OSError as error:
         raise SettingsError(f"{file}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{file}: not TOML: {error}") from None
+    except (ValueError, RecursionError) as error:  # also of numbers, dates and tables that Python has no room for
+        raise SettingsError(f"{file}: not TOML: {' '.join(str(error).split())[:200]}") from None
     return table
 
 
@@ -291,7 +292,15 @@ def _read(flag: Flag, value: object, where: str) -> Any:
     try:
         return flag.kind.read(value)
     except ValueError as error:
-        raise SettingsError(f"{where}: {error}; {value!r} came") from None
+        raise SettingsError(f"{where}: {error}; {_shown(value)} came") from None
+
+
+def _shown(value: object) -> str:
+    try:
+        shown = repr(value)
+    except ValueError:  # an int of more digits than Python writes
+        return "a number of endless length"
+    return shown if len(shown) <= 200 else f"{shown[:200]}..."
 
 
 def _words(variable: str, text: str) -> list[str]:
@@ -302,7 +311,7 @@ def _words(variable: str, text: str) -> list[str]:
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name.replace("_", "-"), list(known), 1, 0.5)
+    near = difflib.get_close_matches(name[:100].replace("_", "-"), list(known), 1, 0.5)
     return f"; did you mean {near[0]!r}?" if near else ""
 
 

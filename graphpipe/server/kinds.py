@@ -214,6 +214,8 @@ def _either(words: tuple[str, ...]) -> str:
 
 
 def _within(value: float, least: float, most: float | None) -> bool:
+    if isinstance(value, int) and value.bit_length() > 63:  # more than a float, or the system, has room for
+        return False
     return math.isfinite(value) and least <= value and (most is None or value <= most)
 
 

@@ -7,7 +7,9 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from graphpipe.arguments import came
 from graphpipe.backends import LoadedModel, Model, load
+from graphpipe.server.flags import FLAGS
 from graphpipe.server.settings import ModelSettings, Settings
 
 __all__ = ["serve"]
@@ -36,6 +38,8 @@ def serve(
     for setting in settings:
         if setting not in of_server | of_model:
             raise TypeError(f"serve() has no setting {setting!r}; it has {', '.join(sorted(of_server | of_model))}")
+    settings = {setting: _read(setting, value) for setting, value in settings.items()}
+    listen = _read("listen", listen)
     if isinstance(model, str | Path) or not isinstance(model, LoadedModel | Model):
         model = load(model, intra_threads=1)
     name = name or getattr(model, "name", "") or type(model).__name__.lower()
@@ -47,3 +51,15 @@ def serve(
         Settings(listen=listen, **{key: settings[key] for key in of_server & settings.keys()}),
         on_ready=on_ready or (lambda url: print(f"listening on {url}", flush=True)),
     )
+
+
+def _read(setting: str, value: Any) -> Any:
+    """A setting as its flag would have it. Raises TypeError for a value of another kind."""
+    for flag in FLAGS:
+        # What is not set, and empty lists, have no form on a command line.
+        if flag.home in (Settings, ModelSettings) and flag.field == setting and (value or isinstance(value, int)):
+            try:
+                return flag.kind.read(value)
+            except ValueError as error:
+                raise TypeError(f"serve(): {setting}: {error}; {came(value)}") from None
+    return value

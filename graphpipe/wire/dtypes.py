@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from graphpipe.arrays import array_of
 from graphpipe.errors import InvalidRequest
+from graphpipe.nulls import is_null
 
 __all__ = [
     "BYTES_MAX",
@@ -139,8 +140,9 @@ def to_bytes(item: object, what: str) -> bytes:
         return bytes(item)
     if isinstance(item, memoryview):
         return item.tobytes()
+    hint = "; it has nulls, which a tensor cannot have; fill them first" if is_null(item) else ""
     raise InvalidRequest(
-        f"{what} is an object array with an element of type {type(item).__name__}; only str and bytes travel in one"
+        f"{what} is an object array with an element of type {type(item).__name__}; only str and bytes travel in one{hint}"
     )
 
 

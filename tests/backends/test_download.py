@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import io
+import os
 import shutil
+import subprocess
+import sys
 import tarfile
+import tempfile
 import threading
+import time
+import zipfile
 from collections.abc import Callable
+from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -14,8 +22,9 @@ import numpy as np
 import pytest
 
 import graphpipe
-from graphpipe.backends.download import cache_folder
+from graphpipe.backends.download import cache_folder, fetch
 from tests import onnx_graphs
+from tests.serving import environment
 
 
 class Site:
@@ -92,6 +101,22 @@ def broken_off(content: bytes, after: int, etag: str = '"1"'):
     return answer
 
 
+def part(content: bytes, span: tuple[int, int], total: object = None, **headers: str):
+    """Answers every request with a range, whatever was asked for; ``span`` is where it begins and ends, both included."""
+
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        request.send_response(206)
+        body = content[span[0] : span[1] + 1]
+        request.send_header("Content-Range", f"bytes {span[0]}-{span[1]}/{len(content) if total is None else total}")
+        for name, value in {"ETag": '"1"', "Content-Length": str(len(body)), **headers}.items():
+            if value:
+                request.send_header(name.replace("_", "-"), value)
+        request.end_headers()
+        request.wfile.write(body)
+
+    return answer
+
+
 def status(code: int):
     return file(b"no", "", code)
 
@@ -158,6 +183,109 @@ def test_a_weak_etag_names_no_bytes_to_go_on_from(site, content):
     assert "range" not in site.requests[1]
 
 
+def odd_ranges():
+    """What servers say to a request for the rest behind byte 50, and what is wrong with it."""
+    last = len(CONTENT) - 1
+    old = bytes(len(CONTENT))  # of another version
+    yield "another version", part(old, (50, last), ETag='"2"')
+    yield "no version", part(old, (50, last), ETag="")
+    yield "a weak version", part(old, (50, last), ETag='W/"1"')
+    yield "a short range", part(CONTENT, (50, last - 10))
+    yield "from before", part(CONTENT, (40, last))
+    yield "from behind", part(CONTENT, (60, last))
+    yield "another total", part(old + b"more", (50, last + 4))
+    yield "an end before the total", part(CONTENT, (50, last), total=last + 100)
+    yield "an unknown total", part(CONTENT, (50, last), total="*")
+    yield "no range", part(CONTENT, (50, last), Content_Range="")
+    yield "junk", part(CONTENT, (50, last), total="x")
+    yield "a length of its own", part(CONTENT, (50, last), Content_Length=str(len(CONTENT)))
+    yield "several ranges", part(CONTENT, (50, last), total="x", Content_Type="multipart/byteranges; boundary=x")
+    yield "not satisfiable", status(416)
+
+
+CONTENT = onnx_graphs.scaled(Path(tempfile.mkdtemp(), "m.onnx"), 3.0).read_bytes()
+
+
+@pytest.mark.parametrize("odd", [pytest.param(answer, id=name) for name, answer in odd_ranges()])
+def test_a_range_that_is_not_the_rest_of_the_same_file_begins_it_anew(site, odd):
+    site.answers = [broken_off(CONTENT, 50), odd, file(CONTENT)]
+    url = f"{site.url}/m.onnx"
+    assert triples(graphpipe.load(url))
+    assert fetch(url).read_bytes() == CONTENT
+    assert [request.get("range") for request in site.requests[:3]] == [None, "bytes=50-", None]
+
+
+def test_what_was_asked_for_whole_and_comes_as_a_range_is_not_taken(site):
+    site.answers = [part(CONTENT, (0, len(CONTENT) - 20))]
+    with pytest.raises(graphpipe.LoadError, match="another range"):
+        graphpipe.load(f"{site.url}/m.onnx")
+
+
+def test_a_rest_that_breaks_off_goes_on_from_there(site):
+    def breaks_off_again(request: BaseHTTPRequestHandler) -> None:
+        request.send_response(206)
+        request.send_header("ETag", '"1"')
+        request.send_header("Content-Range", f"bytes 50-{len(CONTENT) - 1}/{len(CONTENT)}")
+        request.end_headers()
+        request.wfile.write(CONTENT[50:70])
+
+    site.answers = [broken_off(CONTENT, 50), breaks_off_again, file(CONTENT)]
+    assert fetch(f"{site.url}/m.onnx").read_bytes() == CONTENT
+    assert site.requests[2]["range"] == "bytes=70-"
+
+
+def test_a_server_that_knows_no_ranges_sends_it_whole(site):
+    site.answers = [broken_off(CONTENT, 50), file(CONTENT, "")]
+    assert fetch(f"{site.url}/m.onnx").read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize(("seconds_before", "range_asked"), [(3600, "bytes=50-"), (0, None)])
+def test_a_date_names_the_bytes_only_if_the_file_had_lain_still(site, seconds_before, range_asked):
+    changed = formatdate(time.time() - seconds_before, usegmt=True)
+
+    def breaks_off(request: BaseHTTPRequestHandler) -> None:
+        request.send_response_only(200)
+        request.send_header("Date", formatdate(time.time() - 1, usegmt=True) if seconds_before else changed)
+        request.send_header("Last-Modified", changed)
+        request.send_header("Content-Length", str(len(CONTENT)))
+        request.end_headers()
+        request.wfile.write(CONTENT[:50])
+
+    site.answers = [breaks_off, file(CONTENT, "", Last_Modified=changed)]
+    assert fetch(f"{site.url}/m.onnx").read_bytes() == CONTENT
+    assert site.requests[1].get("range") == range_asked
+
+
+def test_a_note_that_was_written_before_its_first_byte_goes_with_no_older_part(site, monkeypatch):
+    """The process ends between the two: what lies there must not be taken for the new version's beginning."""
+    site.answers = [broken_off(bytes(len(CONTENT)), 50, '"old"'), status(503)]
+    with pytest.raises(graphpipe.LoadError, match="503"):
+        fetch(f"{site.url}/m.onnx")
+    real = Path.open
+
+    def full(path: Path, *args, **kwargs):
+        if path.name.endswith(".part") and args[:1] in (("ab",), ("wb",)):
+            raise OSError(28, "No space left on device")
+        return real(path, *args, **kwargs)
+
+    site.answers = [file(CONTENT)]
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "open", full)
+        with pytest.raises(graphpipe.LoadError, match="No space left"):
+            fetch(f"{site.url}/m.onnx")
+    assert fetch(f"{site.url}/m.onnx").read_bytes() == CONTENT
+
+
+def test_processes_that_fetch_one_file_at_once_get_it_whole(site):
+    site.answers = [broken_off(CONTENT, 50), file(CONTENT)]
+    code = "import sys; from graphpipe.backends.download import fetch; print(len(fetch(sys.argv[1]).read_bytes()))"
+    command = [sys.executable, "-c", code, f"{site.url}/m.onnx"]
+    more = {"XDG_CACHE_HOME": os.environ["XDG_CACHE_HOME"], "no_proxy": "127.0.0.1"}
+    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, env=environment(**more)) for _ in range(3)]
+    assert [int(process.communicate(timeout=60)[0]) for process in processes] == [len(CONTENT)] * 3
+    assert len([request for request in site.requests if "if-none-match" not in request]) == 2
+
+
 def test_a_file_that_never_comes_whole_is_said_to_be_truncated(site, content):
     site.answers = [broken_off(content, 50)]
     with pytest.raises(graphpipe.LoadError, match=r"ended after 50 of \d+ bytes"):
@@ -210,6 +338,19 @@ def test_too_large_a_file_is_not_begun_or_not_finished(site, content):
             file(b"", status=302, Location="ftp://example.org/m"),
             "redirects to ftp://example.org/m, which is not followed",
         ),
+        (
+            file(b"", status=302, Location="file:///etc/passwd"),
+            "redirects to file:///etc/passwd, which is not followed",
+        ),
+        (file(b"", status=307, Location=""), "redirects without saying where to"),
+        (file(b"", status=301, Location="http://[::1"), "redirects to 'http://.*, which is no URL"),
+        (file(b"", status=301, Location="http://h:port/"), "redirects to 'http://h:port/', which is no URL"),
+        (file(b"", status=308, Location="http://me:secret@h/"), "a user name in it, which is not followed"),
+        (file(b"", status=302, Location="/m.onnx?key=secret"), "redirects in a circle, or too often"),
+        (file(b"", status=303, Location="?again"), "redirects in a circle, or too often"),
+        (file(b"x", "", 202), "the server answered 202 Accepted"),
+        (file(b"", "", 204), "the server answered 204"),
+        (file(b"", "", 304), "the server answered 304 Not Modified"),
     ],
 )
 def test_what_is_no_model_is_told_apart(site, answer, message):
@@ -301,6 +442,100 @@ def test_an_archive_writes_nothing_outside_its_folder(site, tmp_path):
         graphpipe.load(f"{site.url}/evil.tar")
 
 
+def zipped(*files: tuple[str, bytes], **options) -> bytes:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in files:
+            archive.writestr(name, data)
+    return packed.getvalue()
+
+
+def encrypted(*files: tuple[str, bytes]) -> bytes:
+    """As zip tools mark what has a password: in each member's head, and in the directory."""
+    packed = bytearray(zipped(*files))
+    for mark, place in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        packed[packed.index(mark) + place] |= 1
+    return bytes(packed)
+
+
+def tarred(*members: tuple[str, bytes] | tarfile.TarInfo, mode: str = "w:gz") -> bytes:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode=mode) as archive:
+        for member in members:
+            if isinstance(member, tarfile.TarInfo):
+                archive.addfile(member, io.BytesIO(bytes(min(member.size, 1 << 20))))
+                continue
+            head = tarfile.TarInfo(member[0])
+            head.size = len(member[1])
+            archive.addfile(head, io.BytesIO(member[1]))
+    return packed.getvalue()
+
+
+def special(name: str, kind: bytes, target: str = "") -> tarfile.TarInfo:
+    head = tarfile.TarInfo(name)
+    head.type, head.linkname = kind, target
+    return head
+
+
+def flipped(packed: bytes, place: int) -> bytes:
+    return packed[:place] + bytes([packed[place] ^ 0xFF]) + packed[place + 1 :]
+
+
+NOISE = np.random.default_rng(0).bytes(5000)
+ARCHIVES = {
+    "a truncated zip": ("zip", zipped(("m.onnx", NOISE))[:-30], "not a zip file"),
+    "a damaged zip": ("zip", flipped(zipped(("m.onnx", NOISE)), 2000), "."),
+    "an encrypted zip": ("zip", encrypted(("m.onnx", NOISE)), "it is encrypted"),
+    "a zip that leads out": ("zip", zipped(("../../evil.onnx", b"x")), "'../../evil.onnx' leads out"),
+    "a zip with an absolute path": ("zip", zipped(("/tmp/evil.onnx", b"x")), "leads out of its folder"),
+    "a zip with backslashes": ("zip", zipped(("a\\..\\..\\evil", b"x")), "leads out of its folder"),
+    "an empty zip": ("zip", zipped(), "it holds no file"),
+    "a tar of one name twice": ("tar", tarred(("a", b"1"), ("./a", b"2"), mode="w"), "holds './a' twice"),
+    "a truncated tar.gz": ("tar.gz", tarred(("m.onnx", NOISE))[:-1000], "."),
+    "a tar.gz without its checksum": ("tar.gz", tarred(("m.onnx", NOISE))[:-8], "."),
+    "a damaged tar.gz": ("tar.gz", flipped(tarred(("m.onnx", NOISE)), 2500), "."),
+    "a tar.gz of another checksum": ("tar.gz", flipped(tarred(("m.onnx", NOISE)), -6), "."),
+    "a truncated tar": ("tar", tarred(("m.onnx", NOISE), mode="w")[:3000], "."),
+    "a tar with a device": ("tar", tarred(special("null", tarfile.CHRTYPE), ("a", b"1"), mode="w"), "null"),
+    "a tar with a pipe": ("tar", tarred(special("pipe", tarfile.FIFOTYPE), ("a", b"1"), mode="w"), "pipe"),
+    "a tar with a link out": ("tar", tarred(special("l", tarfile.SYMTYPE, "/etc"), ("a", b"1"), mode="w"), "."),
+    "a tar with a hard link out": ("tar", tarred(special("l", tarfile.LNKTYPE, "../x"), mode="w"), "."),
+    "an empty tar": ("tar", tarred(mode="w"), "it holds no file"),
+    "a file where a folder is": ("tar", tarred(("a", b"1"), ("a/b", b"2"), mode="w"), "."),
+}
+
+
+def unusable(packed: bytes, kind: str, site, message: str) -> None:
+    site.answers = [file(packed)]
+    url = f"{site.url}/m.{kind}"
+    with pytest.raises(graphpipe.LoadError, match=message) as error:
+        fetch(url, bytes_max=1 << 20)
+    assert "\n" not in str(error.value)
+    assert str(error.value).startswith(f"m.{kind}: ")
+    assert {place.name for place in cache_folder().rglob("*") if place.is_file()} == {"lock"}
+
+
+@pytest.mark.parametrize(("kind", "packed", "message"), ARCHIVES.values(), ids=ARCHIVES)
+def test_an_archive_that_cannot_be_used_is_said_in_one_line_and_leaves_nothing_behind(site, kind, packed, message):
+    unusable(packed, kind, site, f"cannot be unpacked: .*{message}")
+
+
+def test_an_archive_that_was_damaged_is_fetched_again_and_used_when_it_is_mended(site):
+    url = f"{site.url}/m.zip"
+    site.answers = [file(zipped(("m.onnx", CONTENT))[:-30], '"1"')]
+    with pytest.raises(graphpipe.LoadError, match="cannot be unpacked"):
+        graphpipe.load(url)
+    site.answers = [file(zipped(("m.onnx", CONTENT)), '"1"')]
+    assert triples(graphpipe.load(url))
+
+
+def test_an_archive_that_grows_without_end_is_not_unpacked(site):
+    zeros = bytes(2 << 20)
+    unusable(zipped(("m", zeros)), "zip", site, "at most 1048576 are unpacked")
+    unusable(tarred(("m", zeros)), "tgz", site, "at most 1048576 are unpacked")
+    unusable(tarred(*[(str(i), b"") for i in range(100_001)]), "tgz", site, "more than 100000 files")
+
+
 def test_a_cache_folder_that_cannot_be_written_is_named(site, content, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
@@ -313,6 +548,9 @@ def test_a_cache_folder_that_cannot_be_written_is_named(site, content, tmp_path,
     ("url", "message"),
     [
         ("download:ftp://example.org/m.onnx", "expected http"),
+        ("http://[::1/m.onnx", "cannot be downloaded: Invalid IPv6 URL"),
+        ("download:http://[::1/m.onnx", "cannot be downloaded: Invalid IPv6 URL"),
+        ("http://127.0.0.1:port/m.onnx", "nonnumeric port"),
         ("https://user:password@example.org/m.onnx", "user name"),
     ],
 )

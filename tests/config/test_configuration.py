@@ -170,6 +170,56 @@ def test_a_mistake_on_the_command_line_is_named(arguments, message):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(SettingsError, match="No such file"):
         configure({}, {}, tmp_path / "none.toml")
+    with pytest.raises(SettingsError, match="Is a directory"):
+        configure({}, {}, tmp_path)
+    with pytest.raises(SettingsError, match="null byte"):
+        configure({}, {}, "a\0b")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"\0\0\0", "not TOML"),
+        (b"listen = '\xff'", "not TOML: 'utf-8' codec"),
+        ("threads = 2".encode("utf-16"), "not TOML: 'utf-8' codec"),
+        (b"threads = 1\nthreads = 2", "not TOML: Cannot overwrite a value"),
+        (b"threads = 2020-02-31", "not TOML: Invalid date"),
+        (b"threads = " + b"[" * 100_000, "not TOML: maximum recursion depth"),
+        (b"threads = " + b"9" * 5000, "not TOML: Exceeds the limit"),
+        (
+            b"threads = 0x" + b"f" * 9000,
+            "threads: expected a whole number from 0 to 1024; a number of endless length came",
+        ),
+        (b"access-lines-per-s = 0x" + b"f" * 9000, "access-lines-per-s: expected a whole number"),
+        (b"admission-wait-s = " + b"9" * 400, "admission-wait-s: expected a number of at least 0; 999"),
+        (b"admission-wait-s = nan", "expected a number of at least 0; nan came"),
+        (b"memory-limit-bytes = " + b"9" * 400, "expected a number of bytes"),
+        (b"threads = 1979-05-27", "expected a whole number from 0 to 1024; datetime.date(1979, 5, 27) came"),
+        (b"threads = [1, 2]", "expected a whole number from 0 to 1024; [1, 2] came"),
+        (b"listen = [" + b"'x'," * 10_000 + b"]", "listen: expected text; ['x'"),
+        (b"[[models]]\nsource = 'echo'", "models: expected tables"),
+        (b"a" * 100_000 + b" = 1", "there is no setting 'aaa"),
+    ],
+    ids=lambda value: "" if isinstance(value, str) else repr(value[:24]),
+)
+def test_what_is_odd_about_a_file_is_said_in_one_line(tmp_path, content, message):
+    path = tmp_path / "odd.toml"
+    path.write_bytes(content)
+    with pytest.raises(SettingsError) as error:
+        configure({}, {}, path)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 600
+    result = CliRunner().invoke(main, ["--config", str(path), "-m", "echo"])
+    assert result.exit_code == 2, result.output
+
+
+def test_a_file_may_be_empty_or_begin_with_a_byte_order_mark(tmp_path):
+    path = tmp_path / "serve.toml"
+    path.write_bytes(b"")
+    assert configure({}, {}, path).settings == configure({}, {}).settings
+    path.write_bytes(b"\xef\xbb\xbflisten = '127.0.0.1:1'\n")
+    assert configure({}, {}, path).settings.listen == "127.0.0.1:1"
 
 
 def test_two_values_for_all_models_in_one_variable_are_one_too_many():
