@@ -43,5 +43,8 @@ def keep_triton_out() -> None:
 
 def first_line(error: BaseException) -> str:
     """What an exception says, in one line that fits into a message."""
-    lines = str(error).strip().splitlines()
+    try:
+        lines = str(error).strip().splitlines()
+    except BaseException:  # its words cannot be had
+        lines = []
     return lines[0][:300] if lines else type(error).__name__
