@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Iterator
 from opcode import opmap
 from types import CodeType, TracebackType
 from typing import Any
@@ -17,6 +18,7 @@ from graphpipe.errors import Overloaded, ServiceError, service_error
 __all__ = ["ends_the_program", "refusal"]
 
 _RAISE = opmap["RAISE_VARARGS"]
+_CHAIN_MAX = 100
 
 
 def refusal(error: BaseException) -> ServiceError | None:
@@ -25,10 +27,10 @@ def refusal(error: BaseException) -> ServiceError | None:
     New, since the model may raise one and the same object for several callers; of ours, since a class of its own may be
     anything: one without a message, with a status that is none, one that cannot be copied.
     """
-    if not isinstance(error, ServiceError):
+    if not issubclass(type(error), ServiceError):  # isinstance would ask the error, which may answer anything
         return None
     try:
-        code, status, message = error.code, error.http_status, error.message
+        code, status, message = (getattr(error, name) for name in ("code", "http_status", "message"))
         if not (isinstance(code, int) and isinstance(status, int) and isinstance(message, str)):
             return None
         if not (0 <= code < 2**31 and 400 <= status <= 599):
@@ -49,19 +51,29 @@ def ends_the_program(error: BaseException) -> bool:
     """
     if threading.current_thread() is not threading.main_thread():
         return False
+    try:
+        return any(map(_is_a_signals, _chain(error)))
+    except BaseException:  # its attributes may be properties
+        return False
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
     current: BaseException | None = error
-    for _ in range(100):  # a failure may lead to another, without end even
+    for _ in range(_CHAIN_MAX):  # it may be a ring
         if current is None:
-            return False
-        frames = _frames(current.__traceback__)
-        if isinstance(current, KeyboardInterrupt) and frames and not _raises(frames[-1]):
-            return True
-        if not isinstance(current, Exception):
-            handlers = _handlers()
-            if any(frame.tb_frame.f_code in handlers for frame in frames):
-                return True
+            return
+        yield current
         current = current.__cause__ or current.__context__
-    return False
+
+
+def _is_a_signals(error: BaseException) -> bool:
+    if isinstance(error, Exception):
+        return False
+    frames = _frames(error.__traceback__)
+    if isinstance(error, KeyboardInterrupt) and frames and not _raises(frames[-1]):
+        return True
+    handlers = _handlers()
+    return any(frame.tb_frame.f_code in handlers for frame in frames)
 
 
 def _frames(trace: TracebackType | None) -> list[TracebackType]:

@@ -37,10 +37,9 @@ def serve(
     for setting in settings:
         if setting not in of_server | of_model:
             raise TypeError(f"serve() has no setting {setting!r}; it has {', '.join(sorted(of_server | of_model))}")
-    with loading(name or type(model).__name__):
-        is_model = isinstance(model, LoadedModel | Model)  # asks for its signature
-    if isinstance(model, str | Path) or not is_model:
-        model = load(model, intra_threads=1)
+    with loading(name or type(model).__name__):  # what looks for a signature asks for it
+        if isinstance(model, str | Path) or not isinstance(model, LoadedModel | Model):
+            model = load(model, intra_threads=1)
     name = name or getattr(model, "name", "") or type(model).__name__.lower()
     bare = model.model if isinstance(model, LoadedModel) else model
     from graphpipe.server.app import run

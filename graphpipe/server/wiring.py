@@ -21,7 +21,7 @@ from graphpipe.server.stages.cache import ModelIdentity, RowCache
 from graphpipe.server.stages.fixed_rows import AnyRows, fixed_rows, takes_fixed_rows
 from graphpipe.server.stages.padding import parse_padding
 from graphpipe.server.stages.row_bytes import RowKeys
-from graphpipe.server.stages.rows import RowEvidence, why_not_by_rows
+from graphpipe.server.stages.rows import RowEvidence, why_inputs_have_no_rows, why_not_by_rows
 from graphpipe.server.stages.runner import ModelRunner
 from graphpipe.server.stages.store import RowStore, StoreUnavailable, store_folder
 from graphpipe.server.stages.upstream_version import UpstreamVersion
@@ -99,6 +99,10 @@ def _cached(settings: ModelSettings, model: Model, stage: Stage, meter: Meter) -
             f"model {settings.name!r} cannot be cached: it has no digest that would tell it from another one; "
             "declare a version that you change with the model: --cache-version 1"
         )
+    reason = why_inputs_have_no_rows(model.signature)
+    if reason is not None:
+        log.warning("model %r is served without its row cache: %s", settings.name, reason)
+        return stage
     identity = ModelIdentity(
         UpstreamVersion(ask, settings.cache_fresh_ms / 1000) if ask and version else version, settings.cache_version
     )

@@ -14,12 +14,15 @@ import time
 from queue import Empty, SimpleQueue
 from time import perf_counter
 
+import numpy as np
+
 from graphpipe.backends.failure import refusal
 from graphpipe.backends.model import Model, named_arrays, timed
 from graphpipe.errors import DeadlineExceeded, ModelFailed, Overloaded, ServiceError
 from graphpipe.server.causes import cause, places
 from graphpipe.server.counters import Meter
 from graphpipe.server.stages.stage import Outputs, Request
+from graphpipe.wire.dtypes import DTYPES, NDIM_MAX, to_bytes, to_sendable
 
 __all__ = ["ModelRunner"]
 
@@ -32,6 +35,7 @@ _GATHER_MAX = 64
 _AGAIN_S = 0.05
 # A call that still runs when all is over is not waited for longer than this.
 _CLOSE_S = 1.0
+_PLAIN = frozenset((np.dtype(bool), *(dtype for dtype in DTYPES if dtype is not None and dtype.kind != "O")))
 
 
 class _Job:
@@ -151,7 +155,12 @@ class ModelRunner:
         failed: ServiceError | None
         try:
             outputs = self._infer(request.inputs, request.outputs or None, request.config, left_s)
-            return named_arrays(outputs, request.outputs)
+            outputs = named_arrays(outputs, request.outputs)
+            if not self.quick:
+                _check_that_they_travel(outputs, request.outputs)
+            return outputs
+        except _Stays as error:
+            failed = ModelFailed(f"model {self._name!r} gave an answer that cannot travel: {error}")
         except BaseException as error:
             # No signal is delivered in here: whatever it is, it is the model's.
             failed = refusal(error)
@@ -234,3 +243,26 @@ class ModelRunner:
             job.outputs = job.error = None
             if self._meter is not None and job.ended:
                 self._meter.ran(job.began - job.queued, job.ended - job.began)
+
+
+class _Stays(Exception):
+    """An output is nothing that can be sent."""
+
+
+def _check_that_they_travel(outputs: Outputs, asked: tuple[str, ...]) -> None:
+    """Raise _Stays if an output does not. Found here it is the failure of one call, which the stages can deal with."""
+    for name in asked or outputs:
+        array = outputs[name]
+        if array.dtype in _PLAIN and array.ndim <= NDIM_MAX:
+            continue
+        what = f"output {name!r}"
+        if array.ndim > NDIM_MAX:
+            raise _Stays(f"{what} has {array.ndim} axes; at most {NDIM_MAX} travel")
+        try:
+            if array.dtype.kind != "O":
+                to_sendable(array[:0] if array.ndim else array, what)
+            elif any(type(item) is not bytes for item in array.flat):
+                for item in array.flat:
+                    to_bytes(item, what)
+        except ServiceError as error:
+            raise _Stays(error.message) from None
