@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from graphpipe.arrays import OutputsAs, array_of, has_own_type
 from graphpipe.arrays import outputs_as as arrays_as
 from graphpipe.backends.failure import ends_the_program, refusal
+from graphpipe.backends.owned import own, read_only
 from graphpipe.errors import ModelFailed, ServiceError
 from graphpipe.signature import Plan, Signature, fitted
 from graphpipe.wire.dtypes import to_bytes, to_sendable
@@ -20,9 +21,10 @@ from graphpipe.wire.dtypes import to_bytes, to_sendable
 if TYPE_CHECKING:
     from graphpipe.backends.load import LoadOptions
 
-__all__ = ["Backend", "LoadedModel", "Model", "named_arrays", "timed"]
+__all__ = ["Backend", "LoadedModel", "Model", "named_arrays", "owned", "timed"]
 
 Array = NDArray[Any]
+Call = Callable[[Mapping[str, Array], Sequence[str] | None, str, float | None], dict[str, Array]]
 _PlanKey = tuple[tuple[str, ...], tuple[str, ...], bool, tuple[tuple[np.dtype[Any], tuple[int, ...]], ...]]
 _PLANS_MAX = 256
 
@@ -35,6 +37,9 @@ class Model(Protocol):
     ``description``, ``quick = True`` if it needs so little time that a server may run it on its event loop, and
     ``threads``, how many calls it makes sense to run at once where that is not the number of CPUs (it waits more than
     it works, or it allows only one).
+
+    ``shares_memory = False`` says that it writes to no input, and gives only arrays that may be written to and that
+    nobody else holds; others are shown their inputs read-only, and what they give is looked at (owned.py).
 
     An ``infer`` that declares ``timeout_s`` is told how many seconds its caller will still wait (None: nobody said).
     Only a model that can pass this on, or stop in time, has a use for it.
@@ -74,7 +79,7 @@ class Backend:
     open: Callable[[str, LoadOptions], Model]
 
 
-def timed(model: Model) -> Callable[[Mapping[str, Array], Sequence[str] | None, str, float | None], dict[str, Array]]:
+def timed(model: Model) -> Call:
     """The model's ``infer`` as a call with the inputs, the outputs, the config and the seconds that are left.
 
     Whether the model wants to know the last is found out here, once.
@@ -117,6 +122,32 @@ def _array(value: object, name: object) -> Array:
         raise ValueError(error.message) from None
 
 
+def owned(model: Model, *, inputs_are_ours: bool) -> Call:
+    """The same, and whatever the model does: inputs are left as they were, and outputs are nobody else's.
+
+    ``inputs_are_ours`` says that nobody will write to the inputs or use their memory again.
+    """
+    infer = timed(model)
+    if not getattr(model, "shares_memory", True):
+        return infer
+
+    def call(
+        inputs: Mapping[str, Array], outputs: Sequence[str] | None, config: str, left_s: float | None
+    ) -> dict[str, Array]:
+        inputs = read_only(inputs)
+        try:
+            # Passed on right away: a name for the results would be one who holds them.
+            return own(infer(inputs, outputs, config, left_s), inputs, inputs_are_ours=inputs_are_ours)
+        except ValueError as error:
+            if "read-only" in str(error):
+                raise ValueError(
+                    "the model wrote to a read-only array; inputs are read-only: have it write to a copy, x = x.copy()"
+                ) from error
+            raise
+
+    return call
+
+
 def _as_it_would_arrive(array: Array, name: str) -> Array:
     """An input as a model sees it that is called from far: bool as 0 and 1, text as bytes."""
     dtype = array.dtype
@@ -149,7 +180,7 @@ class LoadedModel:
     def __init__(self, model: Model, name: str) -> None:
         self.model = model
         self.name = name
-        self._run = timed(model)
+        self._run = owned(model, inputs_are_ours=False)
         self._plans: tuple[Signature, dict[_PlanKey, Plan]] = (model.signature, {})
 
     @property

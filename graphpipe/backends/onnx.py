@@ -28,6 +28,9 @@ Array = NDArray[Any]
 class OnnxModel:
     """One ONNX Runtime session. Safe in threads; the GIL is free while it runs."""
 
+    # ONNX Runtime copies what is an input or an initializer, and gives away the memory of what it computed.
+    shares_memory = False
+
     def __init__(self, session: Any, signature: Signature, version: str, description: str) -> None:
         self._session = session
         self._signature = signature

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from graphpipe.backends.download import is_model_url
 from graphpipe.backends.load import LoadOptions
 from graphpipe.backends.model import Backend, Model
+from graphpipe.backends.owned import apart
 from graphpipe.client import Client
 from graphpipe.client.calls import signature_of
 from graphpipe.errors import (
@@ -47,6 +48,7 @@ class RemoteModel:
 
     # Its threads wait: there may be many.
     threads = 64
+    shares_memory = False
 
     def __init__(self, client: Client, options: LoadOptions) -> None:
         self._client = client
@@ -105,7 +107,9 @@ class RemoteModel:
             raise UpstreamFailed(f"no answer from upstream {self._client.url}: {error}") from error
         except ServiceError as error:
             raise _passed_on(error, self._client.url) from error
-        return dict(zip(names or [f"output_{i}" for i in range(len(values))], values, strict=False))
+        named = dict(zip(names or [f"output_{i}" for i in range(len(values))], values, strict=False))
+        # A message may have two tensors over the same bytes.
+        return apart(named, {}) if len(named) > 1 else named
 
     def close(self) -> None:
         """Close the connections."""

@@ -62,4 +62,6 @@ def _sample(spec: TensorSpec) -> NDArray[Any] | None:
     shape = tuple(d if isinstance(d, int) else 1 for d in spec.shape)
     if np.prod(shape, dtype=np.float64) > _ELEMENTS_MAX:
         return None
-    return np.full(shape, b"", object) if spec.dtype.kind == "O" else np.zeros(shape, spec.dtype)
+    sample = np.full(shape, b"", object) if spec.dtype.kind == "O" else np.zeros(shape, spec.dtype)
+    sample.flags.writeable = False  # as a caller's are
+    return sample

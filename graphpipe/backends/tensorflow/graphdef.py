@@ -40,6 +40,8 @@ class GraphModel:
     """A graph in a session. Safe in threads; the GIL is free while it runs."""
 
     description = "TensorFlow graph; any tensor of it can be asked for by name"
+    # A session copies what it gives, unless nobody else holds the memory.
+    shares_memory = False
 
     def __init__(self, session: Any, signature: Signature, version: str) -> None:
         self._session = session

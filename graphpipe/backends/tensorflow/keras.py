@@ -60,6 +60,8 @@ def open_file(path: Path, options: LoadOptions) -> Model:
         backend,
         chosen(path, inputs, outputs, options),
         call,
+        concrete,
+        names,
         device=device,
         version=digest_of(path),
         description=f"Keras model {loaded.name}",

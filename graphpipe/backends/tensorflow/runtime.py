@@ -4,6 +4,9 @@ Arrays become tensors without a copy where they start at a multiple of 64 bytes,
 are copied by TensorFlow where they do not. That goes through the constructor of eager tensors, which is not public;
 `tf.constant`, which is, always copies, and takes its place should the constructor move. DLPack would take misaligned
 memory too, and abort the process on the first operation.
+
+A result that the call has surely computed (computed.py) is given as it lies in TensorFlow's memory, anything else as a
+copy: a variable and a constant of the graph are tensors like others.
 """
 
 from __future__ import annotations
@@ -19,6 +22,8 @@ from numpy.typing import NDArray
 
 from graphpipe.backends.framework import first_line, framework, keep_triton_out
 from graphpipe.backends.load import LoadOptions
+from graphpipe.backends.owned import SURE_ABOVE_BYTES, apart
+from graphpipe.backends.tensorflow.computed import computed, keeps_inputs
 from graphpipe.errors import InvalidRequest, LoadError
 from graphpipe.signature import Signature, TensorSpec
 from graphpipe.wire.dtypes import Type, type_of
@@ -47,7 +52,7 @@ class Runtime:
             from tensorflow.python.framework.ops import EagerTensor
 
             EagerTensor(np.zeros(1, np.float32), self._cpu, self._enums[np.dtype("float32")])
-            self._eager: Any = EagerTensor
+            self._eager: Any = EagerTensor if hasattr(EagerTensor, "_numpy") else None
         except Exception:
             self._eager = None
 
@@ -60,15 +65,22 @@ class Runtime:
             return self.tf.constant(array)
         return self._eager(array, self._cpu, enum)
 
-    def array(self, tensor: Any, name: str) -> Array:
-        """The tensor as an array, which borrows the tensor's memory; strings as an object array of bytes."""
+    def array(self, tensor: Any, name: str, *, borrow: bool = False) -> Array:
+        """The tensor as an array that may be written to, over the tensor's own memory if it may ``borrow`` that;
+        strings as an object array of bytes.
+        """
         if tensor.dtype == self.tf.string:
             value = tensor.numpy()
             return value if isinstance(value, np.ndarray) else np.array(value, object)
         array = np.asarray(tensor)
         if type_of(array.dtype) is Type.NULL:
             raise InvalidRequest(f"output {name!r} is {tensor.dtype.name}, which has no type on the wire")
-        return array
+        if borrow and array.nbytes > SURE_ABOVE_BYTES and self._eager is not None:
+            # The same memory without the lock; not public either.
+            unlocked = tensor._numpy()
+            if isinstance(unlocked, np.ndarray) and unlocked.flags.writeable:
+                return unlocked
+        return array.copy()
 
     def device(self, options: LoadOptions, source: str) -> Callable[[], AbstractContextManager[Any]]:
         """A context in which calls run where ``options.device`` says. Raises LoadError if there is no such device."""
@@ -114,14 +126,19 @@ def runtime(source: str, options: LoadOptions) -> Runtime:
 class TensorFlowModel:
     """A TensorFlow function with names. Safe in threads; the GIL is free while it runs.
 
-    ``call`` takes tensors by input name and the names of the outputs wanted, and gives tensors by those names.
+    ``call`` takes tensors by input name and the names of the outputs wanted, and gives tensors by those names. It runs
+    the ConcreteFunction ``function``, whose flat outputs are called ``flat_names``.
     """
+
+    shares_memory = False
 
     def __init__(
         self,
         runtime: Runtime,
         signature: Signature,
         call: Call,
+        function: Any,
+        flat_names: Sequence[str],
         *,
         device: Callable[[], AbstractContextManager[Any]] = nullcontext,
         version: str = "",
@@ -132,6 +149,8 @@ class TensorFlowModel:
         self._signature = signature
         self._call: Call | None = call
         self._device = device
+        self._computed = computed(function, flat_names)
+        self._keeps_inputs = keeps_inputs(function)
         # A SavedModel's functions do not keep its variables alive.
         self._keep = keep
         self.version = version
@@ -148,6 +167,8 @@ class TensorFlowModel:
         """Run the function once."""
         names = self._signature.output_names if outputs is None else outputs
         tensor, array = self._runtime.tensor, self._runtime.array
+        if self._keeps_inputs:
+            inputs = {name: value.copy() for name, value in inputs.items()}
         assert self._call is not None, "the model is closed"
         tensors = {name: tensor(value) for name, value in inputs.items()}
         if self._device is nullcontext:
@@ -155,7 +176,7 @@ class TensorFlowModel:
         else:
             with self._device():
                 results = self._call(tensors, names)
-        return {name: array(results[name], name) for name in names}
+        return apart({name: array(results[name], name, borrow=name in self._computed) for name in names}, inputs)
 
     def close(self) -> None:
         """Let go of the function and of its variables."""

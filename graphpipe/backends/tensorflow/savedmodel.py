@@ -45,6 +45,8 @@ def open_file(path: Path, options: LoadOptions) -> Model:
         backend,
         chosen(path, inputs, outputs, options),
         call,
+        function,
+        sorted(function.structured_outputs),
         device=device,
         version=digest_of(path),
         description=f"TensorFlow SavedModel, signature {name}",

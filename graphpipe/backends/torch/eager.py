@@ -43,4 +43,6 @@ def open_module(module: Any, name: str, options: LoadOptions) -> Model:
         lambda tensors: placed(**tensors),
         placement,
         description=declared.description if declared is not None else f"PyTorch module {type(module).__name__}",
+        # x.sub_(mean), ReLU(inplace=True): nothing says beforehand whether its code writes into what it is given.
+        written=frozenset(spec.name for spec in inputs),
     )

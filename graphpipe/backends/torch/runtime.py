@@ -1,23 +1,29 @@
 """PyTorch itself: how it is imported and set up, and how arrays become its tensors and come back.
 
 On a CPU neither way copies, whatever the alignment. A tensor made of an array is writable whatever the array says, so
-an input that a program writes into (which its graph tells) is copied for it first.
+an input that a program writes into (which its graph tells; of a module as it is nobody knows) is copied for it first.
+A result is given away as it is if this call made it and nobody else has it: not a buffer, a parameter, a tensor that
+the program keeps, an input, or a view of one of these. Those are copied.
 """
 
 from __future__ import annotations
 
 import re
+import sys
 import warnings
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from graphpipe.backends.framework import first_line, framework, keep_triton_out
 from graphpipe.backends.load import LoadOptions
+from graphpipe.backends.owned import SURE_ABOVE_BYTES
 from graphpipe.errors import InvalidRequest, LoadError
 from graphpipe.signature import Signature
 from graphpipe.wire.dtypes import Type, dtype_name, type_of
@@ -97,6 +103,8 @@ class TorchModel:
     it wants as bfloat16.
     """
 
+    shares_memory: ClassVar[bool] = False
+
     signature: Signature
     call: Callable[[Mapping[str, Any]], Any]
     placement: Placement
@@ -136,11 +144,13 @@ class TorchModel:
                     raise InvalidRequest(_misfit(inputs)) from error
                 raise
             found = fill_outputs(torch, result, self._names)
+            # What holds a result from here on is the program itself.
+            del tensors, result
             wanted = outputs or self.signature.output_names or tuple(found)
             for name in wanted:
                 if name not in found:
                     raise InvalidRequest(f"there is no output {name!r}; the model gave {', '.join(map(repr, found))}")
-            return {name: self._array(name, found[name]) for name in wanted}
+            return {name: self._own(found, name) for name in wanted}
 
     def close(self) -> None:
         """Let go of the program."""
@@ -148,16 +158,28 @@ class TorchModel:
 
     def _tensor(self, name: str, array: Array) -> Any:
         torch, place = self.placement.torch, self.placement
-        tensor = torch.from_numpy(array)
+        tensor = borrowed = torch.from_numpy(array)
         if not place.on_cpu:
             tensor = tensor.to(place.device)
-        elif name in self.written:
-            tensor = tensor.clone()
         if name in self.bfloat16 or (place.bfloat16 and tensor.dtype == torch.float32):
             tensor = tensor.to(torch.bfloat16)
         if place.channels_last and tensor.ndim == 4:
             tensor = tensor.contiguous(memory_format=torch.channels_last)
-        return tensor
+        return tensor.clone() if tensor is borrowed and name in self.written else tensor
+
+    def _own(self, found: Mapping[str, Any], name: str) -> Array:
+        torch, tensor = self.placement.torch, found[name]
+        # What comes from another device, or from another type, has been copied on the way.
+        sure = not tensor.is_cpu or tensor.dtype == torch.bfloat16
+        large = tensor.layout == torch.strided and tensor.nbytes > SURE_ABOVE_BYTES
+        del tensor
+        if not sure and large:
+            # Asked before there is an array, which holds the tensor too.
+            sure = _holders(torch, found, name) == _alone(torch)
+        array = self._array(name, found[name])
+        if sure and array.flags.forc:
+            return array
+        return array.copy()
 
     def _array(self, name: str, tensor: Any) -> Array:
         torch = self.placement.torch
@@ -177,6 +199,36 @@ class TorchModel:
 
 def _closed(tensors: Mapping[str, Any]) -> Any:
     raise RuntimeError("the model is closed")
+
+
+def _holders(torch: Any, found: Mapping[str, Any], name: str) -> tuple[Any, ...]:
+    """Who has a tensor, and the memory behind it: from Python, from C++, through other tensors, other than PyTorch."""
+    tensor = found[name]
+    storage = tensor.untyped_storage()
+    return (
+        sys.getrefcount(tensor),
+        weakref.getweakrefcount(tensor),
+        tensor._use_count(),
+        torch._C._storage_Use_Count(storage._cdata),
+        # Memory of an array, a file or another framework cannot grow.
+        storage.resizable(),
+        storage.is_shared(),
+    )
+
+
+@cache
+def _alone(torch: Any) -> tuple[Any, ...]:
+    """What is said of a tensor that nobody else has. Raises nothing: where that cannot be told, nothing is alone."""
+    try:
+        with torch.inference_mode():
+            fresh = {"": torch.ones(2) + 1}
+            alone = _holders(torch, fresh, "")
+            kept, array = fresh[""], np.zeros(2)
+            others = ({"": kept}, {"": kept[:1]}, {"": kept.detach()}, {"": torch.from_numpy(array)})
+            told = all(_holders(torch, each, "") != alone for each in others)
+    except Exception:
+        told = False
+    return alone if told else ()
 
 
 def fill_outputs(torch: Any, result: Any, names: Sequence[str]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from time import perf_counter
 import numpy as np
 
 from graphpipe.backends.failure import refusal
-from graphpipe.backends.model import Model, named_arrays, timed
+from graphpipe.backends.model import Model, named_arrays, owned
 from graphpipe.errors import DeadlineExceeded, ModelFailed, Overloaded, ServiceError
 from graphpipe.server.causes import cause, places
 from graphpipe.server.counters import Meter
@@ -67,7 +67,7 @@ class ModelRunner:
         )
         self._meter = meter
         self._model = model
-        self._infer = timed(model)
+        self._infer = owned(model, inputs_are_ours=True)
         self._name = name
         self.quick = bool(getattr(model, "quick", False))
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
@@ -199,6 +199,9 @@ class ModelRunner:
             try:
                 job = jobs.get_nowait()
             except Empty:  # another thread was quicker
+                return True
+            if job is not None and job.loop is not done[0].loop:
+                jobs.put(job)  # what is handed back together goes to one loop
                 return True
         return False
 

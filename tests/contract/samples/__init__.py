@@ -28,7 +28,8 @@ class Sample:
     """A model to hold to the contract.
 
     ``source`` and ``options`` are what ``graphpipe.load`` takes. ``checks`` says whether requests that do not fit are
-    refused, by it or by whoever runs it; ``has_symbols`` whether it says that all first axes are the same.
+    refused, by it or by whoever runs it; ``has_symbols`` whether it says that all first axes are the same;
+    ``copies_inputs`` whether it is given copies, since nobody knows whether it writes into them.
     """
 
     source: str
@@ -36,6 +37,7 @@ class Sample:
     strings: bool = False
     checks: bool = True
     has_symbols: bool = True
+    copies_inputs: bool = False
     close: Callable[[], None] = lambda: None
     expected_of: Callable[[Arrays], Arrays] | None = None
 
