@@ -9,6 +9,7 @@ from typing import Any
 
 from graphpipe.arguments import came
 from graphpipe.backends import LoadedModel, Model, load
+from graphpipe.backends.load import loading
 from graphpipe.server.flags import FLAGS
 from graphpipe.server.settings import ModelSettings, Settings
 
@@ -40,8 +41,9 @@ def serve(
             raise TypeError(f"serve() has no setting {setting!r}; it has {', '.join(sorted(of_server | of_model))}")
     settings = {setting: _read(setting, value) for setting, value in settings.items()}
     listen = _read("listen", listen)
-    if isinstance(model, str | Path) or not isinstance(model, LoadedModel | Model):
-        model = load(model, intra_threads=1)
+    with loading(name or type(model).__name__):  # what looks for a signature asks for it
+        if isinstance(model, str | Path) or not isinstance(model, LoadedModel | Model):
+            model = load(model, intra_threads=1)
     name = name or getattr(model, "name", "") or type(model).__name__.lower()
     bare = model.model if isinstance(model, LoadedModel) else model
     from graphpipe.server.app import run

@@ -10,6 +10,7 @@ from pathlib import Path
 from time import perf_counter
 
 from graphpipe.backends import LoadOptions, Model, open_model
+from graphpipe.backends.load import loading
 from graphpipe.errors import LoadError
 from graphpipe.server.counters import Counters, Meter
 from graphpipe.server.service import Service
@@ -20,7 +21,7 @@ from graphpipe.server.stages.cache import ModelIdentity, RowCache
 from graphpipe.server.stages.fixed_rows import AnyRows, fixed_rows, takes_fixed_rows
 from graphpipe.server.stages.padding import parse_padding
 from graphpipe.server.stages.row_bytes import RowKeys
-from graphpipe.server.stages.rows import RowEvidence, why_not_by_rows
+from graphpipe.server.stages.rows import RowEvidence, why_inputs_have_no_rows, why_not_by_rows
 from graphpipe.server.stages.runner import ModelRunner
 from graphpipe.server.stages.store import RowStore, StoreUnavailable, store_folder
 from graphpipe.server.stages.upstream_version import UpstreamVersion
@@ -58,7 +59,11 @@ def _one_thread(options: LoadOptions) -> LoadOptions:
 
 def build(models: Sequence[tuple[ModelSettings, Model]], counters: Counters) -> dict[str, Service]:
     """Each model behind its stages. Raises LoadError where a stage cannot be had with a model."""
-    return {settings.name: _service(settings, model, counters.meter(settings.name)) for settings, model in models}
+    services = {}
+    for settings, model in models:
+        with loading(f"model {settings.name!r}"):  # it is asked what it takes
+            services[settings.name] = _service(settings, model, counters.meter(settings.name))
+    return services
 
 
 def _service(settings: ModelSettings, model: Model, meter: Meter) -> Service:
@@ -94,6 +99,10 @@ def _cached(settings: ModelSettings, model: Model, stage: Stage, meter: Meter) -
             f"model {settings.name!r} cannot be cached: it has no digest that would tell it from another one; "
             "declare a version that you change with the model: --cache-version 1"
         )
+    reason = why_inputs_have_no_rows(model.signature)
+    if reason is not None:
+        log.warning("model %r is served without its row cache: %s", settings.name, reason)
+        return stage
     identity = ModelIdentity(
         UpstreamVersion(ask, settings.cache_fresh_ms / 1000) if ask and version else version, settings.cache_version
     )

@@ -126,8 +126,8 @@ async def test_where_the_model_decides_what_to_answer_its_rows_are_known_too(cac
             assert np.array_equal(answer[name], compute(x))
         await stage_is_quiet(stage)
         await settled(stage)
-    # One row; two to learn that they are rows; the unknown one of two; nothing; the unknown one of two.
-    assert model.calls == [1, 2, 1, 1]
+    # One row; two to learn that they are rows, which are known then; the unknown one of two.
+    assert model.calls == [1, 2, 1]
     named = await stage.infer(Request({"x": x}, ("b", "a"), ""))
     assert np.array_equal(named["b"], x[:, 0] > 1)
 
@@ -313,7 +313,7 @@ async def test_undeclared_outputs_are_cached_once_they_are_known_to_follow_the_r
     for _ in range(4):
         assert first(await stage.infer(x(1, 2))) == [2, 4]
         await stage_is_quiet(stage)
-    assert model.calls == [2, 1, 2]  # plain, one row to tell, and to store
+    assert model.calls == [2, 1]  # plain, and one row to tell: then the first ones are known too
 
 
 async def test_answers_whose_shape_depends_on_the_other_rows_are_computed_whole(cache):

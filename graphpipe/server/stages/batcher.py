@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from graphpipe.errors import (
     DeadlineExceeded,
     Forbidden,
+    ModelFailed,
     NotFound,
     NotReady,
     Overloaded,
@@ -35,10 +36,11 @@ from graphpipe.errors import (
     Unsupported,
     UpstreamFailed,
 )
+from graphpipe.server.causes import places
 from graphpipe.server.counters import Meter
 from graphpipe.server.stages.batch_gain import BatchGain
 from graphpipe.server.stages.padding import Padding
-from graphpipe.server.stages.rows import Kind, RowEvidence, join, kind_of, row_count
+from graphpipe.server.stages.rows import Against, Kind, RowEvidence, join, kind_of, row_count
 from graphpipe.server.stages.stage import Outputs, Request, Stage
 
 __all__ = ["BatchCounts", "BatchLimits", "Batcher"]
@@ -228,7 +230,7 @@ class Batcher:
         self._numbers += 1
         member = _Member(self._numbers, request, rows, now, due)
         # What cannot be joined waits for its turn as a batch of its own.
-        alone = not 0 < rows <= self._rows_max
+        alone = not 0 < rows <= self._rows_max or self._evidence.rules_out(request)
         key: object = member.number if alone else self._kind(request)
         group = self._groups.get(key)
         if group is None:
@@ -358,6 +360,12 @@ class Batcher:
 
     def _on_end(self, run: _Run, task: asyncio.Task[None]) -> None:
         self._running.discard(run)
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            log.error("a batch of model %r came to no end\n%s", self._name, places(error))
+        for member in run.members:
+            # However it ended, nobody waits for it for ever.
+            _fail(member, ModelFailed(f"the batch of model {self._name!r} that held this request came to no end"))
         self._wake()
 
     async def _together(self, members: list[_Member]) -> bool:
@@ -372,7 +380,7 @@ class Batcher:
                 _deliver(member, part if padding is None else padding.cut(part, member.request.inputs))
                 start = end
         except _NotByRows as found:
-            self._refuse(self._not_by_rows(found.output))
+            self._refuse(self._not_by_rows(found.against))
             return False
         except _EVERYBODYS as error:
             for member in members:
@@ -404,7 +412,8 @@ class Batcher:
     async def _plain(self, request: Request, rows: int) -> Outputs:
         """The answer to one request, in the sizes that the model needs, if it needs any."""
         sizes = self._limits.sizes
-        if sizes and rows and not self.refusal:
+        by_rows = rows and not self._evidence.rules_out(request)
+        if sizes and by_rows and not self.refusal:
             try:
                 pieces = [
                     await self._call([_cut(request, start, start + sizes[-1])], min(sizes[-1], rows - start))
@@ -412,13 +421,13 @@ class Batcher:
                 ]
                 return {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
             except _NotByRows as found:
-                self._refuse(self._not_by_rows(found.output))
+                self._refuse(self._not_by_rows(found.against))
         self._count(max(rows, 1), 1, 0)
         outputs = await self._timed(request, rows)
-        if rows:
-            output = self._evidence.add(request, outputs, rows)
-            if output is not None:
-                self._refuse(self._not_by_rows(output))
+        if by_rows:
+            against = self._evidence.add(request, outputs, rows)
+            if against is not None:
+                self._refuse(self._not_by_rows(against))
         return outputs
 
     async def _call(self, requests: Sequence[Request], rows: int) -> Outputs:
@@ -435,9 +444,9 @@ class Batcher:
             request = Request(await self._join(requests, size), first.outputs, first.config, latest)
         self._count(rows, len(requests), size - rows)
         outputs = await self._timed(request, rows)
-        output = self._evidence.add(first, outputs, size)
-        if output is not None:
-            raise _NotByRows(output)
+        against = self._evidence.add(request, outputs, size)
+        if against is not None:
+            raise _NotByRows(against)
         return {name: outputs[name][:rows] for name in first.outputs or outputs}
 
     async def _timed(self, request: Request, rows: int) -> Outputs:
@@ -452,12 +461,10 @@ class Batcher:
         other = next((other for other in self._limits.sizes or (1,) if other != size), 0)
         if other:
             one = _cut(request, 0, 1)
-            outputs = await self._next.infer(
-                Request(join([one.inputs], other), request.outputs, request.config, request.deadline)
-            )
-            output = self._evidence.add(request, outputs, other)
-            if output is not None:
-                raise _NotByRows(output)
+            asked = Request(join([one.inputs], other), request.outputs, request.config, request.deadline)
+            against = self._evidence.add(asked, await self._next.infer(asked), other)
+            if against is not None:
+                raise _NotByRows(against)
 
     async def _join(self, requests: Sequence[Request], size: int) -> dict[str, NDArray[Any]]:
         padding = self._limits.padding
@@ -479,11 +486,8 @@ class Batcher:
         if self._meter is not None:
             self._meter.batched(rows + padding_rows)
 
-    def _not_by_rows(self, output: str) -> str:
-        return (
-            f"output {output!r} of model {self._name!r} does not have a row for each row that goes in, "
-            "so its answers cannot be split"
-        )
+    def _not_by_rows(self, against: Against) -> str:
+        return f"output {against.output!r} of model {self._name!r} {against.why}, so its answers cannot be split"
 
     def _refuse(self, reason: str) -> None:
         if not self.refusal:
@@ -492,11 +496,11 @@ class Batcher:
 
 
 class _NotByRows(Exception):
-    """An output does not have as many rows as went in."""
+    """An output does not follow the rows that went in."""
 
-    def __init__(self, output: str) -> None:
-        super().__init__(output)
-        self.output = output
+    def __init__(self, against: Against) -> None:
+        super().__init__(against)
+        self.against = against
 
 
 def _cut(request: Request, start: int, end: int) -> Request:

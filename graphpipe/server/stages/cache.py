@@ -16,15 +16,18 @@ import asyncio
 import contextlib
 import logging
 import struct
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import lmdb
 import numpy as np
 
+from graphpipe.backends.framework import first_line
 from graphpipe.errors import InvalidRequest
+from graphpipe.server.causes import places
 from graphpipe.server.stages.row_bytes import RowKeys, output_key, unpack, unpack_alike, unpack_all
-from graphpipe.server.stages.rows import RowEvidence, row_count
+from graphpipe.server.stages.rows import Against, RowEvidence, row_count
 from graphpipe.server.stages.stage import Outputs, Request, Stage
 from graphpipe.server.stages.store import Reading, RowStore
 from graphpipe.server.stages.upstream_version import UpstreamVersion
@@ -98,7 +101,7 @@ class RowCache:
     async def infer(self, request: Request) -> Outputs:
         """What the next stage would give, of which as much as possible is already known."""
         rows = row_count(request.inputs)
-        if not rows or self.writer.broken:
+        if not rows or self.writer.broken or self._evidence.rules_out(request):
             return await self._pass(request)
         version = self._identity.version
         if not isinstance(version, str):
@@ -109,7 +112,7 @@ class RowCache:
         if asked in self._refused:
             return await self._pass(request)
         if rows > 1 and not self._evidence.holds(request):
-            return await self._prove(request, asked, rows)
+            return await self._prove(request, asked, rows, version)
         found = await self._look(request, asked, rows, version)
         if found is None:
             return await self._pass(request)
@@ -150,9 +153,7 @@ class RowCache:
 
     async def _look(self, request: Request, asked: tuple[str, ...], rows: int, version: str) -> _Found | None:
         def look() -> _Found | None:
-            # Where the model decides what to answer, its rows are kept as wholes, apart from those of named outputs.
-            identity = (version, self._identity.declared, *(() if asked else ("all outputs",)))
-            keys = self._keys.of(identity, request.config, request.inputs, rows)
+            keys = self._keys_of(request, asked, rows, version)
             return None if keys is None else self._read(keys, asked)
 
         if sum(array.nbytes for array in request.inputs.values()) < _OFF_LOOP_FROM:
@@ -163,6 +164,11 @@ class RowCache:
             # Rows that were still in memory then may be in the store alone now.
             found = self._read(found.keys, asked)
         return found
+
+    def _keys_of(self, request: Request, asked: tuple[str, ...], rows: int, version: str) -> list[bytes] | None:
+        # Where the model decides what to answer, its rows are kept as wholes, apart from those of named outputs.
+        identity = (version, self._identity.declared, *(() if asked else ("all outputs",)))
+        return self._keys.of(identity, request.config, request.inputs, rows)
 
     def _read(self, keys: list[bytes], asked: tuple[str, ...]) -> _Found:
         hits: list[int] = []
@@ -255,10 +261,9 @@ class RowCache:
             own = _Flight([keys[i] for i in indices], frozenset(asked), version)
             for key in mine:
                 self._flights.setdefault(key, own)
-            task = loop.create_task(self._compute(own, request, asked, None if len(indices) == rows else indices))
-            own.task = task
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            own.task = self._begin(self._compute(own, request, asked, None if len(indices) == rows else indices))
+            # Not in the task itself: one that is cancelled before its first step does not come to its `finally`.
+            own.task.add_done_callback(partial(self._on_end, own))
         waiting = [*flights, *([own] if own else [])]
         if waiting:
             waiter = _Waiter(loop.create_future(), len(waiting))
@@ -270,7 +275,11 @@ class RowCache:
                 for flight in waiting:
                     self._step_back(flight, waiter)
         if own is not None and own.error is not None and not own.moved:
-            raise own.error
+            error, own.error = own.error, None
+            try:
+                raise error
+            finally:
+                del error  # it remembers this frame
         if any(flight.outputs is None for flight in waiting):
             # Outputs do not follow the rows, or somebody else's row or deadline ended the flight that had mine too.
             return await self._pass(request)
@@ -313,28 +322,39 @@ class RowCache:
             if indices is not None:
                 request = await self._rows_of(request, indices)
             outputs = await self._next.infer(request)
-            output = self._evidence.add(request, outputs, len(flight.keys))
-            if output is not None:
-                self._refuse(asked, output)
+            against = self._evidence.add(request, outputs, len(flight.keys))
+            if against is not None:
+                self._refuse(asked, against)
                 return
             flight.outputs = outputs
-            flight.moved = await self._has_moved(flight)
+            flight.moved = await self._has_moved(flight.version)
             if not flight.moved:
-                self._store_rows(flight, {name: outputs[name] for name in asked or outputs}, whole=not asked)
+                self._store_rows(flight.keys, outputs, asked)
         except Exception as error:
             flight.error = error
             # The names that it was asked for may be those of the model before.
-            flight.moved = isinstance(error, InvalidRequest) and await self._has_moved(flight)
-        finally:
-            self._land(flight)
-            for waiter in flight.waiters:
-                waiter.count -= 1
-                if not waiter.count and not waiter.future.done():
-                    waiter.future.set_result(None)
+            flight.moved = isinstance(error, InvalidRequest) and await self._has_moved(flight.version)
 
-    async def _has_moved(self, flight: _Flight) -> bool:
+    def _begin(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    def _on_end(self, flight: _Flight, task: asyncio.Task[None]) -> None:
+        """However a flight ended, nobody waits for it any more; what it did not bring is asked for again."""
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            log.error("rows could not be computed\n%s", places(error))
+        self._land(flight)
+        for waiter in flight.waiters:
+            waiter.count -= 1
+            if not waiter.count and not waiter.future.done():
+                waiter.future.set_result(None)
+
+    async def _has_moved(self, since: str) -> bool:
         version = self._identity.version
-        return not isinstance(version, str) and await version.now() != flight.version
+        return not isinstance(version, str) and await version.now() != since
 
     async def _rows_of(self, request: Request, indices: list[int]) -> Request:
         def cut() -> Outputs:
@@ -344,9 +364,9 @@ class RowCache:
         inputs = cut() if size < _OFF_LOOP_FROM else await asyncio.get_running_loop().run_in_executor(None, cut)
         return Request(inputs, request.outputs, request.config, request.deadline)
 
-    def _store_rows(self, flight: _Flight, outputs: Outputs, whole: bool) -> None:
+    def _store_rows(self, keys: list[bytes], outputs: Outputs, asked: tuple[str, ...]) -> None:
         loop = asyncio.get_running_loop()
-        keys = flight.keys
+        outputs = {name: outputs[name] for name in asked or outputs}
 
         def forget() -> None:
             self._forgotten += 1
@@ -359,7 +379,7 @@ class RowCache:
             with contextlib.suppress(RuntimeError):  # the loop is closed, and with it all this
                 loop.call_soon_threadsafe(forget)
 
-        if self.writer.write(keys, outputs, whole, done):
+        if self.writer.write(keys, outputs, not asked, done):
             for i, key in enumerate(keys):
                 self._fresh[key] = (outputs, i)
 
@@ -369,34 +389,49 @@ class RowCache:
         self.counts.passed += 1
         return await self._next.infer(request)
 
-    async def _prove(self, request: Request, asked: tuple[str, ...], rows: int) -> Outputs:
-        """The plain answer, and what it says about outputs and rows; one more call if only that can tell."""
+    async def _prove(self, request: Request, asked: tuple[str, ...], rows: int, version: str) -> Outputs:
+        """The plain answer, and what it says about outputs and rows; one more call if only that can tell.
+
+        Once they are known to follow the rows, those of this request are known too.
+        """
         outputs = await self._pass(request)
-        output = self._evidence.add(request, outputs, rows)
-        if output is not None:
-            self._refuse(asked, output)
-        elif not self._evidence.holds(request) and asked not in self._proving:
+        against = self._evidence.add(request, outputs, rows)
+        if against is not None:
+            self._refuse(asked, against)
+        elif self._evidence.holds(request):
+            self._begin(self._keep(request, asked, rows, version, outputs))
+        elif asked not in self._proving:
             self._proving.add(asked)
-            task = asyncio.get_running_loop().create_task(self._probe(request, asked))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            task = self._begin(self._probe(request, asked, rows, version, outputs))
+            task.add_done_callback(lambda _: self._proving.discard(asked))
         return outputs
 
-    async def _probe(self, request: Request, asked: tuple[str, ...]) -> None:
+    async def _probe(self, request: Request, asked: tuple[str, ...], rows: int, version: str, outputs: Outputs) -> None:
         try:
-            outputs = await self._next.infer(await self._rows_of(request, [0]))
-            output = self._evidence.add(request, outputs, 1)
-            if output is not None:
-                self._refuse(asked, output)
+            one = await self._rows_of(request, [0])
+            against = self._evidence.add(one, await self._next.infer(one), 1)
         except Exception as error:
-            log.info("one row alone could not be computed: %s", error)
-        finally:
-            self._proving.discard(asked)
+            log.info("one row alone could not be computed: %s", first_line(error))
+            return
+        if against is not None:
+            self._refuse(asked, against)
+        elif self._evidence.holds(request):
+            await self._keep(request, asked, rows, version, outputs)
 
-    def _refuse(self, asked: tuple[str, ...], output: str) -> None:
+    async def _keep(self, request: Request, asked: tuple[str, ...], rows: int, version: str, outputs: Outputs) -> None:
+        """Store the rows of a request that was answered before anybody knew that it has rows."""
+        loop = asyncio.get_running_loop()
+        if sum(array.nbytes for array in request.inputs.values()) < _OFF_LOOP_FROM:
+            keys = self._keys_of(request, asked, rows, version)
+        else:
+            keys = await loop.run_in_executor(None, self._keys_of, request, asked, rows, version)
+        if keys is not None and not await self._has_moved(version):
+            self._store_rows(keys, outputs, asked)
+
+    def _refuse(self, asked: tuple[str, ...], against: Against) -> None:
         if asked not in self._refused and len(self._refused) < _REFUSED_MAX:
             self._refused.add(asked)
-            log.warning("output %r does not have a row for each row that goes in; it is not cached", output)
+            log.warning("output %r %s; it is not cached", against.output, against.why)
 
 
 @dataclass(slots=True)

@@ -8,15 +8,16 @@ them, and which requests are alike enough for their rows to stand in one array.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from graphpipe.server.stages.stage import Outputs, Request
-from graphpipe.signature import Signature
+from graphpipe.signature import Signature, TensorSpec
 
 __all__ = [
+    "Against",
     "Kind",
     "Layout",
     "RowEvidence",
@@ -25,10 +26,14 @@ __all__ = [
     "layout_of",
     "not_by_rows",
     "row_count",
+    "why_inputs_have_no_rows",
     "why_not_by_rows",
 ]
 
 Array = NDArray[Any]
+
+# Callers may ask in endless many ways.
+_MANNERS_MAX = 1024
 
 # Name, element type and row shape of each input; None stands for an axis that may be padded.
 Layout = tuple[tuple[str, str, tuple[int | None, ...]], ...]
@@ -73,84 +78,177 @@ def join(parts: Sequence[Mapping[str, Array]], rows: int = 0) -> dict[str, Array
     return joined
 
 
-def not_by_rows(outputs: Outputs, rows: int) -> str | None:
-    """The name of an output that does not have ``rows`` rows."""
+def not_by_rows(outputs: Outputs, rows: int) -> Against | None:
+    """An output that does not have ``rows`` rows."""
     for name, array in outputs.items():
-        shape = getattr(array, "shape", ())  # a Python function may give anything
+        shape = array.shape
         if not shape or shape[0] != rows:
-            return name
+            return Against(name, "does not have a row for each row that goes in")
     return None
 
 
 def why_not_by_rows(signature: Signature) -> str | None:
     """Why a model cannot be asked for any number of rows, by what it declares; None if nothing speaks against it."""
-    by_name = {spec.name: spec for spec in signature.inputs}
-    first_symbols = set()
-    for name in signature.input_names:
-        spec = by_name.get(name)
-        if spec is None or spec.shape is None:
+    specs = {spec.name: spec for spec in signature.inputs}
+    for spec in (specs[name] for name in signature.input_names if name in specs):
+        if spec.shape is None:
             continue
         if not spec.shape:
-            return f"input {name!r} is a scalar, which has no rows"
-        first = spec.shape[0]
-        if isinstance(first, int):
-            return f"input {name!r} takes exactly {first} {'row' if first == 1 else 'rows'}: {spec}"
-        if first is not None:
-            first_symbols.add(first)
+            return f"input {spec.name!r} is a scalar, which has no rows"
+        if isinstance(spec.shape[0], int):
+            fixed = spec.shape[0]
+            return f"input {spec.name!r} takes exactly {fixed} {'row' if fixed == 1 else 'rows'}: {spec}"
+    outputs = {spec.name: spec for spec in signature.outputs}
+    asked = [outputs[name] for name in signature.output_names if name in outputs]
+    return why_inputs_have_no_rows(signature) or next(filter(None, (_why_not(spec, signature) for spec in asked)), None)
+
+
+def why_inputs_have_no_rows(signature: Signature) -> str | None:
+    """Why no output of a model can be had row by row, by what it declares of its inputs.
+
+    Index i along the first axis is one row only if nothing else is as long as there are rows, and if all inputs have
+    equally many.
+    """
+    rows = _row_symbols(signature)
     for spec in signature.inputs:
         for dim in (spec.shape or ())[1:]:
-            if isinstance(dim, str) and dim in first_symbols:
+            if dim in rows:
                 return f"input {spec.name!r} has the number of rows, {dim!r}, as the length of another axis too: {spec}"
-    outputs = {spec.name: spec for spec in signature.outputs}
-    for name in signature.output_names:
-        output = outputs.get(name)
-        if output is None or output.shape is None:
-            continue
-        if not output.shape:
-            return f"output {name!r} is a scalar, which has no rows"
-        if isinstance(output.shape[0], int):
-            return f"output {name!r} always has {output.shape[0]} rows, however many come in: {output}"
+    # Foreign names alone on the other side say nothing: some exporters name every axis anew.
+    foreign = [s for s in signature.outputs if s.shape and isinstance(s.shape[0], str) and s.shape[0] not in rows]
+    if len(rows) > 1 and len(foreign) < len(signature.outputs):
+        (one, first), (other, second) = list(rows.items())[:2]
+        return f"inputs {first!r} and {second!r} need not have equally many rows: {one!r} and {other!r}"
     return None
+
+
+def _row_symbols(signature: Signature) -> dict[object, str]:
+    """What the first axes of the inputs are called, each with an input that has it."""
+    return {spec.shape[0]: spec.name for spec in signature.inputs if spec.shape and isinstance(spec.shape[0], str)}
+
+
+def _why_not(output: TensorSpec, signature: Signature) -> str | None:
+    """Why an output has no rows, by what is declared of it."""
+    if output.shape and isinstance(output.shape[0], int):
+        return f"output {output.name!r} always has {output.shape[0]} rows, however many come in: {output}"
+    return _why_dependent(output, signature)
+
+
+def _why_dependent(output: TensorSpec, signature: Signature) -> str | None:
+    """The same, without what some exporters note falsely: the number of rows that they were shown."""
+    if output.shape is None:
+        return None
+    if not output.shape:
+        return f"output {output.name!r} is a scalar, which has no rows"
+    rows = _row_symbols(signature)
+    for dim in output.shape[1:]:
+        if dim in rows:
+            what = f"output {output.name!r} has the number of rows, {dim!r}, as the length of another axis too"
+            return f"{what}, so a row of it depends on the others: {output}"
+    others = {dim: spec for spec in signature.inputs for dim in (spec.shape or ())[1:] if isinstance(dim, str)}
+    first = output.shape[0]
+    if first in others and first not in rows:
+        return f"output {output.name!r} is as long as an axis of {others[first]} that is not that of the rows: {output}"
+    return None
+
+
+class Against(NamedTuple):
+    """An output that was seen not to follow the rows."""
+
+    output: str
+    why: str
+
+
+class _Sight(NamedTuple):
+    """What one call showed: how many rows, and how long the other axes of inputs and outputs were."""
+
+    rows: int
+    inputs: tuple[tuple[int, ...], ...]
+    outputs: dict[str, tuple[int, ...]]
 
 
 class RowEvidence:
     """Which outputs are known to follow the rows.
 
     An output does by declaration where its first axis bears the same symbol, or has the same fixed length, as that of
-    every input. Otherwise it has to be seen: with one number of rows alone a fixed size might be mistaken for rows, so
-    two different numbers are wanted.
+    every input, and where the length of each other axis is a number or that of another axis of an input. Otherwise it
+    has to be seen: with one number of rows alone a fixed size might be mistaken for rows, and an axis that is as long as
+    there are rows for a fixed size, so two different numbers are wanted.
     """
 
     def __init__(self, signature: Signature) -> None:
         firsts = {spec.shape[0] if spec.shape else None for spec in signature.inputs}
         symbol = next(iter(firsts)) if len(firsts) == 1 else None
-        self._declared = {
-            spec.name
-            for spec in signature.outputs
-            if symbol is not None and spec.shape and spec.shape[0] == symbol and not signature.variadic
-        }
-        # The one number of rows seen so far, or 0 for proven.
-        self._seen: dict[object, int] = {}
+        others = {dim for spec in signature.inputs for dim in (spec.shape or ())[1:] if isinstance(dim, str)}
+        self.refusal = None if signature.variadic else why_inputs_have_no_rows(signature)
+        self._declared: set[str] = set()
+        self._ruled_out: set[str] = set()
+        for spec in () if signature.variadic else signature.outputs:
+            if _why_dependent(spec, signature):
+                self._ruled_out.add(spec.name)
+            elif self.refusal is None and symbol is not None and spec.shape:
+                first, *rest = spec.shape
+                if first == symbol and all(isinstance(dim, int) or dim in others for dim in rest):
+                    self._declared.add(spec.name)
+        self._seen: dict[object, _Sight] = {}
+        self._proven: set[object] = set()
+
+    def rules_out(self, request: Request) -> bool:
+        """Whether an output that a request asks for has no rows, as the model itself declares."""
+        return bool(self._ruled_out) and not self._ruled_out.isdisjoint(request.outputs)
 
     def holds(self, request: Request) -> bool:
         """Whether the outputs that a request asks for follow its rows, as far as anybody can know."""
         asked = request.outputs
-        return (bool(asked) and self._declared.issuperset(asked)) or self._seen.get(_manner(request)) == 0
+        return (bool(asked) and self._declared.issuperset(asked)) or _manner(request) in self._proven
 
-    def add(self, request: Request, outputs: Outputs, rows: int) -> str | None:
-        """Learn from the answer to a request of ``rows`` rows; gives the name of an output that does not follow."""
+    def add(self, request: Request, outputs: Outputs, rows: int) -> Against | None:
+        """Learn from the answer to ``request``, which has ``rows`` rows; gives an output that does not follow them."""
         asked = request.outputs
-        # A Python function may give more than was asked for.
-        name = not_by_rows({name: outputs[name] for name in asked} if asked else outputs, rows)
-        if name is None:
-            manner = _manner(request)
-            seen = self._seen.get(manner)
-            if seen is None:
-                if len(self._seen) < 1024:  # callers may ask in endless many ways
-                    self._seen[manner] = rows
-            elif seen != rows:
-                self._seen[manner] = 0
-        return name
+        if asked:  # a Python function may give more
+            outputs = {name: outputs[name] for name in asked}
+        against = not_by_rows(outputs, rows)
+        if against is not None or (asked and self._declared.issuperset(asked)):
+            return against
+        manner = _manner(request)
+        if manner in self._proven:
+            return None
+        now = _Sight(
+            rows,
+            tuple([array.shape[1:] for array in request.inputs.values()]),
+            {name: array.shape[1:] for name, array in outputs.items()},
+        )
+        seen = self._seen.get(manner)
+        if seen is None:
+            if len(self._seen) < _MANNERS_MAX:
+                self._seen[manner] = now
+        elif seen.rows != rows:
+            grown = _grown(seen, now)
+            if grown is not None:
+                return Against(grown, "changes its shape with the number of rows")
+            if seen.inputs == now.inputs or not _follows(seen, now):
+                self._proven.add(manner)
+                del self._seen[manner]
+        return None
+
+
+def _grown(one: _Sight, other: _Sight) -> str | None:
+    """The name of an output whose rows are shaped otherwise where there are more of them, of the same inputs' shape."""
+    if one.inputs != other.inputs:
+        return None
+    return next((name for name, shape in one.outputs.items() if other.outputs.get(name, shape) != shape), None)
+
+
+def _follows(one: _Sight, other: _Sight) -> bool:
+    """Whether an axis of an output, beside the first, is as long as there are rows, both times.
+
+    With inputs of another shape as well that may be chance: nothing is known, and another sight is wanted.
+    """
+    return any(
+        one.rows == before and other.rows == after
+        for name, shape in one.outputs.items()
+        for before, after in zip(shape, other.outputs.get(name, ()), strict=False)
+    )
 
 
 def _manner(request: Request) -> object:
