@@ -58,7 +58,10 @@ def keep_triton_out() -> None:
 
 def first_line(error: BaseException) -> str:
     """What an exception says, in one line that fits into a message."""
-    lines = str(error).strip().splitlines()
+    try:
+        lines = str(error).strip().splitlines()
+    except BaseException:  # its words cannot be had
+        lines = []
     return lines[0][:_WORDS_MAX] if lines else type(error).__name__
 
 

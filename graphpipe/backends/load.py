@@ -5,17 +5,20 @@ from __future__ import annotations
 import importlib
 import re
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from graphpipe.backends.download import check_sha256, fetch, file_name, is_model_url
+from graphpipe.backends.failure import ends_the_program
+from graphpipe.backends.framework import first_line
 from graphpipe.backends.model import Backend, LoadedModel, Model
 from graphpipe.backends.pad import padded
 from graphpipe.errors import LoadError
 
-__all__ = ["LoadOptions", "default_name", "load", "open_model"]
+__all__ = ["LoadOptions", "default_name", "load", "loading", "open_model"]
 
 # Asked in this order. A backend of this package needs no installed metadata to be found.
 _OURS = ("echo", "remote", "onnx", "caffe2", "tensorflow", "torch", "python")
@@ -67,12 +70,31 @@ def load(source: str | Path | Callable[..., Any], *, backend: str = "", name: st
         if option not in known:
             raise TypeError(f"load() has no option {option!r}; it has {', '.join(sorted(known))}")
     values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in options.items()}
+    chosen = LoadOptions(**values)
     if isinstance(source, str | Path):
-        return LoadedModel(open_model(str(source), LoadOptions(**values), backend), name or default_name(str(source)))
-    from graphpipe.backends.python import model_of
+        called = name or default_name(str(source))
+        opened = open_model(str(source), chosen, backend)
+    else:
+        from graphpipe.backends.python import model_of
 
-    called = name or re.sub(r"\W", "", getattr(source, "__name__", "") or type(source).__name__)  # not <lambda>
-    return LoadedModel(padded(model_of(source, called, LoadOptions(**values)), LoadOptions(**values).pad), called)
+        called = name or re.sub(r"\W", "", getattr(source, "__name__", "") or type(source).__name__)  # not <lambda>
+        with loading(called):
+            opened = padded(model_of(source, called, chosen), chosen.pad)
+    with loading(called):
+        return LoadedModel(opened, called)
+
+
+@contextmanager
+def loading(what: str) -> Iterator[None]:
+    """Turns whatever a model raises in here, `sys.exit` and panics included, into a LoadError. A signal ends it."""
+    try:
+        yield
+    except LoadError:
+        raise
+    except BaseException as error:
+        if ends_the_program(error):
+            raise
+        raise LoadError(f"{what}: loading it raised {type(error).__name__}: {first_line(error)}") from error
 
 
 def open_model(source: str, options: LoadOptions, backend: str = "") -> Model:
@@ -82,10 +104,11 @@ def open_model(source: str, options: LoadOptions, backend: str = "") -> Model:
     elif options.model_sha256:
         check_sha256(source, options.model_sha256)
     tried = []
-    for candidate in _backends():
-        tried.append(candidate.name)
-        if candidate.name == backend or (not backend and candidate.matches(source)):
-            return padded(candidate.open(source, options), options.pad)
+    with loading(source):
+        for candidate in _backends():
+            tried.append(candidate.name)
+            if candidate.name == backend or (not backend and candidate.matches(source)):
+                return padded(candidate.open(source, options), options.pad)
     if backend:
         raise LoadError(f"there is no backend {backend!r}; there are {', '.join(tried)}")
     if _looks_like_a_path(source) and not Path(source).exists():

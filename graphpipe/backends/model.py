@@ -12,14 +12,15 @@ from numpy.typing import NDArray
 
 from graphpipe.arrays import OutputsAs, array_of, has_own_type
 from graphpipe.arrays import outputs_as as arrays_as
-from graphpipe.errors import GraphPipeError, ModelFailed
+from graphpipe.backends.failure import ends_the_program, refusal
+from graphpipe.errors import ModelFailed, ServiceError
 from graphpipe.signature import Plan, Signature, fitted
 from graphpipe.wire.dtypes import to_bytes, to_sendable
 
 if TYPE_CHECKING:
     from graphpipe.backends.load import LoadOptions
 
-__all__ = ["Backend", "LoadedModel", "Model", "timed"]
+__all__ = ["Backend", "LoadedModel", "Model", "named_arrays", "timed"]
 
 Array = NDArray[Any]
 _PlanKey = tuple[tuple[str, ...], tuple[str, ...], bool, tuple[tuple[np.dtype[Any], tuple[int, ...]], ...]]
@@ -79,9 +80,41 @@ def timed(model: Model) -> Callable[[Mapping[str, Array], Sequence[str] | None, 
     Whether the model wants to know the last is found out here, once.
     """
     infer: Any = model.infer
-    if "timeout_s" in inspect.signature(infer).parameters:
+    try:
+        parameters = inspect.signature(infer).parameters
+    except (TypeError, ValueError):  # not written in Python
+        parameters = {}  # type: ignore[assignment]
+    if "timeout_s" in parameters:
         return lambda inputs, outputs, config, left_s: infer(inputs, outputs, config=config, timeout_s=left_s)
     return lambda inputs, outputs, config, left_s: infer(inputs, outputs, config=config)
+
+
+def named_arrays(outputs: Any, wanted: Sequence[str]) -> dict[str, Array]:
+    """What a model gave, as arrays by name, those that were ``wanted`` among them.
+
+    Raises something if it is not that: whoever wrote the model may have given anything.
+    """
+    if type(outputs) is dict:
+        for name in wanted or outputs:
+            if type(outputs.get(name)) is not np.ndarray or type(name) is not str:
+                break
+        else:
+            return outputs
+    if not isinstance(outputs, Mapping):
+        raise TypeError(f"the model gave a {type(outputs).__name__} where arrays by name were expected")
+    for name in wanted:
+        if name not in outputs:
+            raise ValueError(f"the model gave {', '.join(map(repr, outputs))}, but not {name!r}")
+    return {name: _array(outputs[name], name) for name in wanted or outputs}
+
+
+def _array(value: object, name: object) -> Array:
+    if type(name) is not str:
+        raise TypeError(f"the model gave an output whose name is a {type(name).__name__}")
+    try:
+        return np.asarray(array_of(value, f"output {name!r}"))
+    except ServiceError as error:  # it is not the caller's
+        raise ValueError(error.message) from None
 
 
 def _as_it_would_arrive(array: Array, name: str) -> Array:
@@ -122,7 +155,12 @@ class LoadedModel:
     @property
     def signature(self) -> Signature:
         """What it takes and gives."""
-        return self.model.signature
+        try:
+            return self.model.signature
+        except BaseException as cause:
+            if ends_the_program(cause):
+                raise
+            raise ModelFailed(f"model {self.name!r} does not say what it takes") from cause
 
     @property
     def version(self) -> str:
@@ -155,12 +193,13 @@ class LoadedModel:
         arrays = [_as_it_would_arrive(self._fitted(name, value), name) for name, value in inputs.items()]
         plan = self._plan(tuple(inputs), arrays, tuple(outputs or ()), cast)
         try:
-            results = self._run(plan.inputs(arrays), plan.outputs or None, config, timeout_s)
+            inputs = plan.inputs(arrays)
+            results = named_arrays(self._run(inputs, plan.outputs or None, config, timeout_s), plan.outputs)
             # Asked for as `y`, given as `y`, even if the model calls it `y:0`.
             results = dict(zip(outputs, map(results.__getitem__, plan.outputs), strict=True)) if outputs else results
-        except GraphPipeError:
-            raise
-        except Exception as cause:
+        except BaseException as cause:
+            if refusal(cause) is not None or ends_the_program(cause):
+                raise
             raise ModelFailed(f"model {self.name!r} failed on this input") from cause
         return arrays_as(results, outputs_as)
 

@@ -17,6 +17,7 @@ from typing import Any, TypeVar, cast
 from aiohttp import web
 
 from graphpipe.backends import Model
+from graphpipe.backends.framework import first_line
 from graphpipe.buffers import BufferPool
 from graphpipe.server.accesslog import AccessLog
 from graphpipe.server.admission import Admission
@@ -253,6 +254,10 @@ async def in_thread(call: Callable[..., T], *arguments: object) -> T:
             result = call(*arguments)
         except Exception as raised:
             error = raised
+        except BaseException as raised:  # a future cannot tell it without ending the loop
+            error = RuntimeError(f"{type(raised).__name__}: {first_line(raised)}")
+        if isinstance(error, StopIteration):  # nor this one
+            error = RuntimeError("StopIteration")
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
             loop.call_soon_threadsafe(deliver, result, error)
 

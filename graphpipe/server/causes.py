@@ -23,25 +23,39 @@ _WORDS_MAX = 2000
 # To look for the traces of more text than this would take long; the words are left out instead.
 _TEXT_MAX = 256 * 1024
 _RUN = 4
+_CHAIN_MAX = 20
 _NUMBER = re.compile(r"(?<![\w.])[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?(?!\w)|\b(?:nan|inf)\b", re.IGNORECASE)
 
 
 def cause(error: BaseException, request: Request) -> str:
     """Kinds, words and places of a failure on a request, and of what led to it, the first one first."""
-    text = _text_of(request)
-    dims = {str(dim) for array in request.inputs.values() for dim in array.shape}
-    return "\n".join(_told(each, _masked(str(each), text, dims)) for each in _chain(error))
+    try:
+        text = _text_of(request)
+        dims = {str(dim) for array in request.inputs.values() for dim in array.shape}
+        return "\n".join(_told(each, _masked(_words(each), text, dims)) for each in _chain(error))
+    except BaseException as failed:  # an error's own methods may do anything
+        return f"{type(error).__name__}, of which nothing can be told: {type(failed).__name__} is raised"
 
 
 def places(error: BaseException) -> str:
     """Kinds and places of a failure, and of what led to it. No words."""
-    return "\n".join(_told(each, "") for each in _chain(error))
+    try:
+        return "\n".join(_told(each, "") for each in _chain(error))
+    except BaseException as failed:
+        return f"{type(error).__name__}, of which nothing can be told: {type(failed).__name__} is raised"
+
+
+def _words(error: BaseException) -> str:
+    try:
+        return str(error)
+    except BaseException as failed:
+        return f"(its words cannot be had: {type(failed).__name__} is raised)"
 
 
 def _chain(error: BaseException) -> list[BaseException]:
     chain: list[BaseException] = []
     current: BaseException | None = error
-    while current is not None and current not in chain:
+    while current is not None and all(current is not each for each in chain) and len(chain) < _CHAIN_MAX:
         chain.append(current)
         current = current.__cause__ or (None if current.__suppress_context__ else current.__context__)
     return chain[::-1]

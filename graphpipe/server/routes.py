@@ -14,6 +14,7 @@ from aiohttp import web
 
 from graphpipe.buffers import POOLED_FROM
 from graphpipe.errors import (
+    DeadlineExceeded,
     InvalidRequest,
     ModelFailed,
     NotFound,
@@ -25,7 +26,7 @@ from graphpipe.server.admission import Admission
 from graphpipe.server.counters import Counters
 from graphpipe.server.metrics import CONTENT_TYPE, Metrics
 from graphpipe.server.refusal import error_body, error_headers
-from graphpipe.server.service import SERVER, Service, find
+from graphpipe.server.service import SERVER, Answer, Service, find
 from graphpipe.server.settings import PROGRESS_BYTES_PER_S, Settings
 from graphpipe.server.state import State
 
@@ -136,7 +137,7 @@ class Routes:
             self._state.in_flight += 1
             try:
                 answer = service.answer(body, deadline)
-                segments, rows = answer if isinstance(answer, tuple) else await answer
+                segments, rows = answer if isinstance(answer, tuple) else await _in_time(answer, deadline)
             finally:
                 self._state.in_flight -= 1
             del body  # what is left of it is in the answer
@@ -302,6 +303,15 @@ def deadline_of(value: str | None, now: float) -> float | None:
     if not (value.isascii() and value.isdigit() and len(value) <= 12):
         raise InvalidRequest(f"{TIMEOUT_HEADER} is a number of milliseconds; {value[:40]!r} came")
     return now + int(value) / 1000
+
+
+async def _in_time(answer: Awaitable[Answer], deadline: float | None) -> Answer:
+    # As Connection does. What it waits for raises ServiceError alone.
+    try:
+        async with asyncio.timeout_at(deadline):
+            return await answer
+    except TimeoutError:
+        raise DeadlineExceeded("the caller's deadline passed before there was an answer") from None
 
 
 def _request_id(request: web.Request) -> str:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from graphpipe import __version__
 from graphpipe.backends.model import Model
 from graphpipe.errors import GraphPipeError, ModelFailed, NotFound, ServiceError
+from graphpipe.server.causes import places
 from graphpipe.server.counters import Meter
 from graphpipe.server.stages import Outputs, Request, Stage
 from graphpipe.signature import Plan, Signature, TensorSpec
@@ -139,24 +140,28 @@ class Service:
                 if array.nbytes > _MOMENT_BYTES and _is_work(array):
                     return self._encoded_aside(arrays, rows)
             segments = encode_infer_response(arrays)
-        except Exception as error:
+        except BaseException as error:
             raise self._unsendable(error) from None
         self.meter.encoded(rows, perf_counter() - began)
         return segments, rows
 
     async def _encoded_aside(self, arrays: list[NDArray[Any]], rows: int) -> Answer:
         began = perf_counter()
-        try:
-            segments = await asyncio.get_running_loop().run_in_executor(None, encode_infer_response, arrays)
-        except Exception as error:
-            raise self._unsendable(error) from None
+
+        def encode() -> list[Segment]:
+            try:
+                return encode_infer_response(arrays)
+            except BaseException as error:
+                raise self._unsendable(error) from None
+
+        segments = await asyncio.get_running_loop().run_in_executor(None, encode)
         self.meter.encoded(rows, perf_counter() - began)
         return segments, rows
 
-    def _unsendable(self, error: Exception) -> ServiceError:
+    def _unsendable(self, error: BaseException) -> ServiceError:
         """The caller did nothing wrong: the model gave what cannot travel."""
         if not isinstance(error, ServiceError):
-            log.error("model %r gave what is not an array", self.name, exc_info=error)
+            log.error("model %r gave what is not an array\n%s", self.name, places(error))
             return ModelFailed(f"model {self.name!r} failed on this input; the server's log has the cause")
         failed = ModelFailed(f"model {self.name!r} gave an answer that cannot travel: {error.message}")
         failed.code = error.code if error.http_status == 413 else failed.code
@@ -172,33 +177,56 @@ class Service:
         ask = getattr(self.model, "current_version", None)
         if ask is not None:
             # What is known of an upstream may be over by now, and whoever asks may be about to rely on it.
-            try:
-                await asyncio.get_running_loop().run_in_executor(None, ask)
-                version = str(getattr(self.model, "version", ""))
-            except GraphPipeError as error:
-                log.info("the upstream of model %r does not say what it serves: %s", self.name, error)
-                version = ""
-        if self.model.signature is not self._signature or version != self.metadata.version:
+            def say() -> str:
+                try:
+                    ask()
+                    return str(getattr(self.model, "version", ""))
+                except GraphPipeError as error:
+                    log.info("the upstream of model %r does not say what it serves: %s", self.name, error)
+                    return ""
+                except BaseException as error:
+                    raise self._silent(error) from None
+
+            version = await asyncio.get_running_loop().run_in_executor(None, say)
+        if self._shown() is not self._signature or version != self.metadata.version:
             self._renew(version)
         return [self._metadata_bytes], 0
 
+    def _shown(self) -> Signature:
+        """What the model says at this moment that it takes and gives."""
+        try:
+            return self.model.signature
+        except BaseException as error:
+            raise self._silent(error) from None
+
+    def _silent(self, error: BaseException) -> ModelFailed:
+        log.error("model %r failed as it was asked what it is\n%s", self.name, places(error))
+        return ModelFailed(f"model {self.name!r} does not say what it takes and gives; the server's log has the cause")
+
     def _renew(self, version: str | None = None) -> None:
         """Forget what followed from the signature: the model behind a remote model was replaced by another."""
-        self._signature = self.model.signature
-        self.metadata = _metadata(self.name, self.model)
-        if version is not None:
-            self.metadata = replace(self.metadata, version=version)
-        self._metadata_bytes = encode_metadata_response(self.metadata)
+        try:
+            signature, metadata = self.model.signature, _metadata(self.name, self.model)
+            if version is not None:
+                metadata = replace(metadata, version=version)
+            encoded = encode_metadata_response(metadata)
+        except BaseException as error:
+            raise self._silent(error) from None
+        self._signature, self.metadata, self._metadata_bytes = signature, metadata, encoded
         self._plans.clear()
 
     def _planned(self, head: RequestHead) -> tuple[Plan, int]:
         """What a request's head means, and how many rows it asks for."""
-        if self.model.signature is not self._signature:
+        try:
+            shown = self.model.signature
+        except BaseException as error:
+            raise self._silent(error) from None
+        if shown is not self._signature:
             self._renew()
         return self._plans.get(head) or self._plan(head)
 
     def _plan(self, head: RequestHead) -> tuple[Plan, int]:
-        plan = self.model.signature.plan(
+        plan = self._signature.plan(
             [DTYPES[t] or np.dtype("V0") for t in head.types],
             head.shapes,
             head.input_names,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from graphpipe.backends import LoadedModel, Model, load
+from graphpipe.backends.load import loading
 from graphpipe.server.settings import ModelSettings, Settings
 
 __all__ = ["serve"]
@@ -36,7 +37,9 @@ def serve(
     for setting in settings:
         if setting not in of_server | of_model:
             raise TypeError(f"serve() has no setting {setting!r}; it has {', '.join(sorted(of_server | of_model))}")
-    if isinstance(model, str | Path) or not isinstance(model, LoadedModel | Model):
+    with loading(name or type(model).__name__):
+        is_model = isinstance(model, LoadedModel | Model)  # asks for its signature
+    if isinstance(model, str | Path) or not is_model:
         model = load(model, intra_threads=1)
     name = name or getattr(model, "name", "") or type(model).__name__.lower()
     bare = model.model if isinstance(model, LoadedModel) else model

@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from graphpipe.backends.framework import first_line
 from graphpipe.backends.model import Model
-from graphpipe.signature import TensorSpec
+from graphpipe.errors import GraphPipeError
+from graphpipe.signature import Signature, TensorSpec
 
 __all__ = ["warm_up"]
 
@@ -25,19 +27,33 @@ def warm_up(model: Model, name: str, calls: int) -> int:
     What cannot be made (unknown type or rank) is skipped, and a refusal is taken note of: a made-up input may well be
     nonsense to a model, which is no reason not to serve it.
     """
-    signature = model.signature
-    by_name = {spec.name: spec for spec in signature.inputs}
-    specs = [by_name.get(input_name) for input_name in signature.input_names]
-    inputs = {spec.name: _sample(spec) for spec in specs if spec is not None}
-    if signature.variadic or len(inputs) < len(specs) or any(sample is None for sample in inputs.values()):
+    try:
+        inputs = _samples(model.signature)
+    except BaseException as error:
+        log.warning("model %r cannot be warmed up: it does not say what it takes: %s", name, _reason(error))
+        return 0
+    if inputs is None:
         return 0
     for answered in range(calls):
         try:
-            model.infer({key: sample for key, sample in inputs.items() if sample is not None})
-        except Exception as error:
-            log.info("model %r did not answer its warm-up: %s", name, error)
+            model.infer(inputs)
+        except BaseException as error:  # sys.exit is one, and so is a panic of an extension in Rust
+            log.warning("model %r did not answer its warm-up, and is served without: %s", name, _reason(error))
             return answered
     return calls
+
+
+def _reason(error: BaseException) -> str:
+    """Its words are about an input of zeros, not about anybody's."""
+    words, kind = first_line(error), type(error).__name__
+    return words if isinstance(error, GraphPipeError) or words == kind else f"{kind}: {words}"
+
+
+def _samples(signature: Signature) -> dict[str, NDArray[Any]] | None:
+    by_name = {spec.name: spec for spec in signature.inputs}
+    specs = [by_name.get(name) for name in signature.input_names]
+    samples = {spec.name: sample for spec in specs if spec is not None and (sample := _sample(spec)) is not None}
+    return None if signature.variadic or len(samples) < len(specs) else samples
 
 
 def _sample(spec: TensorSpec) -> NDArray[Any] | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from time import perf_counter
 
 from graphpipe.backends import LoadOptions, Model, open_model
+from graphpipe.backends.load import loading
 from graphpipe.errors import LoadError
 from graphpipe.server.counters import Counters, Meter
 from graphpipe.server.service import Service
@@ -58,7 +59,11 @@ def _one_thread(options: LoadOptions) -> LoadOptions:
 
 def build(models: Sequence[tuple[ModelSettings, Model]], counters: Counters) -> dict[str, Service]:
     """Each model behind its stages. Raises LoadError where a stage cannot be had with a model."""
-    return {settings.name: _service(settings, model, counters.meter(settings.name)) for settings, model in models}
+    services = {}
+    for settings, model in models:
+        with loading(f"model {settings.name!r}"):  # it is asked what it takes
+            services[settings.name] = _service(settings, model, counters.meter(settings.name))
+    return services
 
 
 def _service(settings: ModelSettings, model: Model, meter: Meter) -> Service:

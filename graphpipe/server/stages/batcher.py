@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from graphpipe.errors import (
     DeadlineExceeded,
     Forbidden,
+    ModelFailed,
     NotFound,
     NotReady,
     Overloaded,
@@ -35,6 +36,7 @@ from graphpipe.errors import (
     Unsupported,
     UpstreamFailed,
 )
+from graphpipe.server.causes import places
 from graphpipe.server.counters import Meter
 from graphpipe.server.stages.batch_gain import BatchGain
 from graphpipe.server.stages.padding import Padding
@@ -358,6 +360,12 @@ class Batcher:
 
     def _on_end(self, run: _Run, task: asyncio.Task[None]) -> None:
         self._running.discard(run)
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            log.error("a batch of model %r came to no end\n%s", self._name, places(error))
+        for member in run.members:
+            # However it ended, nobody waits for it for ever.
+            _fail(member, ModelFailed(f"the batch of model {self._name!r} that held this request came to no end"))
         self._wake()
 
     async def _together(self, members: list[_Member]) -> bool:

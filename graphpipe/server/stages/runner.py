@@ -14,9 +14,10 @@ import time
 from queue import Empty, SimpleQueue
 from time import perf_counter
 
-from graphpipe.backends.model import Model, timed
-from graphpipe.errors import DeadlineExceeded, GraphPipeError, ModelFailed, Overloaded
-from graphpipe.server.causes import cause
+from graphpipe.backends.failure import refusal
+from graphpipe.backends.model import Model, named_arrays, timed
+from graphpipe.errors import DeadlineExceeded, ModelFailed, Overloaded, ServiceError
+from graphpipe.server.causes import cause, places
 from graphpipe.server.counters import Meter
 from graphpipe.server.stages.stage import Outputs, Request
 
@@ -27,6 +28,8 @@ log = logging.getLogger("graphpipe.model")
 # A thread gathers answers for about this long before it hands them back.
 _GATHER_S = 0.0005
 _GATHER_MAX = 64
+# When answers cannot be handed to the loop, it is tried again after so long.
+_AGAIN_S = 0.05
 # A call that still runs when all is over is not waited for longer than this.
 _CLOSE_S = 1.0
 
@@ -41,7 +44,7 @@ class _Job:
         self.loop = loop
         self.future: asyncio.Future[Outputs] = loop.create_future()
         self.outputs: Outputs | None = None
-        self.error: BaseException | None = None
+        self.error: ServiceError | None = None
 
 
 class ModelRunner:
@@ -126,7 +129,10 @@ class ModelRunner:
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
         if not any(thread.is_alive() for thread in self._threads):
-            self._model.close()
+            try:
+                self._model.close()
+            except BaseException as error:
+                log.error("model %r failed as it was closed\n%s", self._name, places(error))
 
     def _forget_those_who_left(self) -> None:
         """Behind a slow model, callers that have left must not keep others out."""
@@ -142,48 +148,59 @@ class ModelRunner:
 
     def _run(self, request: Request, now: float) -> Outputs:
         left_s = None if request.deadline is None else request.deadline - now
+        failed: ServiceError | None
         try:
             outputs = self._infer(request.inputs, request.outputs or None, request.config, left_s)
-            for name in request.outputs:
-                if name not in outputs:
-                    raise ValueError(f"the model gave {sorted(outputs)}, but not {name!r}")
-            return outputs
-        except GraphPipeError:
-            raise
-        except Exception as error:
-            log.error("model %r failed on a request\n%s", self._name, cause(error, request))
-            raise ModelFailed(f"model {self._name!r} failed on this input; the server's log has the cause") from None
+            return named_arrays(outputs, request.outputs)
+        except BaseException as error:
+            # No signal is delivered in here: whatever it is, it is the model's.
+            failed = refusal(error)
+            if failed is None:
+                log.error("model %r failed on a request\n%s", self._name, cause(error, request))
+                failed = ModelFailed(f"model {self._name!r} failed on this input; the server's log has the cause")
+        try:
+            raise failed
+        finally:
+            del failed  # it remembers this frame
 
     def _work(self, number: int) -> None:
-        jobs = self._jobs
-        while True:
-            job = jobs.get()
-            if job is None:
-                return
+        goes_on = True
+        while goes_on:
+            # In here alone: no name may keep the last request's memory alive while this thread waits for the next.
             done: list[_Job] = []
-            until = perf_counter() + _GATHER_S
-            while True:
-                self._do(job, number)
-                done.append(job)
-                if len(done) >= _GATHER_MAX or perf_counter() > until or jobs.empty():
-                    break
-                try:
-                    following = jobs.get_nowait()
-                except Empty:  # another thread was quicker
-                    break
-                if following is None:
-                    jobs.put(None)
-                    break
-                job = following
-                del following
-            # No name here may keep the last request's memory alive while this thread waits for the next.
-            loop = job.loop
-            del job
+            try:
+                goes_on = self._gather(number, done)
+            except BaseException as error:  # raised into this thread from another, as some libraries' timeouts are
+                self._began[number] = 0.0
+                log.error("a thread of model %r was interrupted\n%s", self._name, places(error))
+            if done:
+                self._hand_back(done)
+            del done
+
+    def _gather(self, number: int, done: list[_Job]) -> bool:
+        """Run what waits, for a moment. False if nothing more is to come."""
+        jobs = self._jobs
+        job = jobs.get()
+        until = perf_counter() + _GATHER_S
+        while job is not None:
+            done.append(job)
+            self._do(job, number)
+            if len(done) >= _GATHER_MAX or perf_counter() > until or jobs.empty():
+                return True
+            try:
+                job = jobs.get_nowait()
+            except Empty:  # another thread was quicker
+                return True
+        return False
+
+    def _hand_back(self, done: list[_Job]) -> None:
+        loop = done[0].loop
+        while not loop.is_closed():  # else nobody waits any more
             try:
                 loop.call_soon_threadsafe(self._deliver, done)
-            except RuntimeError:  # the loop is closed: nobody waits any more
                 return
-            del done
+            except BaseException:  # out of memory, say: they wait for nobody but this thread
+                time.sleep(_AGAIN_S)
 
     def _do(self, job: _Job, number: int) -> None:
         request = job.request
@@ -197,25 +214,23 @@ class ModelRunner:
         job.began = self._began[number] = perf_counter()
         try:
             job.outputs = self._run(request, job.loop.time())
-        except GraphPipeError as error:
+        except ServiceError as error:
             # Without its frames, which would hold the request's memory until the next garbage collection.
             error.__traceback__ = error.__context__ = None
             job.error = error
-        except BaseException as error:
-            job.error = error
+        except BaseException as error:  # out of memory while it said why: the thread lives on
+            job.error = ModelFailed(f"model {self._name!r} failed on this input ({type(error).__name__})")
         job.ended = perf_counter()
         job.request = None  # its memory is free for others now, whatever still knows the job
         self._began[number] = 0.0
 
     def _deliver(self, done: list[_Job]) -> None:
         for job in done:
+            if not job.future.done():
+                if job.outputs is not None:
+                    job.future.set_result(job.outputs)
+                else:
+                    job.future.set_exception(job.error or ModelFailed(f"model {self._name!r} was not run"))
+            job.outputs = job.error = None
             if self._meter is not None and job.ended:
                 self._meter.ran(job.began - job.queued, job.ended - job.began)
-            if job.future.done():
-                continue
-            if job.error is not None:
-                job.future.set_exception(job.error)
-                job.error = None
-            elif job.outputs is not None:
-                job.future.set_result(job.outputs)
-            job.outputs = None

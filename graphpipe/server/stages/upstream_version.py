@@ -12,6 +12,8 @@ import asyncio
 import logging
 from collections.abc import Callable
 
+from graphpipe.backends.framework import first_line
+
 __all__ = ["UpstreamVersion"]
 
 log = logging.getLogger("graphpipe.cache")
@@ -44,13 +46,16 @@ class UpstreamVersion:
         self._asking = True
         asked_at = loop.time()
 
+        def ask() -> str:
+            try:
+                return self._ask()
+            except BaseException as error:  # also of what is no Exception, which would end the loop that it is told to
+                log.info("the upstream's version is not known: %s", first_line(error))
+                return ""
+
         def on_done(question: asyncio.Future[str]) -> None:
             self._asking = False
-            try:
-                version = question.result()
-            except Exception as error:
-                log.info("the upstream's version is not known: %s", error)
-                version = ""
+            version = "" if question.cancelled() or question.exception() is not None else question.result()
             self._known, self._asked_at = version, asked_at if version else float("-inf")
             for answer in waiting:
                 if not answer.done():
@@ -58,4 +63,4 @@ class UpstreamVersion:
             if self._waiting:
                 self._begin(loop)
 
-        loop.run_in_executor(None, self._ask).add_done_callback(on_done)
+        loop.run_in_executor(None, ask).add_done_callback(on_done)

@@ -117,12 +117,15 @@ class RowWriter:
                     return
             try:
                 self._write(rows, keep)
-            finally:
-                size = sum(array.nbytes for part in rows for array in part.outputs.values())
-                with self._wake:
-                    self._bytes -= size
-                for part in rows:
-                    part.done()
+            except BaseException as error:  # whatever a row is, this thread goes on
+                self.counts.errors += 1
+                self.counts.left_out += sum(len(part.keys) for part in rows)
+                log.warning("rows for %s are left out: %s", self._store.folder, type(error).__name__)
+            size = sum(array.nbytes for part in rows for array in part.outputs.values())
+            with self._wake:
+                self._bytes -= size
+            for part in rows:
+                part.done()
             del rows, keep
 
     def _write(self, rows: Sequence[_Rows], keep: set[bytes]) -> None:
