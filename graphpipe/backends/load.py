@@ -72,8 +72,9 @@ def load(source: str | Path | Callable[..., Any], *, backend: str = "", name: st
     values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in options.items()}
     chosen = LoadOptions(**values)
     if isinstance(source, str | Path):
-        called = name or default_name(str(source))
-        opened = open_model(str(source), chosen, backend)
+        source = str(source)
+        called = name or default_name(source)
+        opened = open_model(source, chosen, backend)
     else:
         from graphpipe.backends.python import model_of
 
@@ -81,7 +82,7 @@ def load(source: str | Path | Callable[..., Any], *, backend: str = "", name: st
         with loading(called):
             opened = padded(model_of(source, called, chosen), chosen.pad)
     with loading(called):
-        return LoadedModel(opened, called)
+        return LoadedModel(opened, called, source if isinstance(source, str) else "", chosen, backend)
 
 
 @contextmanager

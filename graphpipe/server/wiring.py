@@ -19,6 +19,7 @@ from graphpipe.server.stages import Stage
 from graphpipe.server.stages.batcher import Batcher, BatchLimits
 from graphpipe.server.stages.cache import ModelIdentity, RowCache
 from graphpipe.server.stages.fixed_rows import AnyRows, fixed_rows, takes_fixed_rows
+from graphpipe.server.stages.manner import manner
 from graphpipe.server.stages.padding import parse_padding
 from graphpipe.server.stages.row_bytes import RowKeys
 from graphpipe.server.stages.rows import RowEvidence, why_not_by_rows
@@ -100,7 +101,8 @@ def _cached(settings: ModelSettings, model: Model, stage: Stage, meter: Meter) -
             "declare a version that you change with the model: --cache-version 1"
         )
     identity = ModelIdentity(
-        UpstreamVersion(ask, settings.cache_fresh_ms / 1000) if ask and version else version, settings.cache_version
+        UpstreamVersion(ask, settings.cache_fresh_ms / 1000) if ask and version else version,
+        f"{manner(settings, model)} {settings.cache_version}",
     )
     folder = store_folder(Path(settings.cache_dir).expanduser(), settings.name)
     try:

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graphpipe.backends.digest import digest_of
-from graphpipe.backends.framework import first_line
+from graphpipe.backends.framework import first_line, versions
 from graphpipe.backends.load import LoadOptions
 from graphpipe.backends.model import Model
 from graphpipe.backends.tensorflow.runtime import runtime, spec_of
@@ -45,6 +45,7 @@ class GraphModel:
         self._session = session
         self._signature = signature
         self.version = version
+        self.runtime = versions("tensorflow")
         self._callables: OrderedDict[tuple[tuple[str, ...], tuple[str, ...]], Any] = OrderedDict()
         self._lock = threading.Lock()
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from graphpipe.backends.framework import first_line, framework, keep_triton_out
+from graphpipe.backends.framework import first_line, framework, keep_triton_out, versions
 from graphpipe.backends.load import LoadOptions
 from graphpipe.errors import InvalidRequest, LoadError
 from graphpipe.signature import Signature, TensorSpec
@@ -135,6 +135,7 @@ class TensorFlowModel:
         # A SavedModel's functions do not keep its variables alive.
         self._keep = keep
         self.version = version
+        self.runtime = versions("tensorflow", "keras")
         self.description = description
 
     @property

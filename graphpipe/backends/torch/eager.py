@@ -43,4 +43,5 @@ def open_module(module: Any, name: str, options: LoadOptions) -> Model:
         lambda tensors: placed(**tensors),
         placement,
         description=declared.description if declared is not None else f"PyTorch module {type(module).__name__}",
+        function=module,
     )

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from graphpipe.backends.framework import first_line, framework, keep_triton_out
+from graphpipe.backends.framework import first_line, framework, keep_triton_out, versions
 from graphpipe.backends.load import LoadOptions
 from graphpipe.errors import InvalidRequest, LoadError
 from graphpipe.signature import Signature
@@ -104,9 +104,15 @@ class TorchModel:
     description: str = ""
     written: frozenset[str] = frozenset()
     bfloat16: frozenset[str] = frozenset()
+    function: Any = None  # the Python object that it is, if it is one
     _names: tuple[str, ...] = field(init=False, default=())
     _plain: bool = field(init=False, default=False)
     _vague: bool = field(init=False, default=False)
+
+    @property
+    def runtime(self) -> str:
+        """PyTorch, with its version."""
+        return versions("torch")
 
     def __post_init__(self) -> None:
         place = self.placement
