@@ -90,7 +90,9 @@ _MISFIT = re.compile(
     r"|length \(\d+\) must be at least|requires? feature|: sto(?:d|f|i|l|ul|ll|ull|ld)$",
     re.IGNORECASE,
 )
-_NOT_THEIRS = re.compile(r"allocate|attribute|not implemented|not supported|\bCUDA|\bCUDNN|\bCUBLAS|\bEP\b", re.IGNORECASE)
+_NOT_THEIRS = re.compile(
+    r"allocate|attribute|not implemented|not supported|\bCUDA|\bCUDNN|\bCUBLAS|\bEP\b", re.IGNORECASE
+)
 # The place in ONNX Runtime's sources that a status names before its words.
 _PLACE = re.compile(
     r"(?:/onnxruntime_src/\S+ .*? was false\. |/onnxruntime_src/\S+ .*?\)(?: const)?(?: \[with [^\]]*\])? "
@@ -145,7 +147,9 @@ def _open(source: str, options: LoadOptions) -> Model:
     onnxruntime = framework("onnxruntime", source, extra="onnx")
     path = Path(source)
     if not path.is_file():
-        what = "is a folder, not a file" if path.is_dir() else "is not a plain file" if path.exists() else "no such file"
+        what = (
+            "is a folder, not a file" if path.is_dir() else "is not a plain file" if path.exists() else "no such file"
+        )
         raise LoadError(f"{source}: {what}")
     try:
         onnx_file.check(path)

@@ -84,7 +84,12 @@ def _content(path: str) -> str:
 def _origin(thing: Any) -> Any:
     """Where a function, or whatever stands for one, is written, and the plain values that it was made with."""
     if isinstance(thing, partial):
-        return ["partial", _origin(thing.func), _plain(thing.args), *([name, *_plain([value])] for name, value in sorted(thing.keywords.items()))]
+        return [
+            "partial",
+            _origin(thing.func),
+            _plain(thing.args),
+            *([name, *_plain([value])] for name, value in sorted(thing.keywords.items())),
+        ]
     if inspect.ismethod(thing):
         return ["method", thing.__name__, _origin(thing.__self__)]
     written = thing if hasattr(thing, "__qualname__") else type(thing)

@@ -42,7 +42,8 @@ class RowKeys:
     def of(self, identity: tuple[str, ...], config: str, inputs: Mapping[str, Array], rows: int) -> list[bytes] | None:
         """A key for each row; None if an input holds what is neither numbers nor text.
 
-        ``identity`` says what model it is, and in what manner it is asked. ``inputs`` are C-contiguous and little-endian, as checked requests are.
+        ``identity`` says what model it is, and in what manner it is asked. ``inputs`` are
+        C-contiguous and little-endian, as checked requests are.
         """
         names = inputs if self._in_order else sorted(inputs)
         arrays = {name: inputs[name] for name in names}
