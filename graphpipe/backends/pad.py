@@ -127,7 +127,7 @@ def _input(text: str, signature: Signature) -> tuple[TensorSpec, list[str]]:
         if name.endswith(":0") and name[:-2] in by_name:
             return by_name[name[:-2]], rest
     name = readings[-1][0]
-    near = difflib.get_close_matches(name, by_name, 1)
+    near = difflib.get_close_matches(name, [each.removesuffix(":0") for each in by_name], 1)
     names = ", ".join(map(repr, by_name))
     raise LoadError(
         f"--pad {text}: there is no input {name!r}; there are {names}{f'; did you mean {near[0]!r}?' if near else ''}"
