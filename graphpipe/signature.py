@@ -112,7 +112,8 @@ class Signature:
 
     ``default_inputs`` and ``default_outputs`` name what a request without names means; None: all, in order. Inputs that
     are no default may be left out. ``variadic`` models take any number of tensors under any names; ``open_outputs``
-    models can be asked for outputs not listed here.
+    models can be asked for outputs not listed here. With ``loose_symbols`` a symbol is a name that a tool made up: equal
+    ones are not held against each other.
     """
 
     inputs: tuple[TensorSpec, ...]
@@ -121,6 +122,7 @@ class Signature:
     default_outputs: tuple[str, ...] | None = None
     variadic: bool = False
     open_outputs: bool = False
+    loose_symbols: bool = False
 
     def __post_init__(self) -> None:
         for what, specs, defaults in (
@@ -195,7 +197,7 @@ class Signature:
         for spec, dtype, shape in zip(specs, dtypes, shapes, strict=True):
             casts.append(None if spec is None else _check_dtype(spec, dtype, cast))
             if spec is not None:
-                _check_shape(spec, shape, symbols)
+                _check_shape(spec, shape, {} if self.loose_symbols else symbols)
         declared = [None if spec is None else spec.dtype for spec in specs]
         return Plan(names, _with_bools(casts, bools, declared), outputs)
 

@@ -4,14 +4,16 @@ ours.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import re
 import sys
+from importlib import metadata
 from typing import Any
 
 from graphpipe.errors import LoadError
 
-__all__ = ["first_line", "framework", "keep_triton_out", "refusal"]
+__all__ = ["first_line", "framework", "keep_triton_out", "refusal", "versions"]
 
 # What frameworks write around the words that matter: the node, the operation, their error's number, its class.
 _AROUND = re.compile(
@@ -43,6 +45,19 @@ def framework(module: str, source: str, extra: str) -> Any:
     except Exception as error:
         # A wheel for another machine, or a framework that cannot live beside one that is loaded already.
         raise LoadError(f"{source}: {module} is installed, but cannot be imported: {first_line(error)}") from error
+
+
+def versions(*modules: str) -> str:
+    """Frameworks with their versions, those that are not here without."""
+    return ", ".join(f"{name} {_version(name)}".strip() for name in modules)
+
+
+def _version(module: str) -> str:
+    version = getattr(sys.modules.get(module), "__version__", "")
+    if not version:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            version = metadata.version(module)
+    return str(version)
 
 
 def keep_triton_out() -> None:

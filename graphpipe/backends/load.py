@@ -77,8 +77,9 @@ def load(source: str | Path | Callable[..., Any], *, backend: str = "", name: st
             raise TypeError(f"load() has no option {option!r}; it has {', '.join(sorted(known))}")
     chosen = LoadOptions(**{name: _option(name, known[name], value) for name, value in options.items()})
     if isinstance(source, str | Path):
-        called = name or default_name(str(source))
-        opened = open_model(str(source), chosen, backend)
+        source = str(source)
+        called = name or default_name(source)
+        opened = open_model(source, chosen, backend)
     else:
         from graphpipe.backends.python import model_of
 
@@ -86,7 +87,7 @@ def load(source: str | Path | Callable[..., Any], *, backend: str = "", name: st
         with loading(called):
             opened = padded(model_of(source, called, chosen), chosen.pad)
     with loading(called):
-        return LoadedModel(opened, called)
+        return LoadedModel(opened, called, source if isinstance(source, str) else "", chosen, backend)
 
 
 @contextmanager

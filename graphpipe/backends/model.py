@@ -37,7 +37,7 @@ class Model(Protocol):
     A model may also have ``version`` (a digest of what it was made from: equal versions give equal answers),
     ``description``, ``quick = True`` if it needs so little time that a server may run it on its event loop, and
     ``threads``, how many calls it makes sense to run at once where that is not the number of CPUs (it waits more than
-    it works, or it allows only one).
+    it works, or it allows only one). ``runtime`` is what computes its answers, with its version: "onnxruntime 1.23".
 
     ``shares_memory = False`` says that it writes to no input, and gives only arrays that may be written to and that
     nobody else holds; others are shown their inputs read-only, and what they give is looked at (owned.py).
@@ -176,9 +176,13 @@ class LoadedModel:
     sees them, the same errors out.
     """
 
-    def __init__(self, model: Model, name: str) -> None:
+    def __init__(
+        self, model: Model, name: str, source: str = "", options: LoadOptions | None = None, backend: str = ""
+    ) -> None:
         self.model = model
         self.name = name
+        # How it was loaded, for whoever keeps its answers.
+        self.source, self.options, self.backend = source, options, backend
         self._run = owned(model, inputs_are_ours=False)
         self._plans: tuple[Signature, dict[_PlanKey, Plan]] = (model.signature, {})
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import difflib
 import json
 import os
 import re
@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from graphpipe.backends.framework import first_line, framework
+from graphpipe.backends import onnx_file
+from graphpipe.backends.framework import first_line, framework, refusal, versions
 from graphpipe.backends.load import LoadOptions
 from graphpipe.backends.model import Backend, Model
 from graphpipe.errors import InvalidRequest, LoadError
@@ -36,6 +37,7 @@ class OnnxModel:
         self._signature = signature
         self.version = version
         self.description = description
+        self.runtime = versions("onnxruntime")
         # Strings are rare, and looking for them costs a small model a good part of its time.
         self._strings = any(s.dtype == object for s in (*signature.inputs, *signature.outputs))
 
@@ -51,7 +53,12 @@ class OnnxModel:
         names = self._signature.output_names if outputs is None else outputs
         if self._strings:
             inputs = {name: _to_str(array, name) if array.dtype == object else array for name, array in inputs.items()}
-        results = self._session.run(names, inputs)
+        try:
+            results = self._session.run(names, inputs)
+        except Exception as error:
+            if (words := _refused(error)) is None:
+                raise
+            raise InvalidRequest(f"the model cannot take this input: {words}") from error
         if self._strings:
             results = [_to_bytes(array) if array.dtype == object else array for array in results]
         return dict(zip(names, results, strict=True))
@@ -75,6 +82,37 @@ def _to_bytes(array: Array) -> Array:
     out = np.empty(array.size, object)
     out[:] = [item.encode("utf-8", "surrogateescape") for item in array.reshape(-1)]
     return out.reshape(array.shape)
+
+
+# What a kernel says of inputs that do not fit it or each other; its status is FAIL then, as it is for everything else.
+# Text that is no number ends in the standard library's stod.
+_MISFIT = re.compile(
+    r"\bbroadcast|cannot be reshaped|\bmismatch|must (?:all )?match|out of (?:data )?(?:range|bounds)|must be 1 instead of"
+    r"|should not be greater than|is not equal to|exceeds|dimension is negative|must be >= 0|unknown category"
+    r"|at most one dimension can be -1|invalid num_outputs|size should be equal|should be greater than 0"
+    r"|length \(\d+\) must be at least|requires? feature|: sto(?:d|f|i|l|ul|ll|ull|ld)$",
+    re.IGNORECASE,
+)
+_NOT_THEIRS = re.compile(
+    r"allocate|attribute|not implemented|not supported|\bCUDA|\bCUDNN|\bCUBLAS|\bEP\b", re.IGNORECASE
+)
+# The place in ONNX Runtime's sources that a status names before its words.
+_PLACE = re.compile(
+    r"(?:/onnxruntime_src/\S+ .*? was false\. |/onnxruntime_src/\S+ .*?\)(?: const)?(?: \[with [^\]]*\])? "
+    r"|\w+\.(?:h|cc):\d+ \w+ )"
+)
+
+
+def _refused(error: Exception) -> str | None:
+    """What ONNX Runtime says against the inputs; None if the failure is not known to be their fault."""
+    kind, said = type(error).__name__, " ".join(str(error).split())
+    if kind not in ("InvalidArgument", "Fail", "RuntimeException"):
+        return None
+    if kind != "InvalidArgument" and (not _MISFIT.search(said) or _NOT_THEIRS.search(said)):
+        return None
+    if said.endswith((": stod", ": stof", ": stoll", ": stoull", ": stoi", ": stol", ": stoul", ": stold")):
+        return "it has text that is no number"
+    return refusal(ValueError(_PLACE.sub("", said, count=1)))
 
 
 # --- loading ----------------------------------------------------------------------------------------------------------
@@ -112,7 +150,14 @@ def _open(source: str, options: LoadOptions) -> Model:
     onnxruntime = framework("onnxruntime", source, extra="onnx")
     path = Path(source)
     if not path.is_file():
-        raise LoadError(f"{source}: {'is a folder, not a file' if path.is_dir() else 'no such file'}")
+        what = (
+            "is a folder, not a file" if path.is_dir() else "is not a plain file" if path.exists() else "no such file"
+        )
+        raise LoadError(f"{source}: {what}")
+    try:
+        onnx_file.check(path)
+    except OSError as error:
+        raise LoadError(f"{source}: {error.strerror}") from None
     session = _session(onnxruntime, source, options)
     meta = session.get_modelmeta()
     if options.value_inputs:
@@ -126,14 +171,16 @@ def _open(source: str, options: LoadOptions) -> Model:
         for arg in session.get_outputs()
         if not options.outputs or arg.name in options.outputs or _dtype(arg) is not None
     )
-    unknown = sorted(set(declared) - {spec.name for spec in inputs})
-    if unknown:
-        raise LoadError(f"{options.value_inputs}: {source} has no input {unknown[0]!r}")
+    _check_declared(source, options.value_inputs, declared, session.get_inputs())
+    optional = {arg.name for arg in session.get_inputs() if _OPTIONAL.fullmatch(arg.type)}
+    required = tuple(spec.name for spec in inputs if spec.name not in optional) if optional else None
     try:
-        signature = Signature(inputs, outputs, options.inputs or (tuple(declared) or None), options.outputs)
+        signature = Signature(
+            inputs, outputs, options.inputs or tuple(declared) or required, options.outputs, loose_symbols=True
+        )
     except ValueError as error:
         raise LoadError(f"{source}: {error}") from None
-    return OnnxModel(session, signature, _digest(path), meta.description)
+    return OnnxModel(session, signature, onnx_file.digest(path), meta.description)
 
 
 def _session(onnxruntime: Any, source: str, options: LoadOptions) -> Any:
@@ -142,22 +189,54 @@ def _session(onnxruntime: Any, source: str, options: LoadOptions) -> Any:
     settings.inter_op_num_threads = 1
     # Spinning threads take the cores that other calls need: 4.5 ms became 13 ms.
     settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    settings.log_severity_level = 3
+    # What its sessions log as errors is in their exceptions too, and those go our log's way, in its form. Only why a
+    # provider does not start is told nowhere else.
+    settings.log_severity_level = 4
     for library in options.custom_ops:
         try:
             settings.register_custom_ops_library(library)
         except Exception as error:
             raise LoadError(f"{library}: ONNX Runtime cannot load these operators: {first_line(error)}") from None
     providers = _providers(onnxruntime.get_available_providers(), options)
+    onnxruntime.set_default_logger_severity(4 if all(name == _CPU for name, _ in providers) else 3)
     try:
-        session = onnxruntime.InferenceSession(source, settings, providers=providers)
+        # Without a fallback: it would print about it, and go on with other providers than those asked for.
+        session = onnxruntime.InferenceSession(source, settings, providers=providers, enable_fallback=0)
     except Exception as error:
-        raise LoadError(f"{source}: ONNX Runtime cannot load it: {first_line(error)}") from None
+        raise LoadError(f"{source}: {_reason(error)}") from None
+    onnxruntime.set_default_logger_severity(4)
     # ONNX Runtime goes on without a provider whose libraries it cannot load, and says so only in its log.
     missing = {name for name, _ in providers} - set(session.get_providers())
     if missing:
         raise LoadError(f"{source}: {min(missing)} did not start: are its driver and libraries installed?")
     return session
+
+
+def _reason(error: Exception) -> str:
+    """Why ONNX Runtime cannot load a model, and how to mend it, in one line."""
+    said = " ".join(str(error).split())
+    if match := re.search(r"Unsupported model IR version: (\d+), max supported IR version: (\d+)", said):
+        return (
+            f"it has IR version {match[1]}, and this ONNX Runtime takes {match[2]} at most: pip install -U onnxruntime, or "
+            f"save the model with ir_version={match[2]}"
+        )
+    if match := re.search(r"Opset (\d+) is under development.* for domain (\S+) is till opset (\d+)", said):
+        return (
+            f"it has opset {match[1]} of {match[2]}, and this ONNX Runtime takes {match[3]} at most: "
+            f"pip install -U onnxruntime, or export the model with opset {match[3]}"
+        )
+    if match := re.search(r"Fatal error: (\S+):([^:\s]+?)\(-?\d+\) is not a registered function/op", said):
+        # The domain ai.onnx.contrib is that of onnxruntime-extensions, whose library is in its wheel.
+        return f"it needs the operator {match[2]} of {match[1]}: give the library that has it, --custom-ops LIBRARY"
+    if match := re.search(r"No Op registered for (\S+) with domain_version of (\d+)", said):
+        return (
+            f"ONNX Runtime has no operator {match[1]} in opset {match[2]}: pip install -U onnxruntime, or give the library "
+            "that has it, --custom-ops LIBRARY"
+        )
+    if "Protobuf parsing failed" in said or "No graph was found" in said:
+        return "is no whole ONNX file: was its download cut off?"
+    words = re.sub(r"^.*?Load model from .*? failed:", "", said)
+    return f"ONNX Runtime cannot load it: {refusal(ValueError(_PLACE.sub('', words, count=1)))}"
 
 
 # The builds of ONNX Runtime that have a provider; the plain one has the CPU alone.
@@ -195,7 +274,11 @@ def _providers(available: Sequence[str], options: LoadOptions) -> list[tuple[str
 def _spec(source: str, what: str, arg: Any, declared: Mapping[str, TensorSpec]) -> TensorSpec:
     dtype = _dtype(arg)
     if dtype is None:
-        hint = f"choose others with --{what}s" if what == "output" else "have the model take plain tensors"
+        hint = "have the model take plain tensors"
+        if what == "output":
+            hint = "choose others with --outputs"
+            if arg.type.startswith("seq(map("):  # what skl2onnx makes of a classifier's probabilities
+                hint += ", or convert the classifier with options={'zipmap': False}"
         raise LoadError(f"{source}: {what} {arg.name!r} is a {arg.type}, which has no type on the wire; {hint}")
     # A fixed dimension of 0 or less is how some exporters write "any".
     shape = tuple(d if not isinstance(d, int) or d > 0 else None for d in arg.shape)
@@ -205,9 +288,32 @@ def _spec(source: str, what: str, arg: Any, declared: Mapping[str, TensorSpec]) 
 
 
 def _dtype(arg: Any) -> np.dtype[Any] | None:
-    match = re.fullmatch(r"tensor\((\w+)\)", arg.type)
+    optional = _OPTIONAL.fullmatch(arg.type)
+    match = re.fullmatch(r"tensor\((\w+)\)", optional[1] if optional else arg.type)
     name = _DTYPES.get(match[1]) if match else None
     return np.dtype(name) if name else None
+
+
+_OPTIONAL = re.compile(r"optional\((.*)\)")
+
+
+def _check_declared(source: str, path: str, declared: Mapping[str, TensorSpec], args: Sequence[Any]) -> None:
+    """Raises LoadError where the file of --value-inputs speaks of something else than the model has."""
+    of_model = {arg.name: arg for arg in args}
+    for name, spec in declared.items():
+        if name not in of_model:
+            near = difflib.get_close_matches(name, of_model, 1)
+            hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(map(repr, of_model))}"
+            raise LoadError(f"--value-inputs {path}: {source} has no input {name!r}; {hint}")
+        arg = of_model[name]
+        dims = tuple(d if isinstance(d, int) and d > 0 else None for d in arg.shape)
+        shape = spec.shape or ()
+        fits = not dims or len(shape) == len(dims)
+        fits &= all(None in (a, b) or a == b for a, b in zip(shape, dims, strict=False))
+        if spec.dtype != _dtype(arg) or not fits:
+            raise LoadError(
+                f"--value-inputs {path}: it says {spec}, but {source} has {TensorSpec(name, _dtype(arg), dims)}"
+            )
 
 
 def _value_inputs(path: str) -> dict[str, TensorSpec]:
@@ -225,25 +331,6 @@ def _value_inputs(path: str) -> dict[str, TensorSpec]:
         raise LoadError(f"{path}: {error.strerror}") from None
     except (ValueError, TypeError, KeyError, AttributeError):
         raise LoadError(f'{path}: expected {{"input": [dtype number, [dims...]]}}, as in docs/serving.md') from None
-
-
-def _digest(path: Path) -> str:
-    """sha256 of the model's file, and of the files beside it that hold its large tensors."""
-    digest = hashlib.sha256()
-    content = path.read_bytes()
-    digest.update(content)
-    # TensorProto.external_data is a list of key-value pairs; a pair "location" is protobuf's field 1, length 8, then
-    # field 2 with its length in seven bits a byte, the last without the eighth.
-    names = set()
-    for match in re.finditer(rb"\n\x08location\x12([\x80-\xff]?[\x01-\x7f])", content):
-        length = sum((byte & 0x7F) << 7 * i for i, byte in enumerate(match[1]))
-        names.add(content[match.end() : match.end() + length])
-    for name in sorted(names):
-        beside = path.parent / name.decode("utf-8", "replace")
-        if beside.is_file():
-            with beside.open("rb") as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()
 
 
 BACKEND = Backend("onnx", lambda source: source.lower().endswith((".onnx", ".ort")), _open)

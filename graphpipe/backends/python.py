@@ -84,7 +84,7 @@ class FunctionModel:
     def __init__(
         self, function: Callable[..., Any], signature: Signature, takes: _Takes, description: str = ""
     ) -> None:
-        self._function = function
+        self.function = function
         self._signature = signature
         self._takes = takes
         self._specs = {spec.name: spec for spec in signature.outputs}
@@ -113,9 +113,9 @@ class FunctionModel:
         if takes.positional:
             # Callers name their inputs in any order.
             order = inputs if self._signature.variadic else [s.name for s in self._signature.inputs if s.name in inputs]
-            result = self._function(*(inputs[name] for name in order), **more)
+            result = self.function(*(inputs[name] for name in order), **more)
         else:
-            result = self._function(**inputs, **more)
+            result = self.function(**inputs, **more)
         return self._named(result, outputs)
 
     def _named(self, result: Any, outputs: Sequence[str] | None) -> dict[str, Array]:
@@ -132,7 +132,7 @@ class FunctionModel:
 
     def close(self) -> None:
         """Close what the function belongs to, if it can be closed."""
-        owner = getattr(self._function, "__self__", self._function)
+        owner = getattr(self.function, "__self__", self.function)
         close = getattr(owner, "close", None)
         if callable(close) and not inspect.isclass(owner):
             close()

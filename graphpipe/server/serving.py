@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from graphpipe.arguments import came
-from graphpipe.backends import LoadedModel, Model, load
+from graphpipe.backends import LoadedModel, LoadOptions, Model, load
 from graphpipe.backends.load import loading
 from graphpipe.server.flags import FLAGS
 from graphpipe.server.settings import ModelSettings, Settings
@@ -46,10 +46,13 @@ def serve(
             model = load(model, intra_threads=1)
     name = name or getattr(model, "name", "") or type(model).__name__.lower()
     bare = model.model if isinstance(model, LoadedModel) else model
+    loaded: dict[str, Any] = {"source": ""}
+    if isinstance(model, LoadedModel):
+        loaded = {"source": model.source, "options": model.options or LoadOptions(), "backend": model.backend}
     from graphpipe.server.app import run
 
     run(
-        [(ModelSettings(name, "", **{key: settings[key] for key in of_model & settings.keys()}), bare)],
+        [(ModelSettings(name, **loaded, **{key: settings[key] for key in of_model & settings.keys()}), bare)],
         Settings(listen=listen, **{key: settings[key] for key in of_server & settings.keys()}),
         on_ready=on_ready or (lambda url: print(f"listening on {url}", flush=True)),
     )

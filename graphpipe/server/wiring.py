@@ -19,6 +19,7 @@ from graphpipe.server.stages import Stage
 from graphpipe.server.stages.batcher import Batcher, BatchLimits
 from graphpipe.server.stages.cache import ModelIdentity, RowCache
 from graphpipe.server.stages.fixed_rows import AnyRows, fixed_rows, takes_fixed_rows
+from graphpipe.server.stages.manner import manner
 from graphpipe.server.stages.padding import parse_padding
 from graphpipe.server.stages.row_bytes import RowKeys
 from graphpipe.server.stages.rows import RowEvidence, why_inputs_have_no_rows, why_not_by_rows
@@ -104,7 +105,8 @@ def _cached(settings: ModelSettings, model: Model, stage: Stage, meter: Meter) -
         log.warning("model %r is served without its row cache: %s", settings.name, reason)
         return stage
     identity = ModelIdentity(
-        UpstreamVersion(ask, settings.cache_fresh_ms / 1000) if ask and version else version, settings.cache_version
+        UpstreamVersion(ask, settings.cache_fresh_ms / 1000) if ask and version else version,
+        f"{manner(settings, model)} {settings.cache_version}",
     )
     folder = store_folder(Path(settings.cache_dir).expanduser(), settings.name)
     try:

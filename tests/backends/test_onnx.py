@@ -194,11 +194,119 @@ def test_one_model_may_be_called_from_many_threads(tmp_path: Path) -> None:
 
 
 def test_a_failure_inside_the_runtime_is_a_failed_model_with_its_cause_attached(tmp_path: Path) -> None:
-    with graphpipe.load(onnx_graphs.reshaping(tmp_path / "m.onnx"), name="shaper") as model:
-        with pytest.raises(graphpipe.ModelFailed, match="'shaper' failed on this input") as failure:
+    path = onnx_graphs.save(
+        tmp_path / "m.onnx", [helper.make_node("Mod", ["x", "x"], ["y"])],  # for floating point it lacks fmod=1
+        [("x", TensorProto.FLOAT, ["n"])], [("y", TensorProto.FLOAT, ["n"])],
+    )  # fmt: skip
+    with graphpipe.load(path, name="broken") as model:
+        with pytest.raises(graphpipe.ModelFailed, match="'broken' failed on this input") as failure:
             model.infer({"x": np.zeros(5, np.float32)})
-        assert "Reshape" in str(failure.value.__cause__)
-        assert model.infer({"x": np.zeros(6, np.float32)})["y"].shape == (2, 3)
+        assert "fmod" in str(failure.value.__cause__)
+
+
+def _gather(path: Path) -> Path:
+    return onnx_graphs.save(
+        path, [helper.make_node("Gather", ["w", "ids"], ["y"])], [("ids", TensorProto.INT64, ["n"])],
+        [("y", TensorProto.FLOAT, ["n"])], [helper.make_tensor("w", TensorProto.FLOAT, [3], [1, 2, 3])],
+    )  # fmt: skip
+
+
+def _number(path: Path) -> Path:
+    return onnx_graphs.save(
+        path, [helper.make_node("Cast", ["s"], ["y"], to=TensorProto.FLOAT)],
+        [("s", TensorProto.STRING, ["n"])], [("y", TensorProto.FLOAT, ["n"])],
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("make", "inputs", "words"),
+    [
+        (_gather, {"ids": np.array([99])}, "out of data bounds, idx=99 must be within"),
+        (_number, {"s": np.array(["abc"], object)}, "text that is no number"),
+        (onnx_graphs.reshaping, {"x": np.zeros(5, np.float32)}, "cannot be reshaped to the requested shape"),
+        (onnx_graphs.pair_sum, {"a": np.zeros((2, 3), "f4"), "b": np.zeros((4, 3), "f4")}, "broadcast"),
+    ],
+)
+def test_a_value_that_the_runtime_refuses_is_the_callers(tmp_path: Path, capfd, make, inputs, words) -> None:
+    with graphpipe.load(make(tmp_path / "m.onnx")) as model:
+        with pytest.raises(graphpipe.InvalidRequest, match=words) as refused:
+            model.infer(inputs)
+        said = str(refused.value)
+        assert "\n" not in said
+        assert "onnxruntime" not in said
+    assert "onnxruntime" not in capfd.readouterr().err  # nothing past our log
+
+
+def test_equal_symbols_of_a_file_are_not_held_against_each_other(tmp_path: Path) -> None:
+    """Exporters name what they do not know alike."""
+    path = onnx_graphs.save(
+        tmp_path / "m.onnx", [helper.make_node("Concat", ["a", "b"], ["y"], axis=0)],
+        [("a", TensorProto.FLOAT, ["dim_0"]), ("b", TensorProto.FLOAT, ["dim_0"])], [("y", TensorProto.FLOAT, ["m"])],
+    )  # fmt: skip
+    with graphpipe.load(path) as model:
+        assert model.infer({"a": np.ones(2, np.float32), "b": np.ones(3, np.float32)})["y"].shape == (5,)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "is empty"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n", "is a Git LFS pointer"),
+        (b"<!DOCTYPE html><html></html>", "is a web page"),
+        (None, "is no whole ONNX file"),
+    ],
+)
+def test_a_file_that_is_no_model_is_told_what_it_is(tmp_path: Path, content, words) -> None:
+    path = onnx_graphs.scaled(tmp_path / "m.onnx", 2)
+    path.write_bytes(path.read_bytes()[:-3] if content is None else content)
+    with pytest.raises(graphpipe.LoadError, match=words):
+        graphpipe.load(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda m: setattr(m, "ir_version", 99), r"IR version 99, and this ONNX Runtime takes \d+ at most"),
+        (lambda m: setattr(m.opset_import[0], "version", 99), r"opset 99 of ai\.onnx.* takes \d+ at most"),
+        (lambda m: setattr(m.graph.node[0], "op_type", "Blur"), "no operator Blur in opset 18.*--custom-ops"),
+    ],
+)
+def test_why_a_model_cannot_be_loaded_and_how_to_mend_it_is_one_line(tmp_path: Path, change, words) -> None:
+    path = onnx_graphs.scaled(tmp_path / "m.onnx", 2)
+    model = onnx.load(path)
+    change(model)
+    onnx.save(model, path)
+    with pytest.raises(graphpipe.LoadError, match=words) as refused:
+        graphpipe.load(path)
+    assert "\n" not in str(refused.value)
+
+
+def test_text_that_looks_like_a_location_is_not_read(tmp_path: Path) -> None:
+    """The digest reads files that tensors lie in, and no others."""
+    path = onnx_graphs.scaled(tmp_path / "m.onnx", 2)
+    model = onnx.load(path)
+    model.metadata_props.add(key="location", value="other")
+    model.doc_string = "\n\x08location\x12\x05other"
+    onnx.save(model, path)
+    versions = set()
+    for content in "ab":
+        (tmp_path / "other").write_text(content)
+        with graphpipe.load(path) as loaded:
+            versions.add(loaded.version)
+    assert len(versions) == 1
+
+
+@pytest.mark.parametrize("place", ["../w.bin", "/etc/hostname"])
+def test_tensors_outside_the_models_folder_are_refused(tmp_path: Path, place: str) -> None:
+    path = onnx_graphs.scaled(tmp_path / "m.onnx", 2)
+    model = onnx.load(path)
+    tensor = model.graph.initializer[0]
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value=place)
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(graphpipe.LoadError, match="outside its folder"):
+        graphpipe.load(path)
 
 
 def test_an_option_that_does_not_exist_is_named(tmp_path: Path) -> None:

@@ -55,3 +55,34 @@ def test_a_size_that_the_signature_does_not_say_can_be_said():
 def test_a_padding_that_makes_no_sense_is_refused_when_loading(text, words):
     with pytest.raises(LoadError, match=words):
         graphpipe.load(model, pad=[text])
+
+
+@graphpipe.model(inputs={"ids:0": "int64[n, 4]", "u": "uint8[n, 3]", "s": "string[n, 3]"}, outputs={"ids": "int64"})
+def typed(*given):
+    return given[0]
+
+
+@pytest.mark.parametrize("text", ["ids:0:1:9007199254740993", "ids:1:9007199254740993", "ids:0:-1:9007199254740993:4"])
+def test_a_name_may_hold_colons_and_a_value_is_exact(text):
+    padded = graphpipe.load(typed, pad=[text])
+    given = {"ids:0": np.ones((1, 3), np.int64), "u": np.ones((1, 3), np.uint8), "s": np.array([["a"] * 3], object)}
+    assert padded.infer(given)["ids"].tolist() == [[1, 1, 1, 2**53 + 1]]
+
+
+@pytest.mark.parametrize("text", ["u:1:-1", "u:1:300", "u:1:0.5", "u:1:nan", "ids:1:nan", "ids:1:0.5", "s:1:0"])
+def test_a_value_that_the_type_cannot_hold_is_refused_when_loading(text):
+    with pytest.raises(LoadError, match=r"is not a value of|is text"):
+        graphpipe.load(typed, pad=[text])
+
+
+@pytest.mark.parametrize(
+    ("pads", "words"),
+    [
+        (["u:1:0", "u:-1:1"], "filled up already"),
+        (["u:1:0:9"], "has size 3, not 9"),
+        (["idz:1:0"], "did you mean 'ids'"),
+    ],
+)
+def test_paddings_that_contradict_are_refused_when_loading(pads, words):
+    with pytest.raises(LoadError, match=words):
+        graphpipe.load(typed, pad=pads)

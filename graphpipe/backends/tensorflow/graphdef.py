@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graphpipe.backends.digest import digest_of
+from graphpipe.backends.framework import versions
 from graphpipe.backends.load import LoadOptions
 from graphpipe.backends.model import Model
 from graphpipe.backends.tensorflow.runtime import Runtime, refuse, runtime, spec_of
@@ -60,6 +61,7 @@ class GraphModel:
         self._left_out = left_out
         self._signature = signature
         self.version = version
+        self.runtime = versions("tensorflow")
         self._callables: OrderedDict[tuple[tuple[str, ...], tuple[str, ...]], Any] = OrderedDict()
         self._lock = threading.Lock()
 

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from graphpipe.backends.framework import first_line, framework, keep_triton_out, refusal
+from graphpipe.backends.framework import first_line, framework, keep_triton_out, refusal, versions
 from graphpipe.backends.load import LoadOptions
 from graphpipe.backends.owned import SURE_ABOVE_BYTES, apart
 from graphpipe.backends.tensorflow.computed import computed, keeps_inputs
@@ -167,6 +167,7 @@ class TensorFlowModel:
         # A SavedModel's functions do not keep its variables alive.
         self._keep = keep
         self.version = version
+        self.runtime = versions("tensorflow", "keras")
         self.description = description
 
     @property

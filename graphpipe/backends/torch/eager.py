@@ -60,6 +60,7 @@ def open_module(module: Any, name: str, options: LoadOptions) -> Model:
         # x.sub_(mean), ReLU(inplace=True): nothing says beforehand whether its code writes into what it is given.
         written=frozenset(spec.name for spec in inputs),
         differentiates=_differentiates(module),
+        function=module,
     )
 
 

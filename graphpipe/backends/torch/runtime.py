@@ -21,7 +21,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from graphpipe.backends.framework import first_line, framework, keep_triton_out, refusal
+from graphpipe.backends.framework import first_line, framework, keep_triton_out, refusal, versions
 from graphpipe.backends.load import LoadOptions
 from graphpipe.backends.owned import SURE_ABOVE_BYTES
 from graphpipe.errors import InvalidRequest, LoadError
@@ -122,9 +122,15 @@ class TorchModel:
     written: frozenset[str] = frozenset()
     bfloat16: frozenset[str] = frozenset()
     differentiates: bool = False
+    function: Any = None  # the Python object that it is, if it is one
     _names: tuple[str, ...] = field(init=False, default=())
     _plain: bool = field(init=False, default=False)
     _vague: bool = field(init=False, default=False)
+
+    @property
+    def runtime(self) -> str:
+        """PyTorch, with its version."""
+        return versions("torch")
 
     def __post_init__(self) -> None:
         place = self.placement

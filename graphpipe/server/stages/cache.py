@@ -46,7 +46,9 @@ _REFUSED_MAX = 256
 
 @dataclass(frozen=True, slots=True)
 class ModelIdentity:
-    """What makes a model the same one: its digest, or its upstream's, and what the user declared."""
+    """What makes a model the same one: its digest, or its upstream's, and what else tells it from another: the manner in
+    which it is loaded and called (manner.py), and what the user declared.
+    """
 
     version: str | UpstreamVersion
     declared: str = ""

@@ -127,6 +127,8 @@ def _fill(text: str, spec: TensorSpec, axis: int, value: str) -> Any:
     try:
         if spec.dtype is None:
             return float(value)
+        if spec.dtype.kind == "b" and value not in ("0", "1"):
+            raise ValueError
         # Through Python's own numbers: numpy refuses what the type cannot hold.
         return np.array([float(value) if spec.dtype.kind == "f" else int(value)], spec.dtype)[0]
     except (ValueError, OverflowError):

@@ -23,7 +23,7 @@ __all__ = ["RowKeys", "output_key", "pack", "pack_all", "unpack", "unpack_alike"
 Array = NDArray[Any]
 
 # 0.16 ms for 600 KB, where SHA-256 takes 0.40 even in hardware; 2.3 us for 4 KB (3.3), 0.8 for 100 bytes (0.4).
-_FORMAT = b"graphpipe row 2"
+_FORMAT = b"graphpipe row 3"
 _PREFIXES_MAX = 256
 
 _u64 = struct.Struct("<Q").pack
@@ -42,7 +42,8 @@ class RowKeys:
     def of(self, identity: tuple[str, ...], config: str, inputs: Mapping[str, Array], rows: int) -> list[bytes] | None:
         """A key for each row; None if an input holds what is neither numbers nor text.
 
-        ``identity`` says what model it is. ``inputs`` are C-contiguous and little-endian, as checked requests are.
+        ``identity`` says what model it is, and in what manner it is asked. ``inputs`` are
+        C-contiguous and little-endian, as checked requests are.
         """
         names = inputs if self._in_order else sorted(inputs)
         arrays = {name: inputs[name] for name in names}

@@ -1,0 +1,148 @@
+"""An ONNX file looked at without a framework: whether it is one, and which files beside it hold its large tensors.
+
+The protobuf is walked field by field where it lies, and only along the way to tensors, so that no text that happens to
+look like a location is taken for one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import mmap
+from collections.abc import Iterator
+from pathlib import Path
+
+from graphpipe.errors import LoadError
+
+__all__ = ["check", "digest"]
+
+_NOT_ONNX = (
+    (b"version https://git-lfs", "is a Git LFS pointer, not the model itself: git lfs pull"),
+    (b"<", "is a web page, not a model: download the file itself"),
+    (b"PK\x03\x04", "is a zip archive, not an ONNX file: unpack it"),
+    (b"\x1f\x8b", "is compressed: gunzip it"),
+)
+
+# By kind of message: the fields on the way to tensors, and the kind of what is there (onnx.proto).
+_WAYS: dict[str, dict[int, str]] = {
+    "model": {7: "graph", 25: "function"},
+    "graph": {1: "node", 5: "tensor", 15: "sparse"},
+    "function": {7: "node", 11: "attribute"},
+    "node": {5: "attribute"},
+    "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse", 23: "sparse"},
+    "sparse": {1: "tensor", 2: "tensor"},
+}
+_EXTERNAL_DATA, _DATA_LOCATION, _EXTERNAL = 13, 14, 1
+_DEPTH_MAX = 100
+
+
+def check(path: Path) -> None:
+    """Raises LoadError, with a line that says how to mend it, for a file that is no whole ONNX file, or that wants other
+    files than plain ones in its own folder.
+    """
+    with path.open("rb") as file:
+        start = file.read(64).lstrip()
+    if not start:
+        raise LoadError(f"{path}: is empty: was it downloaded to its end?")
+    for beginning, words in _NOT_ONNX:
+        if start.startswith(beginning):
+            raise LoadError(f"{path}: {words}")
+    for name in _beside(path):
+        _check_beside(path, name)
+
+
+def digest(path: Path) -> str:
+    """sha256 of the model's file, and of the files beside it that hold its large tensors."""
+    total = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            total.update(block)
+    for name in _beside(path):
+        _check_beside(path, name)
+        with (path.parent / name).open("rb") as file:
+            total.update(hashlib.file_digest(file, "sha256").digest())
+    return total.hexdigest()
+
+
+def _check_beside(path: Path, name: str) -> None:
+    beside = path.parent / name
+    # Folders of links to one folder of contents, as Hugging Face keeps its models, are as good as a folder.
+    folders = {path.parent.resolve(), path.resolve().parent}
+    if Path(name).is_absolute() or ".." in Path(name).parts or not any(map(beside.resolve().is_relative_to, folders)):
+        raise LoadError(f"{path}: its tensors are to come from {name!r}, which is outside its folder")
+    if not beside.exists():
+        raise LoadError(f"{path}: the file beside it that holds its tensors is missing: {name}")
+    if not beside.is_file():
+        raise LoadError(f"{path}: its tensors are to come from {name!r}, which is not a plain file")
+
+
+def _beside(path: Path) -> list[str]:
+    """The names of the files that hold tensors of this one."""
+    if path.suffix.lower() == ".ort":
+        return []  # a FlatBuffer, which holds all its tensors
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        try:
+            # Nearly always it stops here.
+            names = set(_locations(data, 0, len(data), "model", 0)) if data.find(b"location") >= 0 else set()
+        except (ValueError, IndexError, RecursionError):
+            raise LoadError(f"{path}: is no whole ONNX file ({len(data)} bytes): was its download cut off?") from None
+    return sorted(names)
+
+
+def _locations(data: mmap.mmap, at: int, end: int, kind: str, depth: int) -> Iterator[str]:
+    if depth > _DEPTH_MAX:
+        raise ValueError("too deep")
+    if kind == "tensor":
+        yield from _location(data, at, end)
+        return
+    ways = _WAYS[kind]
+    for field, start, stop in _fields(data, at, end):
+        if field in ways and stop > start:
+            yield from _locations(data, start, stop, ways[field], depth + 1)
+
+
+def _location(data: mmap.mmap, at: int, end: int) -> Iterator[str]:
+    """Where a tensor lies, if it lies in another file."""
+    external, found = False, ""
+    for field, start, stop in _fields(data, at, end):
+        if field == _DATA_LOCATION:
+            external = _varint(data, start)[0] == _EXTERNAL
+        elif field == _EXTERNAL_DATA:
+            entry = {number: data[first:last] for number, first, last in _fields(data, start, stop)}
+            if entry.get(1) == b"location":
+                found = entry.get(2, b"").decode("utf-8", "surrogateescape")
+    # What starts with * is a place in the memory of ONNX Runtime, which it refuses in files.
+    if external and found and not found.startswith("*/"):
+        yield found
+
+
+def _fields(data: mmap.mmap, at: int, end: int) -> Iterator[tuple[int, int, int]]:
+    """The fields of a message: number, and where the content begins and ends. Raises ValueError or IndexError."""
+    while at < end:
+        key, at = _varint(data, at)
+        kind = key & 7
+        start = at
+        if kind == 0:
+            _, at = _varint(data, at)
+        elif kind == 2:
+            length, start = _varint(data, at)
+            at = start + length
+        elif kind in (1, 5):
+            at += 8 if kind == 1 else 4
+        else:
+            raise ValueError("no such kind of field")
+        if at > end:
+            raise ValueError("a field is longer than what holds it")
+        yield key >> 3, start, at
+
+
+def _varint(data: mmap.mmap, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = data[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, at
+        shift += 7
+        if shift > 63:
+            raise ValueError("no number is that long")

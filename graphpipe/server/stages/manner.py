@@ -1,0 +1,116 @@
+"""In what manner a model is loaded and called: all that can change its answers, besides what it was made from.
+
+The row cache's key has it, so rows of one setting never answer for another, in one folder or the next. A setting counts
+unless it is listed here as one that cannot matter: a new one that is forgotten costs rows, never a wrong answer. The
+framework's version counts too. An upgrade may fuse other operations or mend a wrong one, and what costs nothing but
+time to compute again should not keep an old fault alive.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+from collections.abc import Iterable
+from dataclasses import fields
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import graphpipe
+from graphpipe.backends import LoadOptions, Model
+from graphpipe.backends.digest import digest_of
+from graphpipe.server.settings import ModelSettings
+
+__all__ = ["manner"]
+
+# Whether a file is the one that was meant, and how much of it may come, changes nothing in its answers.
+_LOADING_ONLY = {"model_sha256", "download_bytes_max"}
+# Files, which count by what they hold.
+_FILES = {"custom_ops", "value_inputs"}
+# How many calls run, wait and are remembered. The name is the store's folder; ``source`` and ``options`` have their own
+# place below, and so does the declared version.
+_SERVING_ONLY = {
+    "name",
+    "source",
+    "options",
+    "threads",
+    "queue_requests_max",
+    "queue_rows_max",
+    "warmup",
+    "batch_wait_ms",
+    "cache",
+    "cache_dir",
+    "cache_bytes_max",
+    "cache_ttl_s",
+    "cache_version",
+    "cache_fresh_ms",
+}
+
+
+def manner(settings: ModelSettings, model: Model) -> str:
+    """A digest of how this model is loaded and called; of where it comes from, too, where it has no digest itself."""
+    described = {
+        "graphpipe": graphpipe.__version__,
+        "runtime": str(getattr(model, "runtime", "")),
+        "options": _told(settings.options, _LOADING_ONLY),
+        "called": _told(settings, _SERVING_ONLY),
+    }
+    if hasattr(model, "current_version"):
+        # The same file may be served in two manners, of which an upstream says nothing.
+        described["source"] = settings.source
+    if not getattr(model, "version", ""):
+        described["source"] = settings.source
+        described["origin"] = _origin(getattr(model, "function", None) or model)
+        described["declares"] = repr(model.signature)
+    return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
+
+
+def _told(settings: LoadOptions | ModelSettings, left_out: Iterable[str]) -> dict[str, Any]:
+    told = {}
+    for field in fields(settings):
+        if field.name not in left_out:
+            value = getattr(settings, field.name)
+            if field.name in _FILES:
+                value = [_content(path) for path in ([value] if isinstance(value, str) else value)]
+            told[field.name] = value if isinstance(value, str | int | float | list | tuple | None) else repr(value)
+    return told
+
+
+def _content(path: str) -> str:
+    return digest_of(Path(path)) if Path(path).exists() else path  # a library may be found by the loader alone
+
+
+def _origin(thing: Any) -> Any:
+    """Where a function, or whatever stands for one, is written, and the plain values that it was made with."""
+    if isinstance(thing, partial):
+        return [
+            "partial",
+            _origin(thing.func),
+            _plain(thing.args),
+            *([name, *_plain([value])] for name, value in sorted(thing.keywords.items())),
+        ]
+    if inspect.ismethod(thing):
+        return ["method", thing.__name__, _origin(thing.__self__)]
+    written = thing if hasattr(thing, "__qualname__") else type(thing)
+    module = inspect.getmodule(written)
+    file = getattr(module, "__file__", None) or ""
+    where = [str(Path(file).resolve()) if file else getattr(written, "__module__", ""), written.__qualname__]
+    code = getattr(thing, "__code__", None)
+    if code is not None:
+        # Functions without a name of their own: several stand in one file, and one may be made several times.
+        where += [code.co_code.hex(), code.co_firstlineno] if "<" in written.__qualname__ else []
+        where += _plain(_cell(cell) for cell in thing.__closure__ or ()) + _plain(thing.__defaults__ or ())
+    return where
+
+
+def _cell(cell: Any) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # not filled yet
+        return None
+
+
+def _plain(values: Iterable[Any]) -> list[str]:
+    """Those that are the same in every process."""
+    return [repr(value) for value in values if isinstance(value, str | bytes | int | float | None)]
