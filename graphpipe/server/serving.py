@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 from graphpipe.backends import LoadedModel, Model, load
-from graphpipe.server.settings import ModelSettings, Settings
+from graphpipe.descriptors import fill
+from graphpipe.server.settings import ModelSettings, Settings, fitting
+from graphpipe.signals import dropped_by_the_kernel, ends_at_once, noted
 
 __all__ = ["serve"]
 
@@ -29,21 +31,28 @@ def serve(
     welcome; without it the URL is printed. ``settings`` are those of graphpipe.server.settings, by name: of the server,
     and of the model (``threads=4``, ``batch_rows_max=32``).
 
-    Raises LoadError, or BindError if the address cannot be listened on.
+    Raises LoadError, BindError if the address cannot be listened on, or ValueError for settings that contradict each other.
     """
     of_server = {field.name for field in fields(Settings)} - {"listen"}
     of_model = {field.name for field in fields(ModelSettings)} - {"name", "source", "options", "backend"}
     for setting in settings:
         if setting not in of_server | of_model:
             raise TypeError(f"serve() has no setting {setting!r}; it has {', '.join(sorted(of_server | of_model))}")
-    if isinstance(model, str | Path) or not isinstance(model, LoadedModel | Model):
-        model = load(model, intra_threads=1)
-    name = name or getattr(model, "name", "") or type(model).__name__.lower()
-    bare = model.model if isinstance(model, LoadedModel) else model
-    from graphpipe.server.app import run
-
-    run(
-        [(ModelSettings(name, "", **{key: settings[key] for key in of_model & settings.keys()}), bare)],
-        Settings(listen=listen, **{key: settings[key] for key in of_server & settings.keys()}),
-        on_ready=on_ready or (lambda url: print(f"listening on {url}", flush=True)),
+    server = Settings(listen=listen, **{key: settings[key] for key in of_server & settings.keys()})
+    body, in_flight = fitting(
+        server.body_bytes_max, server.in_flight_bytes_max, server.workers, "body_bytes_max" in settings
     )
+    server = replace(server, body_bytes_max=body, in_flight_bytes_max=in_flight)
+    fill()
+    with ends_at_once(dropped_by_the_kernel()), noted():
+        if isinstance(model, str | Path) or not isinstance(model, LoadedModel | Model):
+            model = load(model, intra_threads=1)
+        name = name or getattr(model, "name", "") or type(model).__name__.lower()
+        bare = model.model if isinstance(model, LoadedModel) else model
+        from graphpipe.server.app import run
+
+        run(
+            [(ModelSettings(name, "", **{key: settings[key] for key in of_model & settings.keys()}), bare)],
+            server,
+            on_ready=on_ready or (lambda url: print(f"listening on {url}", flush=True)),
+        )
