@@ -103,7 +103,7 @@ def _cached(settings: ModelSettings, model: Model, stage: Stage, meter: Meter) -
     except UntrustedFolder as error:
         raise LoadError(f"model {settings.name!r} cannot be cached: {error}") from None
     except StoreUnavailable as error:
-        log.warning("model %r is served without its row cache (--cache-dir): %s", settings.name, error)
+        log.warning("model %r is served without its row cache: %s (--cache-dir)", settings.name, error)
         return stage
     cache = RowCache(
         store,

@@ -88,9 +88,7 @@ def cache_folder(path: str) -> Path:
     try:
         return Path(path).expanduser()
     except RuntimeError:
-        raise StoreUnavailable(
-            f"{path}: this user has no home folder; name another folder with --cache-dir, or set HOME"
-        ) from None
+        raise StoreUnavailable(f"{path}: this user has no home folder; set HOME, or name another folder") from None
 
 
 def store_folder(cache_folder: Path, model: str) -> Path:
