@@ -20,7 +20,7 @@ from graphpipe.errors import GraphPipeError
 from graphpipe.machine import usable_cpus
 from graphpipe.server import kinds
 from graphpipe.server.flags import FLAGS, Flag, by_name
-from graphpipe.server.settings import ModelSettings, Settings, fitting
+from graphpipe.server.settings import ModelSettings, Settings, fitting_body
 
 __all__ = ["Configuration", "SettingsError", "configure", "unknown_variables"]
 
@@ -50,7 +50,10 @@ class _Layer:
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """What is in force. ``str()`` of it is a TOML file that says the same, with where each value came from."""
+    """What is in force. ``str()`` of it is a TOML file that says the same, with where each value came from.
+
+    There, what follows from the machine is a number.
+    """
 
     settings: Settings
     models: tuple[ModelSettings, ...]
@@ -60,7 +63,9 @@ class Configuration:
 
     def __str__(self) -> str:
         lines: list[str] = []
-        _write(lines, [flag for flag in FLAGS if flag.scope == "server"], self._server)
+        room = _Value(self.settings.in_flight_cap(), self._server["in-flight-bytes-max"].origin)
+        server_flags = [flag for flag in FLAGS if flag.scope == "server"]
+        _write(lines, server_flags, {**self._server, "in-flight-bytes-max": room})
         cpus = usable_cpus()
         model_flags = [flag for flag in FLAGS if flag.scope == "model"]
         if not self.models:
@@ -268,15 +273,16 @@ def _first(flag: Flag, layers: Sequence[_Layer], model: str) -> _Value:
 
 
 def _that_fit(server: dict[str, _Value]) -> dict[str, _Value]:
-    """The same, with sizes that go together: defaults follow from the memory, and from what is said of the other one."""
+    """The same, with a largest body for which there is room."""
     body, in_flight = server["body-bytes-max"], server["in-flight-bytes-max"]
-    body_is_said = not body.origin.startswith("default")
+    is_said = not body.origin.startswith("default")
     try:
-        size, room = fitting(body.value, in_flight.value, server["workers"].value, body_is_said)
+        size = fitting_body(body.value, in_flight.value, server["workers"].value, is_said)
     except ValueError as error:
         raise SettingsError(f"{error} ({body.origin}; {in_flight.origin})") from None
-    why = body.origin if size == body.value else "default: what fits into in-flight-bytes-max"
-    return server | {"body-bytes-max": _Value(size, why), "in-flight-bytes-max": _Value(room, in_flight.origin)}
+    if size == body.value:
+        return server
+    return server | {"body-bytes-max": _Value(size, "default: what fits into in-flight-bytes-max")}
 
 
 def _with_threads(values: Mapping[str, _Value], cpus: int) -> Mapping[str, _Value]:

@@ -20,20 +20,27 @@ __all__ = ["BindError", "bind", "tls_context", "url_of"]
 class _UnixListener(socket.socket):
     """A Unix socket that takes its file along when it is closed by the process that bound it."""
 
+    _path = ""
     _file: tuple[int, int, int] | None = None
 
-    def bind(self, address: str) -> None:  # type: ignore[override]
-        super().bind(address)
-        self._file = _identity(address)
+    def bind(self, path: str) -> None:  # type: ignore[override]
+        super().bind(path)
+        self._path, self._file = path, _identity(path)
+
+    def detach(self) -> int:
+        # uvloop closes what it listens on in this way.
+        self._remove_file()
+        return super().detach()
 
     def close(self) -> None:
-        mine, self._file = self._file, None
-        if mine is not None:
-            with contextlib.suppress(OSError):
-                path = self.getsockname()
-                if _identity(path) == mine:  # not that of a server which came later
-                    os.unlink(path)
+        self._remove_file()
         super().close()
+
+    def _remove_file(self) -> None:
+        mine, self._file = self._file, None
+        with contextlib.suppress(OSError):
+            if mine is not None and _identity(self._path) == mine:  # not that of a server which came later
+                os.unlink(self._path)
 
 
 def _identity(path: str) -> tuple[int, int, int]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from graphpipe.backends import LoadedModel, Model, load
 from graphpipe.descriptors import fill
-from graphpipe.server.settings import ModelSettings, Settings, fitting
+from graphpipe.server.settings import ModelSettings, Settings, fitting_body
 from graphpipe.signals import dropped_by_the_kernel, ends_at_once, noted
 
 __all__ = ["serve"]
@@ -39,10 +39,8 @@ def serve(
         if setting not in of_server | of_model:
             raise TypeError(f"serve() has no setting {setting!r}; it has {', '.join(sorted(of_server | of_model))}")
     server = Settings(listen=listen, **{key: settings[key] for key in of_server & settings.keys()})
-    body, in_flight = fitting(
-        server.body_bytes_max, server.in_flight_bytes_max, server.workers, "body_bytes_max" in settings
-    )
-    server = replace(server, body_bytes_max=body, in_flight_bytes_max=in_flight)
+    body = fitting_body(server.body_bytes_max, server.in_flight_bytes_max, server.workers, "body_bytes_max" in settings)
+    server = replace(server, body_bytes_max=body)
     fill()
     with ends_at_once(dropped_by_the_kernel()), noted():
         if isinstance(model, str | Path) or not isinstance(model, LoadedModel | Model):

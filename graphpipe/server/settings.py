@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from graphpipe.backends.load import LoadOptions
 from graphpipe.machine import memory_bytes
 
-__all__ = ["PROGRESS_BYTES_PER_S", "ModelSettings", "Settings", "fitting"]
+__all__ = ["PROGRESS_BYTES_PER_S", "ModelSettings", "Settings", "fitting_body"]
 
 # A body or an answer that moves more slowly than this has stopped.
 PROGRESS_BYTES_PER_S = 1024
@@ -73,17 +73,16 @@ class Settings:
         return max(self.in_flight_bytes_max or memory_bytes() // 4 // self.workers, self.body_bytes_max * 5 // 4)
 
 
-def fitting(body: int, in_flight: int, workers: int, body_is_said: bool) -> tuple[int, int]:
-    """The largest body and the bytes in flight, where 0 in flight means this worker's share of the memory.
+def fitting_body(body: int, in_flight: int, workers: int, is_said: bool) -> int:
+    """The largest body, which gives way to the bytes that may be in flight (0: a share of the memory) unless it was said.
 
-    What nobody asked for gives way. Raises ValueError if both were asked for and one body has no room.
+    Raises ValueError if both were said and one body has no room.
     """
-    share = in_flight or memory_bytes() // 4 // workers
-    if not body_is_said:
-        return max(1, min(body, share * 4 // 5)), share
     needed = body * 5 // 4  # buffers come in sizes up to a quarter larger
+    if not is_said:
+        return max(1, min(body, (in_flight or memory_bytes() // 4 // workers) * 4 // 5))
     if in_flight and in_flight < needed:
         raise ValueError(
             f"--in-flight-bytes-max {in_flight} has no room for one body of --body-bytes-max {body}; it takes {needed}"
         )
-    return body, max(share, needed)
+    return body

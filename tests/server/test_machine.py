@@ -80,7 +80,8 @@ MACHINES = {
     ),
     "LXC, mounted elsewhere, in a folder with a blank": (
         "4:memory:/lxc/box\n3:cpu:/lxc/box\n0::/lxc/box\n",
-        "31 30 0:27 / /my\\040groups/cpu rw - cgroup none rw,cpu\n32 30 0:28 / /my\\040groups/mem rw - cgroup none rw,memory\n",
+        "31 30 0:27 / /my\\040groups/cpu rw - cgroup none rw,cpu\n"
+        "32 30 0:28 / /my\\040groups/mem rw - cgroup none rw,memory\n",
         {
             "my groups/cpu/lxc/cpu.cfs_quota_us": "100000",
             "my groups/cpu/lxc/cpu.cfs_period_us": "100000",
