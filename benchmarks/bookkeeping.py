@@ -27,12 +27,12 @@ import numpy as np
 import uvloop
 
 from graphpipe.backends.echo import Echo
-from graphpipe.server.accesslog import AccessLog
-from graphpipe.server.app import App
-from graphpipe.server.connection import Connection
-from graphpipe.server.listener import bind
-from graphpipe.server.logs import log_to_stderr
-from graphpipe.server.settings import ModelSettings, Settings
+from graphpipe.server.http.connection import Connection
+from graphpipe.server.life.listener import bind
+from graphpipe.server.life.server import App
+from graphpipe.server.numbers.accesslog import AccessLog
+from graphpipe.server.numbers.logs import log_to_stderr
+from graphpipe.server.settings.values import ModelSettings, Settings
 from graphpipe.wire import encode_request
 
 REQUESTS = 4000

@@ -28,7 +28,7 @@ import numpy as np
 
 from benchmarks.batching import cpu_seconds, save, serving
 from benchmarks.harness.row_models import identity, mlp, squeezenet
-from graphpipe.server.stages.store import RowStore
+from graphpipe.server.stages.cache.store import RowStore
 from graphpipe.wire import encode_request
 
 CALLS = 60

@@ -12,18 +12,18 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from graphpipe.version import __version__
+
 if TYPE_CHECKING:
     from graphpipe import errors, remote
     from graphpipe.backends import LoadedModel, Model
-    from graphpipe.backends.load import LoadOptions, load
+    from graphpipe.backends.find import LoadOptions, load
     from graphpipe.backends.python import model
     from graphpipe.client import Client
     from graphpipe.client.asyncio_client import AsyncClient
     from graphpipe.errors import GraphPipeError, InvalidRequest, LoadError, ModelFailed, NoAnswer, ServiceError
-    from graphpipe.server import serve
+    from graphpipe.server.serving import serve
     from graphpipe.signature import Signature, TensorSpec
-
-__version__ = "0.1.0"
 
 __all__ = [
     "AsyncClient",
@@ -39,6 +39,7 @@ __all__ = [
     "ServiceError",
     "Signature",
     "TensorSpec",
+    "__version__",
     "errors",
     "load",
     "model",
@@ -54,7 +55,7 @@ _HOMES = {
     "LoadedModel": "graphpipe.backends",
     "Model": "graphpipe.backends",
     "model": "graphpipe.backends.python",
-    "serve": "graphpipe.server",
+    "serve": "graphpipe.server.serving",
     "Signature": "graphpipe.signature",
     "TensorSpec": "graphpipe.signature",
     **dict.fromkeys(
@@ -75,4 +76,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*__all__, "__version__"])
+    return sorted(__all__)

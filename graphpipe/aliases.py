@@ -117,7 +117,7 @@ def _cache(known: argparse.Namespace) -> list[str]:
 
 
 def _become(name: str, arguments: Sequence[str]) -> None:
-    from graphpipe.commands import serve_main
+    from graphpipe.server.start import serve_main
 
     sys.argv = [name, *arguments]
     serve_main()

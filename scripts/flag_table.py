@@ -1,4 +1,4 @@
-"""Writes the table of flags in docs/serving.md anew from graphpipe/server/flags.py; ``--check`` only looks."""
+"""Writes the table of flags in docs/serving.md anew from graphpipe/server/settings/flags.py; ``--check`` only looks."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 import sys
 from pathlib import Path
 
-from graphpipe.server.flags import FLAGS, Flag
+from graphpipe.server.settings.flags import FLAGS, Flag
 
 PAGE = Path(__file__).parent.parent / "docs" / "serving.md"
 _BLOCK = re.compile(r"(<!-- flags: .*? -->\n).*?(<!-- end of flags -->)", re.DOTALL)

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-import graphpipe.commands
+import graphpipe.server.start
 
 
 def test_a_missing_extra_is_named_in_one_line(monkeypatch):
-    monkeypatch.setattr(graphpipe.commands, "SERVER_MODULES", ("aiohttp", "no_such_module_at_all"))
+    monkeypatch.setattr(graphpipe.server.start, "SERVER_MODULES", ("aiohttp", "no_such_module_at_all"))
     with pytest.raises(SystemExit) as exit_:
-        graphpipe.commands.serve_main()
+        graphpipe.server.start.serve_main()
     assert exit_.value.code == "graphpipe-serve needs the server extra: pip install 'graphpipe-rpc[server]'"
 
 
@@ -22,7 +22,8 @@ def test_a_missing_extra_is_named_in_one_line(monkeypatch):
 def test_the_base_install_alone_reaches_that_line(call):
     """A fresh interpreter that sees the package and the standard library only."""
     root = str(sys.modules["graphpipe"].__path__[0]).rsplit("/", 1)[0]
-    code = f"import sys; sys.path.insert(0, {root!r}); from graphpipe.commands import *; from graphpipe.cli import *; {call}"
+    imports = "from graphpipe.server.start import *; from graphpipe.cli import *"
+    code = f"import sys; sys.path.insert(0, {root!r}); {imports}; {call}"
     process = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=False)
     assert process.returncode == 1
     assert process.stdout == ""
@@ -33,11 +34,11 @@ def test_the_base_install_alone_reaches_that_line(call):
 def test_what_the_commands_look_for_is_what_the_extra_brings():
     project = tomllib.loads(Path(__file__).parent.with_name("pyproject.toml").read_text())["project"]
     names = [re.match(r"[\w-]+", requirement)[0] for requirement in project["optional-dependencies"]["server"]]
-    assert sorted(graphpipe.commands.SERVER_MODULES) == sorted(name.replace("-", "_") for name in names)
+    assert sorted(graphpipe.server.start.SERVER_MODULES) == sorted(name.replace("-", "_") for name in names)
 
 
 def run(function, *arguments):
-    code = f"import sys; from graphpipe.commands import {function} as run; sys.argv[0] = ''; run()"
+    code = f"import sys; from graphpipe.server.start import {function} as run; sys.argv[0] = ''; run()"
     return subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
 
 

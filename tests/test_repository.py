@@ -102,7 +102,7 @@ HEAVY = ["aiohttp", "click", "httptools", "lmdb", "onnxruntime", "prometheus_cli
         ("import graphpipe", []),
         ("import graphpipe; graphpipe.remote; graphpipe.Client", []),
         ("import graphpipe; graphpipe.load", []),
-        ("import graphpipe.commands", []),
+        ("import graphpipe.server.start", []),
         ("import graphpipe; graphpipe.load('echo')", []),
     ],
 )

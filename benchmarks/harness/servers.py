@@ -30,9 +30,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graphpipe.backends.echo import Echo
-from graphpipe.server.app import App, run
-from graphpipe.server.listener import bind
-from graphpipe.server.settings import ModelSettings, Settings
+from graphpipe.server.life.listener import bind
+from graphpipe.server.life.server import App, run
+from graphpipe.server.settings.values import ModelSettings, Settings
 from graphpipe.signature import Signature, TensorSpec
 from graphpipe.wire import encode_infer_response
 

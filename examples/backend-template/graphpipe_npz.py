@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graphpipe.backends import Backend, LoadOptions, Model
-from graphpipe.backends.digest import digest_of
 from graphpipe.errors import LoadError
 from graphpipe.signature import Signature, TensorSpec
+from graphpipe.sources.digest import digest_of
 
 __all__ = ["BACKEND", "LinearModel"]
 

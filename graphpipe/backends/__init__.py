@@ -5,7 +5,7 @@ named here, others join by an entry point in the group ``graphpipe.backends`` (d
 file imports its framework, and only when a model of its kind is loaded.
 """
 
-from graphpipe.backends.load import LoadOptions, load, open_model
+from graphpipe.backends.find import LoadOptions, load, open_model
 from graphpipe.backends.model import Backend, LoadedModel, Model
 
 __all__ = ["Backend", "LoadOptions", "LoadedModel", "Model", "load", "open_model"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from graphpipe.backends.load import LoadOptions
+from graphpipe.backends.find import LoadOptions
 from graphpipe.backends.model import Backend, Model
 from graphpipe.errors import LoadError
 

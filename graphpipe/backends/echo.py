@@ -7,7 +7,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from graphpipe.backends.load import LoadOptions
+from graphpipe.backends.find import LoadOptions
 from graphpipe.backends.model import Backend, Model
 from graphpipe.errors import InvalidRequest
 from graphpipe.signature import Signature, TensorSpec

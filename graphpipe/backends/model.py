@@ -20,7 +20,7 @@ from graphpipe.signature import Plan, Signature, fitted
 from graphpipe.wire.dtypes import to_bytes, to_sendable
 
 if TYPE_CHECKING:
-    from graphpipe.backends.load import LoadOptions
+    from graphpipe.backends.find import LoadOptions
 
 __all__ = ["Backend", "LoadedModel", "Model", "named_arrays", "owned", "timed"]
 

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graphpipe.backends import onnx_file
+from graphpipe.backends.find import LoadOptions
 from graphpipe.backends.framework import first_line, framework, refusal, versions
-from graphpipe.backends.load import LoadOptions
 from graphpipe.backends.model import Backend, Model
 from graphpipe.errors import InvalidRequest, LoadError
 from graphpipe.signature import Signature, TensorSpec

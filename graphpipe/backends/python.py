@@ -37,8 +37,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graphpipe.arrays import array_of, has_own_type
+from graphpipe.backends.find import LoadOptions
 from graphpipe.backends.framework import first_line
-from graphpipe.backends.load import LoadOptions
 from graphpipe.backends.model import Backend, Model
 from graphpipe.backends.project import module_of_file
 from graphpipe.errors import InvalidRequest, LoadError

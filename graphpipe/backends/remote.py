@@ -16,8 +16,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from graphpipe.backends.download import is_model_url
-from graphpipe.backends.load import LoadOptions
+from graphpipe.backends.find import LoadOptions
 from graphpipe.backends.model import Backend, Model
 from graphpipe.backends.owned import apart
 from graphpipe.client import Client
@@ -33,6 +32,7 @@ from graphpipe.errors import (
     UpstreamFailed,
 )
 from graphpipe.signature import Signature
+from graphpipe.sources.web import is_model_url
 from graphpipe.wire import MetadataResponse, encode_metadata_response
 
 __all__ = ["BACKEND", "RemoteModel"]

@@ -57,11 +57,11 @@ def _loaded(options: argparse.Namespace) -> Iterator[Any]:
     import os
     import sys
 
-    from graphpipe.backends.load import LoadOptions, load
+    from graphpipe.backends.find import LoadOptions, load
 
     # `module:function` is looked for where the command is given, as with `python -m`.
     sys.path.insert(0, os.getcwd())
-    from graphpipe.server.flags import by_name
+    from graphpipe.server.settings.flags import by_name
 
     flags = by_name(("model",))
     given = {

@@ -9,8 +9,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from graphpipe import __version__
 from graphpipe.errors import GraphPipeError
+from graphpipe.version import __version__
 
 __all__ = ["main", "parser"]
 
@@ -205,13 +205,13 @@ def _add_timeout(command: argparse.ArgumentParser) -> None:
 
 
 def _flags() -> Sequence[Any]:
-    from graphpipe.server.flags import FLAGS
+    from graphpipe.server.settings.flags import FLAGS
 
     return FLAGS
 
 
 def _load_flags() -> list[Any]:
-    from graphpipe.backends.load import LoadOptions
+    from graphpipe.backends.find import LoadOptions
 
     # Which inputs and outputs are meant is said with --input and --ask here.
     return [
@@ -251,7 +251,7 @@ def _ask(options: argparse.Namespace) -> None:
 
 
 def _serve(arguments: Any) -> None:
-    from graphpipe.commands import serve_main
+    from graphpipe.server.start import serve_main
 
     sys.argv[1:] = arguments if isinstance(arguments, list) else []
     serve_main()
@@ -259,8 +259,8 @@ def _serve(arguments: Any) -> None:
 
 def _cache(options: argparse.Namespace) -> None:
     try:
-        from graphpipe.server.cache_folder import do_clear, show_stats
-        from graphpipe.server.stages.store import cache_folder
+        from graphpipe.server.stages.cache.folder import do_clear, show_stats
+        from graphpipe.server.stages.cache.store import cache_folder
     except ImportError:
         sys.exit("graphpipe cache needs the server extra: pip install 'graphpipe-rpc[server]'")
 

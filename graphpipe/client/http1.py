@@ -6,9 +6,9 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 
-from graphpipe import __version__
 from graphpipe.client.address import Address
 from graphpipe.errors import NoAnswer
+from graphpipe.version import __version__
 
 __all__ = ["HEAD_BYTES_MAX", "Chunks", "ResponseHead", "parse_head", "request_head"]
 

@@ -12,16 +12,16 @@ import click
 from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 
-from graphpipe import __version__
 from graphpipe.descriptors import fill, forgive
 from graphpipe.errors import GraphPipeError
-from graphpipe.server.config import Configuration, SettingsError, configure, unknown_variables
-from graphpipe.server.ending import leave_if_a_model_runs
-from graphpipe.server.flags import FLAGS, Flag
-from graphpipe.server.kinds import Kind
-from graphpipe.server.logs import log_to_stderr
-from graphpipe.server.settings import ModelSettings, Settings
+from graphpipe.server.life.ending import leave_if_a_model_runs
+from graphpipe.server.numbers.logs import log_to_stderr
+from graphpipe.server.settings.configuration import Configuration, SettingsError, configure, unknown_variables
+from graphpipe.server.settings.flags import FLAGS, Flag
+from graphpipe.server.settings.kinds import Kind
+from graphpipe.server.settings.values import ModelSettings, Settings
 from graphpipe.signals import before_the_end, die_of, ends_at_once, noted
+from graphpipe.version import __version__
 
 __all__ = ["main"]
 
@@ -130,9 +130,9 @@ def _serve(**texts: Any) -> None:
 
 def _serve_models(models: Sequence[ModelSettings], settings: Settings) -> signal.Signals | None:
     """Serve until told to end; the signal that did it, if nothing was served yet."""
-    from graphpipe.server.app import run
-    from graphpipe.server.listener import bind
-    from graphpipe.server.wiring import load_models
+    from graphpipe.server.life.listener import bind
+    from graphpipe.server.life.server import run
+    from graphpipe.server.models.wiring import load_models
 
     def announce(url: str) -> None:
         click.echo(f"listening on {url}")
@@ -143,7 +143,7 @@ def _serve_models(models: Sequence[ModelSettings], settings: Settings) -> signal
     with listener:
         if settings.workers > 1 or settings.memory_limit_bytes:
             # Before any framework is loaded: a fork after one has run hangs, and workers are fresh processes anyway.
-            from graphpipe.server.supervisor import supervise
+            from graphpipe.server.life.supervisor import supervise
 
             came_up = supervise(models, settings, listener, announce)
             if came_up is False:

@@ -9,10 +9,10 @@ from typing import Any
 
 from graphpipe.arguments import came
 from graphpipe.backends import LoadedModel, LoadOptions, Model, load
-from graphpipe.backends.load import loading
+from graphpipe.backends.find import loading
 from graphpipe.descriptors import fill
-from graphpipe.server.flags import FLAGS
-from graphpipe.server.settings import ModelSettings, Settings, fitting_body
+from graphpipe.server.settings.flags import FLAGS
+from graphpipe.server.settings.values import ModelSettings, Settings, fitting_body
 from graphpipe.signals import dropped_by_the_kernel, ends_at_once, noted
 
 __all__ = ["serve"]
@@ -29,10 +29,9 @@ def serve(
     """Serve a model until SIGTERM or Ctrl-C. Blocks.
 
     ``model`` is a loaded model, anything with the methods of Model, a function of arrays, a PyTorch module, or a source
-    for ``graphpipe.load``. ``listen`` is
-    HOST:PORT, [IPv6]:PORT or unix:PATH; port 0 picks a free one. ``on_ready`` is called with the URL when requests are
-    welcome; without it the URL is printed. ``settings`` are those of graphpipe.server.settings, by name: of the server,
-    and of the model (``threads=4``, ``batch_rows_max=32``).
+    for ``graphpipe.load``. ``listen`` is HOST:PORT, [IPv6]:PORT or unix:PATH; port 0 picks a free one. ``on_ready`` is
+    called with the URL when requests are welcome; without it the URL is printed. ``settings`` are those of
+    graphpipe.server.settings, by name: of the server, and of the model (``threads=4``, ``batch_rows_max=32``).
 
     Raises LoadError, BindError if the address cannot be listened on, or ValueError for settings that contradict each other.
     """
@@ -56,7 +55,7 @@ def serve(
         loaded: dict[str, Any] = {"source": ""}
         if isinstance(model, LoadedModel):
             loaded = {"source": model.source, "options": model.options or LoadOptions(), "backend": model.backend}
-        from graphpipe.server.app import run
+        from graphpipe.server.life.server import run
 
         run(
             [(ModelSettings(name, **loaded, **{key: settings[key] for key in of_model & settings.keys()}), bare)],

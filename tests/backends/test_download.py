@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 
 import graphpipe
-from graphpipe.backends.download import cache_folder, fetch
+from graphpipe.sources.web import cache_folder, fetch
 from tests import onnx_graphs
 from tests.serving import environment
 
@@ -278,7 +278,7 @@ def test_a_note_that_was_written_before_its_first_byte_goes_with_no_older_part(s
 
 def test_processes_that_fetch_one_file_at_once_get_it_whole(site):
     site.answers = [broken_off(CONTENT, 50), file(CONTENT)]
-    code = "import sys; from graphpipe.backends.download import fetch; print(len(fetch(sys.argv[1]).read_bytes()))"
+    code = "import sys; from graphpipe.sources.web import fetch; print(len(fetch(sys.argv[1]).read_bytes()))"
     command = [sys.executable, "-c", code, f"{site.url}/m.onnx"]
     more = {"XDG_CACHE_HOME": os.environ["XDG_CACHE_HOME"], "no_proxy": "127.0.0.1"}
     processes = [subprocess.Popen(command, stdout=subprocess.PIPE, env=environment(**more)) for _ in range(3)]

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 import graphpipe
-from graphpipe.backends.load import default_name
+from graphpipe.backends.find import default_name
 from graphpipe.errors import LoadError
-from graphpipe.server.config import configure
+from graphpipe.server.settings.configuration import configure
 from tests import onnx_graphs
 
 ROW = np.ones((1, 4), np.float32)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import graphpipe
-from graphpipe.backends.load import default_name
+from graphpipe.backends.find import default_name
 from graphpipe.errors import LoadError
 from tests import onnx_graphs
 from tests.serving import ROOT, environment
@@ -56,7 +56,7 @@ def run(code: str) -> str:
 )
 def test_a_source_is_taken_for_what_it_is(source, backend):
     # The package's `load` is the function; its module hides behind it.
-    ours = importlib.import_module("graphpipe.backends.load")._OURS
+    ours = importlib.import_module("graphpipe.backends.find")._OURS
     known = [importlib.import_module(f"graphpipe.backends.{name}").BACKEND for name in ours]
     assert next(each.name for each in known if each.matches(source)) == backend
 
@@ -179,7 +179,7 @@ save(Double(), {str(tmp_path / "double.pt2")!r}, [torch.ones(2, 3)])
 print(graphpipe.load({str(tmp_path / "double.pt2")!r}).infer({{"x": np.ones((2, 3), np.float32)}}))
 """
     tensorflow_part = """
-from graphpipe.backends.load import LoadOptions
+from graphpipe.backends.find import LoadOptions
 from graphpipe.backends.tensorflow.runtime import runtime
 tf = runtime("", LoadOptions()).tf
 print(tf.constant(1) + 1)

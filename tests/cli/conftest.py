@@ -25,7 +25,7 @@ def commands(tmp_path_factory):
     for name, function in (("graphpipe", "main"), ("graphpipe-serve", "serve_main")):
         script = folder / name
         script.write_text(
-            f"#!{sys.executable}\nimport sys\nfrom graphpipe.commands import {function}\n"
+            f"#!{sys.executable}\nimport sys\nfrom graphpipe.server.start import {function}\n"
             f"sys.argv[0] = {name!r}\n{function}()\n"
         )
         script.chmod(0o755)

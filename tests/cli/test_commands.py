@@ -146,7 +146,7 @@ class Only:
         if name.partition(".")[0] not in sys.stdlib_module_names | {allowed!r}:
             raise ModuleNotFoundError(name)
 sys.meta_path.insert(0, Only())
-from graphpipe.commands import main
+from graphpipe.server.start import main
 main()
 """
     for arguments in (["metadata", url], ["execute", url, "-i", "digit.npy"], ["run", "echo", "-i", "1"], ["--help"]):

@@ -74,8 +74,8 @@ def test_every_example_of_graphpipe_serve_works_as_it_is_shown(shell, folder):
 def served(line, folder, shell):
     """Run a line that serves, until it says that it listens."""
     words = re.sub(r"^(graphpipe serve|graphpipe-serve)", "", line)
-    code = "from graphpipe.commands import main; main()" if "graphpipe serve" in line else (
-        "from graphpipe.commands import serve_main; serve_main()")  # fmt: skip
+    code = "from graphpipe.server.start import main; main()" if "graphpipe serve" in line else (
+        "from graphpipe.server.start import serve_main; serve_main()")  # fmt: skip
     first = ["serve"] if "graphpipe serve" in line else []
     env = environment(GRAPHPIPE_LISTEN="127.0.0.1:0")
     with subprocess.Popen(

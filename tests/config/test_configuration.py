@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from graphpipe.machine import memory_bytes, usable_cpus
 from graphpipe.server.cli import main
-from graphpipe.server.config import SettingsError, configure, unknown_variables
+from graphpipe.server.settings.configuration import SettingsError, configure, unknown_variables
 
 
 @pytest.fixture

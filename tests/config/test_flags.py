@@ -11,9 +11,9 @@ import pytest
 from click.testing import CliRunner
 
 from graphpipe.server.cli import main
-from graphpipe.server.config import configure
-from graphpipe.server.flags import FLAGS, by_name
-from graphpipe.server.settings import Settings
+from graphpipe.server.settings.configuration import configure
+from graphpipe.server.settings.flags import FLAGS, by_name
+from graphpipe.server.settings.values import Settings
 
 ROOT = Path(__file__).parents[2]
 

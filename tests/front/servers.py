@@ -14,9 +14,9 @@ from aiohttp import web
 
 from graphpipe.backends import Model
 from graphpipe.backends.echo import Echo
-from graphpipe.server.app import App
-from graphpipe.server.listener import bind, url_of
-from graphpipe.server.settings import ModelSettings, Settings
+from graphpipe.server.life.listener import bind, url_of
+from graphpipe.server.life.server import App
+from graphpipe.server.settings.values import ModelSettings, Settings
 from graphpipe.signature import Signature, TensorSpec
 
 

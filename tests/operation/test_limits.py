@@ -15,7 +15,7 @@ import pytest
 
 import graphpipe
 from graphpipe import errors
-from graphpipe.server.flags import FLAGS
+from graphpipe.server.settings.flags import FLAGS
 from graphpipe.wire import encode_request
 from tests.operation.conftest import Serve, until
 from tests.raw_http import Wire, call, connect, request

@@ -23,7 +23,7 @@ from tests.raw_http import Wire, call, request
 from tests.serving import ROOT, Server, environment, run_to_end
 
 X = np.arange(3, dtype=np.float32)
-SERVE = [sys.executable, "-c", "from graphpipe.commands import serve_main; serve_main()"]
+SERVE = [sys.executable, "-c", "from graphpipe.server.start import serve_main; serve_main()"]
 ENDING = [signal.SIGTERM, signal.SIGINT]
 NOTED = [signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2]
 

@@ -21,7 +21,7 @@ from tests.operation.conftest import until
 from tests.serving import ROOT, environment
 
 X = np.arange(3, dtype=np.float32)
-SERVE = [sys.executable, "-c", "from graphpipe.commands import serve_main; serve_main()"]
+SERVE = [sys.executable, "-c", "from graphpipe.server.start import serve_main; serve_main()"]
 
 
 @contextlib.contextmanager

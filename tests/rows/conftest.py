@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from graphpipe.server.stages import Outputs, Request
-from graphpipe.server.steps import Steps
+from graphpipe.server.taskless import Steps
 from graphpipe.signature import Signature, TensorSpec
 
 Array = NDArray[Any]

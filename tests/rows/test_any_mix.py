@@ -13,13 +13,13 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from graphpipe.errors import DeadlineExceeded, ModelFailed
 from graphpipe.server.stages import Request
-from graphpipe.server.stages.batcher import Batcher, BatchLimits
-from graphpipe.server.stages.cache import ModelIdentity, RowCache
-from graphpipe.server.stages.row_bytes import RowKeys
+from graphpipe.server.stages.batching.queue import Batcher, BatchLimits
+from graphpipe.server.stages.cache.keys import RowKeys
+from graphpipe.server.stages.cache.stage import ModelIdentity, RowCache
+from graphpipe.server.stages.cache.store import RowStore
+from graphpipe.server.stages.cache.upstream import UpstreamVersion
 from graphpipe.server.stages.rows import RowEvidence
 from graphpipe.server.stages.runner import ModelRunner
-from graphpipe.server.stages.store import RowStore
-from graphpipe.server.stages.upstream_version import UpstreamVersion
 from tests.rows.conftest import Call, Model, signature, turns, until
 
 BAD = 13  # a row that has it makes the model fail

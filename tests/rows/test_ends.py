@@ -7,14 +7,14 @@ import asyncio
 import pytest
 
 from graphpipe.errors import ModelFailed, UpstreamFailed
-from graphpipe.server.stages.batcher import Batcher, BatchLimits
-from graphpipe.server.stages.cache import ModelIdentity, RowCache
-from graphpipe.server.stages.padding import Padding
-from graphpipe.server.stages.row_bytes import RowKeys
+from graphpipe.server.stages.batching.padding import Padding
+from graphpipe.server.stages.batching.queue import Batcher, BatchLimits
+from graphpipe.server.stages.cache.keys import RowKeys
+from graphpipe.server.stages.cache.stage import ModelIdentity, RowCache
+from graphpipe.server.stages.cache.store import RowStore
+from graphpipe.server.stages.cache.upstream import UpstreamVersion
 from graphpipe.server.stages.rows import RowEvidence
 from graphpipe.server.stages.runner import ModelRunner
-from graphpipe.server.stages.store import RowStore
-from graphpipe.server.stages.upstream_version import UpstreamVersion
 from tests.faults.misdeeds import PanicException, Singular
 from tests.rows.conftest import Call, Model, doubling, signature, turns, until, x
 

@@ -10,8 +10,8 @@ import numpy as np
 
 import graphpipe
 from graphpipe.backends import LoadOptions
-from graphpipe.server.settings import ModelSettings
-from graphpipe.server.stages.manner import manner
+from graphpipe.server.settings.values import ModelSettings
+from graphpipe.server.stages.cache.manner import manner
 from tests.onnx_graphs import INT64, passing, scaled
 from tests.serving import serving
 

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from graphpipe.server.stages import Request
-from graphpipe.server.stages.batcher import Batcher, BatchLimits
-from graphpipe.server.stages.cache import ModelIdentity, RowCache
-from graphpipe.server.stages.padding import Padding
-from graphpipe.server.stages.row_bytes import RowKeys
+from graphpipe.server.stages.batching.padding import Padding
+from graphpipe.server.stages.batching.queue import Batcher, BatchLimits
+from graphpipe.server.stages.cache.keys import RowKeys
+from graphpipe.server.stages.cache.stage import ModelIdentity, RowCache
+from graphpipe.server.stages.cache.store import RowStore
 from graphpipe.server.stages.rows import RowEvidence, why_inputs_have_no_rows, why_not_by_rows
 from graphpipe.server.stages.runner import ModelRunner
-from graphpipe.server.stages.store import RowStore
 from tests.rows.conftest import Call, Model, signature, until, x
 from tests.serving import run_to_end
 

@@ -19,8 +19,8 @@ import sys, time
 import numpy as np
 import graphpipe
 from graphpipe import Signature, TensorSpec
-from graphpipe.server.app import run
-from graphpipe.server.settings import ModelSettings, Settings
+from graphpipe.server.life.server import run
+from graphpipe.server.settings.values import ModelSettings, Settings
 
 calls = 0
 

@@ -16,8 +16,8 @@ from onnx import TensorProto, helper
 
 import graphpipe
 from graphpipe.errors import LoadError
-from graphpipe.server.cache_folder import do_clear, show_stats
-from graphpipe.server.stages.padding import parse_padding
+from graphpipe.server.stages.batching.padding import parse_padding
+from graphpipe.server.stages.cache.folder import do_clear, show_stats
 from graphpipe.signature import Signature, TensorSpec
 from tests.onnx_graphs import FLOAT, INT64, pair_sum, passing, save, scaled
 from tests.serving import Server, environment, run_to_end
@@ -267,7 +267,7 @@ def test_what_caches_hold_can_be_looked_at_and_cleared_while_they_are_used(serve
 def test_the_commands_of_graphpipe_cache_work_as_their_help_shows_them(serve: Serve, tmp_path: Path):
     def command(line: str) -> subprocess.CompletedProcess[str]:
         words = line.replace("/var/cache", str(tmp_path)).split()
-        code = f"import sys; sys.argv = {words!r}; from graphpipe.commands import main; main()"
+        code = f"import sys; sys.argv = {words!r}; from graphpipe.server.start import main; main()"
         env = environment(HOME=str(tmp_path))
         return subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
 

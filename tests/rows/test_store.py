@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from graphpipe.server.stages import store as store_module
-from graphpipe.server.stages.store import RowStore, StoreUnavailable, remove, store_folder
+from graphpipe.server.stages.cache.store import RowStore, StoreUnavailable, remove, store_folder
 from tests.serving import environment
 
 MIB = 1 << 20

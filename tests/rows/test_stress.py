@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from graphpipe.errors import DeadlineExceeded, ModelFailed
-from graphpipe.server.stages.batcher import Batcher, BatchLimits
-from graphpipe.server.stages.cache import ModelIdentity, RowCache
-from graphpipe.server.stages.row_bytes import RowKeys
+from graphpipe.server.stages.batching.queue import Batcher, BatchLimits
+from graphpipe.server.stages.cache.keys import RowKeys
+from graphpipe.server.stages.cache.stage import ModelIdentity, RowCache
+from graphpipe.server.stages.cache.store import RowStore
 from graphpipe.server.stages.rows import RowEvidence
 from graphpipe.server.stages.runner import ModelRunner
-from graphpipe.server.stages.store import RowStore
 from tests.faults.misdeeds import PanicException
 from tests.rows.conftest import Call, Model, signature, x
 

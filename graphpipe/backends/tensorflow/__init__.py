@@ -7,7 +7,7 @@ from __future__ import annotations
 import importlib
 from pathlib import Path
 
-from graphpipe.backends.load import LoadOptions
+from graphpipe.backends.find import LoadOptions
 from graphpipe.backends.model import Backend, Model
 from graphpipe.backends.tensorflow.reason import reason
 from graphpipe.errors import LoadError

@@ -24,13 +24,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from graphpipe.backends.digest import digest_of
+from graphpipe.backends.find import LoadOptions
 from graphpipe.backends.framework import versions
-from graphpipe.backends.load import LoadOptions
 from graphpipe.backends.model import Model
 from graphpipe.backends.tensorflow.runtime import Runtime, refuse, runtime, spec_of
 from graphpipe.errors import InvalidRequest, LoadError
 from graphpipe.signature import Signature, TensorSpec
+from graphpipe.sources.digest import digest_of
 
 __all__ = ["open_file"]
 

@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from graphpipe.backends.digest import digest_of
+from graphpipe.backends.find import LoadOptions
 from graphpipe.backends.framework import framework
-from graphpipe.backends.load import LoadOptions
 from graphpipe.backends.model import Model
 from graphpipe.backends.tensorflow.runtime import TensorFlowModel, chosen, output_specs, runtime, spec_of
 from graphpipe.errors import LoadError
 from graphpipe.signature import Signature, TensorSpec
+from graphpipe.sources.digest import digest_of
 
 __all__ = ["open_file"]
 

@@ -11,7 +11,7 @@ import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from graphpipe.backends.load import LoadOptions
+from graphpipe.backends.find import LoadOptions
 from graphpipe.backends.model import Backend, Model
 from graphpipe.errors import LoadError
 

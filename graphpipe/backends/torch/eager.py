@@ -9,7 +9,7 @@ import typing
 from collections.abc import Sequence
 from typing import Any
 
-from graphpipe.backends.load import LoadOptions
+from graphpipe.backends.find import LoadOptions
 from graphpipe.backends.model import Model
 from graphpipe.backends.torch.runtime import Placement, TorchModel, runtime
 from graphpipe.errors import LoadError

@@ -12,14 +12,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from graphpipe.backends.digest import digest_of
+from graphpipe.backends.find import LoadOptions
 from graphpipe.backends.framework import first_line
-from graphpipe.backends.load import LoadOptions
 from graphpipe.backends.model import Model
 from graphpipe.backends.sidecar import INSIDE, Sidecar, beside, by_order
 from graphpipe.backends.torch.runtime import Placement, TorchModel, runtime
 from graphpipe.errors import LoadError
 from graphpipe.signature import Signature
+from graphpipe.sources.digest import digest_of
 
 __all__ = ["open_file"]
 

@@ -19,8 +19,8 @@ import numpy as np
 from graphpipe.backends.failure import refusal
 from graphpipe.backends.model import Model, named_arrays, owned
 from graphpipe.errors import DeadlineExceeded, ModelFailed, Overloaded, ServiceError
-from graphpipe.server.causes import cause, places
-from graphpipe.server.counters import Meter
+from graphpipe.server.numbers.counters import Meter
+from graphpipe.server.stages.causes import cause, places
 from graphpipe.server.stages.stage import Outputs, Request
 from graphpipe.wire.dtypes import DTYPES, NDIM_MAX, to_bytes, to_sendable
 

@@ -14,9 +14,9 @@ import ssl
 from collections.abc import Mapping
 
 from graphpipe.errors import NotReady
-from graphpipe.server.counters import Counters
-from graphpipe.server.metrics import CONTENT_TYPE, Metrics
-from graphpipe.server.refusal import error_body, error_headers, response_head
+from graphpipe.server.http.refusal import error_body, error_headers, response_head
+from graphpipe.server.numbers.counters import Counters
+from graphpipe.server.numbers.metrics import CONTENT_TYPE, Metrics
 
 __all__ = ["StandIn"]
 

@@ -20,16 +20,16 @@ from graphpipe.backends import Model
 from graphpipe.backends.framework import first_line
 from graphpipe.buffers import BufferPool
 from graphpipe.machine import resident_bytes
-from graphpipe.server.accesslog import AccessLog
-from graphpipe.server.admission import Admission
-from graphpipe.server.counters import Counters
-from graphpipe.server.front import Front
-from graphpipe.server.listener import bind, tls_context, url_of
-from graphpipe.server.routes import Routes
-from graphpipe.server.settings import ModelSettings, Settings
+from graphpipe.server.http.admission import Admission
+from graphpipe.server.http.hub import Front
+from graphpipe.server.http.odd import Routes
+from graphpipe.server.life.listener import bind, tls_context, url_of
+from graphpipe.server.life.warmup import warm_up
+from graphpipe.server.models.wiring import build
+from graphpipe.server.numbers.accesslog import AccessLog
+from graphpipe.server.numbers.counters import Counters
+from graphpipe.server.settings.values import ModelSettings, Settings
 from graphpipe.server.state import State
-from graphpipe.server.warmup import warm_up
-from graphpipe.server.wiring import build
 from graphpipe.signals import ENDING, restored
 
 __all__ = ["App", "run"]

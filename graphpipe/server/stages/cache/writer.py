@@ -14,9 +14,9 @@ from time import monotonic
 
 import lmdb
 
-from graphpipe.server.stages.row_bytes import output_key, pack, pack_all
+from graphpipe.server.stages.cache.keys import output_key, pack, pack_all
+from graphpipe.server.stages.cache.store import RowStore
 from graphpipe.server.stages.stage import Outputs
-from graphpipe.server.stages.store import RowStore
 
 __all__ = ["BROKEN", "RowWriter", "WriteCounts"]
 

@@ -5,7 +5,7 @@ is dropped and the roles change. A row found in the older generation is moved in
 stays.
 
 A cache may be lost at any time, but it must never be wrong, and never be the reason that a request fails. Values carry a
-checksum over key and value (store_check.py). LMDB survives a killed process by its design, but not a file that something
+checksum over key and value (soundness.py). LMDB survives a killed process by its design, but not a file that something
 else wrote to: so whoever opens a folder that nobody else has open, and that was not left in order, has its file checked
 by a process of its own, and starts anew if that fails. A shared file lock tells who is there.
 """
@@ -34,7 +34,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graphpipe.errors import GraphPipeError
-from graphpipe.server.stages.store_check import checksums, checksums_of
+from graphpipe.server.stages.cache.soundness import checksums, checksums_of
 
 __all__ = ["RowStore", "StoreCounts", "StoreUnavailable", "UntrustedFolder", "Written", "cache_folder", "store_folder"]
 
@@ -430,7 +430,7 @@ def _make_sound(folder: Path, bytes_max: int) -> None:
 def _unsound(folder: Path, bytes_max: int) -> str:
     data = folder / "data.mdb"
     if not _was_left_in_order(folder):
-        program = Path(__file__).with_name("store_check.py")
+        program = Path(__file__).with_name("soundness.py")
         try:
             check = subprocess.run(
                 [sys.executable, "-I", str(program), str(folder)],

@@ -9,23 +9,23 @@ from dataclasses import replace
 from time import perf_counter
 
 from graphpipe.backends import LoadOptions, Model, open_model
-from graphpipe.backends.load import loading
+from graphpipe.backends.find import loading
 from graphpipe.errors import LoadError
 from graphpipe.machine import usable_cpus
-from graphpipe.server.counters import Counters, Meter
-from graphpipe.server.service import Service
-from graphpipe.server.settings import ModelSettings
+from graphpipe.server.models.service import Service
+from graphpipe.server.numbers.counters import Counters, Meter
+from graphpipe.server.settings.values import ModelSettings
 from graphpipe.server.stages import Stage
-from graphpipe.server.stages.batcher import Batcher, BatchLimits
-from graphpipe.server.stages.cache import ModelIdentity, RowCache
-from graphpipe.server.stages.fixed_rows import AnyRows, fixed_rows, takes_fixed_rows
-from graphpipe.server.stages.manner import manner
-from graphpipe.server.stages.padding import parse_padding
-from graphpipe.server.stages.row_bytes import RowKeys
+from graphpipe.server.stages.batching.fixed_rows import AnyRows, fixed_rows, takes_fixed_rows
+from graphpipe.server.stages.batching.padding import parse_padding
+from graphpipe.server.stages.batching.queue import Batcher, BatchLimits
+from graphpipe.server.stages.cache.keys import RowKeys
+from graphpipe.server.stages.cache.manner import manner
+from graphpipe.server.stages.cache.stage import ModelIdentity, RowCache
+from graphpipe.server.stages.cache.store import RowStore, StoreUnavailable, UntrustedFolder, cache_folder, store_folder
+from graphpipe.server.stages.cache.upstream import UpstreamVersion
 from graphpipe.server.stages.rows import RowEvidence, why_inputs_have_no_rows, why_not_by_rows
 from graphpipe.server.stages.runner import ModelRunner
-from graphpipe.server.stages.store import RowStore, StoreUnavailable, UntrustedFolder, cache_folder, store_folder
-from graphpipe.server.stages.upstream_version import UpstreamVersion
 from graphpipe.signature import Signature
 
 __all__ = ["build", "load_models"]

@@ -36,10 +36,10 @@ from graphpipe.errors import (
     Unsupported,
     UpstreamFailed,
 )
-from graphpipe.server.causes import places
-from graphpipe.server.counters import Meter
-from graphpipe.server.stages.batch_gain import BatchGain
-from graphpipe.server.stages.padding import Padding
+from graphpipe.server.numbers.counters import Meter
+from graphpipe.server.stages.batching.gain import BatchGain
+from graphpipe.server.stages.batching.padding import Padding
+from graphpipe.server.stages.causes import places
 from graphpipe.server.stages.rows import Against, Kind, RowEvidence, join, kind_of, row_count
 from graphpipe.server.stages.stage import Outputs, Request, Stage
 

@@ -1,4 +1,4 @@
-"""The checksums of stored rows; and a program that reads every row of a store: ``python store_check.py FOLDER``.
+"""The checksums of stored rows; and a program that reads every row of a store: ``python soundness.py FOLDER``.
 
 LMDB trusts its file. Of one that something else has written to, a look at the wrong page can end the process that looks;
 better this one than a server. Status 0: every page could be read and every checksum is right.

@@ -13,9 +13,21 @@ from __future__ import annotations
 from dataclasses import MISSING, dataclass, fields
 from typing import Any, Literal
 
-from graphpipe.backends.load import LoadOptions
-from graphpipe.server.kinds import Kind, choice, count, integer, integers, names, number, path, size, switch, text
-from graphpipe.server.settings import ModelSettings, Settings
+from graphpipe.backends.find import LoadOptions
+from graphpipe.server.settings.kinds import (
+    Kind,
+    choice,
+    count,
+    integer,
+    integers,
+    names,
+    number,
+    path,
+    size,
+    switch,
+    text,
+)
+from graphpipe.server.settings.values import ModelSettings, Settings
 
 __all__ = ["FLAGS", "Flag", "by_name"]
 

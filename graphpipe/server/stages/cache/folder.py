@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
 
-from graphpipe.server.stages.store import RowStore, StoreCounts, StoreUnavailable, remove
+from graphpipe.server.stages.cache.store import RowStore, StoreCounts, StoreUnavailable, remove
 
 __all__ = ["CacheReport", "clear", "do_clear", "show_stats", "stats"]
 

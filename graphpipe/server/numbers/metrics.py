@@ -9,8 +9,8 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, InfoMetricFamily
 from prometheus_client.metrics_core import Metric
 
-from graphpipe import __version__
-from graphpipe.server.counters import FAMILIES, PROTOCOLS, STATUSES, Counters, Family
+from graphpipe.server.numbers.counters import FAMILIES, PROTOCOLS, STATUSES, Counters, Family
+from graphpipe.version import __version__
 
 __all__ = ["CONTENT_TYPE", "Metrics"]
 

@@ -19,8 +19,8 @@ from typing import Any
 
 import graphpipe
 from graphpipe.backends import LoadOptions, Model
-from graphpipe.backends.digest import digest_of
-from graphpipe.server.settings import ModelSettings
+from graphpipe.server.settings.values import ModelSettings
+from graphpipe.sources.digest import digest_of
 
 __all__ = ["manner"]
 

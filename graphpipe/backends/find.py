@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from graphpipe.arguments import came, flag, names, whole
-from graphpipe.backends.download import check_sha256, fetch, file_name, is_model_url
 from graphpipe.backends.failure import ends_the_program
 from graphpipe.backends.folder import folder_name, model_in
 from graphpipe.backends.framework import first_line
 from graphpipe.backends.model import Backend, LoadedModel, Model
 from graphpipe.backends.pad import padded
 from graphpipe.errors import InvalidRequest, LoadError
+from graphpipe.sources.web import check_sha256, fetch, file_name, is_model_url
 
 __all__ = ["LoadOptions", "default_name", "load", "loading", "open_model"]
 

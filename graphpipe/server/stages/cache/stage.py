@@ -1,6 +1,6 @@
 """Rows that are already known come from the store; only the others go on.
 
-A row's key holds everything that determines its answer (row_bytes.py), the model's version included, so a row is never
+A row's key holds everything that determines its answer (keys.py), the model's version included, so a row is never
 answered for another model, config or input. What a request lacks is computed in a *flight*: a task of its own, since
 the caller may leave while others wait for the same rows. Equal rows asked for at the same time share a flight. Rows
 that are computed but not yet on disk are answered from memory.
@@ -25,13 +25,13 @@ import numpy as np
 
 from graphpipe.backends.framework import first_line
 from graphpipe.errors import InvalidRequest
-from graphpipe.server.causes import places
-from graphpipe.server.stages.row_bytes import RowKeys, output_key, unpack, unpack_alike, unpack_all
+from graphpipe.server.stages.cache.keys import RowKeys, output_key, unpack, unpack_alike, unpack_all
+from graphpipe.server.stages.cache.store import Reading, RowStore
+from graphpipe.server.stages.cache.upstream import UpstreamVersion
+from graphpipe.server.stages.cache.writer import BROKEN, RowWriter
+from graphpipe.server.stages.causes import places
 from graphpipe.server.stages.rows import Against, RowEvidence, row_count
 from graphpipe.server.stages.stage import Outputs, Request, Stage
-from graphpipe.server.stages.store import Reading, RowStore
-from graphpipe.server.stages.upstream_version import UpstreamVersion
-from graphpipe.server.stages.writer import BROKEN, RowWriter
 
 __all__ = ["CacheCounts", "ModelIdentity", "RowCache"]
 

@@ -19,10 +19,10 @@ import sys
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
-from graphpipe.server.counters import Counters
-from graphpipe.server.listener import bind, tls_context, url_of
-from graphpipe.server.settings import ModelSettings, Settings
-from graphpipe.server.standin import StandIn
+from graphpipe.server.life.listener import bind, tls_context, url_of
+from graphpipe.server.life.standin import StandIn
+from graphpipe.server.numbers.counters import Counters
+from graphpipe.server.settings.values import ModelSettings, Settings
 from graphpipe.server.state import SignalCount
 from graphpipe.signals import ENDING, restored
 
@@ -143,7 +143,7 @@ class _Supervisor:
         try:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
-                *("-m", "graphpipe.server.worker"),
+                *("-m", "graphpipe.server.life.worker"),
                 *map(str, (self._listener.fileno(), side, self._counters_fd, row, said)),
                 stdin=asyncio.subprocess.PIPE,
                 pass_fds=[self._listener.fileno(), self._counters_fd, said, *([side] if side >= 0 else [])],

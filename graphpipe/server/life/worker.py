@@ -1,6 +1,6 @@
 """One worker process: what a supervisor starts.
 
-    python -m graphpipe.server.worker LISTENER SIDE COUNTERS ROW SAID
+    python -m graphpipe.server.life.worker LISTENER SIDE COUNTERS ROW SAID
 
 The numbers are inherited file descriptors (SIDE is -1 where there is none) and the worker's row in the counters. What
 to serve comes as a pickle on standard input, which stays open afterwards as a life line: when it ends, the supervisor
@@ -24,9 +24,9 @@ from collections.abc import Sequence
 
 from graphpipe.descriptors import forgive
 from graphpipe.errors import GraphPipeError
-from graphpipe.server.ending import leave_if_a_model_runs
-from graphpipe.server.logs import log_to_stderr
-from graphpipe.server.settings import ModelSettings, Settings
+from graphpipe.server.life.ending import leave_if_a_model_runs
+from graphpipe.server.numbers.logs import log_to_stderr
+from graphpipe.server.settings.values import ModelSettings, Settings
 from graphpipe.server.state import State
 from graphpipe.signals import noted
 
@@ -63,9 +63,9 @@ def _serve(
     said_fd: int,
 ) -> int:
     sys.path.insert(0, os.getcwd())
-    from graphpipe.server.app import run
-    from graphpipe.server.counters import Counters
-    from graphpipe.server.wiring import load_models
+    from graphpipe.server.life.server import run
+    from graphpipe.server.models.wiring import load_models
+    from graphpipe.server.numbers.counters import Counters
 
     def say(what: str) -> None:
         with contextlib.suppress(OSError):  # nobody is there: the life line says so too

@@ -15,12 +15,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from graphpipe.backends.load import LoadOptions, default_name
+from graphpipe.backends.find import LoadOptions, default_name
 from graphpipe.errors import GraphPipeError
 from graphpipe.machine import usable_cpus
-from graphpipe.server import kinds
-from graphpipe.server.flags import FLAGS, Flag, by_name
-from graphpipe.server.settings import ModelSettings, Settings, fitting_body
+from graphpipe.server.settings import kinds
+from graphpipe.server.settings.flags import FLAGS, Flag, by_name
+from graphpipe.server.settings.values import ModelSettings, Settings, fitting_body
 
 __all__ = ["Configuration", "SettingsError", "configure", "unknown_variables"]
 

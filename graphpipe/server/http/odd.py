@@ -21,13 +21,13 @@ from graphpipe.errors import (
     ServiceError,
     Unsupported,
 )
-from graphpipe.server.accesslog import Access, AccessLog
-from graphpipe.server.admission import Admission
-from graphpipe.server.counters import Counters
-from graphpipe.server.metrics import CONTENT_TYPE, Metrics
-from graphpipe.server.refusal import error_body, error_headers
-from graphpipe.server.service import SERVER, Answer, Service, find
-from graphpipe.server.settings import PROGRESS_BYTES_PER_S, Settings
+from graphpipe.server.http.admission import Admission
+from graphpipe.server.http.refusal import error_body, error_headers
+from graphpipe.server.models.service import SERVER, Answer, Service, find
+from graphpipe.server.numbers.accesslog import Access, AccessLog
+from graphpipe.server.numbers.counters import Counters
+from graphpipe.server.numbers.metrics import CONTENT_TYPE, Metrics
+from graphpipe.server.settings.values import PROGRESS_BYTES_PER_S, Settings
 from graphpipe.server.state import State
 
 __all__ = ["Routes", "service_at"]

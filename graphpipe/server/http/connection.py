@@ -15,16 +15,16 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, cast
 
 from graphpipe.errors import DeadlineExceeded, ModelFailed, ServiceError
-from graphpipe.server.accesslog import Access
-from graphpipe.server.refusal import response_head
-from graphpipe.server.settings import PROGRESS_BYTES_PER_S
-from graphpipe.server.steps import Steps
+from graphpipe.server.http.refusal import response_head
+from graphpipe.server.numbers.accesslog import Access
+from graphpipe.server.settings.values import PROGRESS_BYTES_PER_S
+from graphpipe.server.taskless import Steps
 from graphpipe.wire import Segment
 
 if TYPE_CHECKING:
-    from graphpipe.server.front import Front, Route
-    from graphpipe.server.head import Head
-    from graphpipe.server.service import Answer
+    from graphpipe.server.http.head import Head
+    from graphpipe.server.http.hub import Front, Route
+    from graphpipe.server.models.service import Answer
 
 __all__ = ["TICK_S", "Connection"]
 

@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from graphpipe import __version__
 from graphpipe.backends.model import Model
 from graphpipe.errors import GraphPipeError, ModelFailed, NotFound, ServiceError
-from graphpipe.server.causes import places
-from graphpipe.server.counters import Meter
+from graphpipe.server.numbers.counters import Meter
 from graphpipe.server.stages import Outputs, Request, Stage
+from graphpipe.server.stages.causes import places
 from graphpipe.signature import Plan, Signature, TensorSpec
+from graphpipe.version import __version__
 from graphpipe.wire import (
     ErrorInfo,
     InferRequest,

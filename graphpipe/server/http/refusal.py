@@ -7,7 +7,7 @@ from email.utils import formatdate
 from http import HTTPStatus
 
 from graphpipe.errors import ServiceError, Unsupported
-from graphpipe.server.service import SERVER, encode_error
+from graphpipe.server.models.service import SERVER, encode_error
 
 __all__ = ["ERROR_TYPE", "error_body", "error_headers", "response_head"]
 

@@ -32,10 +32,10 @@ from pathlib import Path
 from typing import IO, Any
 from urllib.parse import quote, unquote, urljoin, urlsplit
 
-from graphpipe import __version__
-from graphpipe.backends.archive import is_archive, unpacked
 from graphpipe.errors import LoadError
 from graphpipe.progress import Progress, readable_bytes
+from graphpipe.sources.archive import is_archive, unpacked
+from graphpipe.version import __version__
 
 __all__ = ["cache_folder", "check_sha256", "fetch", "file_name", "is_model_url"]
 

@@ -2,7 +2,7 @@
 
 One ``Connection`` per socket (``connection.py``); this is what they share: the routes that heads ask for, a scratch buffer,
 heads of answers, the inbox and outbox of a turn of the loop. Every other request, and every odd one, is handed with its
-connection to aiohttp, which knows all of HTTP (``routes.py``).
+connection to aiohttp, which knows all of HTTP (``odd.py``).
 
 Time is counted in ticks by one sweep over all connections, since a timer for each would cost more than a small request.
 """
@@ -16,15 +16,15 @@ from dataclasses import dataclass
 
 from graphpipe.buffers import POOLED_FROM
 from graphpipe.errors import NotFound, ServiceError
-from graphpipe.server.accesslog import AccessLog
-from graphpipe.server.admission import Admission
-from graphpipe.server.connection import TICK_S, Connection
-from graphpipe.server.counters import Counters
-from graphpipe.server.head import Head, parse
-from graphpipe.server.refusal import ERROR_TYPE, error_body, error_headers, response_head
-from graphpipe.server.routes import service_at
-from graphpipe.server.service import Service
-from graphpipe.server.settings import Settings
+from graphpipe.server.http.admission import Admission
+from graphpipe.server.http.connection import TICK_S, Connection
+from graphpipe.server.http.head import Head, parse
+from graphpipe.server.http.odd import service_at
+from graphpipe.server.http.refusal import ERROR_TYPE, error_body, error_headers, response_head
+from graphpipe.server.models.service import Service
+from graphpipe.server.numbers.accesslog import AccessLog
+from graphpipe.server.numbers.counters import Counters
+from graphpipe.server.settings.values import Settings
 from graphpipe.server.state import State
 
 __all__ = ["Front"]

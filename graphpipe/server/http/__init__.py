@@ -1,0 +1,1 @@
+"""HTTP: connections, heads, bodies and refusals. What the bytes mean is known elsewhere."""

@@ -1,0 +1,1 @@
+"""A server's life: it starts, listens, is watched, drains and ends."""

@@ -1,0 +1,1 @@
+"""Rows of several callers in one call of the model."""

@@ -1,0 +1,1 @@
+"""Rows that are already known are answered from disk."""

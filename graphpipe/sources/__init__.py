@@ -1,0 +1,1 @@
+"""A source's text becomes files on this machine."""
