@@ -11,12 +11,12 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any, Generic, TypeVar
 
-__all__ = ["Steps"]
+__all__ = ["Taskless"]
 
 T = TypeVar("T")
 
 
-class Steps(Generic[T]):
+class Taskless(Generic[T]):
     """One coroutine under way. ``done(result, error)`` is called once, at its end, unless it is cancelled before."""
 
     __slots__ = ("_coroutine", "_done", "_future")

@@ -68,7 +68,7 @@ def until(condition: Callable[[], bool], seconds: float = 10) -> None:
 def assert_nothing_is_left(server: InProcess) -> None:
     """No connection, no leased buffer, no request under way."""
     app = server.app
-    until(lambda: server.ask(lambda: (gc.collect(), len(app.front.connections) + app.state.in_flight)[1]) == 0)
+    until(lambda: server.ask(lambda: (gc.collect(), len(app.hub.connections) + app.state.in_flight)[1]) == 0)
     until(lambda: app.pool.leased_bytes == 0)
 
 
@@ -272,7 +272,7 @@ def test_a_caller_who_does_not_read_is_dropped() -> None:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             body = b"".join(encode_request([np.zeros(4_000_000)]))
             connection.sendall(post(body))
-            until(lambda: server.ask(lambda: len(server.app.front.connections)) == 0, 15)
+            until(lambda: server.ask(lambda: len(server.app.hub.connections)) == 0, 15)
         assert_nothing_is_left(server)
 
 
@@ -375,10 +375,10 @@ def test_draining_answers_what_is_in_flight_and_closes_what_is_idle() -> None:
 @pytest.mark.parametrize("at", [10, len(post(SMALL)) - len(SMALL), len(post(SMALL)) - 5])
 def test_a_request_that_arrives_twice_in_one_turn_of_the_loop_is_one_request(server: InProcess, at: int) -> None:
     with connect(server) as connection:
-        until(lambda: len(server.app.front.connections) == 1)
+        until(lambda: len(server.app.hub.connections) == 1)
 
         def arrive() -> None:  # as TLS may bring it
-            (there,) = server.app.front.connections
+            (there,) = server.app.hub.connections
             for piece in (post(SMALL)[:at], post(SMALL)[at:]):
                 there.get_buffer(-1)[: len(piece)] = piece
                 there.buffer_updated(len(piece))
@@ -392,10 +392,10 @@ def test_pieces_of_a_head_that_arrive_in_one_turn_join_what_came_before_them(ser
     whole = post(SMALL)
     with connect(server) as connection:
         connection.sendall(whole[:8])
-        until(lambda: any(there._received for there in server.app.front.connections))
+        until(lambda: any(there._received for there in server.app.hub.connections))
 
         def arrive() -> None:
-            (there,) = server.app.front.connections
+            (there,) = server.app.hub.connections
             for piece in (whole[8:12], whole[12:16]):
                 there.get_buffer(-1)[: len(piece)] = piece
                 there.buffer_updated(len(piece))
@@ -441,8 +441,8 @@ def test_the_deadline_of_one_request_is_not_that_of_the_next() -> None:
             until(lambda: server.app.pool.leased_bytes > 0)
             connection.sendall(post(b"", length=len(large)))  # waits for room, and has no deadline
             until(lambda: server.app.state.in_flight == 2)
-            tick = server.app.front.tick
-            until(lambda: server.app.front.tick > tick + 2)
+            tick = server.app.hub.tick
+            until(lambda: server.app.hub.tick > tick + 2)
             release.set()
             assert read_answer(other)[0] == 200
             connection.sendall(large)
@@ -482,10 +482,10 @@ def test_a_thread_that_has_gathered_answers_keeps_none_of_them() -> None:
 
 def test_a_failure_inside_one_connection_costs_the_others_of_its_turn_nothing(server: InProcess) -> None:
     connections = [connect(server) for _ in range(3)]
-    until(lambda: len(server.app.front.connections) == 3)
+    until(lambda: len(server.app.hub.connections) == 3)
 
     def arrive() -> None:
-        for number, there in enumerate(sorted(server.app.front.connections, key=id)):
+        for number, there in enumerate(sorted(server.app.hub.connections, key=id)):
             there.get_buffer(-1)[: len(post(SMALL))] = post(SMALL)
             there.buffer_updated(len(post(SMALL)))
             if number == 1:

@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from graphpipe.server.stages import Outputs, Request
-from graphpipe.server.taskless import Steps
+from graphpipe.server.taskless import Taskless
 from graphpipe.signature import Signature, TensorSpec
 
 Array = NDArray[Any]
@@ -87,7 +87,7 @@ class Call:
         self.done = asyncio.Event()
         self.result: Outputs | None = None
         self.error: BaseException | None = None
-        self._steps = Steps(coroutine, self._end)
+        self._steps = Taskless(coroutine, self._end)
         self._steps.start()
 
     def _end(self, result: Outputs | None, error: BaseException | None) -> None:

@@ -11,26 +11,27 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from time import perf_counter
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol, cast
 
-from graphpipe.errors import DeadlineExceeded, ModelFailed, ServiceError
+from graphpipe.errors import ModelFailed, ServiceError
+from graphpipe.server.exchange import Exchange
+from graphpipe.server.http.admission import Admission
+from graphpipe.server.http.head import Head
 from graphpipe.server.http.refusal import response_head
-from graphpipe.server.numbers.accesslog import Access
-from graphpipe.server.settings.values import PROGRESS_BYTES_PER_S
-from graphpipe.server.taskless import Steps
+from graphpipe.server.numbers.counters import Meter
+from graphpipe.server.protocols.protocol import Answer
+from graphpipe.server.settings.values import PROGRESS_BYTES_PER_S, Settings
+from graphpipe.server.state import State
+from graphpipe.server.target import Target
 from graphpipe.wire import Segment
 
-if TYPE_CHECKING:
-    from graphpipe.server.http.head import Head
-    from graphpipe.server.http.hub import Front, Route
-    from graphpipe.server.models.service import Answer
-
-__all__ = ["TICK_S", "Connection"]
+__all__ = ["TICK_S", "Connection", "Request", "Shared"]
 
 log = logging.getLogger("graphpipe.front")
 
-# How often Front looks at the time of every connection.
+# How often the hub looks at the time of every connection.
 TICK_S = 0.5
 
 _HEAD_BYTES_MAX = 16 * 1024
@@ -52,6 +53,51 @@ _OLD_IDLE_S = 5.0
 _WAITING, _ARRIVED, _BODY, _ANSWERING, _SENDING, _DISCARDING, _CLOSING, _GONE = range(8)
 
 
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a hot request's head asks for. The body of a ``small`` one is not worth a lease, and within all limits."""
+
+    head: Head
+    target: Target
+    small: bool
+    length: int
+
+
+class Shared(Protocol):
+    """What a connection knows of what it shares with the others."""
+
+    connections: set[Connection]
+    scratch: memoryview
+    tick: int
+    state: State
+    settings: Settings
+    admission: Admission
+    nobody: Meter
+    fallback: Callable[[], asyncio.Protocol]
+    requests: dict[bytes, Request | None]
+    ok_heads: dict[int, bytes]
+
+    def request(self, head: bytes) -> Request | None:
+        """What a head asks for that is not among ``requests``."""
+        ...
+
+    def ok_head(self, length: int) -> bytes:
+        """The head of a good answer whose length is not among ``ok_heads``."""
+        ...
+
+    def refusal(self, error: ServiceError, head: Head, keep_alive: bool) -> bytes:
+        """The answer that says no."""
+        ...
+
+    def take_soon(self, connection: Connection) -> None:
+        """Have ``take`` called when this turn of the loop has read from all sockets."""
+        ...
+
+    def write_soon(self, connection: Connection, answer: bytes) -> None:
+        """Have ``write_small`` called when this turn of the loop has made all of its answers."""
+        ...
+
+
 class Connection(asyncio.BufferedProtocol):
     """One caller's connection."""
 
@@ -59,19 +105,18 @@ class Connection(asyncio.BufferedProtocol):
         "_arrived",
         "_body",
         "_born",
-        "_deadline",
+        "_exchange",
         "_filled",
-        "_front",
         "_keep_alive",
         "_mark",
         "_paused_reading",
         "_paused_writing",
         "_received",
-        "_route",
+        "_request",
+        "_served",
+        "_shared",
         "_since",
-        "_started",
         "_state",
-        "_steps",
         "_tls",
         "_transport",
         "_unsent",
@@ -79,19 +124,18 @@ class Connection(asyncio.BufferedProtocol):
 
     _transport: asyncio.Transport
 
-    def __init__(self, front: Front) -> None:
-        self._front = front
+    def __init__(self, shared: Shared, exchange: Exchange) -> None:
+        self._shared = shared
+        self._exchange = exchange
         self._state = _WAITING
         self._arrived = b""  # in this turn of the loop, and not looked at yet
         self._received = bytearray()  # of a head that is not whole yet, or of what came too early
-        self._since = self._born = front.tick
-        self._started = 0.0
-        self._deadline: float | None = None
+        self._since = self._born = shared.tick
+        self._served = False
         self._mark = 0
         self._body: memoryview | None = None
         self._filled = 0
-        self._route: Route | None = None
-        self._steps: Steps[Any] | None = None
+        self._request: Request | None = None
         self._keep_alive = True
         self._paused_reading = False
         self._paused_writing = False
@@ -103,14 +147,14 @@ class Connection(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self._tls = transport.get_extra_info("sslcontext") is not None
-        self._front.connections.add(self)
+        self._shared.connections.add(self)
 
     def get_buffer(self, sizehint: int) -> memoryview:
         if self._state == _BODY:
             assert self._body is not None
             return self._body[self._filled :]
         # The event loop reads and calls back before it turns to another connection, so one buffer serves them all.
-        return self._front.scratch
+        return self._shared.scratch
 
     def buffer_updated(self, count: int) -> None:
         state = self._state
@@ -120,22 +164,22 @@ class Connection(asyncio.BufferedProtocol):
             if self._filled == len(self._body):
                 self._answer_body()
         elif state == _WAITING:
-            front = self._front
-            data = front.scratch[:count].tobytes()
+            shared = self._shared
+            data = shared.scratch[:count].tobytes()
             if self._received:
                 self._received += data
                 data = bytes(self._received)
             else:
-                self._since = front.tick
+                self._since = shared.tick
             if count < _SOON_BYTES:
                 self._state, self._arrived = _ARRIVED, data
-                front.take_soon(self)
+                shared.take_soon(self)
             else:
                 self._take_head(data)
         elif state == _ARRIVED:  # TLS may bring more than once in a turn
-            self._arrived += self._front.scratch[:count]
+            self._arrived += self._shared.scratch[:count]
         elif state != _DISCARDING:
-            self._received += self._front.scratch[:count]
+            self._received += self._shared.scratch[:count]
             if len(self._received) >= _SPARE_BYTES:
                 self._pause_reading()
 
@@ -145,13 +189,8 @@ class Connection(asyncio.BufferedProtocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self._state = _GONE
-        self._front.connections.discard(self)
-        if self._steps is not None:
-            self._steps.cancel()
-            self._steps = None
-            self._front.state.in_flight -= 1
-            if self._route is not None:
-                self._route.service.meter.abandoned()
+        self._shared.connections.discard(self)
+        self._exchange.leave()
         self._body = None
         self._unsent = []
 
@@ -185,60 +224,57 @@ class Connection(asyncio.BufferedProtocol):
         if end > _HEAD_BYTES_MAX:
             self._refuse_head(431, f"the head has {end} bytes; at most {_HEAD_BYTES_MAX} are taken")
             return
-        head, front = data[:end], self._front
-        route = front.routes[head] if head in front.routes else front.route(head)
-        if route is None or len(data) - end > route.length:
+        head, shared = data[:end], self._shared
+        request = shared.requests[head] if head in shared.requests else shared.request(head)
+        if request is None or len(data) - end > request.length:
             # Odd; or the next request is here already, and pipelining is for those who know all of HTTP.
             self._hand_over(data)
             return
         if self._received:
             self._received.clear()
-        self._route, self._keep_alive = route, route.head.keep_alive
-        if route.small and len(data) - end == route.length:
+        self._request, self._keep_alive = request, request.head.keep_alive
+        self._exchange.start(request.target.service)
+        if request.small and len(data) - end == request.length:
             # A copy of its own, since bytes objects start at a multiple of 16 and a body in the middle of one does not.
-            self._answer(route, data[end:])
+            self._answer(request, data[end:])
         else:
-            self._take_body(route.head, data, end)
+            self._take_body(request, data, end)
 
-    def _take_body(self, head: Head, data: bytes, end: int) -> None:
+    def _take_body(self, request: Request, data: bytes, end: int) -> None:
+        length = request.length
         try:
-            self._route.service.admit(head.length)  # type: ignore[union-attr]
-            body = self._front.admission.now(head.length)
+            request.target.admit(length)
+            body = self._shared.admission.now(length)
         except ServiceError as error:
             self._refuse(error, more_to_come=True)
             return
         if body is not None:
-            self._receive(body, head, data, end)
+            self._receive(body, request, data, end)
             return
         # No room now: wait for it, without reading on.
         self._state = _ANSWERING
-        self._deadline = None  # the last request's; this one's begins when it is whole
         self._pause_reading()
-        self._front.state.in_flight += 1
 
         def admitted(room: memoryview | None, error: BaseException | None) -> None:
-            self._steps = None
-            self._front.state.in_flight -= 1
             self._resume_reading()
             if room is not None:
-                self._receive(room, head, data, end)
+                self._receive(room, request, data, end)
             elif isinstance(error, ServiceError):
                 self._refuse(error, more_to_come=True)
             else:
                 self.abort()
 
-        self._steps = Steps(self._front.admission.soon(head.length), admitted)
-        self._steps.start()
+        self._exchange.wait(self._shared.admission.soon(length), admitted)
 
-    def _receive(self, body: memoryview, head: Head, data: bytes, end: int) -> None:
+    def _receive(self, body: memoryview, request: Request, data: bytes, end: int) -> None:
         self._filled = len(data) - end
         body[: self._filled] = data[end:]
         self._body = body
         self._state = _BODY
-        self._since, self._mark = self._front.tick, self._filled
+        self._since, self._mark = self._shared.tick, self._filled
         if self._filled == len(body):
             self._answer_body()
-        elif head.expects_continue and not self._filled:
+        elif request.head.expects_continue and not self._filled:
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     # --- it is answered ---
@@ -246,32 +282,21 @@ class Connection(asyncio.BufferedProtocol):
     def _answer_body(self) -> None:
         body, self._body = self._body, None
         assert body is not None
-        assert self._route is not None
-        self._answer(self._route, body)
+        assert self._request is not None
+        self._answer(self._request, body)
 
-    def _answer(self, route: Route, body: memoryview | bytes) -> None:
-        self._started = perf_counter()
-        service, timeout_ms = route.service, route.head.timeout_ms
+    def _answer(self, request: Request, body: memoryview | bytes) -> None:
+        self._served = True
+        self._state = _ANSWERING  # what comes in meanwhile is kept for afterwards
         try:
-            self._deadline = None if timeout_ms is None else self._front.time() + timeout_ms / 1000
-            answer = service.answer(body, self._deadline)
-        except BaseException as error:  # as Steps does
+            answer = self._exchange.answer(request.target, body, request.head.timeout_ms, self._answered)
+        except BaseException as error:  # as a coroutine's end has it
+            answer = None
             self._fail(error)
-            return
-        if isinstance(answer, tuple):
+        if answer is not None:
             self._finish(*answer)
-            return
-        del body  # the stages hold it now; nobody else may
-        self._state = _ANSWERING
-        self._front.state.in_flight += 1
-        self._steps = steps = Steps(answer, self._answered)
-        steps.start()
 
     def _answered(self, answer: Answer | None, error: BaseException | None) -> None:
-        self._steps = None
-        self._front.state.in_flight -= 1
-        if self._state == _GONE:
-            return
         if answer is None:
             self._fail(error)
         else:
@@ -284,52 +309,32 @@ class Connection(asyncio.BufferedProtocol):
         self._refuse(error)
 
     def _finish(self, segments: list[Segment], rows: int) -> None:
-        front, route = self._front, self._route
-        assert route is not None
+        shared, request = self._shared, self._request
+        assert request is not None
         length = sum(map(len, segments))
-        head = front.ok_heads.get(length) or front.ok_head(length)
-        if route.head.request_id:
-            head = head[:-2] + f"X-Request-Id: {route.head.request_id}\r\n\r\n".encode("latin-1")
-        if not self._keep_alive or front.state.draining or (front.age_max_s and self._is_old()):
+        head = shared.ok_heads.get(length) or shared.ok_head(length)
+        if request.head.request_id:
+            head = head[:-2] + f"X-Request-Id: {request.head.request_id}\r\n\r\n".encode("latin-1")
+        if not self._keep_alive or shared.state.draining or (shared.settings.connection_age_max_s and self._is_old()):
             self._keep_alive = False
             head = head[:-2] + b"Connection: close\r\n\r\n"
-        seconds = perf_counter() - self._started
-        route.service.meter.answered(200, seconds)
-        if front.access_log.wanted():
-            self._log(200, rows, length, seconds)
+        self._exchange.finish(200, self._transport, request.length, length, rows, request.head.request_id)
         if length <= _JOIN_MAX:
-            self._state = _ANSWERING  # until it is written; what comes in meanwhile is kept for afterwards
-            front.write_soon(self, b"".join((head, *segments)))
+            shared.write_soon(self, b"".join((head, *segments)))
         elif self._tls:
             self._begin_sending(_slices([head, *segments]))
         else:
             # Nothing may stay behind unnoticed: with no room in the buffer, resume_writing means that all is sent.
             self._transport.set_write_buffer_limits(high=0)
             self._state = _SENDING
-            self._since = front.tick
+            self._since = shared.tick
             self._transport.writelines([head, *segments])
             self._mark = self._transport.get_write_buffer_size()
             self._send()
 
-    def _log(self, status: int, rows: int, bytes_out: int, seconds: float) -> None:
-        head = self._route.head if self._route else None
-        peer = self._transport.get_extra_info("peername")
-        self._front.access_log.write(
-            Access(
-                status,
-                self._route.service.name if self._route else "",
-                rows,
-                head.length if head else 0,
-                bytes_out,
-                seconds,
-                f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else "unix",
-                head.request_id if head else "",
-            )
-        )
-
     def _is_old(self) -> bool:
-        age_max_s = self._front.age_max_s
-        return bool(age_max_s) and (self._front.tick - self._born) * TICK_S > age_max_s
+        age_max_s = self._shared.settings.connection_age_max_s
+        return bool(age_max_s) and (self._shared.tick - self._born) * TICK_S > age_max_s
 
     def write_small(self, answer: bytes) -> None:
         """Write a whole answer. Nothing is left to do afterwards, nearly always."""
@@ -338,13 +343,13 @@ class Connection(asyncio.BufferedProtocol):
         self._transport.write(answer)
         if self._keep_alive and not self._paused_writing and not self._received and not self._paused_reading:
             self._state = _WAITING
-            self._since = self._front.tick
+            self._since = self._shared.tick
         else:
             self._begin_sending([])
 
     def _begin_sending(self, pieces: list[Segment]) -> None:
         self._state = _SENDING
-        self._since = self._front.tick
+        self._since = self._shared.tick
         self._mark = sum(map(len, pieces))
         self._unsent = pieces
         self._send()
@@ -358,7 +363,7 @@ class Connection(asyncio.BufferedProtocol):
             self._close_soon()
             return
         self._state = _WAITING
-        self._since = self._front.tick
+        self._since = self._shared.tick
         if self._received:
             # Whoever sends the next request before the answer to the last goes to aiohttp.
             self._hand_over(bytes(self._received))
@@ -368,55 +373,55 @@ class Connection(asyncio.BufferedProtocol):
     def _close_soon(self) -> None:
         """Close once everything is sent."""
         self._state = _CLOSING
-        self._since = self._front.tick
+        self._since = self._shared.tick
         self._transport.close()
 
     # --- or it is not ---
 
     def _refuse(self, error: ServiceError, *, more_to_come: bool = False) -> None:
-        route, front = self._route, self._front
-        assert route is not None
-        seconds = 0.0 if more_to_come else perf_counter() - self._started
-        route.service.meter.answered(error.http_status, seconds)
-        if more_to_come or front.state.draining or self._is_old():
+        request, shared = self._request, self._shared
+        assert request is not None
+        if more_to_come or shared.state.draining or self._is_old():
             self._keep_alive = False
-        answer = front.refusal(error, route.head, self._keep_alive)
-        if front.access_log.wanted():
-            self._log(error.http_status, 0, len(answer) - answer.index(b"\r\n\r\n") - 4, seconds)
+        answer = shared.refusal(error, request.head, self._keep_alive)
+        length = len(answer) - answer.index(b"\r\n\r\n") - 4
+        self._exchange.finish(error.http_status, self._transport, request.length, length, 0, request.head.request_id)
         if more_to_come:
             self._transport.write(answer)
             self._discard()
         else:
-            self._state = _ANSWERING  # until it is written; what comes in meanwhile is kept for afterwards
-            front.write_soon(self, answer)
+            self._state = _ANSWERING  # until it is written
+            shared.write_soon(self, answer)
 
     def _refuse_head(self, status: int, message: str) -> None:
         """No to what is not even a request yet, or to a body that does not come."""
         self._keep_alive = False
-        route = self._route = self._route if self._state == _BODY else None
         headers = {"Connection": "close"}
-        if route and route.head.request_id:
-            headers["X-Request-Id"] = route.head.request_id
         body = f"{message}\n".encode()
-        (route.service.meter if route else self._front.nobody).answered(status, 0.0)
-        if self._front.access_log.wanted():
-            self._log(status, 0, len(body), 0.0)
+        if self._state == _BODY and self._request is not None:
+            head = self._request.head
+            if head.request_id:
+                headers["X-Request-Id"] = head.request_id
+            self._exchange.finish(status, self._transport, head.length, len(body), 0, head.request_id)
+        else:
+            self._exchange.start(None)
+            self._exchange.finish(status, self._transport, 0, len(body), 0, "")
         self._transport.write(response_head(status, "text/plain; charset=utf-8", len(body), headers) + body)
         self._discard()
 
     def _discard(self) -> None:
         self._state = _DISCARDING
-        self._since = self._front.tick
+        self._since = self._shared.tick
         self._received.clear()
         self._body = None
         self._resume_reading()
 
     def _hand_over(self, data: bytes) -> None:
         """Let aiohttp have this connection, from these bytes on."""
-        transport, front = self._transport, self._front
+        transport, shared = self._transport, self._shared
         self._state = _GONE
-        front.connections.discard(self)
-        protocol = front.fallback()
+        shared.connections.discard(self)
+        protocol = shared.fallback()
         transport.set_write_buffer_limits()
         transport.set_protocol(protocol)
         protocol.connection_made(transport)
@@ -427,9 +432,8 @@ class Connection(asyncio.BufferedProtocol):
 
     def check(self, tick: int) -> None:
         """End the connection if it has waited for too long; called with every tick."""
-        settings, state = self._front.settings, self._state
+        settings, state = self._shared.settings, self._state
         if state == _ANSWERING:
-            self._check_deadline()
             return
         waited_s = (tick - self._since) * TICK_S
         if state == _WAITING:
@@ -462,19 +466,11 @@ class Connection(asyncio.BufferedProtocol):
         elif state == _CLOSING and waited_s > settings.send_timeout_s:
             self.abort()
 
-    def _check_deadline(self) -> None:
-        if self._steps is not None and self._deadline is not None and self._front.time() > self._deadline:
-            self._steps.cancel()
-            self._steps = None
-            self._front.state.in_flight -= 1
-            self._refuse(DeadlineExceeded("the caller's deadline passed before there was an answer"))
-
     def close_if_idle(self, idle_s: float = 0.0) -> None:
         """Close, if nothing of a request has come; a connection that has never sent one only after ``idle_s``."""
-        if self._state == _WAITING and not self._received:
-            silent = not self._started
-            if not silent or (self._front.tick - self._born) * TICK_S >= idle_s:
-                self._close_soon()
+        idle = self._state == _WAITING and not self._received
+        if idle and (self._served or (self._shared.tick - self._born) * TICK_S >= idle_s):
+            self._close_soon()
 
     def give_up(self, error: BaseException) -> None:
         """Something went wrong that should not have."""

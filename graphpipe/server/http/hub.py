@@ -1,8 +1,8 @@
 """The hot route: inference requests without surprises, from socket to service with as little as possible between.
 
-One ``Connection`` per socket (``connection.py``); this is what they share: the routes that heads ask for, a scratch buffer,
-heads of answers, the inbox and outbox of a turn of the loop. Every other request, and every odd one, is handed with its
-connection to aiohttp, which knows all of HTTP (``odd.py``).
+One ``Connection`` per socket (``connection.py``); this is what they share: the targets that heads ask for, a scratch
+buffer, heads of answers, the inbox and outbox of a turn of the loop. Every other request, and every odd one, is handed
+with its connection to aiohttp, which knows all of HTTP (``odd.py``).
 
 Time is counted in ticks by one sweep over all connections, since a timer for each would cost more than a small request.
 """
@@ -11,23 +11,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 
 from graphpipe.buffers import POOLED_FROM
 from graphpipe.errors import NotFound, ServiceError
+from graphpipe.server.exchange import Exchange
 from graphpipe.server.http.admission import Admission
-from graphpipe.server.http.connection import TICK_S, Connection
+from graphpipe.server.http.connection import TICK_S, Connection, Request
 from graphpipe.server.http.head import Head, parse
-from graphpipe.server.http.odd import service_at
-from graphpipe.server.http.refusal import ERROR_TYPE, error_body, error_headers, response_head
-from graphpipe.server.models.service import Service
+from graphpipe.server.http.refusal import error_headers, response_head
 from graphpipe.server.numbers.accesslog import AccessLog
 from graphpipe.server.numbers.counters import Counters
+from graphpipe.server.protocols.graphpipe import ERROR_TYPE
+from graphpipe.server.protocols.protocol import Dialect
 from graphpipe.server.settings.values import Settings
 from graphpipe.server.state import State
+from graphpipe.server.target import Target
 
-__all__ = ["Front"]
+__all__ = ["Hub"]
 
 _SCRATCH_BYTES = 256 * 1024
 
@@ -36,22 +37,12 @@ _REMEMBERED_HEADS_MAX = 256
 _REMEMBERED_HEAD_BYTES_MAX = 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
-    """What a hot request's head asks for. The body of a ``small`` one is not worth a lease, and within all limits."""
-
-    head: Head
-    service: Service
-    small: bool
-    length: int
-
-
-class Front:
+class Hub:
     """What the connections of one server share, and the factory of their protocols."""
 
     def __init__(
         self,
-        services: Mapping[str, Service],
+        dialect: Dialect,
         admission: Admission,
         settings: Settings,
         state: State,
@@ -60,19 +51,17 @@ class Front:
         fallback: Callable[[], asyncio.Protocol],
     ) -> None:
         self.nobody = counters.meter("")  # counts what reached no model
-        self.access_log = access_log
+        self._access_log = access_log
         self.admission = admission
         self.state = state
         self.fallback = fallback
         self.tick = 0
         self.connections: set[Connection] = set()
-        self.routes: dict[bytes, Route | None] = {}
+        self.requests: dict[bytes, Request | None] = {}
         self.scratch = memoryview(bytearray(_SCRATCH_BYTES))
-        self._services = services
+        self._dialect = dialect
         self.settings = settings
-        self.age_max_s = settings.connection_age_max_s
         self._loop = asyncio.get_running_loop()
-        self.time = self._loop.time
         self._inbox: list[Connection] = []
         self._outbox: list[tuple[Connection, bytes]] = []
         self._turn_is_due = False
@@ -82,21 +71,25 @@ class Front:
         self._sweeper = self._loop.call_later(TICK_S, self._sweep)
 
     def __call__(self) -> Connection:
-        return Connection(self)
+        return Connection(self, Exchange(self.state, self._access_log, self.nobody, self._loop))
 
-    def route(self, head: bytes) -> Route | None:
-        """What a request's head asks for; None if it is not a hot one. ``routes`` has what was asked for before."""
+    def request(self, head: bytes) -> Request | None:
+        """What a head asks for; None if it is not a hot one. ``requests`` has what was asked for before."""
         parsed = parse(head)
-        route = None
+        request = None
         if parsed is not None:
             with contextlib.suppress(NotFound):
                 small = parsed.length < POOLED_FROM and parsed.length <= self.admission.body_bytes_max
-                route = Route(parsed, service_at(parsed.path, self._services), small, parsed.length)
+                request = Request(parsed, Target.of(self._dialect.endpoint(parsed.path)), small, parsed.length)
         if len(head) <= _REMEMBERED_HEAD_BYTES_MAX:
-            if len(self.routes) >= _REMEMBERED_HEADS_MAX:
-                self.routes.clear()
-            self.routes[head] = route
-        return route
+            if len(self.requests) >= _REMEMBERED_HEADS_MAX:
+                self.requests.clear()
+            self.requests[head] = request
+        return request
+
+    def forget_heads(self) -> None:
+        """What a path means has changed."""
+        self.requests.clear()
 
     def ok_head(self, length: int) -> bytes:
         """The head of a good answer of ``length`` bytes. ``ok_heads`` has those of this moment."""
@@ -144,7 +137,7 @@ class Front:
         key = (error.http_status, error.message, head.wants_message, head.request_id, keep_alive)
         answer = self._refusals.get(key)
         if answer is None:
-            content_type, body = error_body(error, ERROR_TYPE if head.wants_message else "")
+            content_type, body = self._dialect.error_body(error, ERROR_TYPE if head.wants_message else "")
             headers = error_headers(error)
             if head.request_id:
                 headers["X-Request-Id"] = head.request_id

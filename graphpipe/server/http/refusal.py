@@ -1,4 +1,4 @@
-"""How a no travels over HTTP: status, headers and body of an error, the same from the front and from aiohttp."""
+"""How a no travels over HTTP: status and headers of an error, the same on the hot route and by aiohttp."""
 
 from __future__ import annotations
 
@@ -7,18 +7,9 @@ from email.utils import formatdate
 from http import HTTPStatus
 
 from graphpipe.errors import ServiceError, Unsupported
-from graphpipe.server.models.service import SERVER, encode_error
+from graphpipe.version import SERVER
 
-__all__ = ["ERROR_TYPE", "error_body", "error_headers", "response_head"]
-
-ERROR_TYPE = "application/vnd.graphpipe"
-
-
-def error_body(error: ServiceError, accept: str) -> tuple[str, bytes]:
-    """Content type and body of a refusal: a message for callers that say they can read it, else text."""
-    if ERROR_TYPE in accept.lower():
-        return ERROR_TYPE, encode_error(error)
-    return "text/plain; charset=utf-8", f"{error.message}\n".encode("utf-8", "replace")
+__all__ = ["error_headers", "response_head"]
 
 
 def error_headers(error: ServiceError) -> dict[str, str]:

@@ -21,13 +21,16 @@ from graphpipe.backends.framework import first_line
 from graphpipe.buffers import BufferPool
 from graphpipe.machine import resident_bytes
 from graphpipe.server.http.admission import Admission
-from graphpipe.server.http.hub import Front
-from graphpipe.server.http.odd import Routes
+from graphpipe.server.http.control import Control
+from graphpipe.server.http.hub import Hub
+from graphpipe.server.http.odd import Odd
 from graphpipe.server.life.listener import bind, tls_context, url_of
 from graphpipe.server.life.warmup import warm_up
+from graphpipe.server.models.directory import Directory
 from graphpipe.server.models.wiring import build
 from graphpipe.server.numbers.accesslog import AccessLog
 from graphpipe.server.numbers.counters import Counters
+from graphpipe.server.protocols.graphpipe import GraphPipe
 from graphpipe.server.settings.values import ModelSettings, Settings
 from graphpipe.server.state import State
 from graphpipe.signals import ENDING, restored
@@ -61,13 +64,15 @@ class App:
         self.state.on_cut = self._cut.set
         self.counters = counters or Counters([model.name for model, _ in models])
         self.state.workers = lambda: (self.counters.workers_live, self.counters.workers_wanted)
-        self.services = build(models, self.counters)
+        self.directory = Directory(build(models, self.counters))
+        self._dialect = GraphPipe(self.directory)
         self.pool = BufferPool(settings.in_flight_cap())
         self.admission = Admission(self.pool, settings.body_bytes_max, settings.admission_wait_s)
         self.access_log = AccessLog(settings.access_lines_per_s)
         self._warmups = {model.name: model.warmup for model, _ in models}
-        self._routes = Routes(self.services, self.admission, settings, self.state, self.counters, self.access_log)
-        self.behind = self._runner(self._routes.application())
+        control = Control(self._dialect, settings, self.state, self.counters)
+        self._odd = Odd(self._dialect, control, self.admission, settings, self.state, self.counters, self.access_log)
+        self.behind = self._runner(self._odd.application())
         self._side: web.AppRunner | None = None
         self.on_memory_limit: Callable[[], None] | None = None
         self._ask_again = 0
@@ -77,6 +82,8 @@ class App:
             application,
             access_log=None,
             handle_signals=False,
+            # Who hangs up takes the work along that was under way for it.
+            handler_cancellation=True,
             # A compressed body is refused, and must not be inflated before anybody can say so.
             auto_decompress=False,
             keepalive_timeout=self.settings.keepalive_timeout_s,
@@ -90,7 +97,7 @@ class App:
     ) -> None:
         """Warm the models up, then listen: from here on requests are welcome. ``side`` is for metrics and health."""
         loop = asyncio.get_running_loop()
-        for service in self.services.values():
+        for service in self.directory:
             began = perf_counter()
             await in_thread(warm_up, service.model, service.name, self._warmups[service.name])
             seconds = self._load_seconds.get(service.name, 0.0) + perf_counter() - began
@@ -98,17 +105,16 @@ class App:
         await self.behind.setup()
         behind = self.behind.server
         assert behind is not None
-        self.front = Front(
-            self.services, self.admission, self.settings, self.state, self.counters, self.access_log, behind
-        )
-        self.front.on_tick = self._tick
-        self.state.connections = lambda: len(self.front.connections) + len(behind.connections)
+        self.hub = Hub(self._dialect, self.admission, self.settings, self.state, self.counters, self.access_log, behind)
+        self.hub.on_tick = self._tick
+        self.directory.on_change.append(self.hub.forget_heads)
+        self.state.connections = lambda: len(self.hub.connections) + len(behind.connections)
         if listener.family == socket.AF_UNIX:
-            self._listening = await loop.create_unix_server(self.front, sock=listener, backlog=_BACKLOG, ssl=tls)
+            self._listening = await loop.create_unix_server(self.hub, sock=listener, backlog=_BACKLOG, ssl=tls)
         else:
-            self._listening = await loop.create_server(self.front, sock=listener, backlog=_BACKLOG, ssl=tls)
+            self._listening = await loop.create_server(self.hub, sock=listener, backlog=_BACKLOG, ssl=tls)
         if side is not None:
-            self._side = self._runner(self._routes.side_application())
+            self._side = self._runner(self._odd.side_application())
             await self._side.setup()
             await web.SockSite(self._side, side).start()
         memory = resident_bytes()
@@ -145,7 +151,7 @@ class App:
         log.warning("%d requests in flight are cut: told to end a second time", self.state.in_flight)
         if self.state.started:
             self._listening.close()
-            self.front.close()
+            self.hub.close()
         for runner in (self.behind, self._side):
             for connection in runner.server.connections if runner is not None and runner.server is not None else ():
                 if connection.transport is not None:
@@ -165,19 +171,19 @@ class App:
         await self._wait(settings.drain_grace_s, lambda: False)
         self._listening.close()
         # Connections that were accepted a moment ago, and have said nothing yet, are about to.
-        self.front.drain(_LINGER_S)
-        await self._wait(_LINGER_S, lambda: not self.front.connections)
+        self.hub.drain(_LINGER_S)
+        await self._wait(_LINGER_S, lambda: not self.hub.connections)
 
         def gone() -> bool:
-            self.front.drain()
-            return not self.front.connections
+            self.hub.drain()
+            return not self.hub.connections
 
         began = asyncio.get_running_loop().time()
         await self._wait(settings.drain_timeout_s, gone)
-        if left_over := len(self.front.connections):
+        if left_over := len(self.hub.connections):
             what = f"{left_over} connections are cut: their requests took longer than"
             log.warning("%s %g s (--drain-timeout-s)", what, settings.drain_timeout_s)
-        self.front.close()
+        self.hub.close()
         # Connections that aiohttp has taken over have been draining all the while: they get what is left of the time.
         left = max(0.1, settings.drain_timeout_s - (asyncio.get_running_loop().time() - began))
         for runner in (self.behind, self._side):
@@ -188,7 +194,7 @@ class App:
         await self._close_services()
 
     async def _close_services(self) -> None:
-        for service in self.services.values():
+        for service in self.directory:
             await in_thread(service.close)
 
     async def _wait(self, seconds: float, done: Callable[[], bool]) -> None:
@@ -208,11 +214,11 @@ class App:
         memory = resident_bytes()
         counters.gauge("graphpipe_memory_bytes", memory)
         over = memory > (self.settings.memory_limit_bytes or memory)
-        if over and self.on_memory_limit is not None and self.front.tick >= self._ask_again:
-            self._ask_again = self.front.tick + 20  # the replacement may have failed
+        if over and self.on_memory_limit is not None and self.hub.tick >= self._ask_again:
+            self._ask_again = self.hub.tick + 20  # the replacement may have failed
             self.on_memory_limit()
         counters.publish()
-        if self.front.tick % 2 == 0:
+        if self.hub.tick % 2 == 0:
             self.access_log.next_second()
 
 

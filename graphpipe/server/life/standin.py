@@ -14,9 +14,10 @@ import ssl
 from collections.abc import Mapping
 
 from graphpipe.errors import NotReady
-from graphpipe.server.http.refusal import error_body, error_headers, response_head
+from graphpipe.server.http.refusal import error_headers, response_head
 from graphpipe.server.numbers.counters import Counters
 from graphpipe.server.numbers.metrics import CONTENT_TYPE, Metrics
+from graphpipe.server.protocols.graphpipe import error_body
 
 __all__ = ["StandIn"]
 

@@ -1,297 +1,50 @@
-"""From the bytes of a request to the bytes of its answer, whatever carried them.
-
-Decode, find out what is meant, check it against the signature, infer, encode. Knows messages and stages, no HTTP.
-"""
+"""A model behind its stages: who uses it, and when it may go. Knows neither bytes nor HTTP."""
 
 from __future__ import annotations
 
-import asyncio
-import logging
-from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass, replace
-from time import perf_counter
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from graphpipe.backends.model import Model
-from graphpipe.errors import GraphPipeError, ModelFailed, NotFound, ServiceError
 from graphpipe.server.numbers.counters import Meter
 from graphpipe.server.stages import Outputs, Request, Stage
-from graphpipe.server.stages.causes import places
-from graphpipe.signature import Plan, Signature, TensorSpec
-from graphpipe.version import __version__
-from graphpipe.wire import (
-    ErrorInfo,
-    InferRequest,
-    IOMetadata,
-    MetadataResponse,
-    RequestHead,
-    Segment,
-    decode_request,
-    encode_infer_response,
-    encode_metadata_response,
-    recall_request,
-)
-from graphpipe.wire.dtypes import DTYPES, type_of
 
-__all__ = ["SERVER", "Answer", "Service", "encode_error"]
-
-log = logging.getLogger("graphpipe.service")
-
-SERVER = f"graphpipe/{__version__}"
-
-# Checking or copying this much on the event loop would be felt by the other callers.
-_OFF_LOOP_FROM = 256 * 1024
-_PLANS_MAX = 256
-# So small a message may ask for metadata, which is always there; one with a tensor is larger.
-_DESCRIPTION_BYTES_MAX = 96
-# Encoding less than this is a moment, whatever it is.
-_MOMENT_BYTES = 8 * 1024
+__all__ = ["Service"]
 
 
-# An answer's bytes, as segments, and the number of rows that were asked for.
-Answer = tuple[list[Segment], int]
-
-
-@dataclass(slots=True)
+@dataclass(slots=True, weakref_slot=True, eq=False)
 class Service:
-    """One model behind its stages, answering bytes with bytes."""
+    """One model that is served. ``at_once`` is what its stage does without waiting, for a model that is quick.
+
+    Requests under way hold it: one that was retired is let go, by ``on_let_go``, when the last of them is over.
+    """
 
     name: str
     model: Model
     stage: Stage
-    cast: bool
-    ignore_extra_inputs: bool
-    metadata: MetadataResponse
     meter: Meter
-    at_once: Callable[[Request], Outputs] | None
-    _metadata_bytes: bytes
-    _signature: Signature
-    _plans: dict[RequestHead, tuple[Plan, int]]
+    at_once: Callable[[Request], Outputs] | None = None
+    cast: bool = False
+    ignore_extra_inputs: bool = False
+    _holders: int = 0
+    _on_let_go: Callable[[Service], None] | None = None
 
-    @classmethod
-    def of(
-        cls,
-        name: str,
-        model: Model,
-        stage: Stage,
-        meter: Meter,
-        *,
-        at_once: Callable[[Request], Outputs] | None = None,
-        cast: bool = False,
-        ignore_extra_inputs: bool = False,
-    ) -> Service:
-        """The service of ``model``, whose first stage is ``stage``; ``at_once`` is what that does without waiting."""
-        metadata = _metadata(name, model)
-        encoded = encode_metadata_response(metadata)
-        return cls(
-            name, model, stage, cast, ignore_extra_inputs, metadata, meter, at_once, encoded, model.signature, {}
-        )
+    def hold(self) -> None:
+        """A request is under way."""
+        self._holders += 1
 
-    def answer(self, body: memoryview | bytes, deadline: float | None = None) -> Answer | Coroutine[Any, Any, Answer]:
-        """The answer to a request's body, or a coroutine that gives it where that takes waiting.
+    def release(self) -> None:
+        """It is over."""
+        self._holders -= 1
+        if not self._holders and self._on_let_go is not None:
+            self._on_let_go(self)
 
-        ``deadline`` is loop time. The arrays that the model gets borrow ``body``.
-
-        Raises ServiceError for whatever is wrong with the request, the model or the load, here or in the coroutine.
-        """
-        if self.at_once is None:
-            # Under overload this is the way of nearly all of them, so it is a short one.
-            self.admit(len(body))
-        if type(body) is not bytes:
-            body = memoryview(body).toreadonly()
-        is_large = len(body) >= _OFF_LOOP_FROM
-        message = recall_request(body) if is_large else decode_request(body)
-        if message is None:
-            return self._answer_aside(body, deadline)
-        if not isinstance(message, InferRequest):
-            return self._describe()
-        plan, rows = self._planned(message.head)
-        if is_large and not plan.plain:
-            return self._answer_aside(body, deadline)
-        request = Request(plan.inputs(message.inputs), plan.outputs, message.head.config, deadline)
-        if self.at_once is None:
-            return self._infer(request, rows)
-        return self._encoded(self.at_once(request), request.outputs, rows)
-
-    async def _answer_aside(self, body: memoryview | bytes, deadline: float | None) -> Answer:
-        """The same with a thread for what may be long: a large message may hold a million strings, or have to be cast."""
-        loop = asyncio.get_running_loop()
-        message = await loop.run_in_executor(None, decode_request, body)
-        del body  # the inputs hold it now; nobody else may
-        if not isinstance(message, InferRequest):
-            return await self._describe()
-        plan, rows = self._planned(message.head)
-        inputs = await loop.run_in_executor(None, plan.inputs, message.inputs)
-        return await self._infer(Request(inputs, plan.outputs, message.head.config, deadline), rows)
-
-    async def _infer(self, request: Request, rows: int) -> Answer:
-        answer = self._encoded(await self.stage.infer(request), request.outputs, rows)
-        return answer if isinstance(answer, tuple) else await answer
-
-    def _encoded(self, outputs: Outputs, names: tuple[str, ...], rows: int) -> Answer | Coroutine[Any, Any, Answer]:
-        """The outputs as bytes; or a coroutine that encodes them in a thread, if they are much work."""
-        began = perf_counter()
-        try:
-            arrays = [outputs[name] for name in names] if names else list(outputs.values())
-            for array in arrays:
-                if array.nbytes > _MOMENT_BYTES and _is_work(array):
-                    return self._encoded_aside(arrays, rows)
-            segments = encode_infer_response(arrays)
-        except BaseException as error:
-            raise self._unsendable(error) from None
-        self.meter.encoded(rows, perf_counter() - began)
-        return segments, rows
-
-    async def _encoded_aside(self, arrays: list[NDArray[Any]], rows: int) -> Answer:
-        began = perf_counter()
-
-        def encode() -> list[Segment]:
-            try:
-                return encode_infer_response(arrays)
-            except BaseException as error:
-                raise self._unsendable(error) from None
-
-        segments = await asyncio.get_running_loop().run_in_executor(None, encode)
-        self.meter.encoded(rows, perf_counter() - began)
-        return segments, rows
-
-    def _unsendable(self, error: BaseException) -> ServiceError:
-        """The caller did nothing wrong: the model gave what cannot travel."""
-        if not isinstance(error, ServiceError):
-            log.error("model %r gave what is not an array\n%s", self.name, places(error))
-            return ModelFailed(f"model {self.name!r} failed on this input; the server's log has the cause")
-        failed = ModelFailed(f"model {self.name!r} gave an answer that cannot travel: {error.message}")
-        failed.code = error.code if error.http_status == 413 else failed.code
-        return failed
-
-    def admit(self, size: int) -> None:
-        """Raise Overloaded if a request of ``size`` bytes need not be read, as it would be refused in any case."""
-        if size > _DESCRIPTION_BYTES_MAX:
-            self.stage.admit()
-
-    async def _describe(self) -> Answer:
-        version = self.metadata.version
-        ask = getattr(self.model, "current_version", None)
-        if ask is not None:
-            # What is known of an upstream may be over by now, and whoever asks may be about to rely on it.
-            def say() -> str:
-                try:
-                    ask()
-                    return str(getattr(self.model, "version", ""))
-                except GraphPipeError as error:
-                    log.info("the upstream of model %r does not say what it serves: %s", self.name, error)
-                    return ""
-                except BaseException as error:
-                    raise self._silent(error) from None
-
-            version = await asyncio.get_running_loop().run_in_executor(None, say)
-        if self._shown() is not self._signature or version != self.metadata.version:
-            self._renew(version)
-        return [self._metadata_bytes], 0
-
-    def _shown(self) -> Signature:
-        """What the model says at this moment that it takes and gives."""
-        try:
-            return self.model.signature
-        except BaseException as error:
-            raise self._silent(error) from None
-
-    def _silent(self, error: BaseException) -> ModelFailed:
-        log.error("model %r failed as it was asked what it is\n%s", self.name, places(error))
-        return ModelFailed(f"model {self.name!r} does not say what it takes and gives; the server's log has the cause")
-
-    def _renew(self, version: str | None = None) -> None:
-        """Forget what followed from the signature: the model behind a remote model was replaced by another."""
-        try:
-            signature, metadata = self.model.signature, _metadata(self.name, self.model)
-            if version is not None:
-                metadata = replace(metadata, version=version)
-            encoded = encode_metadata_response(metadata)
-        except BaseException as error:
-            raise self._silent(error) from None
-        self._signature, self.metadata, self._metadata_bytes = signature, metadata, encoded
-        self._plans.clear()
-
-    def _planned(self, head: RequestHead) -> tuple[Plan, int]:
-        """What a request's head means, and how many rows it asks for."""
-        try:
-            shown = self.model.signature
-        except BaseException as error:
-            raise self._silent(error) from None
-        if shown is not self._signature:
-            self._renew()
-        return self._plans.get(head) or self._plan(head)
-
-    def _plan(self, head: RequestHead) -> tuple[Plan, int]:
-        plan = self._signature.plan(
-            [DTYPES[t] or np.dtype("V0") for t in head.types],
-            head.shapes,
-            head.input_names,
-            head.output_names,
-            cast=self.cast,
-            ignore_extra_inputs=self.ignore_extra_inputs,
-            bools=head.bools,
-        )
-        # What came first decides: inputs of different lengths have no rows in common anyway.
-        rows = head.shapes[0][0] if head.shapes and head.shapes[0] else 1
-        if head.is_remembered:  # others never come again, and may be large
-            if len(self._plans) >= _PLANS_MAX:
-                self._plans.clear()
-            self._plans[head] = plan, rows
-        return plan, rows
+    def retire(self, on_let_go: Callable[[Service], None]) -> None:
+        """No request comes any more: call ``on_let_go`` once those under way are over, or now."""
+        self._on_let_go = on_let_go
+        if not self._holders:
+            on_let_go(self)
 
     def close(self) -> None:
         """Give back what the stages hold."""
         self.stage.close()
-
-
-def find(services: Mapping[str, Service], name: str) -> Service:
-    """The service of a model by name. Raises NotFound, which lists the names."""
-    service = services.get(name)
-    if service is None:
-        raise NotFound(f"there is no model {name!r}; there are {', '.join(map(repr, services))}")
-    return service
-
-
-def encode_error(error: ServiceError) -> bytes:
-    """An error as the body of an answer, for clients that can read it."""
-    return b"".join(encode_infer_response([], [ErrorInfo(error.code, error.message)]))
-
-
-def _is_work(array: NDArray[Any]) -> bool:
-    """Whether encoding this takes long: many strings, or a large copy."""
-    if array.dtype.kind in "OSU":
-        return True
-    return array.nbytes >= _OFF_LOOP_FROM and not array.flags.c_contiguous
-
-
-def _metadata(name: str, model: Model) -> MetadataResponse:
-    signature = model.signature
-    return MetadataResponse(
-        name=name,
-        version=str(getattr(model, "version", "")),
-        server=SERVER,
-        description=str(getattr(model, "description", "")),
-        inputs=_ios(signature.inputs, signature.input_names),
-        outputs=_ios(signature.outputs, signature.output_names),
-    )
-
-
-def _ios(specs: Sequence[TensorSpec], names: Sequence[str]) -> tuple[IOMetadata, ...]:
-    by_name = {spec.name: spec for spec in specs}
-    return tuple(_io(by_name.get(name, TensorSpec(name))) for name in names)
-
-
-def _io(spec: TensorSpec) -> IOMetadata:
-    shape = tuple(d if isinstance(d, int) else -1 for d in spec.shape or ())
-    words = [spec.description] if spec.description else []
-    if spec.shape is None:
-        words += [] if "any shape" in spec.description else ["any shape"]
-    elif any(isinstance(d, str) for d in spec.shape):
-        words.append(f"[{', '.join('?' if d is None else str(d) for d in spec.shape)}]")
-    if spec.dtype == np.bool_:
-        words.append("bool, as 0 and 1")
-    return IOMetadata(spec.name, "; ".join(words), shape, type_of(spec.dtype))

@@ -58,12 +58,12 @@ def _one_thread(options: LoadOptions) -> LoadOptions:
     return replace(options, intra_threads=options.intra_threads or 1)
 
 
-def build(models: Sequence[tuple[ModelSettings, Model]], counters: Counters) -> dict[str, Service]:
+def build(models: Sequence[tuple[ModelSettings, Model]], counters: Counters) -> list[Service]:
     """Each model behind its stages. Raises LoadError where a stage cannot be had with a model."""
-    services = {}
+    services = []
     for settings, model in models:
         with loading(f"model {settings.name!r}"):  # it is asked what it takes
-            services[settings.name] = _service(settings, model, counters.meter(settings.name))
+            services.append(_service(settings, model, counters.meter(settings.name)))
     return services
 
 
@@ -81,7 +81,7 @@ def _service(settings: ModelSettings, model: Model, meter: Meter) -> Service:
     if settings.cache:
         stage = _cached(settings, model, stage, meter)
     meter.follow(lambda: {"graphpipe_queue_requests": stage.waiting})
-    return Service.of(
+    return Service(
         settings.name,
         model,
         stage,

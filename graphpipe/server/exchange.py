@@ -1,0 +1,154 @@
+"""A request's life, the same whichever way it came in."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from time import perf_counter
+from typing import Any, TypeVar, cast
+
+from graphpipe.errors import DeadlineExceeded
+from graphpipe.server.models.service import Service
+from graphpipe.server.numbers.accesslog import Access, AccessLog
+from graphpipe.server.numbers.counters import Meter
+from graphpipe.server.protocols.protocol import Answer
+from graphpipe.server.state import State
+from graphpipe.server.target import Target
+from graphpipe.server.taskless import Taskless
+
+__all__ = ["Exchange"]
+
+T = TypeVar("T")
+
+
+class Exchange:
+    """One request: how long it may take, what of it is under way, and what is counted and written of it.
+
+    It is started when its head is known, and then finished (it was answered, well or badly) or left (its caller is gone)
+    exactly once. Whoever has one request at a time uses one exchange for all of them.
+    """
+
+    __slots__ = (
+        "_access_log",
+        "_began",
+        "_done",
+        "_loop",
+        "_nobody",
+        "_open",
+        "_service",
+        "_state",
+        "_timer",
+        "_waiting",
+    )
+
+    def __init__(self, state: State, access_log: AccessLog, nobody: Meter, loop: asyncio.AbstractEventLoop) -> None:
+        self._state = state
+        self._access_log = access_log
+        self._nobody = nobody
+        self._loop = loop
+        self._open = False
+        self._began = 0.0
+        self._service: Service | None = None
+        self._done: Callable[[Any, BaseException | None], None] | None = None
+        self._waiting: Taskless[Any] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    def start(self, service: Service | None) -> None:
+        """A request for this service begins; for None if it reaches none."""
+        assert not self._open, "an exchange is started while its last request is not over"
+        self._open = True
+        self._began = perf_counter()
+        self._service = service
+
+    def wait(self, coroutine: Coroutine[Any, Any, T], done: Callable[[T | None, BaseException | None], None]) -> None:
+        """Have ``done`` called, once, with what a coroutine gives or raises, unless the caller leaves before."""
+        assert self._open, "an exchange waits that is not started"
+        self._state.in_flight += 1
+        if self._service is not None:
+            self._service.hold()
+        self._done = done
+        self._waiting = waiting = Taskless(coroutine, self._on_end)
+        waiting.start()
+
+    def answer(
+        self,
+        target: Target,
+        body: memoryview | bytes,
+        timeout_ms: int | None,
+        done: Callable[[Answer | None, BaseException | None], None],
+    ) -> Answer | None:
+        """The answer to the whole body, where that takes no waiting; else None, and ``done`` is called later.
+
+        That is with the answer or the error: DeadlineExceeded when ``timeout_ms`` are over. What is wrong with the
+        request may also be raised here.
+        """
+        self._began = perf_counter()
+        deadline = None if timeout_ms is None else self._loop.time() + timeout_ms / 1000
+        answer = target.answer(body, deadline)
+        if type(answer) is tuple:
+            return answer
+        del body  # the stages hold it now; nobody else may
+        self.wait(cast("Coroutine[Any, Any, Answer]", answer), done)
+        if deadline is not None and self._waiting is not None:
+            self._timer = self._loop.call_at(deadline, self._on_deadline)
+        return None
+
+    def finish(
+        self,
+        status: int,
+        transport: asyncio.BaseTransport | None,
+        bytes_in: int,
+        bytes_out: int,
+        rows: int,
+        request_id: str,
+    ) -> None:
+        """It is answered with this status."""
+        assert self._open, "an exchange is finished that is over"
+        assert self._waiting is None, "an exchange is finished whose answer is under way"
+        self._open = False
+        seconds = perf_counter() - self._began
+        service = self._service
+        (self._nobody if service is None else service.meter).answered(status, seconds)
+        if self._access_log.wanted():
+            name = "" if service is None else service.name
+            self._access_log.write(
+                Access(status, name, rows, bytes_in, bytes_out, seconds, _peer(transport), request_id)
+            )
+
+    def leave(self) -> None:
+        """Its caller is gone: if it is not over, what is under way for it ends, and ``done`` is not called."""
+        if not self._open:
+            return
+        self._open = False
+        if self._waiting is not None:
+            self._waiting.cancel()
+            self._end_waiting()
+            self._done = None
+        if self._service is not None:
+            self._service.meter.abandoned()
+
+    def _end_waiting(self) -> None:
+        self._waiting = None
+        self._state.in_flight -= 1
+        if self._service is not None:
+            self._service.release()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _on_end(self, result: Any, error: BaseException | None) -> None:
+        self._end_waiting()
+        done, self._done = self._done, None
+        assert done is not None
+        done(result, error)
+
+    def _on_deadline(self) -> None:
+        self._timer = None
+        if self._waiting is not None:
+            self._waiting.cancel()
+            self._on_end(None, DeadlineExceeded("the caller's deadline passed before there was an answer"))
+
+
+def _peer(transport: asyncio.BaseTransport | None) -> str:
+    name = transport.get_extra_info("peername") if transport is not None else None
+    return f"{name[0]}:{name[1]}" if isinstance(name, tuple) else "unix"
