@@ -17,6 +17,7 @@ from typing import Any, TypeVar, cast
 from aiohttp import web
 
 from graphpipe.backends import Model
+from graphpipe.backends.find import loading
 from graphpipe.backends.framework import first_line
 from graphpipe.buffers import BufferPool
 from graphpipe.machine import resident_bytes
@@ -66,6 +67,9 @@ class App:
         self.state.workers = lambda: (self.counters.workers_live, self.counters.workers_wanted)
         self.directory = Directory(build(models, self.counters))
         self._dialect = GraphPipe(self.directory)
+        for service in self.directory:
+            with loading(f"model {service.name!r}"):  # it is asked what it takes
+                self._dialect.endpoint_of(service)
         self.pool = BufferPool(settings.in_flight_cap())
         self.admission = Admission(self.pool, settings.body_bytes_max, settings.admission_wait_s)
         self.access_log = AccessLog(settings.access_lines_per_s)
