@@ -8,6 +8,7 @@ the program keeps, an input, or a view of one of these. Those are copied.
 
 from __future__ import annotations
 
+import hashlib
 import re
 import sys
 import warnings
@@ -185,6 +186,16 @@ class TorchModel:
         if not wanted:
             wanted = tuple(name for name, tensor in found.items() if self._travels(tensor))
         return {name: self._own(found, name) for name in wanted}
+
+    def contents(self) -> str:
+        """A digest of a module's weights, which tells it from another of its class; empty for a file's program."""
+        if self.function is None:
+            return ""
+        digest = hashlib.sha256()
+        for name, tensor in sorted(self.function.state_dict().items()):
+            digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
+            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(self.placement.torch.uint8).numpy())
+        return digest.hexdigest()
 
     def close(self) -> None:
         """Let go of the program."""
