@@ -168,15 +168,16 @@ class TorchModel:
                     raise
                 self.differentiates = True
             else:
-                return self._results(result, tensors, outputs)
+                found, others = fill_outputs(torch, result, self._names)
+                # What holds a result from here on is the program itself.
+                del result, tensors
+                return self._results(found, others, outputs)
         # It asks for gradients, and nothing of it said so beforehand.
         return self.infer(inputs, outputs, config=config)
 
-    def _results(self, result: Any, tensors: dict[str, Any], outputs: Sequence[str] | None) -> dict[str, Array]:
-        found, others = fill_outputs(self.placement.torch, result, self._names)
-        # What holds a result from here on is the program itself.
-        tensors.clear()
-        del result
+    def _results(
+        self, found: Mapping[str, Any], others: Mapping[str, str], outputs: Sequence[str] | None
+    ) -> dict[str, Array]:
         wanted = outputs or self.signature.output_names
         for name in wanted:
             if name not in found:
