@@ -14,9 +14,15 @@ SERVER_MODULES = ("aiohttp", "blake3", "click", "lmdb", "prometheus_client", "uv
 
 def serve_main() -> None:
     """Run ``graphpipe-serve``: put models behind HTTP."""
+    from graphpipe.descriptors import fill
+    from graphpipe.signals import ends_at_once
+
+    fill()
     if any(find_spec(name) is None for name in SERVER_MODULES):
         sys.exit("graphpipe-serve needs the server extra: pip install 'graphpipe-rpc[server]'")
-    importlib.import_module("graphpipe.server.cli").main()
+    # From here on: importing takes a while too.
+    with ends_at_once():
+        importlib.import_module("graphpipe.server.cli").main()
 
 
 def main() -> None:

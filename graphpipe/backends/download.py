@@ -117,8 +117,12 @@ def check_sha256(source: str, sha256: str) -> None:
 
 
 def cache_folder() -> Path:
-    """Where downloaded models are kept."""
+    """Where downloaded models are kept. Raises LoadError if there is no place for them."""
     base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    if base.startswith("~"):
+        raise LoadError(
+            "this user has no home folder to keep downloaded models in; name a folder: XDG_CACHE_HOME=FOLDER"
+        )
     return Path(base, "graphpipe", "models")
 
 

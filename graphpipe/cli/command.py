@@ -258,15 +258,14 @@ def _serve(arguments: Any) -> None:
 
 
 def _cache(options: argparse.Namespace) -> None:
-    from pathlib import Path
-
     try:
         from graphpipe.server.cache_folder import do_clear, show_stats
+        from graphpipe.server.stages.store import cache_folder
     except ImportError:
         sys.exit("graphpipe cache needs the server extra: pip install 'graphpipe-rpc[server]'")
 
     act = {"stats": show_stats, "clear": do_clear}[options.what]
-    print(act(Path(options.cache_dir).expanduser(), tuple(options.models)))
+    print(act(cache_folder(options.cache_dir), tuple(options.models)))
 
 
 def _complete(options: argparse.Namespace) -> None:

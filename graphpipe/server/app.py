@@ -19,16 +19,18 @@ from aiohttp import web
 from graphpipe.backends import Model
 from graphpipe.backends.framework import first_line
 from graphpipe.buffers import BufferPool
+from graphpipe.machine import resident_bytes
 from graphpipe.server.accesslog import AccessLog
 from graphpipe.server.admission import Admission
 from graphpipe.server.counters import Counters
 from graphpipe.server.front import Front
 from graphpipe.server.listener import bind, tls_context, url_of
 from graphpipe.server.routes import Routes
-from graphpipe.server.settings import ModelSettings, Settings, resident_bytes
+from graphpipe.server.settings import ModelSettings, Settings
 from graphpipe.server.state import State
 from graphpipe.server.warmup import warm_up
 from graphpipe.server.wiring import build
+from graphpipe.signals import ENDING, restored
 
 __all__ = ["App", "run"]
 
@@ -55,6 +57,8 @@ class App:
         self.state = State()
         self.stop = asyncio.Event()
         self.state.on_drain = self.stop.set
+        self._cut = asyncio.Event()
+        self.state.on_cut = self._cut.set
         self.counters = counters or Counters([model.name for model, _ in models])
         self.state.workers = lambda: (self.counters.workers_live, self.counters.workers_wanted)
         self.services = build(models, self.counters)
@@ -129,6 +133,25 @@ class App:
         return True
 
     async def finish(self) -> None:
+        """Drain, or end at once as soon as that is said."""
+        drain = asyncio.create_task(self._drain())
+        cut = asyncio.create_task(self._cut.wait())
+        await asyncio.wait({drain, cut}, return_when=asyncio.FIRST_COMPLETED)
+        cut.cancel()
+        if drain.done():
+            drain.result()
+            return
+        drain.cancel()
+        log.warning("%d requests in flight are cut: told to end a second time", self.state.in_flight)
+        if self.state.started:
+            self._listening.close()
+            self.front.close()
+        for runner in (self.behind, self._side):
+            for connection in runner.server.connections if runner is not None and runner.server is not None else ():
+                if connection.transport is not None:
+                    connection.transport.abort()
+
+    async def _drain(self) -> None:
         """Answer on for the grace, let no one in any more, finish what is in flight, give everything back.
 
         All the while the answers say ``Connection: close``, so that callers who come back go elsewhere.
@@ -155,8 +178,6 @@ class App:
             what = f"{left_over} connections are cut: their requests took longer than"
             log.warning("%s %g s (--drain-timeout-s)", what, settings.drain_timeout_s)
         self.front.close()
-        if state.forced:
-            return
         # Connections that aiohttp has taken over have been draining all the while: they get what is left of the time.
         left = max(0.1, settings.drain_timeout_s - (asyncio.get_running_loop().time() - began))
         for runner in (self.behind, self._side):
@@ -174,7 +195,7 @@ class App:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + seconds
         # Looked at now and then: nobody announces the end of the last connection.
-        while not done() and loop.time() < deadline and not self.state.forced:
+        while not done() and loop.time() < deadline:
             await asyncio.sleep(0.02)
 
     def _tick(self) -> None:
@@ -206,33 +227,48 @@ def run(
     on_ready: Callable[[str], None] = lambda url: None,
     on_memory_limit: Callable[[], None] | None = None,
     on_shutdown: Callable[[], None] | None = None,
-) -> None:
-    """Serve until SIGTERM or SIGINT, then finish what is in flight and return.
+    on_signals: Mapping[signal.Signals, Callable[[State], None]] = dict.fromkeys(ENDING, State.on_signal),
+) -> signal.Signals | None:
+    """Serve until SIGTERM or SIGINT, then finish what is in flight and return: the signal, if nothing was served yet.
 
     Raises BindError if the address cannot be listened on, LoadError if the TLS files cannot be used.
     """
     tls = tls_context(settings.tls_cert, settings.tls_key) if settings.tls_cert else None
-    listener = listener or bind(settings.listen)
 
-    if side is None and settings.metrics_listen:
-        side = bind(settings.metrics_listen)
-
-    async def serve() -> None:
-        asyncio.get_running_loop().set_exception_handler(_on_trouble)
+    async def serve(listener: socket.socket, side: socket.socket | None) -> signal.Signals | None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(_on_trouble)
         app = App(models, settings, counters, load_seconds)
         app.on_memory_limit = on_memory_limit
         app.state.on_shutdown = on_shutdown or app.state.begin_drain
-        for name in (signal.SIGTERM, signal.SIGINT):
+        came: list[signal.Signals] = []
+
+        def on_signal(name: signal.Signals) -> None:
+            came.append(name)
+            on_signals[name](app.state)
+
+        for name in on_signals:
             # Not in a thread other than the main one: whoever started it there ends it in another way.
             with contextlib.suppress(ValueError, RuntimeError, NotImplementedError):
-                asyncio.get_running_loop().add_signal_handler(name, app.state.begin_drain)
+                loop.add_signal_handler(name, on_signal, name)
         if await app.start_unless_stopped(listener, tls, side):
             on_ready(url_of(listener, tls=tls is not None))
             await app.stop.wait()
         await app.finish()
+        return came[0] if came and not app.state.started else None
 
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(serve())
+    with contextlib.ExitStack() as stack:
+        for inherited in (listener, side):
+            if inherited is not None:
+                stack.enter_context(inherited)
+        if listener is None:
+            listener = stack.enter_context(bind(settings.listen))
+        if side is None and settings.metrics_listen:
+            side = stack.enter_context(bind(settings.metrics_listen))
+        # The loop would leave its handlers behind.
+        stack.enter_context(restored(on_signals))
+        runner = stack.enter_context(asyncio.Runner(loop_factory=_loop_factory()))
+        return runner.run(serve(listener, side))
 
 
 async def in_thread(call: Callable[..., T], *arguments: object) -> T:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -12,12 +13,15 @@ from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 
 from graphpipe import __version__
+from graphpipe.descriptors import fill, forgive
 from graphpipe.errors import GraphPipeError
 from graphpipe.server.config import Configuration, SettingsError, configure, unknown_variables
 from graphpipe.server.ending import leave_if_a_model_runs
 from graphpipe.server.flags import FLAGS, Flag
 from graphpipe.server.kinds import Kind
 from graphpipe.server.logs import log_to_stderr
+from graphpipe.server.settings import ModelSettings, Settings
+from graphpipe.signals import before_the_end, die_of, ends_at_once, noted
 
 __all__ = ["main"]
 
@@ -111,6 +115,21 @@ def _serve(**texts: Any) -> None:
     log_to_stderr(settings.log_format, settings.verbose, settings.access_lines_per_s > 0)
     # `module:function` is looked for where the command is given, as with `python -m`.
     sys.path.insert(0, os.getcwd())
+    fill()
+    forgive()
+    with ends_at_once(), noted():
+        try:
+            told = _serve_models(configuration.models, settings)
+        except GraphPipeError as error:
+            click.echo(f"graphpipe-serve: {error}", err=True)
+            sys.exit(1)
+        if told is not None:
+            die_of(told)
+        leave_if_a_model_runs(0)
+
+
+def _serve_models(models: Sequence[ModelSettings], settings: Settings) -> signal.Signals | None:
+    """Serve until told to end; the signal that did it, if nothing was served yet."""
     from graphpipe.server.app import run
     from graphpipe.server.listener import bind
     from graphpipe.server.wiring import load_models
@@ -118,21 +137,21 @@ def _serve(**texts: Any) -> None:
     def announce(url: str) -> None:
         click.echo(f"listening on {url}")
 
-    try:
-        # The port first: loading a large model only to find it taken is a waste of somebody's minutes.
-        listener = bind(settings.listen)
+    # The port first: loading a large model only to find it taken is a waste of somebody's minutes.
+    listener = bind(settings.listen)
+    before_the_end(listener.close)
+    with listener:
         if settings.workers > 1 or settings.memory_limit_bytes:
             # Before any framework is loaded: a fork after one has run hangs, and workers are fresh processes anyway.
             from graphpipe.server.supervisor import supervise
 
-            sys.exit(supervise(configuration.models, settings, listener, announce))
+            came_up = supervise(models, settings, listener, announce)
+            if came_up is False:
+                sys.exit(1)
+            return None if came_up is True else came_up
         seconds: dict[str, float] = {}
-        models = load_models(configuration.models, seconds)
-        run(models, settings, listener=listener, load_seconds=seconds, on_ready=announce)
-        leave_if_a_model_runs(0)
-    except GraphPipeError as error:
-        click.echo(f"graphpipe-serve: {error}", err=True)
-        sys.exit(1)
+        loaded = load_models(models, seconds)
+        return run(loaded, settings, listener=listener, load_seconds=seconds, on_ready=announce)
 
 
 def _configuration(texts: dict[str, Any]) -> Configuration:

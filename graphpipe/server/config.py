@@ -17,9 +17,10 @@ from typing import Any
 
 from graphpipe.backends.load import LoadOptions, default_name
 from graphpipe.errors import GraphPipeError
+from graphpipe.machine import usable_cpus
 from graphpipe.server import kinds
 from graphpipe.server.flags import FLAGS, Flag, by_name
-from graphpipe.server.settings import ModelSettings, Settings
+from graphpipe.server.settings import ModelSettings, Settings, fitting_body
 
 __all__ = ["Configuration", "SettingsError", "configure", "unknown_variables"]
 
@@ -49,7 +50,10 @@ class _Layer:
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """What is in force. ``str()`` of it is a TOML file that says the same, with where each value came from."""
+    """What is in force. ``str()`` of it is a TOML file that says the same, with where each value came from.
+
+    There, what follows from the machine is a number.
+    """
 
     settings: Settings
     models: tuple[ModelSettings, ...]
@@ -59,14 +63,20 @@ class Configuration:
 
     def __str__(self) -> str:
         lines: list[str] = []
-        _write(lines, [flag for flag in FLAGS if flag.scope == "server"], self._server)
+        room = _Value(self.settings.in_flight_cap(), self._server["in-flight-bytes-max"].origin)
+        server_flags = [flag for flag in FLAGS if flag.scope == "server"]
+        _write(lines, server_flags, {**self._server, "in-flight-bytes-max": room})
+        cpus = usable_cpus()
         model_flags = [flag for flag in FLAGS if flag.scope == "model"]
         if not self.models:
-            _write(lines, model_flags, self._models[""])
+            _write(lines, model_flags, _with_threads(self._models[""], cpus))
         for model in self.models:
             source = self._sources[model.name]
             lines += ["", f"[models.{_key(model.name)}]", _line(f"source = {_quoted(source.value)}", source.origin)]
-            _write(lines, model_flags, self._models[model.name])
+            # How many calls make sense for a server elsewhere is not a matter of CPUs here.
+            elsewhere = re.match(r"(remote|unix|https?):", model.source)
+            values = self._models[model.name]
+            _write(lines, model_flags, values if elsewhere else _with_threads(values, cpus))
         return "\n".join(lines) + "\n"
 
 
@@ -92,7 +102,7 @@ def configure(
     if file:
         _read_file(layers[2], table, str(file), sources)
 
-    server = _in_force(by_name(("server",)).values(), layers, "")
+    server = _that_fit(_in_force(by_name(("server",)).values(), layers, ""))
     models = {name: _in_force(by_name(("model",)).values(), layers, name) for name in sources or ("",)}
     return Configuration(
         _made(Settings, server),
@@ -272,6 +282,24 @@ def _first(flag: Flag, layers: Sequence[_Layer], model: str) -> _Value:
             if flag.name in values:
                 return values[flag.name]
     return _Value(flag.default, f"default: {flag.default_text}" if flag.default_text else "default")
+
+
+def _that_fit(server: dict[str, _Value]) -> dict[str, _Value]:
+    """The same, with a largest body for which there is room."""
+    body, in_flight = server["body-bytes-max"], server["in-flight-bytes-max"]
+    is_said = not body.origin.startswith("default")
+    try:
+        size = fitting_body(body.value, in_flight.value, server["workers"].value, is_said)
+    except ValueError as error:
+        raise SettingsError(f"{error} ({body.origin}; {in_flight.origin})") from None
+    if size == body.value:
+        return server
+    return server | {"body-bytes-max": _Value(size, "default: what fits into in-flight-bytes-max")}
+
+
+def _with_threads(values: Mapping[str, _Value], cpus: int) -> Mapping[str, _Value]:
+    threads = values["threads"]
+    return values if threads.value else {**values, "threads": _Value(cpus, threads.origin)}
 
 
 def _made(cls: Any, values: Mapping[str, _Value], **more: Any) -> Any:

@@ -12,12 +12,19 @@ import os
 import sys
 import threading
 
+from graphpipe.signals import WATCH
+
 __all__ = ["leave_if_a_model_runs"]
+
+
+# Threads of ours that wait in Python, where being stopped does no harm.
+_HARMLESS = {"log", WATCH}
 
 
 def leave_if_a_model_runs(status: int) -> None:
     """End the process now, with this status, if a daemon thread is still at work; else do nothing."""
-    if any(thread.daemon for thread in threading.enumerate() if thread is not threading.current_thread()):
+    others = [thread for thread in threading.enumerate() if thread is not threading.current_thread()]
+    if any(thread.daemon and thread.name not in _HARMLESS for thread in others):
         logging.shutdown()
         sys.stdout.flush()
         sys.stderr.flush()

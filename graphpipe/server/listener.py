@@ -5,6 +5,7 @@ Binding reserves the address; callers are refused until the server listens, whic
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
@@ -14,6 +15,38 @@ import stat
 from graphpipe.errors import GraphPipeError
 
 __all__ = ["BindError", "bind", "tls_context", "url_of"]
+
+
+class _UnixListener(socket.socket):
+    """A Unix socket that takes its file along when it is closed by the process that bound it."""
+
+    _path = ""
+    _file: tuple[int, int, int] | None = None
+
+    def bind(self, path: str) -> None:  # type: ignore[override]
+        super().bind(path)
+        self._path, self._file = path, _identity(path)
+
+    def detach(self) -> int:
+        # uvloop closes what it listens on in this way.
+        self._remove_file()
+        return super().detach()
+
+    def close(self) -> None:
+        self._remove_file()
+        super().close()
+
+    def _remove_file(self) -> None:
+        mine, self._file = self._file, None
+        with contextlib.suppress(OSError):
+            if mine is not None and _identity(self._path) == mine:  # not that of a server which came later
+                os.unlink(self._path)
+
+
+def _identity(path: str) -> tuple[int, int, int]:
+    # Numbers of files are used again; the time of their making tells them apart.
+    file = os.stat(path)
+    return file.st_dev, file.st_ino, file.st_mtime_ns
 
 
 class BindError(GraphPipeError):
@@ -58,7 +91,7 @@ def _bind_tcp(listen: str) -> socket.socket:
 def _bind_unix(path: str) -> socket.socket:
     if not path:
         raise BindError("cannot listen on 'unix:': expected unix:PATH")
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener = _UnixListener(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         _remove_stale(path)
         listener.bind(path)
@@ -75,12 +108,14 @@ def _remove_stale(path: str) -> None:
             return
     except FileNotFoundError:
         return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.settimeout(1)
+    # Of another type, so that one which is bound says so, even if it does not listen yet, and is not bothered.
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
         try:
             probe.connect(path)
         except ConnectionRefusedError:
             os.unlink(path)
+        except OSError:
+            return
 
 
 def url_of(listener: socket.socket, *, tls: bool = False) -> str:

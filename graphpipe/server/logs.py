@@ -81,6 +81,11 @@ class _Stderr(logging.Handler):
             except OSError:  # a full disk, or nobody reads any more
                 time.sleep(0.1)
 
+    def close(self) -> None:
+        """Write what is left; logging.shutdown() calls this before a process leaves at once."""
+        self._end()
+        super().close()
+
     def _end(self) -> None:
         self._closing = True
         self._wake.set()

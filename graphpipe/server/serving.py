@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 from graphpipe.arguments import came
 from graphpipe.backends import LoadedModel, LoadOptions, Model, load
 from graphpipe.backends.load import loading
+from graphpipe.descriptors import fill
 from graphpipe.server.flags import FLAGS
-from graphpipe.server.settings import ModelSettings, Settings
+from graphpipe.server.settings import ModelSettings, Settings, fitting_body
+from graphpipe.signals import dropped_by_the_kernel, ends_at_once, noted
 
 __all__ = ["serve"]
 
@@ -32,7 +34,7 @@ def serve(
     welcome; without it the URL is printed. ``settings`` are those of graphpipe.server.settings, by name: of the server,
     and of the model (``threads=4``, ``batch_rows_max=32``).
 
-    Raises LoadError, or BindError if the address cannot be listened on.
+    Raises LoadError, BindError if the address cannot be listened on, or ValueError for settings that contradict each other.
     """
     of_server = {field.name for field in fields(Settings)} - {"listen"}
     of_model = {field.name for field in fields(ModelSettings)} - {"name", "source", "options", "backend"}
@@ -41,21 +43,26 @@ def serve(
             raise TypeError(f"serve() has no setting {setting!r}; it has {', '.join(sorted(of_server | of_model))}")
     settings = {setting: _read(setting, value) for setting, value in settings.items()}
     listen = _read("listen", listen)
-    with loading(name or type(model).__name__):  # what looks for a signature asks for it
-        if isinstance(model, str | Path) or not isinstance(model, LoadedModel | Model):
-            model = load(model, intra_threads=1)
-    name = name or getattr(model, "name", "") or type(model).__name__.lower()
-    bare = model.model if isinstance(model, LoadedModel) else model
-    loaded: dict[str, Any] = {"source": ""}
-    if isinstance(model, LoadedModel):
-        loaded = {"source": model.source, "options": model.options or LoadOptions(), "backend": model.backend}
-    from graphpipe.server.app import run
+    server = Settings(listen=listen, **{key: settings[key] for key in of_server & settings.keys()})
+    body = fitting_body(server.body_bytes_max, server.in_flight_bytes_max, server.workers, "body_bytes_max" in settings)
+    server = replace(server, body_bytes_max=body)
+    fill()
+    with ends_at_once(dropped_by_the_kernel()), noted():
+        with loading(name or type(model).__name__):  # what looks for a signature asks for it
+            if isinstance(model, str | Path) or not isinstance(model, LoadedModel | Model):
+                model = load(model, intra_threads=1)
+        name = name or getattr(model, "name", "") or type(model).__name__.lower()
+        bare = model.model if isinstance(model, LoadedModel) else model
+        loaded: dict[str, Any] = {"source": ""}
+        if isinstance(model, LoadedModel):
+            loaded = {"source": model.source, "options": model.options or LoadOptions(), "backend": model.backend}
+        from graphpipe.server.app import run
 
-    run(
-        [(ModelSettings(name, **loaded, **{key: settings[key] for key in of_model & settings.keys()}), bare)],
-        Settings(listen=listen, **{key: settings[key] for key in of_server & settings.keys()}),
-        on_ready=on_ready or (lambda url: print(f"listening on {url}", flush=True)),
-    )
+        run(
+            [(ModelSettings(name, **loaded, **{key: settings[key] for key in of_model & settings.keys()}), bare)],
+            server,
+            on_ready=on_ready or (lambda url: print(f"listening on {url}", flush=True)),
+        )
 
 
 def _read(setting: str, value: Any) -> Any:

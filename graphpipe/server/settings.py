@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from graphpipe.backends.load import LoadOptions
+from graphpipe.machine import memory_bytes
 
-__all__ = ["PROGRESS_BYTES_PER_S", "ModelSettings", "Settings"]
+__all__ = ["PROGRESS_BYTES_PER_S", "ModelSettings", "Settings", "fitting_body"]
 
 # A body or an answer that moves more slowly than this has stopped.
 PROGRESS_BYTES_PER_S = 1024
@@ -74,27 +73,16 @@ class Settings:
         return max(self.in_flight_bytes_max or memory_bytes() // 4 // self.workers, self.body_bytes_max * 5 // 4)
 
 
-def usable_cpus() -> int:
-    """The CPUs that this process may run on, at least one."""
-    return max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+def fitting_body(body: int, in_flight: int, workers: int, is_said: bool) -> int:
+    """The largest body, which gives way to the bytes that may be in flight (0: a share of the memory) unless it was said.
 
-
-def memory_bytes() -> int:
-    """The memory that this process may use: its cgroup's limit, or the machine's memory if that is less."""
-    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        try:
-            limit = Path(path).read_text().strip()
-        except OSError:
-            continue
-        if limit.isdigit():
-            return min(machine, int(limit))
-    return machine
-
-
-def resident_bytes() -> int:
-    """The memory that this process holds now; 0 where the kernel does not say."""
-    try:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except OSError:
-        return 0
+    Raises ValueError if both were said and one body has no room.
+    """
+    needed = body * 5 // 4  # buffers come in sizes up to a quarter larger
+    if not is_said:
+        return max(1, min(body, (in_flight or memory_bytes() // 4 // workers) * 4 // 5))
+    if in_flight and in_flight < needed:
+        raise ValueError(
+            f"--in-flight-bytes-max {in_flight} has no room for one body of --body-bytes-max {body}; it takes {needed}"
+        )
+    return body

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Callable
 
-__all__ = ["State"]
+__all__ = ["SignalCount", "State"]
+
+# Within so short a time a second signal is an echo of the first.
+_ECHO_S = 0.02
 
 
 class State:
@@ -16,11 +21,12 @@ class State:
         self.alive = True
         self.started = False
         self.draining = False
-        self.forced = False
         self.in_flight = 0
         self.connections: Callable[[], int] = lambda: 0
         self.workers: Callable[[], tuple[int, int]] = lambda: (1, 1)
         self.on_drain: Callable[[], None] = lambda: None
+        self.on_cut: Callable[[], None] = lambda: None
+        self._signals = SignalCount()
         # What a caller's word sets off: a worker passes it on, since its neighbours have to end too.
         self.on_shutdown: Callable[[], None] = self.begin_drain
 
@@ -40,8 +46,50 @@ class State:
         }
 
     def begin_drain(self) -> None:
-        """Stop being ready; the app finishes what is in flight and ends. Said again: it ends at once."""
-        if self.draining:
-            self.forced = True
+        """Stop being ready; the app finishes what is in flight and ends. Said again, it changes nothing."""
         self.draining = True
         self.on_drain()
+
+    def cut(self) -> None:
+        """End at once: what is in flight is cut."""
+        self.begin_drain()
+        self.on_cut()
+
+    def on_signal(self) -> None:
+        """A signal drains; a second one ends at once. What was asked for by a request is not counted: a preStop hook
+        that asks for the end is followed by SIGTERM.
+        """
+        if self._signals.is_new():
+            if self._signals.times == 1:
+                self.begin_drain()
+            else:
+                self.cut()
+
+
+class SignalCount:
+    """Counts the times that a server was told to end, on its event loop, without the echoes.
+
+    timeout(1) signals its child and then the whole group; a wrapper passes on the Ctrl-C that its child has got too. That
+    is one wish, said twice within a moment. The loop stands still for this moment, so nobody who signals again because
+    of what the server did after the first signal is taken for an echo.
+    """
+
+    def __init__(self) -> None:
+        self.times = 0
+        self._deaf = False
+
+    def is_new(self) -> bool:
+        """To be called for each signal: whether it counts."""
+        if self._deaf:
+            return False
+        self.times += 1
+        self._deaf = True
+        time.sleep(_ECHO_S)
+        # What came meanwhile is heard in one of the loop's next rounds.
+        self._listen_after(3)
+        return True
+
+    def _listen_after(self, rounds: int) -> None:
+        self._deaf = rounds > 0
+        if self._deaf:
+            asyncio.get_running_loop().call_soon(self._listen_after, rounds - 1)

@@ -23,6 +23,8 @@ from graphpipe.server.counters import Counters
 from graphpipe.server.listener import bind, tls_context, url_of
 from graphpipe.server.settings import ModelSettings, Settings
 from graphpipe.server.standin import StandIn
+from graphpipe.server.state import SignalCount
+from graphpipe.signals import ENDING, restored
 
 __all__ = ["supervise"]
 
@@ -31,18 +33,28 @@ log = logging.getLogger("graphpipe.supervisor")
 _PAUSE_MIN_S, _PAUSE_MAX_S = 0.1, 10.0
 # A worker that lived so long did not die of what it was started with.
 _PROVEN_S = 10.0
+# A worker that is to end at once may take so long to say its last words.
+_LAST_WORDS_S = 1.0
+# Until a worker has its own handlers these wait; the kernel's default for them would end it.
+_WAIT_AT_START = (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 
 def supervise(
     models: Sequence[ModelSettings], settings: Settings, listener: socket.socket, on_ready: Callable[[str], None]
-) -> int:
-    """Run ``settings.workers`` workers until SIGTERM or SIGINT. The status is 0, or 1 if none of them could start.
+) -> bool | signal.Signals:
+    """Run ``settings.workers`` workers until SIGTERM or SIGINT. Gives whether any could start, or the signal that ended
+    it before one had.
 
     Raises BindError if the address for metrics cannot be listened on, or the TLS files cannot be used.
     """
-    side = bind(settings.metrics_listen) if settings.metrics_listen else None
-    tls = tls_context(settings.tls_cert, settings.tls_key) if settings.tls_cert else None
-    with asyncio.Runner() as runner:
+    if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # inherited: the kernel would not say how workers ended
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(listener)
+        side = stack.enter_context(bind(settings.metrics_listen)) if settings.metrics_listen else None
+        tls = tls_context(settings.tls_cert, settings.tls_key) if settings.tls_cert else None
+        stack.enter_context(restored())
+        runner = stack.enter_context(asyncio.Runner())
         supervisor = _Supervisor(models, settings, listener, side, on_ready)
         return runner.run(supervisor.run(tls))
 
@@ -76,14 +88,15 @@ class _Supervisor:
         self._ever_up = False
         self._restarts = 0
         self._stop = asyncio.Event()
-        self._signals = 0
+        self._signals = SignalCount()
+        self._told_by: signal.Signals | None = None
         self._stand_in: StandIn | None = None
         self._background: set[asyncio.Task[None]] = set()
 
-    async def run(self, tls: Any) -> int:
+    async def run(self, tls: Any) -> bool | signal.Signals:
         loop = asyncio.get_running_loop()
-        for name in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(name, self._on_signal)
+        for name in ENDING:
+            loop.add_signal_handler(name, self._on_signal, name)
         sockets = {self._listener: tls, **({self._side: None} if self._side else {})}
         self._stand_in = StandIn(sockets, self._counters)
         try:
@@ -93,7 +106,7 @@ class _Supervisor:
             for process in self._processes.values():
                 with contextlib.suppress(ProcessLookupError):
                     process.kill()
-        return 0 if self._ever_up or self._signals else 1
+        return self._ever_up or self._told_by or False
 
     # --- one slot, through the lives of its workers ---
 
@@ -126,6 +139,7 @@ class _Supervisor:
         side = self._side.fileno() if self._side is not None else -1
         heard, said = os.pipe()
         row = self._free_rows.pop()
+        signal.pthread_sigmask(signal.SIG_BLOCK, _WAIT_AT_START)
         try:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
@@ -142,10 +156,11 @@ class _Supervisor:
             os.close(heard)
             return None
         finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _WAIT_AT_START)
             os.close(said)
         self._processes[process.pid] = process
         worker = _Worker(process, row)
-        self._spawn(worker.listen(heard, self._up, self._failed, self._on_signal))
+        self._spawn(worker.listen(heard, self._up, self._failed, self._begin_to_end))
         assert process.stdin is not None
         with contextlib.suppress(ConnectionError):  # it is dead already: its status says so
             process.stdin.write(len(self._what).to_bytes(8, "little") + self._what)
@@ -247,17 +262,33 @@ class _Supervisor:
         if any(self._first_results.values()) and not self._stop.is_set():
             self._on_ready(url_of(self._listener, tls=bool(self._settings.tls_cert)))
 
-    def _on_signal(self) -> None:
-        self._signals += 1
-        if self._signals == 1:
-            self._stop.set()
-            self._everybody_tried.set()
-            # As long as one process has it open, callers queue up there: this one lets go when the workers do.
-            asyncio.get_running_loop().call_later(self._settings.drain_grace_s, self._let_go)
+    def _begin_to_end(self) -> None:
+        if self._stop.is_set():
+            return
+        self._stop.set()
+        self._everybody_tried.set()
+        # All at once, also those that wait for the end of one that is being replaced.
+        self._send(signal.SIGTERM)
+        # As long as one process has it open, callers queue up there: this one lets go when the workers do.
+        asyncio.get_running_loop().call_later(self._settings.drain_grace_s, self._let_go)
+
+    def _on_signal(self, name: signal.Signals) -> None:
+        self._told_by = self._told_by or name
+        if not self._signals.is_new():
+            return
+        if self._signals.times == 1:
+            self._begin_to_end()
+        elif self._signals.times == 2:
+            log.warning("%d workers are ended at once: told to end a second time", len(self._processes))
+            self._send(signal.SIGQUIT)
+            asyncio.get_running_loop().call_later(_LAST_WORDS_S, self._send, signal.SIGKILL)
         else:
-            for process in self._processes.values():
-                with contextlib.suppress(ProcessLookupError):
-                    process.send_signal(signal.SIGTERM if self._signals == 2 else signal.SIGKILL)
+            self._send(signal.SIGKILL)
+
+    def _send(self, name: signal.Signals) -> None:
+        for process in self._processes.values():
+            with contextlib.suppress(ProcessLookupError):
+                process.send_signal(name)
 
     def _let_go(self) -> None:
         assert self._stand_in is not None

@@ -6,15 +6,15 @@ import gc
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from time import perf_counter
 
 from graphpipe.backends import LoadOptions, Model, open_model
 from graphpipe.backends.load import loading
 from graphpipe.errors import LoadError
+from graphpipe.machine import usable_cpus
 from graphpipe.server.counters import Counters, Meter
 from graphpipe.server.service import Service
-from graphpipe.server.settings import ModelSettings, usable_cpus
+from graphpipe.server.settings import ModelSettings
 from graphpipe.server.stages import Stage
 from graphpipe.server.stages.batcher import Batcher, BatchLimits
 from graphpipe.server.stages.cache import ModelIdentity, RowCache
@@ -24,7 +24,7 @@ from graphpipe.server.stages.padding import parse_padding
 from graphpipe.server.stages.row_bytes import RowKeys
 from graphpipe.server.stages.rows import RowEvidence, why_inputs_have_no_rows, why_not_by_rows
 from graphpipe.server.stages.runner import ModelRunner
-from graphpipe.server.stages.store import RowStore, StoreUnavailable, store_folder
+from graphpipe.server.stages.store import RowStore, StoreUnavailable, UntrustedFolder, cache_folder, store_folder
 from graphpipe.server.stages.upstream_version import UpstreamVersion
 from graphpipe.signature import Signature
 
@@ -108,11 +108,13 @@ def _cached(settings: ModelSettings, model: Model, stage: Stage, meter: Meter) -
         UpstreamVersion(ask, settings.cache_fresh_ms / 1000) if ask and version else version,
         f"{manner(settings, model)} {settings.cache_version}",
     )
-    folder = store_folder(Path(settings.cache_dir).expanduser(), settings.name)
     try:
+        folder = store_folder(cache_folder(settings.cache_dir), settings.name)
         store = RowStore.open(folder, settings.cache_bytes_max)
+    except UntrustedFolder as error:
+        raise LoadError(f"model {settings.name!r} cannot be cached: {error}") from None
     except StoreUnavailable as error:
-        log.warning("model %r is served without its row cache: %s", settings.name, error)
+        log.warning("model %r is served without its row cache: %s (--cache-dir)", settings.name, error)
         return stage
     cache = RowCache(
         store,

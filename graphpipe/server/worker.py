@@ -4,8 +4,10 @@
 
 The numbers are inherited file descriptors (SIDE is -1 where there is none) and the worker's row in the counters. What
 to serve comes as a pickle on standard input, which stays open afterwards as a life line: when it ends, the supervisor
-is gone, and so the worker goes. To SAID the worker writes ``ready``, ``failed`` with the reason, ``recycle`` when it
-wants to be replaced, and ``shutdown`` when a caller asked for the end of the whole server.
+is gone, and so the worker goes. SIGTERM drains it, however often it comes: who signals a whole group of processes says
+the same that the supervisor passes on. SIGQUIT, which is the supervisor's alone, ends it at once. To SAID the worker
+writes ``ready``, ``failed`` with the reason, ``recycle`` when it wants to be replaced, and ``shutdown`` when a caller
+asked for the end of the whole server.
 """
 
 from __future__ import annotations
@@ -18,10 +20,15 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Sequence
 
+from graphpipe.descriptors import forgive
 from graphpipe.errors import GraphPipeError
 from graphpipe.server.ending import leave_if_a_model_runs
 from graphpipe.server.logs import log_to_stderr
+from graphpipe.server.settings import ModelSettings, Settings
+from graphpipe.server.state import State
+from graphpipe.signals import noted
 
 __all__ = ["main"]
 
@@ -40,6 +47,21 @@ def main(arguments: list[str]) -> int:
     log_to_stderr(settings.log_format, settings.verbose, settings.access_lines_per_s > 0)
     # The supervisor passes on what concerns its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with noted():
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())  # until here they had to wait
+        forgive()
+        return _serve(models, settings, listener_fd, side_fd, counters_fd, row, said_fd)
+
+
+def _serve(
+    models: Sequence[ModelSettings],
+    settings: Settings,
+    listener_fd: int,
+    side_fd: int,
+    counters_fd: int,
+    row: int,
+    said_fd: int,
+) -> int:
     sys.path.insert(0, os.getcwd())
     from graphpipe.server.app import run
     from graphpipe.server.counters import Counters
@@ -63,6 +85,7 @@ def main(arguments: list[str]) -> int:
             on_ready=lambda url: say("ready"),
             on_memory_limit=lambda: say("recycle"),
             on_shutdown=lambda: say("shutdown"),
+            on_signals={signal.SIGTERM: State.begin_drain, signal.SIGQUIT: State.cut},
         )
     except GraphPipeError as error:
         say(f"failed {error}".replace("\n", " "))

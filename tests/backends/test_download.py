@@ -333,7 +333,7 @@ def test_too_large_a_file_is_not_begun_or_not_finished(site, content):
         (file(b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n"), "a Git LFS pointer, not a model"),
         (file(b""), "the file is empty"),
         (file(b"gzip", Content_Encoding="gzip"), "compressed"),
-        (file(b"neither this nor that"), "ONNX Runtime cannot load it"),
+        (file(b"neither this nor that"), "is no whole ONNX file"),
         (
             file(b"", status=302, Location="ftp://example.org/m"),
             "redirects to ftp://example.org/m, which is not followed",

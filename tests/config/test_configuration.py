@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import tomllib
+from dataclasses import replace
 
 import pytest
 from click.testing import CliRunner
 
+from graphpipe.machine import memory_bytes, usable_cpus
 from graphpipe.server.cli import main
 from graphpipe.server.config import SettingsError, configure, unknown_variables
 
@@ -101,7 +103,38 @@ def test_what_is_printed_is_a_file_that_says_the_same(file):
     environment = {"GRAPHPIPE_BODY_BYTES_MAX": "64MiB"}
     first = configure({"threads": ["b=3"], "inputs": ['a=x,"y\\']}, environment, file(f"cast = true\n{MODELS}"))
     again = configure({}, {}, file(str(first)))
-    assert (again.settings, again.models) == (first.settings, first.models)
+    assert tomllib.loads(str(again)) == tomllib.loads(str(first))
+    # What follows from the machine is written as a number.
+    assert [replace(model, threads=0) for model in again.models] == [
+        replace(model, threads=0) for model in first.models
+    ]
+    assert replace(again.settings, in_flight_bytes_max=0) == first.settings
+
+
+def test_what_follows_from_the_machine_is_printed_as_the_number_in_force(file):
+    printed = str(configure({"model": ["echo", "far=http://127.0.0.1:1/"], "workers": ["2"]}, {}))
+    table = tomllib.loads(printed)
+    assert table["models"]["echo"]["threads"] == usable_cpus()
+    # How many calls make sense for a server elsewhere is its own matter.
+    assert table["models"]["far"]["threads"] == 0
+    room = configure({"in-flight-bytes-max": [str(table["in-flight-bytes-max"])]}, {}).settings.in_flight_bytes_max
+    assert room == memory_bytes() // 4 // 2
+    lines = [" ".join(line.split()) for line in printed.splitlines()]
+    assert f"threads = {usable_cpus()} # default: usable CPUs" in lines
+
+
+def test_the_largest_body_gives_way_to_the_bytes_in_flight_unless_it_was_asked_for(file):
+    assert configure({"in-flight-bytes-max": ["10MB"]}, {}).settings.body_bytes_max == 8_000_000
+    assert "body-bytes-max = 8000000" in str(configure({"in-flight-bytes-max": ["10MB"]}, {}))
+    # Sixty-four workers leave little to each, whatever the machine.
+    share = memory_bytes() // 4 // 64
+    assert configure({"workers": ["64"]}, {}).settings.body_bytes_max == min(1 << 30, share * 4 // 5)
+    both = {"in-flight-bytes-max": ["10MB"], "body-bytes-max": ["8MB"]}
+    assert configure(both, {}).settings.in_flight_cap() == 10_000_000
+    with pytest.raises(
+        SettingsError, match="10000000 has no room for one body of --body-bytes-max 9000000; it takes 11250000"
+    ):
+        configure(both | {"body-bytes-max": ["9MB"]}, {})
 
 
 def test_what_is_printed_says_where_each_value_comes_from(file):
@@ -112,7 +145,7 @@ def test_what_is_printed_says_where_each_value_comes_from(file):
     assert f"threads = 2 # file {path}" in lines
     assert "threads = 3 # flag --threads" in lines
     assert 'inputs = ["x"] # environment GP_INPUTS' in lines
-    assert 'body-bytes-max = "1GiB" # default' in lines
+    assert "admission-wait-s = 1 # default" in lines
     assert list(tomllib.loads(printed)["models"]) == ["a", "b"]
 
 

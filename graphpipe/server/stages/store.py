@@ -17,6 +17,7 @@ import fcntl
 import logging
 import os
 import shutil
+import stat
 import struct
 import subprocess
 import sys
@@ -35,7 +36,7 @@ from numpy.typing import NDArray
 from graphpipe.errors import GraphPipeError
 from graphpipe.server.stages.store_check import checksums, checksums_of
 
-__all__ = ["RowStore", "StoreCounts", "StoreUnavailable", "Written", "store_folder"]
+__all__ = ["RowStore", "StoreCounts", "StoreUnavailable", "UntrustedFolder", "Written", "cache_folder", "store_folder"]
 
 log = logging.getLogger("graphpipe.cache")
 
@@ -60,6 +61,10 @@ class StoreUnavailable(GraphPipeError):
     """The store cannot be used; the message says why."""
 
 
+class UntrustedFolder(StoreUnavailable):
+    """Somebody else may have written what is in the folder; the message says how to mend it."""
+
+
 @dataclass(frozen=True, slots=True)
 class StoreCounts:
     """What a store holds."""
@@ -78,6 +83,14 @@ class Written:
     evicted: int
 
 
+def cache_folder(path: str) -> Path:
+    """The folder of this name, where ~ is the user's home. Raises StoreUnavailable if the user has none."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise StoreUnavailable(f"{path}: this user has no home folder; set HOME, or name another folder") from None
+
+
 def store_folder(cache_folder: Path, model: str) -> Path:
     """Where the rows of a model are."""
     return cache_folder / f"{quote(model, safe='')}.rows"
@@ -94,7 +107,9 @@ class RowStore:
         """The store in a folder, made if need be; 0 leaves the limit that it has. Raises StoreUnavailable."""
         with cls._opening:
             try:
-                folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+                for part in (folder.parent, folder):
+                    part.mkdir(parents=True, exist_ok=True, mode=0o700)
+                    _check_trust(part)
                 real = folder.resolve()
                 store = cls._open.get(real)
                 if store is None:
@@ -335,6 +350,22 @@ def _values(rows: Sequence[tuple[bytes, bytes]], stamp: int) -> list[bytes]:
 
 
 # --- files ------------------------------------------------------------------------------------------------------------
+
+
+def _check_trust(folder: Path) -> None:
+    """Rows are answers: whoever may write them answers our callers. Raises UntrustedFolder."""
+    status = folder.stat()
+    if status.st_uid not in (os.geteuid(), 0):
+        raise UntrustedFolder(
+            f"the cache folder {folder} belongs to user {status.st_uid}, and this server runs as user {os.geteuid()}: "
+            f"chown -R {os.geteuid()} it, or choose another with --cache-dir"
+        )
+    if status.st_mode & stat.S_IWOTH:
+        raise UntrustedFolder(
+            f"anybody may write to the cache folder {folder}: chmod o-w it, or choose another with --cache-dir"
+        )
+    if status.st_mode & stat.S_IWGRP:
+        log.warning("group %d may write to the cache folder %s, and so change answers", status.st_gid, folder)
 
 
 def _lock(file: int, how: int, timeout_s: float = 0) -> bool:
