@@ -22,7 +22,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from graphpipe.backends.framework import first_line, framework, keep_triton_out, refusal, versions
+from graphpipe.backends.framework import first_line, framework, keep_triton_out, versions, words_of
 from graphpipe.backends.load import LoadOptions
 from graphpipe.backends.owned import SURE_ABOVE_BYTES
 from graphpipe.errors import InvalidRequest, LoadError
@@ -335,7 +335,7 @@ def _misfit(inputs: Mapping[str, Array], error: BaseException) -> str:
     if _VALUE.search(str(error)):
         # Of a program's failure PyTorch tells the whole way; the last line says what it was.
         last = next((line for line in reversed(str(error).splitlines()) if line.strip()), "")
-        return f"the model refuses a value of these inputs: {_came(inputs)}; PyTorch says: {refusal(Exception(last))}"
+        return f"the model refuses a value of these inputs: {_came(inputs)}; PyTorch says: {words_of(Exception(last))}"
     return (
         f"the model cannot take inputs of these types and shapes, or of such values: {_came(inputs)}; a trace takes the "
         "sizes and types that it was made with: send these, or have the server fill up shorter inputs "
