@@ -13,7 +13,7 @@ from typing import Any
 
 from graphpipe.errors import LoadError
 
-__all__ = ["first_line", "framework", "keep_triton_out", "refusal", "versions"]
+__all__ = ["first_line", "framework", "keep_triton_out", "versions", "words_of"]
 
 # What frameworks write around the words that matter: the node, the operation, their error's number, its class.
 _AROUND = re.compile(
@@ -80,7 +80,7 @@ def first_line(error: BaseException) -> str:
     return lines[0][:_WORDS_MAX] if lines else type(error).__name__
 
 
-def refusal(error: BaseException) -> str:
+def words_of(error: BaseException) -> str:
     """What a framework says about a value that it refuses, fit for the caller who sent it: one line of bounded length,
     without the traces, the nodes and the places of files that frameworks add. It may quote the value.
     """

@@ -101,11 +101,19 @@ def named_arrays(outputs: Any, wanted: Sequence[str]) -> dict[str, Array]:
     Raises something if it is not that: whoever wrote the model may have given anything.
     """
     if type(outputs) is dict:
-        for name in wanted or outputs:
-            if type(outputs.get(name)) is not np.ndarray or type(name) is not str:
+        # Each request passes here: 0.15 us.
+        ndarray, get = np.ndarray, outputs.get
+        for name in wanted:
+            if type(get(name)) is not ndarray:
                 break
         else:
-            return outputs
+            if wanted:
+                return outputs
+            for name in outputs:
+                if type(name) is not str or type(get(name)) is not ndarray:
+                    break
+            else:
+                return outputs
     if not isinstance(outputs, Mapping):
         raise TypeError(f"the model gave a {type(outputs).__name__} where arrays by name were expected")
     for name in wanted:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from graphpipe.backends import onnx_file
 from graphpipe.backends.find import LoadOptions
-from graphpipe.backends.framework import first_line, framework, refusal, versions
+from graphpipe.backends.framework import first_line, framework, versions, words_of
 from graphpipe.backends.model import Backend, Model
 from graphpipe.errors import InvalidRequest, LoadError
 from graphpipe.signature import Signature, TensorSpec
@@ -112,7 +112,7 @@ def _refused(error: Exception) -> str | None:
         return None
     if said.endswith((": stod", ": stof", ": stoll", ": stoull", ": stoi", ": stol", ": stoul", ": stold")):
         return "it has text that is no number"
-    return refusal(ValueError(_PLACE.sub("", said, count=1)))
+    return words_of(ValueError(_PLACE.sub("", said, count=1)))
 
 
 # --- loading ----------------------------------------------------------------------------------------------------------
@@ -236,7 +236,7 @@ def _reason(error: Exception) -> str:
     if "Protobuf parsing failed" in said or "No graph was found" in said:
         return "is no whole ONNX file: was its download cut off?"
     words = re.sub(r"^.*?Load model from .*? failed:", "", said)
-    return f"ONNX Runtime cannot load it: {refusal(ValueError(_PLACE.sub('', words, count=1)))}"
+    return f"ONNX Runtime cannot load it: {words_of(ValueError(_PLACE.sub('', words, count=1)))}"
 
 
 # The builds of ONNX Runtime that have a provider; the plain one has the CPU alone.

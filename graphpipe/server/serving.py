@@ -31,7 +31,7 @@ def serve(
     ``model`` is a loaded model, anything with the methods of Model, a function of arrays, a PyTorch module, or a source
     for ``graphpipe.load``. ``listen`` is HOST:PORT, [IPv6]:PORT or unix:PATH; port 0 picks a free one. ``on_ready`` is
     called with the URL when requests are welcome; without it the URL is printed. ``settings`` are those of
-    graphpipe.server.settings, by name: of the server, and of the model (``threads=4``, ``batch_rows_max=32``).
+    graphpipe.server.settings.values, by name: of the server, and of the model (``threads=4``, ``batch_rows_max=32``).
 
     Raises LoadError, BindError if the address cannot be listened on, or ValueError for settings that contradict each other.
     """

@@ -83,7 +83,7 @@ def test_a_cancelled_call_closes_its_own_connection_and_no_other(serve, run, tmp
             graphpipe.AsyncClient(f"{server.url}/models/echo") as quick,
         ):
             await quick.execute(rows(1))
-            left, stays = (asyncio.create_task(slow.execute(np.int64(300))) for _ in range(2))
+            left, stays = (asyncio.create_task(slow.execute(np.int64(60))) for _ in range(2))
             await until(lambda: open_connections(server), 3)
             left.cancel()
             with pytest.raises(asyncio.CancelledError):
@@ -114,7 +114,7 @@ def test_a_caller_who_finds_no_connection_in_time_is_told_so_and_the_next_one_se
 
     async def call():
         async with graphpipe.AsyncClient(f"{server.url}/models/slow", connections_max=1) as client:
-            long = asyncio.create_task(client.execute(np.int64(300)))
+            long = asyncio.create_task(client.execute(np.int64(60)))
             await asyncio.sleep(0)  # so that it comes first
             with pytest.raises(graphpipe.errors.TimedOut, match="connections_max=1"):
                 await client.metadata(timeout=0.05)

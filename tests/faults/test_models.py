@@ -121,7 +121,7 @@ def test_a_model_file_that_becomes_garbage_changes_nothing_until_the_next_start_
     path.write_bytes(b"garbage")
     assert probabilities() == before
     os.kill(worker_pids(server)[0], signal.SIGKILL)
-    until(lambda: "cannot load it" in server.log)
+    until(lambda: "is no whole ONNX file" in server.log)
     # One is left, answers, and readiness says that something is the matter.
     for _ in range(20):
         assert probabilities() == before

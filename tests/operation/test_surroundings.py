@@ -155,7 +155,7 @@ def cached(folder: Path, *before: str) -> subprocess.CompletedProcess[str]:
     code = "import sys, graphpipe; f = lambda x: x; f.__module__ = 'm'; graphpipe.serve(f, '127.0.0.1:0', name='m', "
     code += "cache=True, cache_version='1', cache_dir=sys.argv[1], on_ready=lambda url: sys.exit(0))"
     return subprocess.run(
-        [sys.executable, "-c", code, str(folder)],
+        [*before, sys.executable, "-c", code, str(folder)],
         cwd=ROOT,
         env=environment(),
         capture_output=True,

@@ -7,6 +7,7 @@ from functools import partial
 from itertools import combinations
 
 import numpy as np
+import pytest
 
 import graphpipe
 from graphpipe.backends import LoadOptions
@@ -64,3 +65,23 @@ def test_servers_of_two_settings_may_share_a_folder(tmp_path):
         with serving("--model", path, *pad, "--cache", "--cache-dir", tmp_path / "rows") as server:
             answers.append(graphpipe.remote.execute(server.url, np.ones((1, 2), np.int64)).tolist())
     assert answers == [[[1, 1, 0, 0]], [[1, 1, 7, 7]], [[1, 1, 0, 0]]]
+
+
+def test_a_setting_that_is_not_given_reads_no_file(tmp_path, monkeypatch):
+    model = graphpipe.load(scaled(tmp_path / "m.onnx", 2)).model
+    folder = tmp_path / "here"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    before = manner(ModelSettings("m", "m"), model)
+    (folder / "something.txt").write_text("that comes and goes")
+    assert manner(ModelSettings("m", "m"), model) == before
+
+
+def test_two_modules_of_one_class_keep_their_rows_apart():
+    torch = pytest.importorskip("torch")
+    one, other = torch.nn.Linear(2, 1), torch.nn.Linear(2, 1)
+    again = torch.nn.Linear(2, 1)
+    again.load_state_dict(one.state_dict())
+    keys = [manner(ModelSettings("m", ""), graphpipe.load(module).model) for module in (one, other, again)]
+    assert keys[0] != keys[1]
+    assert keys[0] == keys[2]

@@ -145,7 +145,6 @@ def test_a_request_whose_deadline_passes_in_the_queue_is_never_run(tmp_path: Pat
             (tmp_path / "go").touch()
             answer = wire.answer()
         assert (answer.status, first.result().tolist()) == (504, (X + 1).tolist())
-        assert "it was not run" in answer.text
         assert not (tmp_path / "begunlate").exists()
 
 

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graphpipe.backends.find import LoadOptions
-from graphpipe.backends.framework import first_line, framework, keep_triton_out, refusal, versions
+from graphpipe.backends.framework import first_line, framework, keep_triton_out, versions, words_of
 from graphpipe.backends.owned import SURE_ABOVE_BYTES, apart
 from graphpipe.backends.tensorflow.computed import computed, keeps_inputs
 from graphpipe.errors import InvalidRequest, LoadError
@@ -129,7 +129,7 @@ def runtime(source: str, options: LoadOptions) -> Runtime:
 def refuse(error: Exception) -> None:
     """Raise InvalidRequest for an error about a value; come back if it is Python code in the model that raised."""
     if "Traceback (most recent call last)" not in str(error):
-        raise InvalidRequest(f"the model cannot take this: {refusal(error)}") from error
+        raise InvalidRequest(f"the model cannot take this: {words_of(error)}") from error
 
 
 class TensorFlowModel:

@@ -8,6 +8,7 @@ the program keeps, an input, or a view of one of these. Those are copied.
 
 from __future__ import annotations
 
+import hashlib
 import re
 import sys
 import warnings
@@ -22,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graphpipe.backends.find import LoadOptions
-from graphpipe.backends.framework import first_line, framework, keep_triton_out, refusal, versions
+from graphpipe.backends.framework import first_line, framework, keep_triton_out, versions, words_of
 from graphpipe.backends.owned import SURE_ABOVE_BYTES
 from graphpipe.errors import InvalidRequest, LoadError
 from graphpipe.signature import Signature
@@ -167,15 +168,16 @@ class TorchModel:
                     raise
                 self.differentiates = True
             else:
-                return self._results(result, tensors, outputs)
+                found, others = fill_outputs(torch, result, self._names)
+                # What holds a result from here on is the program itself.
+                del result, tensors
+                return self._results(found, others, outputs)
         # It asks for gradients, and nothing of it said so beforehand.
         return self.infer(inputs, outputs, config=config)
 
-    def _results(self, result: Any, tensors: dict[str, Any], outputs: Sequence[str] | None) -> dict[str, Array]:
-        found, others = fill_outputs(self.placement.torch, result, self._names)
-        # What holds a result from here on is the program itself.
-        tensors.clear()
-        del result
+    def _results(
+        self, found: Mapping[str, Any], others: Mapping[str, str], outputs: Sequence[str] | None
+    ) -> dict[str, Array]:
         wanted = outputs or self.signature.output_names
         for name in wanted:
             if name not in found:
@@ -185,6 +187,16 @@ class TorchModel:
         if not wanted:
             wanted = tuple(name for name, tensor in found.items() if self._travels(tensor))
         return {name: self._own(found, name) for name in wanted}
+
+    def contents(self) -> str:
+        """A digest of a module's weights, which tells it from another of its class; empty for a file's program."""
+        if self.function is None:
+            return ""
+        digest = hashlib.sha256()
+        for name, tensor in sorted(self.function.state_dict().items()):
+            digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
+            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(self.placement.torch.uint8).numpy())
+        return digest.hexdigest()
 
     def close(self) -> None:
         """Let go of the program."""
@@ -323,7 +335,7 @@ def _misfit(inputs: Mapping[str, Array], error: BaseException) -> str:
     if _VALUE.search(str(error)):
         # Of a program's failure PyTorch tells the whole way; the last line says what it was.
         last = next((line for line in reversed(str(error).splitlines()) if line.strip()), "")
-        return f"the model refuses a value of these inputs: {_came(inputs)}; PyTorch says: {refusal(Exception(last))}"
+        return f"the model refuses a value of these inputs: {_came(inputs)}; PyTorch says: {words_of(Exception(last))}"
     return (
         f"the model cannot take inputs of these types and shapes, or of such values: {_came(inputs)}; a trace takes the "
         "sizes and types that it was made with: send these, or have the server fill up shorter inputs "

@@ -63,6 +63,7 @@ def manner(settings: ModelSettings, model: Model) -> str:
         described["source"] = settings.source
         described["origin"] = _origin(getattr(model, "function", None) or model)
         described["declares"] = repr(model.signature)
+        described["contents"] = str(getattr(model, "contents", str)())
     return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
 
 
@@ -78,7 +79,7 @@ def _told(settings: LoadOptions | ModelSettings, left_out: Iterable[str]) -> dic
 
 
 def _content(path: str) -> str:
-    return digest_of(Path(path)) if Path(path).exists() else path  # a library may be found by the loader alone
+    return digest_of(Path(path)) if path and Path(path).is_file() else path  # the loader alone may find a library
 
 
 def _origin(thing: Any) -> Any:
