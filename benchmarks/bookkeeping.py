@@ -27,7 +27,6 @@ import numpy as np
 import uvloop
 
 from graphpipe.backends.echo import Echo
-from graphpipe.server.http.connection import Connection
 from graphpipe.server.life.listener import bind
 from graphpipe.server.life.server import App
 from graphpipe.server.numbers.accesslog import AccessLog
@@ -80,8 +79,8 @@ async def measure(rounds: int) -> dict[str, float]:
               (ModelSettings("full", "", warmup=0, threads=1, queue_requests_max=1), full)]  # fmt: skip
     app = App(models, Settings(access_lines_per_s=0))
     await app.start(bind("127.0.0.1:0"))
-    app.front._sweeper.cancel()  # it is called below, so that every round bears the same
-    service = app.services["echo"]
+    app.hub._sweeper.cancel()  # it is called below, so that every round bears the same
+    service = app.directory.find("echo")
     meter = service.meter
     body = b"".join(encode_request([np.linspace(0, 1, 256, dtype=np.float32)]))
     head = b"POST /models/%s HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: %d\r\n\r\n"
@@ -96,23 +95,23 @@ async def measure(rounds: int) -> dict[str, float]:
     best = dict.fromkeys(kinds, float("inf"))
     stuck = []
     for _ in range(2):  # one runs, one waits
-        stuck.append(asyncio.create_task(app.services["full"].answer(memoryview(body))))
+        stuck.append(asyncio.create_task(app.dialect.endpoint("/models/full").answer(memoryview(body))))
         await asyncio.sleep(0.1)
-    connection, transport = Connection(app.front), Nowhere()
+    connection, transport = app.hub(), Nowhere()
     connection.connection_made(transport)
     for _ in range(rounds):
         for kind, (counting, access_log, request, status) in kinds.items():
             service.meter = counting
             service.stage._meter = counting  # type: ignore[attr-defined]
-            app.front.access_log = access_log
+            connection._exchange._access_log = access_log
             began = time.perf_counter()
             for number in range(REQUESTS):
                 if number % 1000 == 0:  # as often as a busy server does
                     app.counters.publish()
                     access_log.next_second()
-                app.front.scratch[: len(request)] = request
+                app.hub.scratch[: len(request)] = request
                 connection.buffer_updated(len(request))
-                app.front._turn()
+                app.hub._turn()
                 assert transport.last[9:12] == status, bytes(transport.last[:200])
             best[kind] = min(best[kind], (time.perf_counter() - began) / REQUESTS)
             await asyncio.sleep(0)

@@ -66,16 +66,16 @@ class App:
         self.counters = counters or Counters([model.name for model, _ in models])
         self.state.workers = lambda: (self.counters.workers_live, self.counters.workers_wanted)
         self.directory = Directory(build(models, self.counters))
-        self._dialect = GraphPipe(self.directory)
+        self.dialect = GraphPipe(self.directory)
         for service in self.directory:
             with loading(f"model {service.name!r}"):  # it is asked what it takes
-                self._dialect.endpoint_of(service)
+                self.dialect.endpoint_of(service)
         self.pool = BufferPool(settings.in_flight_cap())
         self.admission = Admission(self.pool, settings.body_bytes_max, settings.admission_wait_s)
         self.access_log = AccessLog(settings.access_lines_per_s)
         self._warmups = {model.name: model.warmup for model, _ in models}
-        control = Control(self._dialect, settings, self.state, self.counters)
-        self._odd = Odd(self._dialect, control, self.admission, settings, self.state, self.counters, self.access_log)
+        control = Control(self.dialect, settings, self.state, self.counters)
+        self._odd = Odd(self.dialect, control, self.admission, settings, self.state, self.counters, self.access_log)
         self.behind = self._runner(self._odd.application())
         self._side: web.AppRunner | None = None
         self.on_memory_limit: Callable[[], None] | None = None
@@ -109,7 +109,7 @@ class App:
         await self.behind.setup()
         behind = self.behind.server
         assert behind is not None
-        self.hub = Hub(self._dialect, self.admission, self.settings, self.state, self.counters, self.access_log, behind)
+        self.hub = Hub(self.dialect, self.admission, self.settings, self.state, self.counters, self.access_log, behind)
         self.hub.on_tick = self._tick
         self.directory.on_change.append(self.hub.forget_heads)
         self.state.connections = lambda: len(self.hub.connections) + len(behind.connections)
