@@ -31,6 +31,7 @@ class Echo:
     version = "1"
     description = "answers its inputs"
     quick = True
+    gives_inputs = True
 
     def infer(
         self, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str] | None = None, *, config: str = ""

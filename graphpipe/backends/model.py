@@ -41,6 +41,7 @@ class Model(Protocol):
 
     ``shares_memory = False`` says that it writes to no input, and gives only arrays that may be written to and that
     nobody else holds; others are shown their inputs read-only, and what they give is looked at (owned.py).
+    ``gives_inputs = True`` says that all it does is to give inputs back as they are.
 
     An ``infer`` that declares ``timeout_s`` is told how many seconds its caller will still wait (None: nobody said).
     Only a model that can pass this on, or stop in time, has a use for it.
@@ -137,7 +138,7 @@ def owned(model: Model, *, inputs_are_ours: bool) -> Call:
     ``inputs_are_ours`` says that nobody will write to the inputs or use their memory again.
     """
     infer = timed(model)
-    if not getattr(model, "shares_memory", True):
+    if not getattr(model, "shares_memory", True) or (inputs_are_ours and getattr(model, "gives_inputs", False)):
         return infer
 
     def call(

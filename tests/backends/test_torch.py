@@ -701,6 +701,20 @@ def test_a_pickle_in_an_exported_program_is_refused_not_run(tmp_path, member):
     assert not touched.exists()
 
 
+@pytest.mark.parametrize("member", ["opaque_obj_0", "Opaque_obj_0", "OPAQUE_OBJ_0"])
+def test_an_object_in_an_exported_program_is_not_unpickled_whatever_the_case_of_its_name(tmp_path, member):
+    good = exported(Double(), torch.zeros(2, 3), tmp_path / "good.pt2", x={0: torch.export.Dim("n")})
+    touched = tmp_path / "touched"
+    config = {
+        "config": {"c": {"path_name": "opaque_obj_0", "is_param": False, "use_pickle": True, "tensor_meta": None}}
+    }
+    named = with_member(good, tmp_path / "named.pt2", r"constants/.*config\.json$", json.dumps(config).encode())
+    evil = with_member(named, tmp_path / "evil.pt2", f"data/constants/{member}", pickle.dumps(Touch(touched)))
+    with pytest.raises(LoadError, match="pickled Python objects"):
+        graphpipe.load(evil)
+    assert not touched.exists()
+
+
 def test_a_compiled_library_in_an_exported_program_is_refused(tmp_path):
     good = exported(Double(), torch.zeros(2, 3), tmp_path / "good.pt2", x={0: torch.export.Dim("n")})
     with pytest.raises(LoadError, match="compiled libraries"):

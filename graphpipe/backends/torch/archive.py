@@ -1,8 +1,9 @@
-"""A .pt2 file without what would run as code while it is loaded.
+"""A .pt2 file without its pickles and libraries.
 
 torch.export.load unpickles whatever is in the archive: weights and constants that are no plain tensors, objects of any
 class, and the sample inputs, which nothing needs. Here only tensors are unpickled; sample inputs that are more are left
-out; objects and compiled libraries are refused.
+out; objects and compiled libraries are refused. The program itself stays code: PyTorch evaluates the formulas of its
+sizes.
 """
 
 from __future__ import annotations
@@ -23,10 +24,10 @@ from graphpipe.errors import LoadError
 
 __all__ = ["without_code"]
 
-# Where the format of today, and that of 2.7, keep sample inputs.
-_SAMPLES = re.compile(r"(?:^|/)data/sample_inputs/[^/]*\.pt$|^serialized_example_inputs\.pt$")
-_LIBRARIES = re.compile(r"(?:^|/)data/aotinductor/")
-_OBJECTS = re.compile(r"(?:^|/)data/constants/opaque_obj")
+# Where the format of today, and that of 2.7, keep sample inputs. PyTorch finds a member whatever the case of its name.
+_SAMPLES = re.compile(r"(?:^|/)data/sample_inputs/[^/]*\.pt$|^serialized_example_inputs\.pt$", re.IGNORECASE)
+_LIBRARIES = re.compile(r"(?:^|/)data/aotinductor/", re.IGNORECASE)
+_OBJECTS = re.compile(r"(?:^|/)data/constants/opaque_obj", re.IGNORECASE)
 # The variable that PyTorch has for it: nothing but tensors is unpickled, whatever its own code asks for.
 _TENSORS_ONLY, _ANYTHING = "TORCH_FORCE_WEIGHTS_ONLY_LOAD", "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
 _environment = threading.Lock()
@@ -34,15 +35,18 @@ _environment = threading.Lock()
 
 @contextlib.contextmanager
 def without_code(torch: Any, path: Path) -> Iterator[Path]:
-    """A path from which the program can be loaded until the block ends. Raises LoadError for what would run code."""
+    """A path from which the program can be loaded until the block ends. Raises LoadError for what would be unpickled or
+    loaded as a library.
+    """
     with contextlib.ExitStack() as stack:
         stack.enter_context(_tensors_only())
         try:
             archive = stack.enter_context(zipfile.ZipFile(path))
             names = archive.namelist()
-            if any(_LIBRARIES.search(name) for name in names):
+            members = {*names, *_members(torch, path)}
+            if any(_LIBRARIES.search(name) for name in members):
                 raise LoadError(f"{path}: holds compiled libraries (AOTInductor); export the program without them")
-            if any(_OBJECTS.search(name) for name in names):
+            if any(_OBJECTS.search(name) for name in members):
                 raise LoadError(f"{path}: holds pickled Python objects, which are not loaded: they can run any code")
             samples = [name for name in names if _SAMPLES.search(name)]
             plain = all(_is_plain(torch, archive.read(name)) for name in samples)
@@ -63,6 +67,14 @@ def _tensors_only() -> Iterator[None]:
                 os.environ.pop(name, None)
                 if value is not None:
                     os.environ[name] = value
+
+
+def _members(torch: Any, path: Path) -> list[str]:
+    """The names as PyTorch reads them: of an odd archive it may read others than zipfile does."""
+    try:
+        return list(torch._C.PyTorchFileReader(str(path)).get_all_records())
+    except RuntimeError:
+        return []  # the format of 2.7, which PyTorch reads with zipfile
 
 
 def _is_plain(torch: Any, samples: bytes) -> bool:

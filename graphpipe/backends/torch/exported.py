@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,10 @@ def open_file(path: Path, options: LoadOptions) -> Model:
         module = program.module()
     except LoadError:
         raise
+    except pickle.UnpicklingError as error:
+        raise LoadError(
+            f"{path}: its weights or constants are pickled Python objects, which are not loaded: they can run any code"
+        ) from error
     except Exception as error:
         raise LoadError(f"{path}: PyTorch cannot load it: {first_line(error)}") from error
     outside = beside(path)
