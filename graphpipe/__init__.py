@@ -17,7 +17,8 @@ from graphpipe.version import __version__
 if TYPE_CHECKING:
     from graphpipe import errors, remote
     from graphpipe.backends import LoadedModel, Model
-    from graphpipe.backends.find import LoadOptions, load
+    from graphpipe.backends.find import load
+    from graphpipe.backends.options import LoadOptions
     from graphpipe.backends.python import model
     from graphpipe.client import Client
     from graphpipe.client.asyncio_client import AsyncClient

@@ -5,7 +5,10 @@ named here, others join by an entry point in the group ``graphpipe.backends`` (d
 file imports its framework, and only when a model of its kind is loaded.
 """
 
-from graphpipe.backends.find import LoadOptions, load, open_model
-from graphpipe.backends.model import Backend, LoadedModel, Model
+from graphpipe.backends.backend import Backend
+from graphpipe.backends.find import load, open_model
+from graphpipe.backends.loaded import LoadedModel
+from graphpipe.backends.model import Model
+from graphpipe.backends.options import LoadOptions
 
 __all__ = ["Backend", "LoadOptions", "LoadedModel", "Model", "load", "open_model"]

@@ -7,8 +7,9 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from graphpipe.backends.find import LoadOptions
-from graphpipe.backends.model import Backend, Model
+from graphpipe.backends.backend import Backend
+from graphpipe.backends.model import Model
+from graphpipe.backends.options import LoadOptions
 from graphpipe.errors import InvalidRequest
 from graphpipe.signature import Signature, TensorSpec
 

@@ -7,58 +7,28 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from graphpipe.arguments import came, flag, names, whole
+from graphpipe.backends.backend import Backend
 from graphpipe.backends.failure import ends_the_program
 from graphpipe.backends.folder import folder_name, model_in
 from graphpipe.backends.framework import first_line
-from graphpipe.backends.model import Backend, LoadedModel, Model
+from graphpipe.backends.loaded import LoadedModel
+from graphpipe.backends.model import Model
+from graphpipe.backends.options import LoadOptions
 from graphpipe.backends.pad import padded
 from graphpipe.errors import InvalidRequest, LoadError
+from graphpipe.signature import Signature
 from graphpipe.sources.web import check_sha256, fetch, file_name, is_model_url
 
-__all__ = ["LoadOptions", "default_name", "load", "loading", "open_model"]
+__all__ = ["adopted", "default_name", "load", "loading", "open_model"]
 
 # Asked in this order. A backend of this package needs no installed metadata to be found.
-_OURS = ("echo", "remote", "onnx", "caffe2", "tensorflow", "torch", "python")
-
-
-@dataclass(frozen=True, slots=True)
-class LoadOptions:
-    """What may be said about loading; a backend uses what concerns it.
-
-    ``inputs`` and ``outputs`` choose and order the defaults. ``signature`` is the name of a SavedModel's signature,
-    ``tags`` are those of its graph, where it has several (None: the one tagged ``serve`` and nothing else).
-    ``value_inputs`` is the original's file of input names, types and shapes. ``pad`` holds ``NAME:AXIS:VALUE``:
-    inputs that are short along an axis of fixed size are filled up. ``custom_ops`` are libraries of operators to load
-    first.
-
-    ``device`` is ``cpu`` or ``cuda:N``; ``providers`` are execution providers in order of preference.
-    ``intra_threads`` is how many threads one call may use: 0 is one for ONNX Runtime, and for TensorFlow and PyTorch,
-    whose threads belong to the whole process, whatever the process has. ``bfloat16`` and ``channels_last`` are how
-    PyTorch keeps weights and images.
-
-    ``model_sha256`` is what the model's file must have; a file of more than ``download_bytes_max`` is not downloaded.
-    """
-
-    inputs: tuple[str, ...] | None = None
-    outputs: tuple[str, ...] | None = None
-    signature: str = ""
-    tags: tuple[str, ...] | None = None
-    value_inputs: str = ""
-    pad: tuple[str, ...] = ()
-    custom_ops: tuple[str, ...] = ()
-    device: str = ""
-    providers: tuple[str, ...] = ()
-    intra_threads: int = 0
-    bfloat16: bool = False
-    channels_last: bool = False
-    model_sha256: str = ""
-    download_bytes_max: int = 16 << 30
+_OURS = ("echo", "remote", "onnx", "caffe2", "tensorflow", "torch")
 
 
 def load(source: str | Path | Callable[..., Any], *, backend: str = "", name: str = "", **options: Any) -> LoadedModel:
@@ -81,11 +51,9 @@ def load(source: str | Path | Callable[..., Any], *, backend: str = "", name: st
         called = name or default_name(source)
         opened = open_model(source, chosen, backend)
     else:
-        from graphpipe.backends.python import model_of
-
         called = name or re.sub(r"\W", "", getattr(source, "__name__", "") or type(source).__name__)  # not <lambda>
         with loading(called):
-            opened = padded(model_of(source, called, chosen), chosen.pad)
+            opened = padded(adopted(source, called, chosen), chosen.pad)
     with loading(called):
         return LoadedModel(opened, called, source if isinstance(source, str) else "", chosen, backend)
 
@@ -145,6 +113,21 @@ def open_model(source: str, options: LoadOptions, backend: str = "") -> Model:
     raise LoadError(f"{source}: not a kind of model that is known here; known kinds: {', '.join(tried)}")
 
 
+def adopted(thing: object, name: str, options: LoadOptions) -> Model:
+    """The model that a Python object is: a Model as it is, a class's instance, or what a backend makes of it that calls it
+    its own. Raises LoadError for what nobody does.
+    """
+    if isinstance(thing, type):
+        try:
+            thing = thing()
+        except Exception as error:
+            raise LoadError(f"{name}: making one raised {type(error).__name__}: {first_line(error)}") from error
+    if isinstance(thing, Model) and isinstance(thing.signature, Signature):
+        return thing
+    models = (candidate.adopt(thing, name, options) for candidate in _backends())
+    return next(model for model in models if model is not None)  # the last one, for functions, takes or refuses all
+
+
 def _one_model(source: str, backend: str) -> str:
     """The model in a folder that is none itself; any other source as it is."""
     if not Path(source).is_dir():
@@ -179,5 +162,7 @@ def _backends() -> Iterator[Backend]:
     for name in _OURS:
         yield importlib.import_module(f"graphpipe.backends.{name}").BACKEND
     for entry in metadata.entry_points(group="graphpipe.backends"):
-        if entry.name not in _OURS:
+        if entry.name not in (*_OURS, "python"):
             yield entry.load()
+    # Last, since any Python object could be one of its.
+    yield importlib.import_module("graphpipe.backends.python").BACKEND

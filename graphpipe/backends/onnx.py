@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graphpipe.backends import onnx_file
-from graphpipe.backends.find import LoadOptions
+from graphpipe.backends.backend import Backend
 from graphpipe.backends.framework import first_line, framework, versions, words_of
-from graphpipe.backends.model import Backend, Model
+from graphpipe.backends.model import Model
+from graphpipe.backends.options import LoadOptions
 from graphpipe.errors import InvalidRequest, LoadError
 from graphpipe.signature import Signature, TensorSpec
 

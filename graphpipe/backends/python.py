@@ -37,15 +37,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graphpipe.arrays import array_of, has_own_type
-from graphpipe.backends.find import LoadOptions
+from graphpipe.backends.backend import Backend
+from graphpipe.backends.find import adopted
 from graphpipe.backends.framework import first_line
-from graphpipe.backends.model import Backend, Model
+from graphpipe.backends.model import Model
+from graphpipe.backends.options import LoadOptions
 from graphpipe.backends.project import module_of_file
 from graphpipe.errors import InvalidRequest, LoadError
 from graphpipe.signature import Signature, TensorSpec, fitted
 from graphpipe.wire.dtypes import Type, type_of
 
-__all__ = ["BACKEND", "FunctionModel", "model", "model_of"]
+__all__ = ["BACKEND", "FunctionModel", "model"]
 
 Array = NDArray[Any]
 F = TypeVar("F", bound=Callable[..., Any])
@@ -240,23 +242,8 @@ class _Takes:
     timeout_s: bool
 
 
-def model_of(thing: object, name: str, options: LoadOptions) -> Model:
-    """The model that a Python object is: a Model as it is, a class's instance, a PyTorch module, any function.
-
-    Raises LoadError for what cannot be called.
-    """
-    if isinstance(thing, type):
-        try:
-            thing = thing()
-        except Exception as error:
-            raise LoadError(f"{name}: making one raised {type(error).__name__}: {first_line(error)}") from error
-    if isinstance(thing, Model) and isinstance(thing.signature, Signature):
-        return thing
-    torch = sys.modules.get("torch")
-    if torch is not None and isinstance(thing, torch.nn.Module) and not hasattr(thing, _ATTRIBUTE):
-        from graphpipe.backends.torch import module_model
-
-        return module_model(thing, name, options)
+def _adopt(thing: object, name: str, options: LoadOptions) -> Model:
+    """The model that a function, or anything else that can be called, is. Raises LoadError."""
     if not callable(thing):
         raise LoadError(f"{name}: a {type(thing).__name__} is neither a function nor a model (signature, infer, close)")
     if inspect.iscoroutinefunction(thing):
@@ -385,7 +372,7 @@ def _open(source: str, options: LoadOptions) -> Model:
         if not hasattr(thing, part):
             raise LoadError(f"{source}: {thing.__name__} has no {part!r}")
         thing = getattr(thing, part)
-    return model_of(thing, source, options)
+    return adopted(thing, source, options)
 
 
 def _module(source: str, name: str) -> ModuleType:
@@ -429,4 +416,4 @@ def _reason(error: BaseException, folder: Path) -> str:
     return f"raised {type(error).__name__}: {first_line(error)}{where}"
 
 
-BACKEND = Backend("python", _matches, _open)
+BACKEND = Backend("python", _matches, _open, _adopt)

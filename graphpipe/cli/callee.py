@@ -57,7 +57,8 @@ def _loaded(options: argparse.Namespace) -> Iterator[Any]:
     import os
     import sys
 
-    from graphpipe.backends.find import LoadOptions, load
+    from graphpipe.backends.find import load
+    from graphpipe.backends.options import LoadOptions
 
     # `module:function` is looked for where the command is given, as with `python -m`.
     sys.path.insert(0, os.getcwd())

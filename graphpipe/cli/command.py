@@ -211,7 +211,7 @@ def _flags() -> Sequence[Any]:
 
 
 def _load_flags() -> list[Any]:
-    from graphpipe.backends.find import LoadOptions
+    from graphpipe.backends.options import LoadOptions
 
     # Which inputs and outputs are meant is said with --input and --ask here.
     return [

@@ -179,7 +179,7 @@ save(Double(), {str(tmp_path / "double.pt2")!r}, [torch.ones(2, 3)])
 print(graphpipe.load({str(tmp_path / "double.pt2")!r}).infer({{"x": np.ones((2, 3), np.float32)}}))
 """
     tensorflow_part = """
-from graphpipe.backends.find import LoadOptions
+from graphpipe.backends.options import LoadOptions
 from graphpipe.backends.tensorflow.runtime import runtime
 tf = runtime("", LoadOptions()).tf
 print(tf.constant(1) + 1)

@@ -554,7 +554,7 @@ def test_a_channels_first_convolution_runs_on_a_cpu(graph):
 def test_a_large_aligned_input_becomes_a_tensor_without_a_copy(tf):
     import mmap
 
-    from graphpipe.backends.find import LoadOptions
+    from graphpipe.backends.options import LoadOptions
     from graphpipe.backends.tensorflow.runtime import runtime
 
     array = np.frombuffer(memoryview(mmap.mmap(-1, 1 << 20)).toreadonly(), np.float32)

@@ -7,8 +7,9 @@ from __future__ import annotations
 import importlib
 from pathlib import Path
 
-from graphpipe.backends.find import LoadOptions
-from graphpipe.backends.model import Backend, Model
+from graphpipe.backends.backend import Backend
+from graphpipe.backends.model import Model
+from graphpipe.backends.options import LoadOptions
 from graphpipe.backends.tensorflow.reason import reason
 from graphpipe.errors import LoadError
 

@@ -24,9 +24,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from graphpipe.backends.find import LoadOptions
 from graphpipe.backends.framework import versions
 from graphpipe.backends.model import Model
+from graphpipe.backends.options import LoadOptions
 from graphpipe.backends.tensorflow.runtime import Runtime, refuse, runtime, spec_of
 from graphpipe.errors import InvalidRequest, LoadError
 from graphpipe.signature import Signature, TensorSpec

@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from graphpipe.backends.find import LoadOptions
 from graphpipe.backends.framework import first_line, framework, keep_triton_out, versions, words_of
+from graphpipe.backends.options import LoadOptions
 from graphpipe.backends.owned import SURE_ABOVE_BYTES, apart
 from graphpipe.backends.tensorflow.computed import computed, keeps_inputs
 from graphpipe.errors import InvalidRequest, LoadError

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from graphpipe.backends.find import LoadOptions
 from graphpipe.backends.model import Model
+from graphpipe.backends.options import LoadOptions
 from graphpipe.backends.tensorflow.runtime import TensorFlowModel, chosen, output_specs, runtime, spec_of
 from graphpipe.errors import LoadError
 from graphpipe.signature import Signature

@@ -7,18 +7,20 @@ first.
 from __future__ import annotations
 
 import importlib
+import sys
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from graphpipe.backends.find import LoadOptions
-from graphpipe.backends.model import Backend, Model
+from graphpipe.backends.backend import Backend
+from graphpipe.backends.model import Model
+from graphpipe.backends.options import LoadOptions
 from graphpipe.errors import LoadError
 
 if TYPE_CHECKING:
     from graphpipe.backends.torch.save import save
 
-__all__ = ["BACKEND", "module_model", "save"]
+__all__ = ["BACKEND", "save"]
 
 _SUFFIXES = (".pt", ".pth", ".pt2", ".torchscript", ".ts")
 
@@ -50,11 +52,14 @@ def _kind(path: Path) -> str:
     )
 
 
-def module_model(module: Any, name: str, options: LoadOptions) -> Model:
-    """The model that a PyTorch module is, run eagerly. Raises LoadError."""
+def _adopt(thing: object, name: str, options: LoadOptions) -> Model | None:
+    """The model that a PyTorch module is, run eagerly; None for anything else. Raises LoadError."""
+    torch = sys.modules.get("torch")
+    if torch is None or not isinstance(thing, torch.nn.Module) or hasattr(thing, "__graphpipe_signature__"):
+        return None
     from graphpipe.backends.torch.eager import open_module
 
-    return open_module(module, name, options)
+    return open_module(thing, name, options)
 
 
 def __getattr__(name: str) -> Any:
@@ -66,4 +71,4 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-BACKEND = Backend("torch", lambda source: source.lower().endswith(_SUFFIXES), _open)
+BACKEND = Backend("torch", lambda source: source.lower().endswith(_SUFFIXES), _open, _adopt)

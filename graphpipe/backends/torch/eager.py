@@ -9,8 +9,8 @@ import typing
 from collections.abc import Sequence
 from typing import Any
 
-from graphpipe.backends.find import LoadOptions
 from graphpipe.backends.model import Model
+from graphpipe.backends.options import LoadOptions
 from graphpipe.backends.torch.runtime import Placement, TorchModel, runtime
 from graphpipe.errors import LoadError
 from graphpipe.signature import Signature, TensorSpec

@@ -22,8 +22,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from graphpipe.backends.find import LoadOptions
 from graphpipe.backends.framework import first_line, framework, keep_triton_out, versions, words_of
+from graphpipe.backends.options import LoadOptions
 from graphpipe.backends.owned import SURE_ABOVE_BYTES
 from graphpipe.errors import InvalidRequest, LoadError
 from graphpipe.signature import Signature

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from graphpipe.backends.find import LoadOptions
+from graphpipe.backends.options import LoadOptions
 from graphpipe.backends.sidecar import INSIDE, Sidecar
 from graphpipe.backends.torch.exported import specs_of
 from graphpipe.backends.torch.runtime import fill_outputs, runtime

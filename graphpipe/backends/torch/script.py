@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from graphpipe.backends.find import LoadOptions
 from graphpipe.backends.framework import first_line
 from graphpipe.backends.model import Model
+from graphpipe.backends.options import LoadOptions
 from graphpipe.backends.sidecar import INSIDE, Sidecar, beside, by_order
 from graphpipe.backends.torch.runtime import Placement, TorchModel, runtime
 from graphpipe.errors import LoadError

@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from graphpipe.backends.find import LoadOptions, default_name
+from graphpipe.backends.find import default_name
+from graphpipe.backends.options import LoadOptions
 from graphpipe.errors import GraphPipeError
 from graphpipe.machine import usable_cpus
 from graphpipe.server.settings import kinds

@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import MISSING, dataclass, fields
 from typing import Any, Literal
 
-from graphpipe.backends.find import LoadOptions
+from graphpipe.backends.options import LoadOptions
 from graphpipe.server.settings.kinds import (
     Kind,
     choice,

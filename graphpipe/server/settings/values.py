@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from graphpipe.backends.find import LoadOptions
+from graphpipe.backends.options import LoadOptions
 from graphpipe.machine import memory_bytes
 
 __all__ = ["PROGRESS_BYTES_PER_S", "ModelSettings", "Settings", "fitting_body"]

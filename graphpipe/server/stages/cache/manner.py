@@ -17,10 +17,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import graphpipe
 from graphpipe.backends import LoadOptions, Model
 from graphpipe.server.settings.values import ModelSettings
 from graphpipe.sources.digest import digest_of
+from graphpipe.version import __version__
 
 __all__ = ["manner"]
 
@@ -51,7 +51,7 @@ _SERVING_ONLY = {
 def manner(settings: ModelSettings, model: Model) -> str:
     """A digest of how this model is loaded and called; of where it comes from, too, where it has no digest itself."""
     described = {
-        "graphpipe": graphpipe.__version__,
+        "graphpipe": __version__,
         "runtime": str(getattr(model, "runtime", "")),
         "options": _told(settings.options, _LOADING_ONLY),
         "called": _told(settings, _SERVING_ONLY),
