@@ -34,13 +34,16 @@ Array = NDArray[Any]
 
 # What PyTorch's errors look like where a value is none that the program knows: nobody but the caller chose it.
 _VALUE = re.compile(
-    r"out of range|out of bounds|Guard failed|must be (?:within|in range|in the interval)", re.IGNORECASE
+    r"out of range|out of bounds|Guard failed|must be (?:within|in range|in the interval|smaller than|non-negative)"
+    r"|Expected p_in >= 0|input is not positive.definite|input matrix is singular",
+    re.IGNORECASE,
 )
 # And where sizes or types do not fit each other: the caller's fault where the signature leaves them open.
 _MISFIT = re.compile(
     r"size of tensor|sizes? of tensors|must match|shapes? cannot be multiplied|shape '.*' is invalid|size mismatch|"
     r"invalid for input of size|expected scalar type|should be the same|expected .*(?:channels|dimension|\dD)|"
     r"not implemented for|same (?:dtype|number of dimensions)|split_with_sizes|expand|condition to be a boolean|"
+    r"following scalar types|size can't be greater than|(?:doesn't|does not|don't) match|"
     r"inconsistent tensor size|can't be cast|only supports? (?:boolean|bool)|tensors used as indices must be",
     re.IGNORECASE,
 )
