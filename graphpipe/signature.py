@@ -111,9 +111,9 @@ class Signature:
     """All inputs and outputs of a model, in order.
 
     ``default_inputs`` and ``default_outputs`` name what a request without names means; None: all, in order. Inputs that
-    are no default may be left out. ``variadic`` models take any number of tensors under any names; ``open_outputs``
-    models can be asked for outputs not listed here. With ``loose_symbols`` a symbol is a name that a tool made up: equal
-    ones are not held against each other.
+    are no default may be left out; with ``any_inputs`` so may they, if another comes in their place. ``variadic`` models
+    take any number of tensors under any names; ``open_outputs`` models can be asked for outputs not listed here. With
+    ``loose_symbols`` a symbol is a name that a tool made up: equal ones are not held against each other.
     """
 
     inputs: tuple[TensorSpec, ...]
@@ -123,6 +123,7 @@ class Signature:
     variadic: bool = False
     open_outputs: bool = False
     loose_symbols: bool = False
+    any_inputs: bool = False
 
     def __post_init__(self) -> None:
         for what, specs, defaults in (
@@ -156,7 +157,10 @@ class Signature:
             for names, specs in ((inputs, self.inputs), (outputs, self.outputs))
         ]
         return replace(
-            self, default_inputs=chosen[0] or self.default_inputs, default_outputs=chosen[1] or self.default_outputs
+            self,
+            default_inputs=chosen[0] or self.default_inputs,
+            default_outputs=chosen[1] or self.default_outputs,
+            any_inputs=self.any_inputs and not chosen[0],
         )
 
     def plan(
@@ -229,7 +233,9 @@ class Signature:
                     raise InvalidRequest(f"input {_quoted(found)} came twice; send each input once")
                 taken.add(found)
             names.append(found)
-        missing = [] if self.variadic else [name for name in defaults if name not in taken]
+        missing = (
+            [] if self.variadic or (self.any_inputs and taken) else [name for name in defaults if name not in taken]
+        )
         if missing:
             what = "input" if len(missing) == 1 else "inputs"
             came = _listed([name for name in names if name]) if any(given) and taken else str(count)

@@ -91,11 +91,11 @@ _MISFIT = re.compile(
     r"\bbroadcast|cannot be reshaped|\bmismatch|must (?:all )?match|out of (?:data )?(?:range|bounds)|must be 1 instead of"
     r"|should not be greater than|is not equal to|exceeds|dimension is negative|must be >= 0|unknown category"
     r"|at most one dimension can be -1|invalid num_outputs|size should be equal|should be greater than 0"
-    r"|length \(\d+\) must be at least|requires? feature|: sto(?:d|f|i|l|ul|ll|ull|ld)$",
+    r"|length \(\d+\) must be at least|requires? feature|cannot split using|: sto(?:d|f|i|l|ul|ll|ull|ld)$",
     re.IGNORECASE,
 )
 _NOT_THEIRS = re.compile(
-    r"allocate|attribute|not implemented|not supported|\bCUDA|\bCUDNN|\bCUBLAS|\bEP\b", re.IGNORECASE
+    r"allocate|(?<!'split' )attribute|not implemented|not supported|\bCUDA|\bCUDNN|\bCUBLAS|\bEP\b", re.IGNORECASE
 )
 # The place in ONNX Runtime's sources that a status names before its words.
 _PLACE = re.compile(

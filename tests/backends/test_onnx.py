@@ -218,9 +218,18 @@ def _number(path: Path) -> Path:
     )  # fmt: skip
 
 
+def _split(path: Path) -> Path:
+    return onnx_graphs.save(
+        path, [helper.make_node("Split", ["x", "split"], ["y", "z"])],
+        [("x", TensorProto.FLOAT, ["n"]), ("split", TensorProto.INT64, [2])],
+        [("y", TensorProto.FLOAT, ["a"]), ("z", TensorProto.FLOAT, ["b"])],
+    )  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("make", "inputs", "words"),
     [
+        (_split, {"x": np.zeros(3, "f4"), "split": np.array([1, 1])}, "Cannot split using values"),
         (_gather, {"ids": np.array([99])}, "out of data bounds, idx=99 must be within"),
         (_number, {"s": np.array(["abc"], object)}, "text that is no number"),
         (onnx_graphs.reshaping, {"x": np.zeros(5, np.float32)}, "cannot be reshaped to the requested shape"),

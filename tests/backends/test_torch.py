@@ -578,6 +578,10 @@ def test_what_travels_of_a_hugging_face_models_outputs_is_answered():
             "pooler_output": (1, 16),
         }
         assert model.signature.input_names == ("input_ids",)
+        embedded = {"inputs_embeds": np.zeros((1, 3, 16), np.float32)}
+        assert model.infer(embedded)["pooler_output"].shape == (1, 16)
+        with pytest.raises(InvalidRequest, match="missing input 'input_ids'"):
+            model.infer({})
     gpt = transformers.GPT2LMHeadModel(transformers.GPT2Config(n_embd=16, n_layer=1, n_head=2, vocab_size=50))
     with graphpipe.load(gpt) as model:
         assert model.infer({"input_ids": ids})["logits"].shape == (1, 3, 50)
@@ -610,6 +614,15 @@ class Embed(torch.nn.Module):
         return self.table(ids)
 
 
+class Applied(torch.nn.Module):
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, x):
+        return self.function(x)
+
+
 class Pairs(torch.nn.Module):
     def forward(self, x):
         return x.reshape(x.shape[0] // 2, -1)
@@ -639,6 +652,11 @@ def test_a_value_that_only_the_caller_can_have_got_wrong_is_the_callers(tmp_path
         (scripts[1], {"ids": np.array([["a"]])}, "PyTorch takes numbers; 'ids'"),
         (torch.nn.Linear(4, 3), {"input": np.zeros((2, 5), np.float32)}, "cannot take"),
         (torch.nn.Linear(4, 3), {"input": np.zeros((2, 4), np.int64)}, "cannot take"),
+        (Embed(), {"ids": np.zeros(2, np.float32)}, "cannot take"),
+        (torch.nn.Conv2d(3, 1, 3), {"input": np.zeros((1, 3, 2, 2), np.float32)}, "cannot take"),
+        (Applied(torch.bernoulli), {"x": np.array([2], np.float32)}, "refuses a value"),
+        (Applied(torch.linalg.cholesky), {"x": -np.eye(2, dtype=np.float32)}, "refuses a value"),
+        (Applied(lambda x: torch.nn.functional.one_hot(x, 3)), {"x": np.array([7])}, "refuses a value"),
     ]
     for source, inputs, words in sources:
         with graphpipe.load(source) as model, pytest.raises(InvalidRequest, match=words) as refused:

@@ -148,3 +148,24 @@ def test_callers_who_keep_calling_see_nothing_of_a_shutdown_but_its_end(start: S
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+PROGRAM = """
+import sys, threading
+import numpy as np, graphpipe
+ready, got = threading.Event(), []
+def serve():
+    graphpipe.serve(lambda x: x * 2, "127.0.0.1:0", on_ready=lambda url: (got.append(url), ready.set()))
+    print("ended by itself", flush=True)
+threading.Thread(target=serve, daemon=True).start()
+ready.wait()
+print(graphpipe.Client(got[0]).infer({"x": np.ones(1)})["output_0"], flush=True)
+sys.exit(3)
+"""
+
+
+def test_a_program_that_serves_in_a_thread_of_its_own_ends_with_its_own_status() -> None:
+    """uvloop's timers would call Python from C when there is none any more: the server is gone by then."""
+    run = subprocess.run([sys.executable, "-c", PROGRAM], env=environment(), capture_output=True, text=True, timeout=60)
+    assert (run.returncode, run.stdout.split()) == (3, ["[2.]", "ended", "by", "itself"]), run.stderr
+    assert "Traceback" not in run.stderr

@@ -108,7 +108,7 @@ def test_a_second_signal_ends_it_at_once_and_the_log_says_so(
         server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(10) == 0
         assert wire.ended()
-    assert "1 requests in flight are cut: told to end a second time" in server.log
+    assert "1 requests in flight are cut: told to end at once" in server.log
     assert "--drain-timeout-s" not in server.log
 
 

@@ -8,11 +8,13 @@ from itertools import combinations
 
 import numpy as np
 import pytest
+import torch
 
 import graphpipe
 from graphpipe.backends import LoadOptions
 from graphpipe.server.settings.values import ModelSettings
 from graphpipe.server.stages.cache.manner import manner
+from graphpipe.server.stages.cache.origin import origin
 from tests.onnx_graphs import INT64, passing, scaled
 from tests.serving import serving
 
@@ -55,6 +57,51 @@ def test_two_functions_of_one_name_keep_their_rows_apart(tmp_path):
         loaded.append(graphpipe.load(f"{tmp_path}/{name}/m.py:scale", name="m"))
     manners = {manner(ModelSettings("m", each.source, cache_version="1"), each.model) for each in loaded}
     assert len(manners) == len(loaded)
+
+
+def test_what_a_function_or_an_object_holds_tells_rows_apart():
+    class Scale:
+        def __init__(self, factor):
+            self.factor = factor
+
+        def __call__(self, x):
+            return x * self.factor
+
+    def made(held, *, more=0):
+        def scale(x, *, more=more):
+            return x * held + more
+
+        return scale
+
+    def weighted(seed, last):
+        torch.manual_seed(seed)
+        return torch.nn.Sequential(torch.nn.Linear(2, 2), last)
+
+    def models():
+        # fmt: off
+        yield from (lambda x: x * 2.5, lambda x: x * 3.5, lambda x: np.sin(x), lambda x: np.cos(x))
+        # fmt: on
+        yield from (made(np.ones(3)), made(np.zeros(3)), made([1, 2]), made([1, 3]), made(1), made(1, more=2))
+        yield from (Scale(2), Scale(3), Scale(np.ones(2)).__call__, Scale(np.zeros(2)).__call__)
+        yield from (partial(np.multiply, np.ones(2)), partial(np.multiply, np.zeros(2)))
+        yield from (weighted(0, torch.nn.ReLU()), weighted(1, torch.nn.ReLU()), weighted(0, torch.nn.Tanh()))
+
+    def manners():
+        return [origin(model) for model in models()]
+
+    assert len(set(map(str, manners()))) == len(manners())
+    assert manners() == manners()
+
+
+def test_functions_of_a_notebook_tell_their_rows_apart_by_their_code():
+    cells = ("def f(x): return x * 2", "def f(x): return x * 3", "def f(x):\n  def g(y): return y\n  return g(x)")
+    found = []
+    for cell in (*cells, *cells):
+        names = {"__name__": "a_notebook"}
+        exec(cell, names)
+        found.append(str(origin(names["f"])))
+    assert len(set(found)) == len(cells)
+    assert found[:3] == found[3:]
 
 
 def test_servers_of_two_settings_may_share_a_folder(tmp_path):

@@ -48,6 +48,7 @@ def open_module(module: Any, name: str, options: LoadOptions) -> Model:
             outputs,
             default_inputs=tuple(spec.name for spec in inputs if spec.name not in optional) or _main(module, inputs),
             open_outputs=not outputs,
+            any_inputs=not required,
         ).with_defaults(options.inputs, options.outputs)
     except ValueError as error:
         raise LoadError(f"{name}: {error}") from None

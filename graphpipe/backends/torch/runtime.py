@@ -8,7 +8,6 @@ the program keeps, an input, or a view of one of these. Those are copied.
 
 from __future__ import annotations
 
-import hashlib
 import re
 import sys
 import warnings
@@ -35,13 +34,16 @@ Array = NDArray[Any]
 
 # What PyTorch's errors look like where a value is none that the program knows: nobody but the caller chose it.
 _VALUE = re.compile(
-    r"out of range|out of bounds|Guard failed|must be (?:within|in range|in the interval)", re.IGNORECASE
+    r"out of range|out of bounds|Guard failed|must be (?:within|in range|in the interval|smaller than|non-negative)"
+    r"|Expected p_in >= 0|input is not positive.definite|input matrix is singular",
+    re.IGNORECASE,
 )
 # And where sizes or types do not fit each other: the caller's fault where the signature leaves them open.
 _MISFIT = re.compile(
     r"size of tensor|sizes? of tensors|must match|shapes? cannot be multiplied|shape '.*' is invalid|size mismatch|"
     r"invalid for input of size|expected scalar type|should be the same|expected .*(?:channels|dimension|\dD)|"
     r"not implemented for|same (?:dtype|number of dimensions)|split_with_sizes|expand|condition to be a boolean|"
+    r"following scalar types|size can't be greater than|(?:doesn't|does not|don't) match|"
     r"inconsistent tensor size|can't be cast|only supports? (?:boolean|bool)|tensors used as indices must be",
     re.IGNORECASE,
 )
@@ -136,7 +138,7 @@ class TorchModel:
     def __post_init__(self) -> None:
         place = self.placement
         self._names = tuple(spec.name for spec in self.signature.outputs)
-        special = place.bfloat16 or place.channels_last or self.written or self.bfloat16
+        special = place.bfloat16 or place.channels_last or self.bfloat16
         self._plain = place.on_cpu and not special
         # Where a type or a size is left open, nobody has checked it yet.
         self._vague = any(
@@ -152,7 +154,13 @@ class TorchModel:
         # Not inference_mode, in which a program that asks for gradients itself gets zeros, or an error.
         with torch.enable_grad() if self.differentiates else torch.no_grad():
             try:
-                if self._plain:
+                if self._plain and self.written:
+                    # Half the price of a tensor's clone, where they are small.
+                    tensors = {
+                        name: torch.from_numpy(array.copy() if name in self.written else array)
+                        for name, array in inputs.items()
+                    }
+                elif self._plain:
                     tensors = {name: torch.from_numpy(array) for name, array in inputs.items()}
                 else:
                     tensors = {name: self._tensor(name, array) for name, array in inputs.items()}
@@ -188,16 +196,6 @@ class TorchModel:
             wanted = tuple(name for name, tensor in found.items() if self._travels(tensor))
         return {name: self._own(found, name) for name in wanted}
 
-    def contents(self) -> str:
-        """A digest of a module's weights, which tells it from another of its class; empty for a file's program."""
-        if self.function is None:
-            return ""
-        digest = hashlib.sha256()
-        for name, tensor in sorted(self.function.state_dict().items()):
-            digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
-            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(self.placement.torch.uint8).numpy())
-        return digest.hexdigest()
-
     def close(self) -> None:
         """Let go of the program."""
         self.call = _closed
@@ -215,17 +213,17 @@ class TorchModel:
 
     def _own(self, found: Mapping[str, Any], name: str) -> Array:
         torch, tensor = self.placement.torch, found[name]
-        # What comes from another device, or from another type, has been copied on the way.
+        strided = tensor.layout == torch.strided
+        if strided and tensor.nbytes <= SURE_ABOVE_BYTES:
+            return self._array(name, tensor).copy()
+        # What comes from another device, or from another type, is copied on the way.
         sure = not tensor.is_cpu or tensor.dtype == torch.bfloat16
-        large = tensor.layout == torch.strided and tensor.nbytes > SURE_ABOVE_BYTES
         del tensor
-        if not sure and large:
+        if not sure and strided:
             # Asked before there is an array, which holds the tensor too.
             sure = _holders(torch, found, name) == _alone(torch)
         array = self._array(name, found[name])
-        if sure and array.flags.forc:
-            return array
-        return array.copy()
+        return array if sure and array.flags.forc else array.copy()
 
     def _array(self, name: str, tensor: Any) -> Array:
         torch = self.placement.torch

@@ -25,6 +25,7 @@ from graphpipe.server.http.admission import Admission
 from graphpipe.server.http.control import Control
 from graphpipe.server.http.hub import Hub
 from graphpipe.server.http.odd import Odd
+from graphpipe.server.life.ending import cut_at_exit
 from graphpipe.server.life.listener import bind, tls_context, url_of
 from graphpipe.server.life.warmup import warm_up
 from graphpipe.server.models.directory import Directory
@@ -152,7 +153,7 @@ class App:
             drain.result()
             return
         drain.cancel()
-        log.warning("%d requests in flight are cut: told to end a second time", self.state.in_flight)
+        log.warning("%d requests in flight are cut: told to end at once", self.state.in_flight)
         if self.state.started:
             self._listening.close()
             self.hub.close()
@@ -261,10 +262,11 @@ def run(
             # Not in a thread other than the main one: whoever started it there ends it in another way.
             with contextlib.suppress(ValueError, RuntimeError, NotImplementedError):
                 loop.add_signal_handler(name, on_signal, name)
-        if await app.start_unless_stopped(listener, tls, side):
-            on_ready(url_of(listener, tls=tls is not None))
-            await app.stop.wait()
-        await app.finish()
+        with cut_at_exit(app.state.cut):
+            if await app.start_unless_stopped(listener, tls, side):
+                on_ready(url_of(listener, tls=tls is not None))
+                await app.stop.wait()
+            await app.finish()
         return came[0] if came and not app.state.started else None
 
     with contextlib.ExitStack() as stack:

@@ -15,7 +15,7 @@ import time
 from collections import deque
 from dataclasses import asdict
 
-from graphpipe.server.stages.causes import places
+from graphpipe.server.numbers.places import places
 
 __all__ = ["log_to_stderr"]
 

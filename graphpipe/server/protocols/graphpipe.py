@@ -20,9 +20,9 @@ from graphpipe.backends.model import Model
 from graphpipe.errors import GraphPipeError, ModelFailed, NotFound, ServiceError
 from graphpipe.server.models.directory import Directory
 from graphpipe.server.models.service import Service
+from graphpipe.server.numbers.places import places
 from graphpipe.server.protocols.protocol import Answer
 from graphpipe.server.stages import Outputs, Request
-from graphpipe.server.stages.causes import places
 from graphpipe.signature import Plan, Signature, TensorSpec
 from graphpipe.version import SERVER
 from graphpipe.wire import (

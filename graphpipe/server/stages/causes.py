@@ -3,27 +3,26 @@
 A model's own words are what somebody needs who has to mend it, and they may quote the request: "could not convert
 string to float: ..." does. So the words are kept, and whatever they share with the request is masked: any four characters
 in a row that its text has too, and every number that is not a dimension of an input. Where no request is at hand, only
-the kind of the failure and the places in the code are told.
+the kind of the failure and the places in the code are told (numbers/places.py).
 """
 
 from __future__ import annotations
 
 import re
-import traceback
 from collections.abc import Iterator
 from typing import Any
 
 from numpy.typing import NDArray
 
+from graphpipe.server.numbers.places import chain_of, told
 from graphpipe.server.stages.stage import Request
 
-__all__ = ["cause", "places"]
+__all__ = ["cause"]
 
 _WORDS_MAX = 2000
 # To look for the traces of more text than this would take long; the words are left out instead.
 _TEXT_MAX = 256 * 1024
 _RUN = 4
-_CHAIN_MAX = 20
 _NUMBER = re.compile(r"(?<![\w.])[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?(?!\w)|\b(?:nan|inf)\b", re.IGNORECASE)
 
 
@@ -32,16 +31,8 @@ def cause(error: BaseException, request: Request) -> str:
     try:
         text = _text_of(request)
         dims = {str(dim) for array in request.inputs.values() for dim in array.shape}
-        return "\n".join(_told(each, _masked(_words(each), text, dims)) for each in _chain(error))
+        return "\n".join(told(each, _masked(_words(each), text, dims)) for each in chain_of(error))
     except BaseException as failed:  # an error's own methods may do anything
-        return f"{type(error).__name__}, of which nothing can be told: {type(failed).__name__} is raised"
-
-
-def places(error: BaseException) -> str:
-    """Kinds and places of a failure, and of what led to it. No words."""
-    try:
-        return "\n".join(_told(each, "") for each in _chain(error))
-    except BaseException as failed:
         return f"{type(error).__name__}, of which nothing can be told: {type(failed).__name__} is raised"
 
 
@@ -50,22 +41,6 @@ def _words(error: BaseException) -> str:
         return str(error)
     except BaseException as failed:
         return f"(its words cannot be had: {type(failed).__name__} is raised)"
-
-
-def _chain(error: BaseException) -> list[BaseException]:
-    chain: list[BaseException] = []
-    current: BaseException | None = error
-    while current is not None and all(current is not each for each in chain) and len(chain) < _CHAIN_MAX:
-        chain.append(current)
-        current = current.__cause__ or (None if current.__suppress_context__ else current.__context__)
-    return chain[::-1]
-
-
-def _told(error: BaseException, words: str) -> str:
-    kind = type(error)
-    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-    lines = "".join(traceback.format_tb(error.__traceback__)).rstrip()
-    return "\n".join(filter(None, ["Traceback (most recent call last):", lines, f"{name}: {words}".rstrip(": ")]))
 
 
 def _masked(words: str, text: str | None, dims: set[str]) -> str:

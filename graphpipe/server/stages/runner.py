@@ -20,7 +20,8 @@ from graphpipe.backends.failure import refusal
 from graphpipe.backends.model import Model, named_arrays, owned
 from graphpipe.errors import DeadlineExceeded, ModelFailed, Overloaded, ServiceError
 from graphpipe.server.numbers.counters import Meter
-from graphpipe.server.stages.causes import cause, places
+from graphpipe.server.numbers.places import places
+from graphpipe.server.stages.causes import cause
 from graphpipe.server.stages.stage import Outputs, Request
 from graphpipe.wire.dtypes import DTYPES, NDIM_MAX, to_bytes, to_sendable
 

@@ -37,9 +37,9 @@ from graphpipe.errors import (
     UpstreamFailed,
 )
 from graphpipe.server.numbers.counters import Meter
+from graphpipe.server.numbers.places import places
 from graphpipe.server.stages.batching.gain import BatchGain
 from graphpipe.server.stages.batching.padding import Padding
-from graphpipe.server.stages.causes import places
 from graphpipe.server.stages.rows import Against, Kind, RowEvidence, join, kind_of, row_count
 from graphpipe.server.stages.stage import Outputs, Request, Stage
 

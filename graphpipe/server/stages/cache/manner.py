@@ -9,16 +9,15 @@ time to compute again should not keep an old fault alive.
 from __future__ import annotations
 
 import hashlib
-import inspect
 import json
 from collections.abc import Iterable
 from dataclasses import fields
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from graphpipe.backends import LoadOptions, Model
 from graphpipe.server.settings.values import ModelSettings
+from graphpipe.server.stages.cache.origin import origin
 from graphpipe.sources.digest import digest_of
 from graphpipe.version import __version__
 
@@ -61,9 +60,8 @@ def manner(settings: ModelSettings, model: Model) -> str:
         described["source"] = settings.source
     if not getattr(model, "version", ""):
         described["source"] = settings.source
-        described["origin"] = _origin(getattr(model, "function", None) or model)
+        described["origin"] = origin(getattr(model, "function", None) or model)
         described["declares"] = repr(model.signature)
-        described["contents"] = str(getattr(model, "contents", str)())
     return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
 
 
@@ -80,38 +78,3 @@ def _told(settings: LoadOptions | ModelSettings, left_out: Iterable[str]) -> dic
 
 def _content(path: str) -> str:
     return digest_of(Path(path)) if path and Path(path).is_file() else path  # the loader alone may find a library
-
-
-def _origin(thing: Any) -> Any:
-    """Where a function, or whatever stands for one, is written, and the plain values that it was made with."""
-    if isinstance(thing, partial):
-        return [
-            "partial",
-            _origin(thing.func),
-            _plain(thing.args),
-            *([name, *_plain([value])] for name, value in sorted(thing.keywords.items())),
-        ]
-    if inspect.ismethod(thing):
-        return ["method", thing.__name__, _origin(thing.__self__)]
-    written = thing if hasattr(thing, "__qualname__") else type(thing)
-    module = inspect.getmodule(written)
-    file = getattr(module, "__file__", None) or ""
-    where = [str(Path(file).resolve()) if file else getattr(written, "__module__", ""), written.__qualname__]
-    code = getattr(thing, "__code__", None)
-    if code is not None:
-        # Functions without a name of their own: several stand in one file, and one may be made several times.
-        where += [code.co_code.hex(), code.co_firstlineno] if "<" in written.__qualname__ else []
-        where += _plain(_cell(cell) for cell in thing.__closure__ or ()) + _plain(thing.__defaults__ or ())
-    return where
-
-
-def _cell(cell: Any) -> Any:
-    try:
-        return cell.cell_contents
-    except ValueError:  # not filled yet
-        return None
-
-
-def _plain(values: Iterable[Any]) -> list[str]:
-    """Those that are the same in every process."""
-    return [repr(value) for value in values if isinstance(value, str | bytes | int | float | None)]

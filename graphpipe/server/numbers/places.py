@@ -1,0 +1,35 @@
+"""Kinds and places of a failure, for the log: all that can be told without telling what it was about."""
+
+from __future__ import annotations
+
+import traceback
+
+__all__ = ["chain_of", "places", "told"]
+
+_CHAIN_MAX = 20
+
+
+def places(error: BaseException) -> str:
+    """Kinds and places of a failure, and of what led to it. No words."""
+    try:
+        return "\n".join(told(each, "") for each in chain_of(error))
+    except BaseException as failed:
+        return f"{type(error).__name__}, of which nothing can be told: {type(failed).__name__} is raised"
+
+
+def chain_of(error: BaseException) -> list[BaseException]:
+    """A failure and what led to it, the first one first."""
+    chain: list[BaseException] = []
+    current: BaseException | None = error
+    while current is not None and all(current is not each for each in chain) and len(chain) < _CHAIN_MAX:
+        chain.append(current)
+        current = current.__cause__ or (None if current.__suppress_context__ else current.__context__)
+    return chain[::-1]
+
+
+def told(error: BaseException, words: str) -> str:
+    """One failure: where it was raised, its kind, and these words of it."""
+    kind = type(error)
+    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    lines = "".join(traceback.format_tb(error.__traceback__)).rstrip()
+    return "\n".join(filter(None, ["Traceback (most recent call last):", lines, f"{name}: {words}".rstrip(": ")]))
