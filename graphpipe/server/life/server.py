@@ -29,6 +29,7 @@ from graphpipe.server.life.ending import cut_at_exit
 from graphpipe.server.life.listener import bind, tls_context, url_of
 from graphpipe.server.life.warmup import warm_up
 from graphpipe.server.models.directory import Directory
+from graphpipe.server.models.service import Service
 from graphpipe.server.models.wiring import build
 from graphpipe.server.numbers.accesslog import AccessLog
 from graphpipe.server.numbers.counters import Counters
@@ -66,7 +67,7 @@ class App:
         self.state.on_cut = self._cut.set
         self.counters = counters or Counters([model.name for model, _ in models])
         self.state.workers = lambda: (self.counters.workers_live, self.counters.workers_wanted)
-        self.directory = Directory(build(models, self.counters))
+        self.directory = Directory(build(models, self.counters), let_go=_close_aside)
         self.dialect = GraphPipe(self.directory)
         for service in self.directory:
             with loading(f"model {service.name!r}"):  # it is asked what it takes
@@ -281,6 +282,11 @@ def run(
         stack.enter_context(restored(on_signals))
         runner = stack.enter_context(asyncio.Runner(loop_factory=_loop_factory()))
         return runner.run(serve(listener, side))
+
+
+def _close_aside(service: Service) -> None:
+    """Close a service that nobody uses any more: its model may take its time."""
+    threading.Thread(target=service.close, name=f"closing {service.name}", daemon=True).start()
 
 
 async def in_thread(call: Callable[..., T], *arguments: object) -> T:

@@ -17,9 +17,9 @@ class Directory:
     remembers where a name led forgets it.
     """
 
-    def __init__(self, services: Iterable[Service] = (), *, let_go: Callable[[Service], None] | None = None) -> None:
+    def __init__(self, services: Iterable[Service] = (), *, let_go: Callable[[Service], None] = Service.close) -> None:
         self._services: dict[str, dict[str, Service]] = {}
-        self._let_go = let_go or Service.close
+        self._let_go = let_go
         self.on_change: list[Callable[[], None]] = []
         for service in services:
             self.put(service)
