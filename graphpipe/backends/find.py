@@ -16,7 +16,6 @@ from graphpipe.arguments import came, flag, names, whole
 from graphpipe.backends.backend import Backend
 from graphpipe.backends.failure import ends_the_program
 from graphpipe.backends.folder import folder_name, model_in
-from graphpipe.backends.framework import first_line
 from graphpipe.backends.loaded import LoadedModel
 from graphpipe.backends.model import Model
 from graphpipe.backends.options import LoadOptions
@@ -24,6 +23,7 @@ from graphpipe.backends.pad import padded
 from graphpipe.errors import InvalidRequest, LoadError
 from graphpipe.signature import Signature
 from graphpipe.sources.web import check_sha256, fetch, file_name, is_model_url
+from graphpipe.words import first_line
 
 __all__ = ["adopted", "default_name", "load", "loading", "open_model"]
 

@@ -12,8 +12,9 @@ from importlib import metadata
 from typing import Any
 
 from graphpipe.errors import LoadError
+from graphpipe.words import WORDS_MAX, first_line
 
-__all__ = ["first_line", "framework", "keep_triton_out", "versions", "words_of"]
+__all__ = ["framework", "keep_triton_out", "versions", "words_of"]
 
 # What frameworks write around the words that matter: the node, the operation, their error's number, its class.
 _AROUND = re.compile(
@@ -27,7 +28,6 @@ _BEFORE = re.compile(
     r"The following operation failed in the TorchScript"
 )
 _PLACE = re.compile(r"(?<![\w/:.])(?:/[\w.+@-]+){2,}(?::\d+)?")
-_WORDS_MAX = 300
 
 
 def framework(module: str, source: str, extra: str) -> Any:
@@ -71,23 +71,14 @@ def keep_triton_out() -> None:
         sys.modules.setdefault("triton", None)  # type: ignore[arg-type]
 
 
-def first_line(error: BaseException) -> str:
-    """What an exception says, in one line that fits into a message."""
-    try:
-        lines = str(error).strip().splitlines()
-    except BaseException:  # its words cannot be had
-        lines = []
-    return lines[0][:_WORDS_MAX] if lines else type(error).__name__
-
-
 def words_of(error: BaseException) -> str:
     """What a framework says about a value that it refuses, fit for the caller who sent it: one line of bounded length,
     without the traces, the nodes and the places of files that frameworks add. It may quote the value.
     """
     for line in str(error).splitlines():
         if not _BEFORE.match(line):
-            words = _PLACE.sub("...", _AROUND.sub("", line[: 10 * _WORDS_MAX])).strip()
+            words = _PLACE.sub("...", _AROUND.sub("", line[: 10 * WORDS_MAX])).strip()
             if words:
                 words = "".join(char if char.isprintable() else "?" for char in words)
-                return words if len(words) <= _WORDS_MAX else f"{words[:_WORDS_MAX]}..."
+                return words if len(words) <= WORDS_MAX else f"{words[:WORDS_MAX]}..."
     return type(error).__name__

@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 
 from graphpipe.backends import onnx_file
 from graphpipe.backends.backend import Backend
-from graphpipe.backends.framework import first_line, framework, versions, words_of
+from graphpipe.backends.framework import framework, versions, words_of
 from graphpipe.backends.model import Model
 from graphpipe.backends.options import LoadOptions
 from graphpipe.errors import InvalidRequest, LoadError
 from graphpipe.signature import Signature, TensorSpec
+from graphpipe.words import first_line
 
 __all__ = ["BACKEND", "OnnxModel"]
 

@@ -39,13 +39,13 @@ from numpy.typing import NDArray
 from graphpipe.arrays import array_of, has_own_type
 from graphpipe.backends.backend import Backend
 from graphpipe.backends.find import adopted
-from graphpipe.backends.framework import first_line
 from graphpipe.backends.model import Model
 from graphpipe.backends.options import LoadOptions
 from graphpipe.backends.project import module_of_file
 from graphpipe.errors import InvalidRequest, LoadError
 from graphpipe.signature import Signature, TensorSpec, fitted
 from graphpipe.wire.dtypes import Type, type_of
+from graphpipe.words import first_line
 
 __all__ = ["BACKEND", "FunctionModel", "model"]
 

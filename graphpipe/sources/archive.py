@@ -9,8 +9,8 @@ from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import IO, cast
 
-from graphpipe.backends.framework import first_line
 from graphpipe.errors import LoadError
+from graphpipe.words import first_line
 
 __all__ = ["is_archive", "unpacked"]
 

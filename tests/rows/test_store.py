@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from graphpipe.server.stages.cache.stage import store as store_module
+from graphpipe.server.stages.cache import store as store_module
 from graphpipe.server.stages.cache.store import RowStore, StoreUnavailable, remove, store_folder
 from tests.serving import environment
 
@@ -232,7 +232,7 @@ def test_a_folder_that_cannot_be_is_no_cache(tmp_path):
 _ELSEWHERE = """
 import sys
 from pathlib import Path
-from graphpipe.server.stages.cache.stage import store as store_module
+from graphpipe.server.stages.cache import store as store_module
 from tests.rows.test_store import *
 {prepare}
 store = RowStore.open(Path(sys.argv[1]), MIB)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 
-from graphpipe.backends.framework import first_line
+from graphpipe.words import first_line
 
 __all__ = ["reason"]
 

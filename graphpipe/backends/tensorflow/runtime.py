@@ -21,13 +21,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from graphpipe.backends.framework import first_line, framework, keep_triton_out, versions, words_of
+from graphpipe.backends.framework import framework, keep_triton_out, versions, words_of
 from graphpipe.backends.options import LoadOptions
 from graphpipe.backends.owned import SURE_ABOVE_BYTES, apart
 from graphpipe.backends.tensorflow.computed import computed, keeps_inputs
 from graphpipe.errors import InvalidRequest, LoadError
 from graphpipe.signature import Signature, TensorSpec
 from graphpipe.wire.dtypes import Type, type_of
+from graphpipe.words import first_line
 
 __all__ = ["Runtime", "TensorFlowModel", "chosen", "output_specs", "refuse", "runtime", "spec_of"]
 

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from graphpipe.backends.framework import first_line
 from graphpipe.backends.model import Model
 from graphpipe.backends.options import LoadOptions
 from graphpipe.backends.sidecar import INSIDE, Sidecar, beside
@@ -16,6 +15,7 @@ from graphpipe.backends.torch.runtime import Placement, TorchModel, dtype_of, fi
 from graphpipe.errors import LoadError
 from graphpipe.signature import Dim, Signature, TensorSpec
 from graphpipe.sources.digest import digest_of
+from graphpipe.words import first_line
 
 __all__ = ["open_file", "specs_of"]
 

@@ -21,12 +21,13 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from graphpipe.backends.framework import first_line, framework, keep_triton_out, versions, words_of
+from graphpipe.backends.framework import framework, keep_triton_out, versions, words_of
 from graphpipe.backends.options import LoadOptions
 from graphpipe.backends.owned import SURE_ABOVE_BYTES
 from graphpipe.errors import InvalidRequest, LoadError
 from graphpipe.signature import Signature
 from graphpipe.wire.dtypes import Type, dtype_name, type_of
+from graphpipe.words import first_line
 
 __all__ = ["Placement", "TorchModel", "dtype_of", "fill_outputs", "runtime"]
 

@@ -18,7 +18,6 @@ from aiohttp import web
 
 from graphpipe.backends import Model
 from graphpipe.backends.find import loading
-from graphpipe.backends.framework import first_line
 from graphpipe.buffers import BufferPool
 from graphpipe.machine import resident_bytes
 from graphpipe.server.http.admission import Admission
@@ -37,6 +36,7 @@ from graphpipe.server.protocols.graphpipe import GraphPipe
 from graphpipe.server.settings.values import ModelSettings, Settings
 from graphpipe.server.state import State
 from graphpipe.signals import ENDING, restored
+from graphpipe.words import first_line
 
 __all__ = ["App", "run"]
 

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from graphpipe.backends.framework import first_line
 from graphpipe.backends.model import Model
 from graphpipe.errors import GraphPipeError
 from graphpipe.signature import Signature, TensorSpec
+from graphpipe.words import first_line
 
 __all__ = ["warm_up"]
 

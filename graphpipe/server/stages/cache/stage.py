@@ -23,7 +23,6 @@ from functools import partial
 import lmdb
 import numpy as np
 
-from graphpipe.backends.framework import first_line
 from graphpipe.errors import InvalidRequest
 from graphpipe.server.numbers.places import places
 from graphpipe.server.stages.cache.keys import RowKeys, output_key, unpack, unpack_alike, unpack_all
@@ -32,6 +31,7 @@ from graphpipe.server.stages.cache.upstream import UpstreamVersion
 from graphpipe.server.stages.cache.writer import BROKEN, RowWriter
 from graphpipe.server.stages.rows import Against, RowEvidence, row_count
 from graphpipe.server.stages.stage import Outputs, Request, Stage
+from graphpipe.words import first_line
 
 __all__ = ["CacheCounts", "ModelIdentity", "RowCache"]
 

@@ -12,7 +12,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from graphpipe.backends.framework import first_line
+from graphpipe.words import first_line
 
 __all__ = ["UpstreamVersion"]
 
