@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from time import perf_counter
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from graphpipe.errors import DeadlineExceeded
 from graphpipe.server.models.service import Service
@@ -24,8 +24,8 @@ T = TypeVar("T")
 class Exchange:
     """One request: how long it may take, what of it is under way, and what is counted and written of it.
 
-    It is started when its head is known, and then finished (it was answered, well or badly) or left (its caller is gone)
-    exactly once. Whoever has one request at a time uses one exchange for all of them.
+    It is started when its head is known, at the latest by ``answer``, and then finished (it was answered, well or badly) or
+    left (its caller is gone) exactly once. Whoever has one request at a time uses one exchange for all of them.
     """
 
     __slots__ = (
@@ -57,12 +57,13 @@ class Exchange:
         """A request for this service begins; for None if it reaches none."""
         assert not self._open, "an exchange is started while its last request is not over"
         self._open = True
-        self._began = perf_counter()
+        self._began = 0.0
         self._service = service
 
     def wait(self, coroutine: Coroutine[Any, Any, T], done: Callable[[T | None, BaseException | None], None]) -> None:
         """Have ``done`` called, once, with what a coroutine gives or raises, unless the caller leaves before."""
         assert self._open, "an exchange waits that is not started"
+        assert self._waiting is None, "an exchange waits that waits already"
         self._state.in_flight += 1
         if self._service is not None:
             self._service.hold()
@@ -82,13 +83,16 @@ class Exchange:
         That is with the answer or the error: DeadlineExceeded when ``timeout_ms`` are over. What is wrong with the
         request may also be raised here.
         """
+        if not self._open:
+            self._open = True
+            self._service = target.service
         self._began = perf_counter()
         deadline = None if timeout_ms is None else self._loop.time() + timeout_ms / 1000
         answer = target.answer(body, deadline)
-        if type(answer) is tuple:
+        if isinstance(answer, tuple):
             return answer
         del body  # the stages hold it now; nobody else may
-        self.wait(cast("Coroutine[Any, Any, Answer]", answer), done)
+        self.wait(answer, done)
         if deadline is not None and self._waiting is not None:
             self._timer = self._loop.call_at(deadline, self._on_deadline)
         return None
@@ -106,7 +110,8 @@ class Exchange:
         assert self._open, "an exchange is finished that is over"
         assert self._waiting is None, "an exchange is finished whose answer is under way"
         self._open = False
-        seconds = perf_counter() - self._began
+        # What was refused before it was whole took no time.
+        seconds = perf_counter() - self._began if self._began else 0.0
         service = self._service
         (self._nobody if service is None else service.meter).answered(status, seconds)
         if self._access_log.wanted():

@@ -71,22 +71,23 @@ class Shared(Protocol):
     tick: int
     state: State
     settings: Settings
+    age_max_s: float
     admission: Admission
     nobody: Meter
     fallback: Callable[[], asyncio.Protocol]
-    requests: dict[bytes, Request | None]
+    requests: dict[bytes, Request]
     ok_heads: dict[int, bytes]
 
     def request(self, head: bytes) -> Request | None:
-        """What a head asks for that is not among ``requests``."""
+        """What a head asks for that is not among ``requests``; None if it is not a hot one."""
         ...
 
     def ok_head(self, length: int) -> bytes:
         """The head of a good answer whose length is not among ``ok_heads``."""
         ...
 
-    def refusal(self, error: ServiceError, head: Head, keep_alive: bool) -> bytes:
-        """The answer that says no."""
+    def refusal(self, error: ServiceError, head: Head, keep_alive: bool) -> tuple[bytes, int]:
+        """The answer that says no, and how many bytes of it are its body."""
         ...
 
     def take_soon(self, connection: Connection) -> None:
@@ -225,7 +226,7 @@ class Connection(asyncio.BufferedProtocol):
             self._refuse_head(431, f"the head has {end} bytes; at most {_HEAD_BYTES_MAX} are taken")
             return
         head, shared = data[:end], self._shared
-        request = shared.requests[head] if head in shared.requests else shared.request(head)
+        request = shared.requests.get(head) or shared.request(head)
         if request is None or len(data) - end > request.length:
             # Odd; or the next request is here already, and pipelining is for those who know all of HTTP.
             self._hand_over(data)
@@ -233,11 +234,11 @@ class Connection(asyncio.BufferedProtocol):
         if self._received:
             self._received.clear()
         self._request, self._keep_alive = request, request.head.keep_alive
-        self._exchange.start(request.target.service)
         if request.small and len(data) - end == request.length:
             # A copy of its own, since bytes objects start at a multiple of 16 and a body in the middle of one does not.
             self._answer(request, data[end:])
         else:
+            self._exchange.start(request.target.service)
             self._take_body(request, data, end)
 
     def _take_body(self, request: Request, data: bytes, end: int) -> None:
@@ -315,7 +316,7 @@ class Connection(asyncio.BufferedProtocol):
         head = shared.ok_heads.get(length) or shared.ok_head(length)
         if request.head.request_id:
             head = head[:-2] + f"X-Request-Id: {request.head.request_id}\r\n\r\n".encode("latin-1")
-        if not self._keep_alive or shared.state.draining or (shared.settings.connection_age_max_s and self._is_old()):
+        if not self._keep_alive or shared.state.draining or (shared.age_max_s and self._is_old()):
             self._keep_alive = False
             head = head[:-2] + b"Connection: close\r\n\r\n"
         self._exchange.finish(200, self._transport, request.length, length, rows, request.head.request_id)
@@ -333,7 +334,7 @@ class Connection(asyncio.BufferedProtocol):
             self._send()
 
     def _is_old(self) -> bool:
-        age_max_s = self._shared.settings.connection_age_max_s
+        age_max_s = self._shared.age_max_s
         return bool(age_max_s) and (self._shared.tick - self._born) * TICK_S > age_max_s
 
     def write_small(self, answer: bytes) -> None:
@@ -383,8 +384,7 @@ class Connection(asyncio.BufferedProtocol):
         assert request is not None
         if more_to_come or shared.state.draining or self._is_old():
             self._keep_alive = False
-        answer = shared.refusal(error, request.head, self._keep_alive)
-        length = len(answer) - answer.index(b"\r\n\r\n") - 4
+        answer, length = shared.refusal(error, request.head, self._keep_alive)
         self._exchange.finish(error.http_status, self._transport, request.length, length, 0, request.head.request_id)
         if more_to_come:
             self._transport.write(answer)

@@ -57,16 +57,18 @@ class Hub:
         self.fallback = fallback
         self.tick = 0
         self.connections: set[Connection] = set()
-        self.requests: dict[bytes, Request | None] = {}
+        self.requests: dict[bytes, Request] = {}
+        self._odd: set[bytes] = set()
         self.scratch = memoryview(bytearray(_SCRATCH_BYTES))
         self._dialect = dialect
         self.settings = settings
+        self.age_max_s = settings.connection_age_max_s
         self._loop = asyncio.get_running_loop()
         self._inbox: list[Connection] = []
         self._outbox: list[tuple[Connection, bytes]] = []
         self._turn_is_due = False
         self.ok_heads: dict[int, bytes] = {}
-        self._refusals: dict[tuple[int, str, bool, str, bool], bytes] = {}
+        self._refusals: dict[tuple[int, str, bool, str, bool], tuple[bytes, int]] = {}
         self.on_tick: Callable[[], None] = lambda: None
         self._sweeper = self._loop.call_later(TICK_S, self._sweep)
 
@@ -75,6 +77,8 @@ class Hub:
 
     def request(self, head: bytes) -> Request | None:
         """What a head asks for; None if it is not a hot one. ``requests`` has what was asked for before."""
+        if head in self._odd:
+            return None
         parsed = parse(head)
         request = None
         if parsed is not None:
@@ -82,14 +86,18 @@ class Hub:
                 small = parsed.length < POOLED_FROM and parsed.length <= self.admission.body_bytes_max
                 request = Request(parsed, Target.of(self._dialect.endpoint(parsed.path)), small, parsed.length)
         if len(head) <= _REMEMBERED_HEAD_BYTES_MAX:
-            if len(self.requests) >= _REMEMBERED_HEADS_MAX:
-                self.requests.clear()
-            self.requests[head] = request
+            if len(self.requests) + len(self._odd) >= _REMEMBERED_HEADS_MAX:
+                self.forget_heads()
+            if request is None:
+                self._odd.add(head)
+            else:
+                self.requests[head] = request
         return request
 
     def forget_heads(self) -> None:
-        """What a path means has changed."""
+        """What a path means may have changed."""
         self.requests.clear()
+        self._odd.clear()
 
     def ok_head(self, length: int) -> bytes:
         """The head of a good answer of ``length`` bytes. ``ok_heads`` has those of this moment."""
@@ -103,9 +111,12 @@ class Hub:
 
         Reading, answering and writing by turns costs half as much again as doing each for all connections at once: the
         kernel and Python drive each other out of the processor's caches, and a write wakes its reader, who gets in the
-        way of the rest where cores are few.
+        way of the rest where cores are few. Where there is but one connection, nobody is waited for.
         """
         if not self._turn_is_due:
+            if len(self.connections) == 1:
+                self._take(connection)
+                return
             self._turn_is_due = True
             self._loop.call_soon(self._turn)
         self._inbox.append(connection)
@@ -113,6 +124,9 @@ class Hub:
     def write_soon(self, connection: Connection, answer: bytes) -> None:
         """Write a small answer when this turn of the loop has made all of its answers."""
         if not self._turn_is_due:
+            if len(self.connections) == 1:
+                self._write(connection, answer)
+                return
             self._turn_is_due = True
             self._loop.call_soon(self._turn)
         self._outbox.append((connection, answer))
@@ -120,20 +134,29 @@ class Hub:
     def _turn(self) -> None:
         inbox, self._inbox = self._inbox, []
         for connection in inbox:
-            try:
-                connection.take()
-            except BaseException as error:  # a bug, which must not cost the others their answers
-                connection.give_up(error)
+            self._take(connection)
         outbox, self._outbox = self._outbox, []
         self._turn_is_due = False
         for connection, answer in outbox:
-            try:
-                connection.write_small(answer)
-            except BaseException as error:
-                connection.give_up(error)
+            self._write(connection, answer)
 
-    def refusal(self, error: ServiceError, head: Head, keep_alive: bool) -> bytes:
-        """The answer that says no. Those of an overload are all alike, and remembered for a moment."""
+    def _take(self, connection: Connection) -> None:
+        try:
+            connection.take()
+        except BaseException as error:  # a bug, which must not cost the others their answers
+            connection.give_up(error)
+
+    def _write(self, connection: Connection, answer: bytes) -> None:
+        try:
+            connection.write_small(answer)
+        except BaseException as error:
+            connection.give_up(error)
+
+    def refusal(self, error: ServiceError, head: Head, keep_alive: bool) -> tuple[bytes, int]:
+        """The answer that says no, and how many bytes of it are its body.
+
+        Those of an overload are all alike, and remembered for a moment.
+        """
         key = (error.http_status, error.message, head.wants_message, head.request_id, keep_alive)
         answer = self._refusals.get(key)
         if answer is None:
@@ -143,7 +166,7 @@ class Hub:
                 headers["X-Request-Id"] = head.request_id
             if not keep_alive:
                 headers["Connection"] = "close"
-            answer = response_head(error.http_status, content_type, len(body), headers) + body
+            answer = response_head(error.http_status, content_type, len(body), headers) + body, len(body)
             if len(self._refusals) >= _REMEMBERED_HEADS_MAX:
                 self._refusals.clear()
             self._refusals[key] = answer

@@ -101,6 +101,7 @@ class GraphPipeEndpoint:
 
     def __init__(self, service: Service) -> None:
         self.service = service
+        self._model, self._at_once = service.model, service.at_once  # looked at for each request
         self._signature = service.model.signature
         self._plans: dict[RequestHead, tuple[Plan, int]] = {}
         self.metadata = _metadata(service.name, service.model)
@@ -113,7 +114,7 @@ class GraphPipeEndpoint:
 
         Raises ServiceError for whatever is wrong with the request, the model or the load, here or in the coroutine.
         """
-        if self.service.at_once is None:
+        if self._at_once is None:
             # Under overload this is the way of nearly all of them, so it is a short one.
             self.admit(len(body))
         if type(body) is not bytes:
@@ -128,9 +129,9 @@ class GraphPipeEndpoint:
         if is_large and not plan.plain:
             return self._answer_aside(body, deadline)
         request = Request(plan.inputs(message.inputs), plan.outputs, message.head.config, deadline)
-        if self.service.at_once is None:
+        if self._at_once is None:
             return self._infer(request, rows)
-        return self._encoded(self.service.at_once(request), request.outputs, rows)
+        return self._encoded(self._at_once(request), request.outputs, rows)
 
     async def _answer_aside(self, body: memoryview | bytes, deadline: float | None) -> Answer:
         """The same with a thread for what may be long: a large message may hold a million strings, or have to be cast."""
@@ -190,13 +191,13 @@ class GraphPipeEndpoint:
 
     async def _describe(self) -> Answer:
         version = self.metadata.version
-        ask = getattr(self.service.model, "current_version", None)
+        ask = getattr(self._model, "current_version", None)
         if ask is not None:
             # What is known of an upstream may be over by now, and whoever asks may be about to rely on it.
             def say() -> str:
                 try:
                     ask()
-                    return str(getattr(self.service.model, "version", ""))
+                    return str(getattr(self._model, "version", ""))
                 except GraphPipeError as error:
                     log.info("the upstream of model %r does not say what it serves: %s", self.service.name, error)
                     return ""
@@ -211,7 +212,7 @@ class GraphPipeEndpoint:
     def _shown(self) -> Signature:
         """What the model says at this moment that it takes and gives."""
         try:
-            return self.service.model.signature
+            return self._model.signature
         except BaseException as error:
             raise self._silent(error) from None
 
@@ -224,7 +225,7 @@ class GraphPipeEndpoint:
     def _renew(self, version: str | None = None) -> None:
         """Forget what followed from the signature: the model behind a remote model was replaced by another."""
         try:
-            signature, metadata = self.service.model.signature, _metadata(self.service.name, self.service.model)
+            signature, metadata = self._model.signature, _metadata(self.service.name, self._model)
             if version is not None:
                 metadata = replace(metadata, version=version)
             encoded = encode_metadata_response(metadata)
@@ -236,7 +237,7 @@ class GraphPipeEndpoint:
     def _planned(self, head: RequestHead) -> tuple[Plan, int]:
         """What a request's head means, and how many rows it asks for."""
         try:
-            shown = self.service.model.signature
+            shown = self._model.signature
         except BaseException as error:
             raise self._silent(error) from None
         if shown is not self._signature:
