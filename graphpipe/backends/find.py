@@ -28,7 +28,7 @@ from graphpipe.words import first_line
 __all__ = ["adopted", "default_name", "load", "loading", "open_model"]
 
 # Asked in this order. A backend of this package needs no installed metadata to be found.
-_OURS = ("echo", "remote", "onnx", "caffe2", "tensorflow", "torch")
+_OURS = ("echo", "remote", "onnx", "caffe2", "tensorflow", "torch", "python")
 
 
 def load(source: str | Path | Callable[..., Any], *, backend: str = "", name: str = "", **options: Any) -> LoadedModel:
@@ -124,8 +124,10 @@ def adopted(thing: object, name: str, options: LoadOptions) -> Model:
             raise LoadError(f"{name}: making one raised {type(error).__name__}: {first_line(error)}") from error
     if isinstance(thing, Model) and isinstance(thing.signature, Signature):
         return thing
-    models = (candidate.adopt(thing, name, options) for candidate in _backends())
-    return next(model for model in models if model is not None)  # the last one, for functions, takes or refuses all
+    # The one for functions last: it takes or refuses all that is left.
+    candidates = sorted(_backends(), key=lambda candidate: candidate.name == "python")
+    models = (candidate.adopt(thing, name, options) for candidate in candidates)
+    return next(model for model in models if model is not None)
 
 
 def _one_model(source: str, backend: str) -> str:
@@ -162,7 +164,5 @@ def _backends() -> Iterator[Backend]:
     for name in _OURS:
         yield importlib.import_module(f"graphpipe.backends.{name}").BACKEND
     for entry in metadata.entry_points(group="graphpipe.backends"):
-        if entry.name not in (*_OURS, "python"):
+        if entry.name not in _OURS:
             yield entry.load()
-    # Last, since any Python object could be one of its.
-    yield importlib.import_module("graphpipe.backends.python").BACKEND
