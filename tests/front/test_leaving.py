@@ -1,0 +1,60 @@
+"""Callers who hang up take along what was under way for them, whichever way their request came in."""
+
+from __future__ import annotations
+
+import gc
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+import numpy as np
+import pytest
+
+from graphpipe.wire import encode_request
+from tests.front.servers import Function, in_process
+
+BODY = b"".join(encode_request([np.zeros(100_000, np.float32)]))
+WAYS = {
+    "hot": b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n" % len(BODY) + BODY,
+    "aiohttp": b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n" % len(BODY)
+    + BODY
+    + b"\r\n0\r\n\r\n",
+}
+
+
+@pytest.fixture(autouse=True)
+def without_collector() -> Iterator[None]:
+    gc.disable()
+    yield
+    gc.enable()
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline, "it did not become true"
+        time.sleep(0.005)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_who_hangs_up_is_no_longer_in_flight_and_his_memory_comes_back(way: str) -> None:
+    began, may_go = threading.Event(), threading.Event()
+
+    def slow(inputs: Mapping[str, Any]) -> dict[str, Any]:
+        began.set()
+        assert may_go.wait(10)
+        return {"y": inputs["x"]}
+
+    with in_process({"m": Function(slow)}) as server:
+        url = urlsplit(server.url)
+        with socket.create_connection((url.hostname, url.port)) as caller:
+            caller.sendall(WAYS[way])
+            assert began.wait(10)
+            assert server.ask(lambda: server.app.state.in_flight) == 1
+        # The model still runs: nobody waits for it any more.
+        until(lambda: server.ask(lambda: server.app.state.in_flight) == 0)
+        may_go.set()
+        until(lambda: server.app.pool.leased_bytes == 0)
