@@ -278,6 +278,7 @@ def _alone(torch: Any) -> tuple[Any, ...]:
     return alone if told else ()
 
 
+@cache
 def dtype_of(torch_dtype: Any) -> np.dtype[Any] | None:
     """The element type that travels for a tensor's; None if there is none. bfloat16 travels as float32."""
     text = str(torch_dtype).removeprefix("torch.")
