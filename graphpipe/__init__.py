@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from graphpipe.backends import LoadedModel, Model
     from graphpipe.backends.find import load
     from graphpipe.backends.options import LoadOptions
-    from graphpipe.backends.python import model
+    from graphpipe.backends.python.hints import model
     from graphpipe.client import Client
     from graphpipe.client.asyncio_client import AsyncClient
     from graphpipe.errors import GraphPipeError, InvalidRequest, LoadError, ModelFailed, NoAnswer, ServiceError
@@ -55,7 +55,7 @@ _HOMES = {
     "LoadOptions": "graphpipe.backends",
     "LoadedModel": "graphpipe.backends",
     "Model": "graphpipe.backends",
-    "model": "graphpipe.backends.python",
+    "model": "graphpipe.backends.python.hints",
     "serve": "graphpipe.server.serving",
     "Signature": "graphpipe.signature",
     "TensorSpec": "graphpipe.signature",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,15 +14,10 @@ from graphpipe.backends.owned import own, read_only
 from graphpipe.errors import ServiceError
 from graphpipe.signature import Signature
 
-if TYPE_CHECKING:
-    pass
-
 __all__ = ["Model", "named_arrays", "owned", "timed"]
 
 Array = NDArray[Any]
 Call = Callable[[Mapping[str, Array], Sequence[str] | None, str, float | None], dict[str, Array]]
-_PlanKey = tuple[tuple[str, ...], tuple[str, ...], bool, tuple[tuple[np.dtype[Any], tuple[int, ...]], ...]]
-_PLANS_MAX = 256
 
 
 @runtime_checkable
