@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import signal
 import socket
@@ -11,6 +12,8 @@ import ssl
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, TypeVar, cast
 
@@ -19,6 +22,7 @@ from aiohttp import web
 from graphpipe.backends import Model
 from graphpipe.backends.find import loading
 from graphpipe.buffers import BufferPool
+from graphpipe.errors import LoadError, NotReady
 from graphpipe.machine import resident_bytes
 from graphpipe.server.http.admission import Admission
 from graphpipe.server.http.control import Control
@@ -26,24 +30,29 @@ from graphpipe.server.http.hub import Hub
 from graphpipe.server.http.odd import Odd
 from graphpipe.server.life.ending import cut_at_exit
 from graphpipe.server.life.listener import bind, tls_context, url_of
+from graphpipe.server.life.supervisor import NoWorker, supervise
 from graphpipe.server.life.warmup import warm_up
 from graphpipe.server.models.directory import Directory
 from graphpipe.server.models.service import Service
-from graphpipe.server.models.wiring import build
+from graphpipe.server.models.wiring import build, load_models
 from graphpipe.server.numbers.accesslog import AccessLog
 from graphpipe.server.numbers.counters import Counters
 from graphpipe.server.protocols.graphpipe import GraphPipe
 from graphpipe.server.settings.values import ModelSettings, Settings
 from graphpipe.server.state import State
-from graphpipe.signals import ENDING, restored
+from graphpipe.signals import ENDING, before_the_end, restored
 from graphpipe.words import first_line
 
-__all__ = ["App", "run"]
+__all__ = ["App", "NoWorker", "Part", "Server"]
 
 T = TypeVar("T")
 
 _BACKLOG = 1024
 _LINGER_S = 0.3
+
+_SIGNALS = dict.fromkeys(ENDING, State.on_signal)
+# A supervisor's: the first drains, and the other, which is its alone, ends at once.
+_SIGNALS_OF_A_WORKER = {signal.SIGTERM: State.begin_drain, signal.SIGQUIT: State.cut}
 
 log = logging.getLogger("graphpipe.server")
 
@@ -228,31 +237,166 @@ class App:
             self.access_log.next_second()
 
 
-def run(
-    models: Sequence[tuple[ModelSettings, Model]],
-    settings: Settings,
-    *,
-    listener: socket.socket | None = None,
-    side: socket.socket | None = None,
-    counters: Counters | None = None,
-    load_seconds: Mapping[str, float] | None = None,
-    on_ready: Callable[[str], None] = lambda url: None,
-    on_memory_limit: Callable[[], None] | None = None,
-    on_shutdown: Callable[[], None] | None = None,
-    on_signals: Mapping[signal.Signals, Callable[[State], None]] = dict.fromkeys(ENDING, State.on_signal),
-) -> signal.Signals | None:
-    """Serve until SIGTERM or SIGINT, then finish what is in flight and return: the signal, if nothing was served yet.
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What a worker has from its supervisor: sockets that are bound, its row in the counters, a way to say how it is."""
 
-    Raises BindError if the address cannot be listened on, LoadError if the TLS files cannot be used.
+    listener: socket.socket
+    side: socket.socket | None
+    counters: Counters
+    say: Callable[[str], None]
+
+
+class Server:
+    """Models at an address, from start to end, the same behind every door.
+
+    ``run`` serves in this thread until somebody says that it is enough, as a command does; ``start`` serves in a thread of
+    its own, until ``stop``. A model that is None is loaded from its source. Where the settings ask for workers, processes
+    of their own serve, and load every model themselves. ``part`` is what such a process has got.
     """
-    tls = tls_context(settings.tls_cert, settings.tls_key) if settings.tls_cert else None
 
-    async def serve(listener: socket.socket, side: socket.socket | None) -> signal.Signals | None:
+    def __init__(
+        self,
+        models: Sequence[tuple[ModelSettings, Model | None]],
+        settings: Settings,
+        on_ready: Callable[[str], object] = lambda url: None,
+        part: Part | None = None,
+    ) -> None:
+        self.models = models
+        self.settings = settings
+        self.url = ""
+        self._on_ready = on_ready
+        self._part = part
+        self._thread: threading.Thread | None = None
+        self._ready: Future[str] = Future()
+        self._told = threading.Event()
+        self._end: Callable[[], object] = lambda: None
+
+    def run(self) -> signal.Signals | None:
+        """Serve until SIGTERM, SIGINT or ``stop``, then finish what is in flight: the signal, if nothing was served yet.
+
+        Raises BindError if an address cannot be listened on or the TLS files cannot be used, LoadError if a model cannot be
+        loaded, NoWorker.
+        """
+        settings = self.settings
+        tls = tls_context(settings.tls_cert, settings.tls_key) if settings.tls_cert else None
+        with contextlib.ExitStack() as stack:
+            # The address first: loading a large model only to find it taken is a waste of somebody's minutes.
+            listener, side = self._addresses(stack)
+            if settings.in_workers and self._part is None:
+                # Before any framework is loaded: a fork after one has run hangs, and workers are fresh processes anyway.
+                told = [self._for_workers(model, loaded) for model, loaded in self.models]
+                return supervise(told, settings, listener, side, tls, self._is_ready, self._is_running)
+            seconds: dict[str, float] = {}
+            to_load = [model for model, loaded in self.models if loaded is None]
+            opened = {model.name: loaded for model, loaded in load_models(to_load, seconds)}
+            if to_load and self._thread is None:
+                # Frameworks are some 100,000 objects that stay. A full garbage collection would look at all of them, and
+                # stop every answer meanwhile: 50 ms with ONNX Runtime, 170 with PyTorch, 250 with TensorFlow.
+                gc.collect()
+                gc.freeze()
+            models = [(model, opened[model.name] if loaded is None else loaded) for model, loaded in self.models]
+            # The loop would leave its handlers behind.
+            stack.enter_context(restored(_SIGNALS if self._part is None else _SIGNALS_OF_A_WORKER))
+            runner = stack.enter_context(asyncio.Runner(loop_factory=_loop_factory()))
+            return runner.run(self._serve(models, seconds, listener, side, tls))
+
+    def start(self) -> str:
+        """Serve in a thread of its own, and give the URL once requests are welcome. Raises what ``run`` does."""
+        self._thread = threading.Thread(target=self._run_aside, name="graphpipe server", daemon=True)
+        self._thread.start()
+        try:
+            return self._ready.result()
+        except KeyboardInterrupt:
+            self._tell()
+            raise
+
+    def stop(self) -> None:
+        """Finish what is in flight, and end. Returns when it is over; said again, it changes nothing."""
+        self._tell()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join()
+
+    def __enter__(self) -> Server:
+        self.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.stop()
+
+    def _tell(self) -> None:
+        self._told.set()
+        self._end()
+
+    def _is_running(self, end: Callable[[], object]) -> None:
+        """Called on the loop, with what ends it."""
         loop = asyncio.get_running_loop()
+
+        def tell() -> None:
+            with contextlib.suppress(RuntimeError):  # it is closed: all is over
+                loop.call_soon_threadsafe(end)
+
+        self._end = tell
+        if self._told.is_set():
+            end()
+
+    def _is_ready(self, url: str) -> None:
+        self.url = url
+        self._on_ready(url)
+        if not self._ready.done():
+            self._ready.set_result(url)
+
+    def _run_aside(self) -> None:
+        try:
+            self.run()
+        except BaseException as error:
+            if self._ready.done():
+                raise
+            self._ready.set_exception(error)
+        else:
+            if not self._ready.done():
+                self._ready.set_exception(NotReady("the server was told to end before it was ready"))
+
+    def _addresses(self, stack: contextlib.ExitStack) -> tuple[socket.socket, socket.socket | None]:
+        """The sockets to listen on, bound, for callers and for metrics. They are closed with the stack."""
+        if self._part is not None:
+            listener, side = self._part.listener, self._part.side
+        else:
+            listener, side = bind(self.settings.listen), None
+            stack.enter_context(listener)
+            stack.enter_context(before_the_end(listener.close))
+            if self.settings.metrics_listen:
+                side = bind(self.settings.metrics_listen)
+        stack.enter_context(listener)
+        if side is not None:
+            stack.enter_context(side)
+        return listener, side
+
+    def _for_workers(self, model: ModelSettings, loaded: Model | None) -> ModelSettings:
+        if loaded is not None and not model.source:
+            raise LoadError(
+                f"model {model.name!r} is in this process only, and workers (workers, memory_limit_bytes) are others: "
+                "serve what they can load, a file, a URL or module:function"
+            )
+        return model
+
+    async def _serve(
+        self,
+        models: Sequence[tuple[ModelSettings, Model]],
+        load_seconds: Mapping[str, float],
+        listener: socket.socket,
+        side: socket.socket | None,
+        tls: ssl.SSLContext | None,
+    ) -> signal.Signals | None:
+        loop, part = asyncio.get_running_loop(), self._part
         loop.set_exception_handler(_on_trouble)
-        app = App(models, settings, counters, load_seconds)
-        app.on_memory_limit = on_memory_limit
-        app.state.on_shutdown = on_shutdown or app.state.begin_drain
+        app = App(models, self.settings, part.counters if part else None, load_seconds)
+        app.state.on_shutdown = app.state.begin_drain
+        on_signals: Mapping[signal.Signals, Callable[[State], None]] = _SIGNALS
+        if part is not None:
+            app.on_memory_limit = lambda: part.say("recycle")
+            app.state.on_shutdown = lambda: part.say("shutdown")
+            on_signals = _SIGNALS_OF_A_WORKER
         came: list[signal.Signals] = []
 
         def on_signal(name: signal.Signals) -> None:
@@ -263,25 +407,13 @@ def run(
             # Not in a thread other than the main one: whoever started it there ends it in another way.
             with contextlib.suppress(ValueError, RuntimeError, NotImplementedError):
                 loop.add_signal_handler(name, on_signal, name)
+        self._is_running(app.state.begin_drain)
         with cut_at_exit(app.state.cut):
             if await app.start_unless_stopped(listener, tls, side):
-                on_ready(url_of(listener, tls=tls is not None))
+                self._is_ready(url_of(listener, tls=tls is not None))
                 await app.stop.wait()
             await app.finish()
         return came[0] if came and not app.state.started else None
-
-    with contextlib.ExitStack() as stack:
-        for inherited in (listener, side):
-            if inherited is not None:
-                stack.enter_context(inherited)
-        if listener is None:
-            listener = stack.enter_context(bind(settings.listen))
-        if side is None and settings.metrics_listen:
-            side = stack.enter_context(bind(settings.metrics_listen))
-        # The loop would leave its handlers behind.
-        stack.enter_context(restored(on_signals))
-        runner = stack.enter_context(asyncio.Runner(loop_factory=_loop_factory()))
-        return runner.run(serve(listener, side))
 
 
 def _close_aside(service: Service) -> None:
