@@ -180,4 +180,6 @@ def test_a_type_checker_finds_the_keywords_that_are_wrong_and_no_others(tmp_path
          "--config-file=", program],
         cwd=ROOT, env=environment(), capture_output=True, text=True, check=False,
     )  # fmt: skip
-    assert [int(line.split(":")[1]) for line in done.stdout.splitlines() if ": error:" in line] == [5, 6, 7], done.stdout
+    assert [int(line.split(":")[1]) for line in done.stdout.splitlines() if ": error:" in line] == [5, 6, 7], (
+        done.stdout
+    )
