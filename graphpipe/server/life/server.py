@@ -409,7 +409,7 @@ class Server:
                 loop.add_signal_handler(name, on_signal, name)
         self._is_running(app.state.begin_drain)
         with cut_at_exit(app.state.cut):
-            if await app.start_unless_stopped(listener, tls, side):
+            if not self._told.is_set() and await app.start_unless_stopped(listener, tls, side):
                 self._is_ready(url_of(listener, tls=tls is not None))
                 await app.stop.wait()
             await app.finish()
