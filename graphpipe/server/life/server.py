@@ -252,7 +252,7 @@ class Server:
 
     ``run`` serves in this thread until somebody says that it is enough, as a command does; ``start`` serves in a thread of
     its own, until ``stop``. A model that is None is loaded from its source. Where the settings ask for workers, processes
-    of their own serve, and load every model themselves. ``part`` is what such a process has got.
+    of their own serve, and load every model themselves. ``part`` is what such a process has got. A server serves once.
     """
 
     def __init__(
@@ -360,17 +360,16 @@ class Server:
     def _addresses(self, stack: contextlib.ExitStack) -> tuple[socket.socket, socket.socket | None]:
         """The sockets to listen on, bound, for callers and for metrics. They are closed with the stack."""
         if self._part is not None:
-            listener, side = self._part.listener, self._part.side
-        else:
-            listener, side = bind(self.settings.listen), None
-            stack.enter_context(listener)
-            stack.enter_context(before_the_end(listener.close))
-            if self.settings.metrics_listen:
-                side = bind(self.settings.metrics_listen)
-        stack.enter_context(listener)
-        if side is not None:
-            stack.enter_context(side)
-        return listener, side
+            for inherited in (self._part.listener, self._part.side):
+                if inherited is not None:
+                    stack.enter_context(inherited)
+            return self._part.listener, self._part.side
+        addresses = [self.settings.listen, *([self.settings.metrics_listen] if self.settings.metrics_listen else [])]
+        bound = []
+        for address in addresses:
+            bound.append(stack.enter_context(bind(address)))
+            stack.enter_context(before_the_end(bound[-1].close))
+        return bound[0], bound[1] if len(bound) > 1 else None
 
     def _for_workers(self, model: ModelSettings, loaded: Model | None) -> ModelSettings:
         if loaded is not None and not model.source:
