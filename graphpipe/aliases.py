@@ -6,118 +6,125 @@ original did not have are passed on, so ``graphpipe-tf --model graph.pb --thread
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import click
+
+from graphpipe.commandline import Command, option, run
 
 __all__ = ["batcher", "echo", "onnx", "tensorflow"]
 
 
 def tensorflow() -> None:
     """Run ``graphpipe-tf``."""
-    parser = _parser("graphpipe-tf", "Serve a TensorFlow model. graphpipe-serve does the same, for every framework.")
-    _common(parser, cache_dir="--cache-dir")
-    parser.add_argument("-c", "--cache", action="store_true", help="remember results by row")
-    _names(parser)
-    parser.add_argument("-m", "--model", help="SavedModel's folder, frozen graph, Keras file, or a URL of one")
-    known, further = parser.parse_known_args()
-    _become(
-        "graphpipe-tf", [*_model(known.model), *_said(known, "inputs", "outputs", "listen"), *_cache(known), *further]
-    )
+    _run(
+        "graphpipe-tf", "Serve a TensorFlow model. graphpipe-serve does the same, for every framework.",
+        lambda model, **said: _model(model) + _said(said, "inputs", "outputs", "listen") + _cache(said),
+        option("-m", "--model", metavar="SOURCE", help="SavedModel's folder, frozen graph, Keras file, or a URL of one."),
+        *_names(), _listen(), *_caching("--cache-dir", "-c"),
+    )  # fmt: skip
 
 
 def onnx() -> None:
     """Run ``graphpipe-onnx``."""
-    parser = _parser("graphpipe-onnx", "Serve an ONNX model. graphpipe-serve does the same, for every framework.")
-    _common(parser, cache_dir="--dir")
-    parser.add_argument("--cache", action="store_true", help="remember results by row")
-    parser.add_argument("-m", "--model", help="ONNX file, or a URL of one")
-    parser.add_argument("--value_inputs", "--value-inputs", help="JSON file with the inputs' names, types and shapes")
-    parser.add_argument("--init_net", "--init-net", default=os.environ.get("GP_INIT_NET"), help="refused: see below")
-    parser.add_argument("--predict_net", "--predict-net", default=os.environ.get("GP_PREDICT_NET"), help="refused")
-    parser.add_argument("--disable-cuda", action="store_true", help="compute on the CPU, as is the default")
-    parser.add_argument("--profile", help="taken, and not used")
-    parser.add_argument("--engine_count", "--engine-count", help="calls that run at once")
-    known, further = parser.parse_known_args()
-    if known.init_net or known.predict_net:
-        from graphpipe.backends.caffe2 import REFUSAL
 
-        sys.exit(f"graphpipe-onnx: {REFUSAL}")
-    arguments = [*_model(known.model), *_said(known, "value_inputs", "listen"), *_cache(known)]
-    if known.disable_cuda:
-        arguments += ["--device", "cpu"]
-    if known.engine_count:
-        arguments += ["--threads", known.engine_count]
-    _become("graphpipe-onnx", [*arguments, *further])
+    def told(model: str | None, **said: Any) -> list[str]:
+        if said["init_net"] or said["predict_net"]:
+            from graphpipe.backends.caffe2 import REFUSAL
+
+            sys.exit(f"graphpipe-onnx: {REFUSAL}")
+        device = ["--device", "cpu"] if said["disable_cuda"] else []
+        threads = ["--threads", said["engine_count"]] if said["engine_count"] else []
+        return [*_model(model), *_said(said, "value_inputs", "listen"), *_cache(said), *device, *threads]
+
+    _run(
+        "graphpipe-onnx", "Serve an ONNX model. graphpipe-serve does the same, for every framework.", told,
+        option("-m", "--model", metavar="SOURCE", help="ONNX file, or a URL of one."),
+        option("value_inputs", "--value_inputs", "--value-inputs", metavar="FILE",
+               help="JSON file with the inputs' names, types and shapes."),
+        option("engine_count", "--engine_count", "--engine-count", metavar="N", help="Calls that run at once."),
+        option("--disable-cuda", is_flag=True, help="Compute on the CPU, as is the default."),
+        _listen(), *_caching("--dir"),
+        option("--profile", metavar="TEXT", help="Taken, and not used."),
+        option("init_net", "--init_net", "--init-net", envvar="GP_INIT_NET", metavar="FILE", help="Refused."),
+        option("predict_net", "--predict_net", "--predict-net", envvar="GP_PREDICT_NET", metavar="FILE",
+               help="Refused, as Caffe2 nets are not served."),
+    )  # fmt: skip
 
 
 def echo() -> None:
     """Run ``graphpipe-echo``."""
-    parser = _parser("graphpipe-echo", "Answer every request with its own tensors.")
-    parser.add_argument("-l", "--listen", help="address to listen on, 127.0.0.1:9000 unless given")
-    known, further = parser.parse_known_args()
-    _become("graphpipe-echo", ["--model", "echo", *_said(known, "listen"), *further])
+    _run(
+        "graphpipe-echo", "Answer every request with its own tensors.",
+        lambda **said: ["--model", "echo", *_said(said, "listen")], _listen(),
+    )  # fmt: skip
 
 
 def batcher() -> None:
     """Run ``graphpipe-batcher``."""
-    parser = _parser("graphpipe-batcher", "Join the rows of many requests to another server into few.")
-    _common(parser, cache_dir="--cache-dir", listen="127.0.0.1:10000")
-    parser.add_argument("-c", "--cache", action="store_true", help="remember results by row")
-    _names(parser)
-    parser.add_argument("--target-url", required=True, help="the server to ask")
-    parser.add_argument("--batch-size", default="10", help="rows that close a batch, 10 unless given")
-    parser.add_argument("--timeout", default="250", help="ms that the first of a batch waits, 250 unless given")
-    parser.add_argument("--workers", default="1", help="batches under way at once, 1 unless given")
-    known, further = parser.parse_known_args()
-    arguments = [
-        "--model", f"remote:{known.target_url}", "--batch-rows-max", known.batch_size, "--batch-wait-ms", known.timeout,
-        "--threads", known.workers, *_said(known, "inputs", "outputs", "listen"), *_cache(known),
-    ]  # fmt: skip
-    _become("graphpipe-batcher", [*arguments, *further])
+
+    def told(target_url: str, batch_size: str, timeout: str, workers: str, **said: Any) -> list[str]:
+        batches = ["--batch-rows-max", batch_size, "--batch-wait-ms", timeout, "--threads", workers]
+        return ["--model", f"remote:{target_url}", *batches, *_said(said, "inputs", "outputs", "listen"), *_cache(said)]
+
+    _run(
+        "graphpipe-batcher", "Join the rows of many requests to another server into few.", told,
+        option("--target-url", required=True, metavar="URL", help="The server to ask."),
+        option("--batch-size", default="10", show_default=True, metavar="N", help="Rows that close a batch."),
+        option("--timeout", default="250", show_default=True, metavar="MS", help="How long the first of a batch waits."),
+        option("--workers", default="1", show_default=True, metavar="N", help="Batches under way at once."),
+        *_names(), _listen("127.0.0.1:10000"), *_caching("--cache-dir", "-c"),
+    )  # fmt: skip
 
 
-def _parser(name: str, what: str) -> argparse.ArgumentParser:
-    # No abbreviations: --batch-size must not swallow a --batch-sizes that is meant for graphpipe-serve.
-    return argparse.ArgumentParser(
-        name,
-        description=f"{what} Takes every flag of graphpipe-serve as well: graphpipe-serve --help.",
-        allow_abbrev=False,
+def _run(name: str, what: str, told: Callable[..., Sequence[str]], *options: click.Option) -> None:
+    """Say what the original's flags say in ours, with all others behind them, and become ``graphpipe-serve``."""
+    from graphpipe.server.start import serve_main
+
+    def become(**said: Any) -> None:
+        sys.argv = [name, *told(**said), *click.get_current_context().args]
+        serve_main()
+
+    settings = {"ignore_unknown_options": True, "allow_extra_args": True}
+    further = "Every flag of graphpipe-serve is taken as well: graphpipe-serve --help\n"
+    command = Command(
+        name, help=what, callback=become, params=list(options), context_settings=settings, examples=further
     )
+    run(command, name)
 
 
-def _common(parser: argparse.ArgumentParser, cache_dir: str, listen: str | None = None) -> None:
-    parser.add_argument("-l", "--listen", default=listen, help=f"address, {listen or '127.0.0.1:9000'} unless given")
-    parser.add_argument("-d", cache_dir, dest="cache_dir", help="folder of the cache")
+def _listen(default: str | None = None) -> click.Option:
+    where = f"Where to listen, {default or '127.0.0.1:9000'} unless given."
+    return option("-l", "--listen", default=default, metavar="ADDRESS", help=where)
 
 
-def _names(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-i", "--inputs", help="default inputs, separated by commas")
-    parser.add_argument("-o", "--outputs", help="default outputs, separated by commas")
+def _caching(folder: str, *short: str) -> list[click.Option]:
+    return [
+        option("cache", *short, "--cache", is_flag=True, help="Remember results by row."),
+        option("cache_dir", "-d", folder, metavar="FOLDER", help="Folder of the cache."),
+    ]
+
+
+def _names() -> list[click.Option]:
+    return [
+        option("-i", "--inputs", metavar="NAMES", help="Default inputs, separated by commas."),
+        option("-o", "--outputs", metavar="NAMES", help="Default outputs, separated by commas."),
+    ]
 
 
 def _model(source: str | None) -> list[str]:
     return [] if source is None else ["--model", os.path.expanduser(source)]
 
 
-def _said(known: argparse.Namespace, *fields: str) -> list[str]:
+def _said(said: dict[str, Any], *fields: str) -> list[str]:
     """The flags of the same name, for what was given."""
-    arguments = []
-    for field in fields:
-        value = getattr(known, field)
-        if value is not None:
-            arguments += [f"--{field.replace('_', '-')}", value]
-    return arguments
+    given = [field for field in fields if said[field] is not None]
+    return [word for field in given for word in (f"--{field.replace('_', '-')}", said[field])]
 
 
-def _cache(known: argparse.Namespace) -> list[str]:
-    folder = ["--cache-dir", os.path.expanduser(known.cache_dir)] if known.cache_dir else []
-    return [*(["--cache"] if known.cache else []), *folder]
-
-
-def _become(name: str, arguments: Sequence[str]) -> None:
-    from graphpipe.server.start import serve_main
-
-    sys.argv = [name, *arguments]
-    serve_main()
+def _cache(said: dict[str, Any]) -> list[str]:
+    folder = ["--cache-dir", os.path.expanduser(said["cache_dir"])] if said["cache_dir"] else []
+    return [*(["--cache"] if said["cache"] else []), *folder]

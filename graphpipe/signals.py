@@ -81,9 +81,14 @@ def dropped_by_the_kernel() -> tuple[signal.Signals, ...]:
     return (signal.SIGTERM,) if os.getpid() == 1 and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL else ()
 
 
-def before_the_end(act: Callable[[], None]) -> None:
-    """Have something done before a signal ends the process."""
+@contextlib.contextmanager
+def before_the_end(act: Callable[[], None]) -> Iterator[None]:
+    """Have something done, in here, before a signal ends the process."""
     _last_acts.append(act)
+    try:
+        yield
+    finally:
+        _last_acts.remove(act)
 
 
 def die_of(name: signal.Signals) -> NoReturn:

@@ -1,4 +1,7 @@
-"""Writes the table of flags in docs/serving.md anew from graphpipe/server/settings/flags.py; ``--check`` only looks."""
+"""Writes anew what is made from the declared settings; ``--check`` only looks.
+
+That is the table of flags in docs/serving.md, and the keywords of ``graphpipe.serve`` as a type checker knows them.
+"""
 
 from __future__ import annotations
 
@@ -6,20 +9,41 @@ import re
 import sys
 from pathlib import Path
 
-from graphpipe.server.settings.flags import FLAGS, Flag
+from graphpipe.server.settings.flags import FLAGS, SECTIONS, Flag
 
-PAGE = Path(__file__).parent.parent / "docs" / "serving.md"
+ROOT = Path(__file__).parent.parent
+PAGE = ROOT / "docs" / "serving.md"
+KEYWORDS = ROOT / "graphpipe" / "server" / "settings" / "keywords.py"
 _BLOCK = re.compile(r"(<!-- flags: .*? -->\n).*?(<!-- end of flags -->)", re.DOTALL)
 
 
 def main() -> int:
-    """Bring the page up to date, or check that it is."""
-    text = PAGE.read_text()
-    wanted = with_table(text)
+    """Bring both up to date, or check that they are."""
+    wanted = {PAGE: with_table(PAGE.read_text()), KEYWORDS: keywords()}
     if "--check" in sys.argv[1:]:
-        return int(text != wanted)
-    PAGE.write_text(wanted)
+        return int(any(path.read_text() != text for path, text in wanted.items()))
+    for path, text in wanted.items():
+        path.write_text(text)
     return 0
+
+
+def keywords() -> str:
+    """The module with the keywords of ``graphpipe.serve``, section by section."""
+    lines = [
+        '"""The keywords of ``graphpipe.serve``, for type checkers: written by scripts/flag_table.py."""', "",
+        "from __future__ import annotations", "",
+        "from collections.abc import Sequence", "from os import PathLike", "from typing import Literal, TypedDict", "",
+        '__all__ = ["Keywords"]', "", "",
+        "class Keywords(TypedDict, total=False):",
+        '    """Every setting, by the name of its field; docs/serving.md says what each does."""',
+    ]  # fmt: skip
+    for section in SECTIONS:
+        # The address is an argument of its own.
+        found = [
+            flag for flag in FLAGS if flag.section == section and flag.scope != "command" and flag.name != "listen"
+        ]
+        lines += ["", f"    # {section}", *(f"    {flag.field}: {flag.kind.python}" for flag in found)] if found else []
+    return "\n".join(lines) + "\n"
 
 
 def with_table(page: str) -> str:
@@ -32,18 +56,18 @@ def with_table(page: str) -> str:
 def table() -> str:
     """All flags, section by section, as Markdown."""
     lines: list[str] = []
-    for section in dict.fromkeys(flag.section for flag in FLAGS):
+    for section in SECTIONS:
         lines += ["", f"**{section}**", "", "| flag | what it does | default | environment |", "|---|---|---|---|"]
         lines += [_row(flag) for flag in FLAGS if flag.section == section]
     return "\n".join(lines) + "\n\n"
 
 
 def _row(flag: Flag) -> str:
-    names = [f"`-{flag.short}`"] if flag.short else []
+    names = [f"`-{flag.declared.short}`"] if flag.declared.short else []
     names.append(f"`--{flag.name}{' ' + flag.metavar if flag.metavar else ''}`")
     variables = [] if flag.name == "print-config" else [f"`{flag.env}`"]
-    variables += [f"`{flag.original_env}`"] if flag.original_env else []
-    cells = [", ".join(names), flag.help, flag.shown_default, ", ".join(variables)]
+    variables += [f"`{flag.declared.original_env}`"] if flag.declared.original_env else []
+    cells = [", ".join(names), flag.declared.help, flag.shown_default, ", ".join(variables)]
     return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 
 

@@ -1,4 +1,4 @@
-"""The console scripts: what they say where the server extra is not installed, and where it is."""
+"""The console scripts: what they say where the server extra is not installed, and where it is; how light they are."""
 
 import re
 import subprocess
@@ -8,33 +8,63 @@ from pathlib import Path
 
 import pytest
 
-import graphpipe.server.start
+import graphpipe
+from graphpipe.server.cli import SERVER_MODULES
+
+# An interpreter that can import nothing beside the standard library and what the base install brings.
+BASE_INSTALL = """
+import sys
+class Only:
+    def __init__(self, finder):
+        self.finder = finder
+    def find_spec(self, name, path=None, target=None):
+        is_there = name.partition(".")[0] in sys.stdlib_module_names | {"numpy", "click", "graphpipe"}
+        return self.finder.find_spec(name, path, target) if is_there else None
+sys.meta_path[:] = map(Only, sys.meta_path)
+from graphpipe.server.start import main, serve_main
+"""
 
 
-def test_a_missing_extra_is_named_in_one_line(monkeypatch):
-    monkeypatch.setattr(graphpipe.server.start, "SERVER_MODULES", ("aiohttp", "no_such_module_at_all"))
-    with pytest.raises(SystemExit) as exit_:
-        graphpipe.server.start.serve_main()
-    assert exit_.value.code == "graphpipe-serve needs the server extra: pip install 'graphpipe-rpc[server]'"
+@pytest.mark.parametrize("call", ["serve_main()", "sys.argv.insert(1, 'serve'); main()"])
+def test_a_missing_extra_is_named_in_one_line_and_what_needs_none_works(call):
+    def base(*arguments):
+        code = f"{BASE_INSTALL}{call}"
+        return subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
 
-
-@pytest.mark.parametrize("call", ["serve_main()", "main(['serve', '--model', 'echo'])"])
-def test_the_base_install_alone_reaches_that_line(call):
-    """A fresh interpreter that sees the package and the standard library only."""
-    root = str(sys.modules["graphpipe"].__path__[0]).rsplit("/", 1)[0]
-    imports = "from graphpipe.server.start import *; from graphpipe.cli import *"
-    code = f"import sys; sys.path.insert(0, {root!r}); {imports}; {call}"
-    process = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=False)
-    assert process.returncode == 1
-    assert process.stdout == ""
-    assert process.stderr.count("\n") == 1
-    assert "graphpipe-rpc[server]" in process.stderr
+    refused = base("--model", "echo")
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert refused.stderr == "graphpipe-serve needs the server extra: pip install 'graphpipe-rpc[server]'\n"
+    for arguments in (["--help"], ["--version"], ["--model", "echo", "--print-config"]):
+        done = base(*arguments)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout
 
 
 def test_what_the_commands_look_for_is_what_the_extra_brings():
     project = tomllib.loads(Path(__file__).parent.with_name("pyproject.toml").read_text())["project"]
     names = [re.match(r"[\w-]+", requirement)[0] for requirement in project["optional-dependencies"]["server"]]
-    assert sorted(graphpipe.server.start.SERVER_MODULES) == sorted(name.replace("-", "_") for name in names)
+    assert sorted(SERVER_MODULES) == sorted(name.replace("-", "_") for name in names)
+
+
+def test_the_base_install_is_numpy_and_click():
+    project = tomllib.loads(Path(__file__).parent.with_name("pyproject.toml").read_text())["project"]
+    assert [re.match(r"[\w-]+", requirement)[0] for requirement in project["dependencies"]] == ["click", "numpy"]
+
+
+@pytest.mark.parametrize(
+    "command", ["graphpipe --help", "graphpipe execute --help", "graphpipe serve --help", "graphpipe-serve --help"]
+)
+def test_help_waits_for_no_library_but_the_one_that_shows_it(command):
+    first, *arguments = command.split()
+    function = "main" if first == "graphpipe" else "serve_main"
+    code = (
+        f"import atexit, sys; from graphpipe.server.start import {function} as run; "
+        "atexit.register(lambda: print(*{name.partition('.')[0] for name in sys.modules}, file=sys.stderr)); run()"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
+    loaded = set(done.stderr.split())
+    assert "click" in loaded
+    assert not loaded & {"numpy", "asyncio", *SERVER_MODULES}
 
 
 def run(function, *arguments):
@@ -59,3 +89,27 @@ def test_no_metadata_is_one_line_and_status_1(url):
     assert (process.returncode, process.stdout) == (1, "")
     assert process.stderr.count("\n") == 1
     assert url in process.stderr
+
+
+@pytest.mark.parametrize(
+    ("function", "arguments", "hint"),
+    [
+        ("main", ["exeute", "URL"], "there is no command 'exeute'; did you mean 'execute'?"),
+        ("main", ["execute", "http://h", "--imput", "x"], "--input"),
+        ("main", ["serve", "--modle", "x"], "--model"),
+        ("serve_main", ["--modle", "x"], "--model"),
+        ("main", ["run", "echo", "--intra-threads", "many"], "expected a whole number from 0 to 1024; 'many' came"),
+        ("main", ["completion", "tcsh"], "bash"),
+    ],
+)
+def test_what_is_nearly_right_is_met_with_what_was_meant_and_status_2(function, arguments, hint):
+    done = run(function, *arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert hint in done.stderr
+
+
+@pytest.mark.parametrize(("function", "arguments"), [("main", []), ("main", ["serve"]), ("serve_main", [])])
+def test_a_command_without_what_it_needs_says_so_with_status_2(function, arguments):
+    done = run(function, *arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "Usage: " in done.stderr

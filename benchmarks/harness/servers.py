@@ -30,8 +30,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graphpipe.backends.echo import Echo
+from graphpipe.server.life.app import App
 from graphpipe.server.life.listener import bind
-from graphpipe.server.life.server import App, run
+from graphpipe.server.life.server import Server
 from graphpipe.server.settings.values import ModelSettings, Settings
 from graphpipe.signature import Signature, TensorSpec
 from graphpipe.wire import encode_infer_response
@@ -93,7 +94,7 @@ def limit() -> None:
 
 def front() -> None:
     settings = Settings(listen="127.0.0.1:0", access_lines_per_s=0, tls_cert=_options().tls)
-    run(models(), settings, on_ready=lambda url: print(url.rpartition(":")[2], flush=True))
+    Server(models(), settings, lambda url: print(url.rpartition(":")[2], flush=True)).run()
 
 
 def plain() -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from graphpipe.kinds import integer, names, path, paths, size, switch, text
+from graphpipe.setting import setting
+
 __all__ = ["LoadOptions"]
 
 
@@ -11,31 +14,53 @@ __all__ = ["LoadOptions"]
 class LoadOptions:
     """What may be said about loading; a backend uses what concerns it.
 
-    ``inputs`` and ``outputs`` choose and order the defaults. ``signature`` is the name of a SavedModel's signature,
-    ``tags`` are those of its graph, where it has several (None: the one tagged ``serve`` and nothing else).
-    ``value_inputs`` is the original's file of input names, types and shapes. ``pad`` holds ``NAME:AXIS:VALUE``:
-    inputs that are short along an axis of fixed size are filled up. ``custom_ops`` are libraries of operators to load
-    first.
-
-    ``device`` is ``cpu`` or ``cuda:N``; ``providers`` are execution providers in order of preference.
-    ``intra_threads`` is how many threads one call may use: 0 is one for ONNX Runtime, and for TensorFlow and PyTorch,
-    whose threads belong to the whole process, whatever the process has. ``bfloat16`` and ``channels_last`` are how
-    PyTorch keeps weights and images.
-
-    ``model_sha256`` is what the model's file must have; a file of more than ``download_bytes_max`` is not downloaded.
+    ``inputs`` and ``outputs`` choose and order the defaults; None is the model's own. ``tags`` of None are the one tag
+    ``serve`` and nothing else. ``intra_threads`` of 0 is one for ONNX Runtime, and for TensorFlow and PyTorch, whose
+    threads belong to the whole process, whatever the process has.
     """
 
-    inputs: tuple[str, ...] | None = None
-    outputs: tuple[str, ...] | None = None
-    signature: str = ""
-    tags: tuple[str, ...] | None = None
-    value_inputs: str = ""
-    pad: tuple[str, ...] = ()
-    custom_ops: tuple[str, ...] = ()
-    device: str = ""
-    providers: tuple[str, ...] = ()
-    intra_threads: int = 0
-    bfloat16: bool = False
-    channels_last: bool = False
-    model_sha256: str = ""
-    download_bytes_max: int = 16 << 30
+    inputs: tuple[str, ...] | None = setting(
+        None, "Models", names(), "Default inputs, separated by commas: which tensor an unnamed one is.",
+        short="i", original_env="GP_INPUTS", default_text="the model's own",
+    )  # fmt: skip
+    outputs: tuple[str, ...] | None = setting(
+        None, "Models", names(), "Default outputs, separated by commas: what is answered when none is asked for.",
+        short="o", original_env="GP_OUTPUTS", default_text="the model's own",
+    )  # fmt: skip
+    signature: str = setting(
+        "", "Models", text("KEY"), "The SavedModel's signature.", default_text="serving_default"
+    )  # fmt: skip
+    tags: tuple[str, ...] | None = setting(
+        None, "Models", names("TAG,TAG", least=0),
+        "The tags of the SavedModel's graph, all of them, where it has several graphs.", default_text="serve",
+    )  # fmt: skip
+    value_inputs: str = setting(
+        "", "Models", path(), "JSON file that names the inputs, their types and shapes, as the original took it.",
+        original_env="GP_VALUE_INPUTS",
+    )  # fmt: skip
+    pad: tuple[str, ...] = setting(
+        (), "Models", names("NAME:AXIS:VALUE"),
+        "Fill up inputs that are short along an axis of fixed size: input_ids:1:0,attention_mask:1:0.",
+    )  # fmt: skip
+    custom_ops: tuple[str, ...] = setting(
+        (), "Models", paths(), "Libraries of operators to load first, separated by commas."
+    )
+    device: str = setting(
+        "", "Speed", text("DEVICE"), "Where the model runs: cpu, cuda:0.",
+        default_text="cpu; TensorFlow: a GPU if there is one",
+    )  # fmt: skip
+    providers: tuple[str, ...] = setting(
+        (), "Speed", names(), "ONNX execution providers, separated by commas, best first."
+    )
+    intra_threads: int = setting(
+        0, "Speed", integer(0, 1024),
+        "Threads of one call. TensorFlow and PyTorch have one number for all their models.", default_text="1",
+    )  # fmt: skip
+    bfloat16: bool = setting(False, "Speed", switch(), "PyTorch: keep the weights, and compute, in bfloat16.")
+    channels_last: bool = setting(
+        False, "Speed", switch(), "PyTorch: keep images and the weights of convolutions channels-last."
+    )
+    model_sha256: str = setting("", "Models", text("HEX"), "Digest that the model's file must have, downloaded or not.")
+    download_bytes_max: int = setting(
+        16 << 30, "Models", size(1), "Largest file that is downloaded for a model that is a URL."
+    )

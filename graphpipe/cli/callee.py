@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import fields
 from typing import Any, Protocol
 
 from numpy.typing import NDArray
@@ -14,7 +12,7 @@ from numpy.typing import NDArray
 from graphpipe.progress import Progress
 from graphpipe.signature import Signature, TensorSpec
 
-__all__ = ["Callee", "callee_of"]
+__all__ = ["Callee", "is_server", "loaded", "server_at"]
 
 Outputs = dict[str, NDArray[Any]]
 # An input's name ("" where only its place is known) and its value.
@@ -40,40 +38,30 @@ class Callee(Protocol):
         ...
 
 
-@contextmanager
-def callee_of(options: argparse.Namespace) -> Iterator[Callee]:
-    """The model that a command line names."""
+def is_server(model: str) -> bool:
+    """Whether a text that a command line has for a model is the URL of a server."""
     from graphpipe.backends.remote import BACKEND as REMOTE
 
-    if options.command == "execute" or (options.command == "metadata" and REMOTE.matches(options.model)):
-        yield _Server(options.model.removeprefix("remote:"), options.timeout_s)
-        return
-    with _loaded(options) as model:
-        yield _InProcess(model)
+    return REMOTE.matches(model)
+
+
+def server_at(url: str, timeout_s: float) -> Callee:
+    """The model that a server has at a URL."""
+    return _Server(url.removeprefix("remote:"), timeout_s)
 
 
 @contextmanager
-def _loaded(options: argparse.Namespace) -> Iterator[Any]:
+def loaded(source: str, options: Mapping[str, Any]) -> Iterator[Callee]:
+    """The model of a source, in this process; ``options`` are those of ``graphpipe.load``."""
     import os
     import sys
 
     from graphpipe.backends.find import load
-    from graphpipe.backends.options import LoadOptions
 
     # `module:function` is looked for where the command is given, as with `python -m`.
     sys.path.insert(0, os.getcwd())
-    from graphpipe.server.settings.flags import by_name
-
-    flags = by_name(("model",))
-    given = {
-        flag.field: flag.kind.read(value)
-        for flag in flags.values()
-        if (value := getattr(options, flag.field, None)) not in (None, False)
-        and (flag.field == "backend" or flag.field in {field.name for field in fields(LoadOptions)})
-        and flag.field not in ("inputs", "outputs")
-    }
-    with load(options.model, **given) as model:
-        yield model
+    with load(source, **options) as model:
+        yield _InProcess(model)
 
 
 class _Server:

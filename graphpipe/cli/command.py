@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import argparse
+import contextlib
 import json
-import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from graphpipe.errors import GraphPipeError
-from graphpipe.version import __version__
+import click
 
-__all__ = ["main", "parser"]
+from graphpipe.commandline import Argument, Command, Group, option, run, version
+
+__all__ = ["main", "root"]
 
 _ABOUT = "Ask models, behind a server or in this process, and look at what they take and give."
 
@@ -83,192 +83,186 @@ A server that uses a cache need not be stopped: it computes the rows again.
 _COMPLETION_EXAMPLES = """\
 examples:
   eval "$(graphpipe completion bash)"
-  graphpipe completion zsh > "${fpath[1]}/_graphpipe"
-  graphpipe completion fish > ~/.config/fish/completions/graphpipe.fish
+  graphpipe completion zsh > ~/.graphpipe.zsh
+  graphpipe completion fish > ~/.config/fish/conf.d/graphpipe.fish
+
+The first belongs into ~/.bashrc, and `source ~/.graphpipe.zsh` into ~/.zshrc, behind compinit. Both `graphpipe` and
+`graphpipe-serve` are completed.
 """
 
 
 def main(arguments: Sequence[str] | None = None, prog: str = "graphpipe") -> NoReturn:
     """Run the command that the arguments name, and exit."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    if given[:1] == ["serve"]:
-        _serve(given[1:])
-    options = parser(prog, with_flags=given[:1] in (["run"], ["completion"])).parse_args(given)
-    try:
-        options.run(options)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # Whoever reads has seen enough, as `head` does. Python would complain again when it ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
-    except (GraphPipeError, ValueError, OSError) as error:
-        sys.exit(f"graphpipe: {error}")
-    except KeyboardInterrupt:
-        sys.exit(130)
-    sys.exit(0)
+    run(root(), prog, arguments)
 
 
-def parser(prog: str = "graphpipe", *, with_flags: bool = True) -> argparse.ArgumentParser:
-    """The command line; without the flags of the table of flags where nobody looks at them, since that imports numpy."""
-    root = _Parser(prog=prog, description=_ABOUT, epilog=_EXAMPLES)
-    root.add_argument("-V", "--version", action="version", version=f"graphpipe {__version__}")
-    commands = root.add_subparsers(title="commands", metavar="COMMAND", required=True)
-
-    metadata = _command(commands, "metadata", "show what a model takes and gives", _METADATA_EXAMPLES, _metadata)
-    metadata.add_argument("model", metavar="MODEL", help="a server's URL, or what graphpipe-serve --model takes")
-    metadata.add_argument("--json", action="store_true", help="as JSON")
-    _add_timeout(metadata)
-
-    execute = _command(commands, "execute", "run a model that a server has", _FORMS + _EXECUTE_EXAMPLES, _ask)
-    execute.add_argument("model", metavar="URL", help="http://HOST:PORT[/models/NAME], https://..., or unix:/path.sock")
-    _add_call(execute)
-    _add_timeout(execute)
-
-    run = _command(commands, "run", "load a model and run it in this process", _FORMS + _RUN_EXAMPLES, _ask)
-    run.add_argument("model", metavar="SOURCE", help="what graphpipe-serve --model takes: a file, module:function, ...")
-    _add_call(run)
-    loading = run.add_argument_group("how it is loaded")
-    for flag in _load_flags() if with_flags else ():
-        takes: dict[str, Any] = {"action": "store_true"} if flag.kind.valueless else {"metavar": flag.kind.metavar}
-        loading.add_argument(f"--{flag.name}", help=flag.help, **takes)
-
-    serve = _command(commands, "serve", "put models behind a socket: the same as graphpipe-serve", "", _serve)
-    for flag in _flags() if with_flags else ():
-        # Only completion looks at these: what follows `serve` goes to graphpipe-serve as it is.
-        serve.add_argument(f"--{flag.name}", help=flag.help, action="store_true" if flag.kind.valueless else "store")
-
-    cache = _command(
-        commands, "cache", "look at the row caches of servers here, or empty them", _CACHE_EXAMPLES, _cache
+def root() -> Group:
+    """The command line. A command is made, and what it needs imported, when it is asked for."""
+    return Group(
+        "graphpipe",
+        {
+            "metadata": ("Show what a model takes and gives.", _metadata_command),
+            "execute": ("Run a model that a server has.", _execute_command),
+            "run": ("Load a model and run it in this process.", _run_command),
+            "serve": ("Put models behind a socket: the same as graphpipe-serve.", _serve_command),
+            "cache": ("Look at the row caches of servers here, or empty them.", _cache_command),
+            "completion": ("Print a script that completes these commands in a shell.", _completion_command),
+        },
+        help=_ABOUT,
+        examples=_EXAMPLES,
+        params=[version("graphpipe")],
     )
-    cache.add_argument("what", choices=("stats", "clear"), help="how much they hold; or drop all rows")
-    cache.add_argument("models", nargs="*", metavar="MODEL", help="of these models only [default: all]")
-    folder = next(flag for flag in _flags() if flag.name == "cache-dir")
-    cache.add_argument("--cache-dir", default=folder.default, metavar="FOLDER", help="as given to graphpipe-serve")
-
-    completion = _command(
-        commands,
-        "completion",
-        "print a script that completes these commands in a shell",
-        _COMPLETION_EXAMPLES,
-        _complete,
-    )
-    completion.add_argument("shell", choices=("bash", "zsh", "fish"))
-    return root
 
 
-class _Parser(argparse.ArgumentParser):
-    """No abbreviations, since they break when a flag joins; and examples as they are written."""
-
-    def __init__(self, **options: Any) -> None:
-        options = {"allow_abbrev": False, "formatter_class": argparse.RawDescriptionHelpFormatter, **options}
-        super().__init__(**options)
+def _command(name: str, about: str, does: Callable[..., None], examples: str, *params: click.Parameter) -> Command:
+    return Command(name, help=about, callback=does, examples=examples, params=list(params))
 
 
-def _command(commands: Any, name: str, about: str, epilog: str, run: Any) -> argparse.ArgumentParser:
-    command: argparse.ArgumentParser = commands.add_parser(
-        name, help=about, description=f"{about[0].upper()}{about[1:]}.", epilog=epilog
-    )
-    command.set_defaults(run=run, command=name)
-    return command
+def _metadata_command() -> Command:
+    return _command(
+        "metadata", "Show what a model takes and gives.", _metadata, _METADATA_EXAMPLES,
+        Argument("model", help="A server's URL, or what graphpipe-serve --model takes.", type=_source()),
+        option("as_json", "--json", is_flag=True, help="As JSON."),
+        _timeout(),
+    )  # fmt: skip
 
 
-def _add_call(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "-i",
-        "--input",
-        action="append",
-        default=[],
-        dest="inputs",
-        metavar="[NAME=]VALUE",
-        help="an input, in one of the forms below; repeat it for more",
-    )
-    command.add_argument(
-        "-o",
-        "--output",
-        action="append",
-        default=[],
-        dest="outputs",
-        metavar="[NAME=]FILE",
-        help="where an output goes; repeat it for more",
-    )
-    command.add_argument("--ask", default="", metavar="NAMES", help="outputs to ask for, separated by commas")
-    command.add_argument("--config", default="", metavar="TEXT", help="passed on to the model as it is")
-    command.add_argument("--cast", action="store_true", help="convert numbers to the type that the model takes")
-    command.add_argument("--json", action="store_true", help="print the outputs as JSON")
-    images = command.add_argument_group("images for models that take floating point")
-    images.add_argument("--image-mean", default="0", metavar="N[,N,N]", help="taken off each pixel [default: 0]")
-    images.add_argument("--image-std", default="255", metavar="N[,N,N]", help="then divided by [default: 255]")
+def _execute_command() -> Command:
+    return _command(
+        "execute", "Run a model that a server has.", _execute, _FORMS + _EXECUTE_EXAMPLES,
+        Argument("url", metavar="URL", help="http://HOST:PORT[/models/NAME], https://..., or unix:/path.sock"),
+        *_call(), _timeout(),
+    )  # fmt: skip
 
 
-def _add_timeout(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--timeout-s", type=float, default=60, metavar="SECONDS", help="for the call [default: 60]")
+def _run_command() -> Command:
+    from graphpipe.server.settings.options import loading
+
+    return _command(
+        "run", "Load a model and run it in this process.", _run, _FORMS + _RUN_EXAMPLES,
+        Argument("source", help="What graphpipe-serve --model takes: a file, module:function, ...", type=_source()),
+        *_call(), *loading(),
+    )  # fmt: skip
 
 
-def _flags() -> Sequence[Any]:
-    from graphpipe.server.settings.flags import FLAGS
+def _serve_command() -> click.Command:
+    from graphpipe.server.cli import main
 
-    return FLAGS
+    return main
 
 
-def _load_flags() -> list[Any]:
-    from graphpipe.backends.options import LoadOptions
+def _cache_command() -> Command:
+    from graphpipe.server.settings.flags import by_name
 
-    # Which inputs and outputs are meant is said with --input and --ask here.
+    return _command(
+        "cache", "Look at the row caches of servers here, or empty them.", _cache, _CACHE_EXAMPLES,
+        Argument("what", type=click.Choice(["stats", "clear"]), help="How much they hold; or drop all rows."),
+        Argument("models", nargs=-1, metavar="[MODEL]...", help="Of these models only.  [default: all]"),
+        option("--cache-dir", default=by_name()["cache-dir"].default, metavar="FOLDER", show_default=True,
+               type=click.Path(), help="As given to graphpipe-serve."),
+    )  # fmt: skip
+
+
+def _completion_command() -> Command:
+    return _command(
+        "completion", "Print a script that completes these commands in a shell.", _complete, _COMPLETION_EXAMPLES,
+        Argument("shell", type=click.Choice(["bash", "zsh", "fish"]), help="Whose script it is."),
+    )  # fmt: skip
+
+
+def _source() -> click.Path:
+    return click.Path()  # any text will do, and files are what a shell can complete
+
+
+def _call() -> list[click.Option]:
+    arrays, images = "Inputs and outputs", "Images for models that take floating point"
     return [
-        flag
-        for flag in _flags()
-        if (flag.home is LoadOptions and flag.name not in ("inputs", "outputs")) or flag.name == "backend"
-    ]
+        option("inputs", "-i", "--input", section=arrays, multiple=True, metavar="[NAME=]VALUE", type=click.Path(),
+               help="An input, in one of the forms below; repeat it for more."),
+        option("outputs", "-o", "--output", section=arrays, multiple=True, metavar="[NAME=]FILE", type=click.Path(),
+               help="Where an output goes; repeat it for more."),
+        option("--ask", section=arrays, default="", metavar="NAMES", help="Outputs to ask for, separated by commas."),
+        option("--config", section=arrays, default="", metavar="TEXT", help="Passed on to the model as it is."),
+        option("--cast", section=arrays, is_flag=True, help="Convert numbers to the type that the model takes."),
+        option("as_json", "--json", section=arrays, is_flag=True, help="Print the outputs as JSON."),
+        option("--image-mean", section=images, default="0", show_default=True, metavar="N[,N,N]",
+               help="Taken off each pixel."),
+        option("--image-std", section=images, default="255", show_default=True, metavar="N[,N,N]",
+               help="Then divided by."),
+    ]  # fmt: skip
+
+
+def _timeout() -> click.Option:
+    return option("--timeout-s", type=float, default=60, show_default=True, metavar="SECONDS", help="For the call.")
 
 
 # --- what they do -----------------------------------------------------------------------------------------------------
 
 
-def _metadata(options: argparse.Namespace) -> None:
-    from graphpipe.cli.callee import callee_of
-    from graphpipe.cli.description import as_json, as_text
+def _metadata(model: str, as_json: bool, timeout_s: float) -> None:
+    from graphpipe.cli import description
+    from graphpipe.cli.callee import is_server, loaded, server_at
 
-    with callee_of(options) as callee:
-        print(json.dumps(as_json(callee), indent=2) if options.json else as_text(callee))
+    here = contextlib.nullcontext(server_at(model, timeout_s)) if is_server(model) else loaded(model, {})
+    with here as callee:
+        print(json.dumps(description.as_json(callee), indent=2) if as_json else description.as_text(callee))
 
 
-def _ask(options: argparse.Namespace) -> None:
-    from graphpipe.cli.callee import callee_of
+def _execute(url: str, timeout_s: float, **call: Any) -> None:
+    from graphpipe.cli.callee import server_at
+
+    _ask(lambda: contextlib.nullcontext(server_at(url, timeout_s)), **call)
+
+
+_CALL = ("inputs", "outputs", "ask", "config", "cast", "as_json", "image_mean", "image_std")
+
+
+def _run(source: str, **options: Any) -> None:
+    from graphpipe.cli.callee import loaded
+
+    call = {name: options.pop(name) for name in _CALL}
+    _ask(lambda: loaded(source, {name: value for name, value in options.items() if value is not None}), **call)
+
+
+def _ask(
+    callee_of: Callable[[], contextlib.AbstractContextManager[Any]],
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+    ask: str,
+    config: str,
+    cast: bool,
+    as_json: bool,
+    image_mean: str,
+    image_std: str,
+) -> None:
     from graphpipe.cli.inputs import ImageForm, values_of
     from graphpipe.cli.outputs import Destinations, summary, written_out
 
-    destinations = Destinations(options.outputs)
-    images = ImageForm.of(options.image_mean, options.image_std)
-    with callee_of(options) as callee:
-        values = values_of(options.inputs, callee.inputs, images)
-        names = [name.strip() for name in options.ask.split(",") if name.strip()] or destinations.names
-        outputs = callee.call(values, names, options.config, options.cast)
-        destinations.write(outputs)
-        if options.json:
-            print(json.dumps(written_out(outputs)))
+    destinations = Destinations(outputs)
+    images = ImageForm.of(image_mean, image_std)
+    with callee_of() as callee:
+        values = values_of(inputs, callee.inputs, images)
+        names = [name.strip() for name in ask.split(",") if name.strip()] or destinations.names
+        answer = callee.call(values, names, config, cast)
+        destinations.write(answer)
+        if as_json:
+            print(json.dumps(written_out(answer)))
         elif not destinations:
-            print(summary(outputs))
+            print(summary(answer))
 
 
-def _serve(arguments: Any) -> None:
-    from graphpipe.server.start import serve_main
-
-    sys.argv[1:] = arguments if isinstance(arguments, list) else []
-    serve_main()
-
-
-def _cache(options: argparse.Namespace) -> None:
+def _cache(what: str, models: tuple[str, ...], cache_dir: str) -> None:
     try:
         from graphpipe.server.stages.cache.folder import do_clear, show_stats
         from graphpipe.server.stages.cache.store import cache_folder
     except ImportError:
         sys.exit("graphpipe cache needs the server extra: pip install 'graphpipe-rpc[server]'")
 
-    act = {"stats": show_stats, "clear": do_clear}[options.what]
-    print(act(cache_folder(options.cache_dir), tuple(options.models)))
+    act = {"stats": show_stats, "clear": do_clear}[what]
+    print(act(cache_folder(cache_dir), models))
 
 
-def _complete(options: argparse.Namespace) -> None:
+def _complete(shell: str) -> None:
     from graphpipe.cli.completion import script
 
-    print(script(parser(), options.shell), end="")
+    print(script(shell), end="")

@@ -1,15 +1,10 @@
-"""The console scripts, importable without any extra.
+"""The console scripts, importable without anything else.
 
-Both commands are part of every install, but what ``graphpipe-serve`` runs needs the server extra. Asked for without it,
-it says so in one line instead of failing on an import that means nothing to the caller.
+From their first line on SIGTERM and Ctrl-C end a command that serves at once: importing takes a while too.
 """
 
 import importlib
 import sys
-from importlib.util import find_spec
-
-# What the server extra brings, as it is imported.
-SERVER_MODULES = ("aiohttp", "blake3", "click", "lmdb", "prometheus_client", "uvloop")
 
 
 def serve_main() -> None:
@@ -18,13 +13,15 @@ def serve_main() -> None:
     from graphpipe.signals import ends_at_once
 
     fill()
-    if any(find_spec(name) is None for name in SERVER_MODULES):
-        sys.exit("graphpipe-serve needs the server extra: pip install 'graphpipe-rpc[server]'")
-    # From here on: importing takes a while too.
     with ends_at_once():
         importlib.import_module("graphpipe.server.cli").main()
 
 
 def main() -> None:
-    """Run ``graphpipe``: everything else one does with a model, from the shell."""
-    importlib.import_module("graphpipe.cli").main()
+    """Run ``graphpipe``: everything one does with a model, from the shell."""
+    from graphpipe.descriptors import fill
+    from graphpipe.signals import ENDING, ends_at_once
+
+    fill()
+    with ends_at_once(ENDING if sys.argv[1:2] == ["serve"] else ()):
+        importlib.import_module("graphpipe.cli").main()

@@ -137,8 +137,8 @@ def test_a_command_line_that_makes_no_sense_is_status_2(graphpipe, arguments):
 
 
 def test_the_base_install_is_enough_to_ask_a_server(url, folder):
-    """An interpreter in which nothing but numpy can be imported besides the standard library and the package."""
-    allowed = {"numpy", "graphpipe"}
+    """An interpreter in which nothing but numpy and click can be imported besides the standard library and the package."""
+    allowed = {"numpy", "click", "graphpipe"}
     code = f"""
 import sys
 class Only:

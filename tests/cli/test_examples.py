@@ -36,7 +36,7 @@ def real(url, folder, serve):
             serve("-m", "echo", listen=f"unix:{socket}")
         line = line.replace("/tmp/graphpipe.sock", str(socket)).replace("127.0.0.1:9000", url.removeprefix("http://"))
         # Where a shell looks for completions differs from one to the next.
-        return line.replace('"${fpath[1]}/_graphpipe"', "_graphpipe").replace("~/.config/fish/completions/", "")
+        return line.replace("~/.config/fish/conf.d/", "").replace("~/", "")
 
     return replaced
 

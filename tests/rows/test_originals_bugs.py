@@ -19,7 +19,7 @@ import sys, time
 import numpy as np
 import graphpipe
 from graphpipe import Signature, TensorSpec
-from graphpipe.server.life.server import run
+from graphpipe.server.life.server import Server
 from graphpipe.server.settings.values import ModelSettings, Settings
 
 calls = 0
@@ -58,7 +58,7 @@ models = {
 }
 settings = [(ModelSettings(name, "", cache=True, cache_dir=sys.argv[1], cache_version="1", batch_rows_max=8,
                            batch_wait_ms=float(sys.argv[2]), warmup=0), model) for name, model in models.items()]
-run(settings, Settings(listen="127.0.0.1:0"), on_ready=lambda url: print("listening on", url, flush=True))
+Server(settings, Settings(listen="127.0.0.1:0"), lambda url: print("listening on", url, flush=True)).run()
 """
 
 

@@ -15,18 +15,22 @@ import os
 import pickle
 import signal
 import socket
+import ssl
 import sys
+import threading
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
-from graphpipe.server.life.listener import bind, tls_context, url_of
+from graphpipe.errors import LoadError
+from graphpipe.server.life.ending import cut_at_exit
+from graphpipe.server.life.listener import url_of
 from graphpipe.server.life.standin import StandIn
 from graphpipe.server.numbers.counters import Counters
 from graphpipe.server.settings.values import ModelSettings, Settings
 from graphpipe.server.state import SignalCount
 from graphpipe.signals import ENDING, restored
 
-__all__ = ["supervise"]
+__all__ = ["NoWorker", "supervise"]
 
 log = logging.getLogger("graphpipe.supervisor")
 
@@ -39,24 +43,31 @@ _LAST_WORDS_S = 1.0
 _WAIT_AT_START = (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 
-def supervise(
-    models: Sequence[ModelSettings], settings: Settings, listener: socket.socket, on_ready: Callable[[str], None]
-) -> bool | signal.Signals:
-    """Run ``settings.workers`` workers until SIGTERM or SIGINT. Gives whether any could start, or the signal that ended
-    it before one had.
+class NoWorker(LoadError):
+    """Not one worker came up. Each has said why on standard error, and the message says it again."""
 
-    Raises BindError if the address for metrics cannot be listened on, or the TLS files cannot be used.
+
+def supervise(
+    models: Sequence[ModelSettings],
+    settings: Settings,
+    listener: socket.socket,
+    side: socket.socket | None,
+    tls: ssl.SSLContext | None,
+    on_ready: Callable[[str], None],
+    on_running: Callable[[Callable[[], object]], None],
+) -> signal.Signals | None:
+    """Run ``settings.workers`` workers until SIGTERM or SIGINT. Gives the signal that ended it before one was up.
+
+    ``on_running`` is called on this loop with what ends it. Raises NoWorker.
     """
-    if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # inherited: the kernel would not say how workers ended
     with contextlib.ExitStack() as stack:
-        stack.enter_context(listener)
-        side = stack.enter_context(bind(settings.metrics_listen)) if settings.metrics_listen else None
-        tls = tls_context(settings.tls_cert, settings.tls_key) if settings.tls_cert else None
-        stack.enter_context(restored())
+        if threading.current_thread() is threading.main_thread():
+            if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # inherited: the kernel would not say how workers ended
+            stack.enter_context(restored())
         runner = stack.enter_context(asyncio.Runner())
         supervisor = _Supervisor(models, settings, listener, side, on_ready)
-        return runner.run(supervisor.run(tls))
+        return runner.run(supervisor.run(tls, on_running))
 
 
 class _Supervisor:
@@ -69,7 +80,8 @@ class _Supervisor:
         on_ready: Callable[[str], None],
     ) -> None:
         names = [model.name for model in models]
-        self._what = pickle.dumps((list(models), settings))
+        # What is found here is to be found there.
+        self._what = pickle.dumps((list(models), settings, sys.path))
         self._settings = settings
         self._wanted = settings.workers
         self._listener = listener
@@ -84,7 +96,7 @@ class _Supervisor:
         self._processes: dict[int, asyncio.subprocess.Process] = {}
         self._first_results: dict[int, bool] = {}
         self._everybody_tried = asyncio.Event()
-        self._said: set[str] = set()
+        self._said: dict[str, None] = {}  # in order
         self._ever_up = False
         self._restarts = 0
         self._stop = asyncio.Event()
@@ -93,20 +105,28 @@ class _Supervisor:
         self._stand_in: StandIn | None = None
         self._background: set[asyncio.Task[None]] = set()
 
-    async def run(self, tls: Any) -> bool | signal.Signals:
+    async def run(
+        self, tls: ssl.SSLContext | None, on_running: Callable[[Callable[[], object]], None]
+    ) -> signal.Signals | None:
         loop = asyncio.get_running_loop()
         for name in ENDING:
-            loop.add_signal_handler(name, self._on_signal, name)
+            # Not in a thread other than the main one: whoever started it there ends it in another way.
+            with contextlib.suppress(ValueError, RuntimeError):
+                loop.add_signal_handler(name, self._on_signal, name)
         sockets = {self._listener: tls, **({self._side: None} if self._side else {})}
         self._stand_in = StandIn(sockets, self._counters)
         try:
-            await asyncio.gather(*(self._keep(slot) for slot in range(self._wanted)))
+            on_running(self._begin_to_end)
+            with cut_at_exit(self._cut):
+                await asyncio.gather(*(self._keep(slot) for slot in range(self._wanted)))
         finally:
             self._stand_in.answer(False)
             for process in self._processes.values():
                 with contextlib.suppress(ProcessLookupError):
                     process.kill()
-        return self._ever_up or self._told_by or False
+        if not self._ever_up and not self._stop.is_set():
+            raise NoWorker("no worker could start: " + "; ".join(self._said))
+        return None if self._ever_up else self._told_by
 
     # --- one slot, through the lives of its workers ---
 
@@ -243,7 +263,7 @@ class _Supervisor:
     def _failed(self, reason: str) -> None:
         # All of them fail for the same reason, mostly: it is said once.
         if reason not in self._said:
-            self._said.add(reason)
+            self._said[reason] = None
             print(f"graphpipe-serve: {reason}", file=sys.stderr, flush=True)
 
     def _publish(self) -> None:
@@ -280,10 +300,14 @@ class _Supervisor:
             self._begin_to_end()
         elif self._signals.times == 2:
             log.warning("%d workers are ended at once: told to end a second time", len(self._processes))
-            self._send(signal.SIGQUIT)
-            asyncio.get_running_loop().call_later(_LAST_WORDS_S, self._send, signal.SIGKILL)
+            self._cut()
         else:
             self._send(signal.SIGKILL)
+
+    def _cut(self) -> None:
+        self._begin_to_end()
+        self._send(signal.SIGQUIT)
+        asyncio.get_running_loop().call_later(_LAST_WORDS_S, self._send, signal.SIGKILL)
 
     def _send(self, name: signal.Signals) -> None:
         for process in self._processes.values():

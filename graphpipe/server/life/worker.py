@@ -27,7 +27,6 @@ from graphpipe.errors import GraphPipeError
 from graphpipe.server.life.ending import leave_if_a_model_runs
 from graphpipe.server.numbers.logs import log_to_stderr
 from graphpipe.server.settings.values import ModelSettings, Settings
-from graphpipe.server.state import State
 from graphpipe.signals import noted
 
 __all__ = ["main"]
@@ -40,7 +39,7 @@ def main(arguments: list[str]) -> int:
         if fd >= 0:
             os.set_inheritable(fd, False)  # what a model starts has no business with them
     size = int.from_bytes(sys.stdin.buffer.read(8), "little")
-    models, settings = pickle.loads(sys.stdin.buffer.read(size))
+    models, settings, sys.path[:] = pickle.loads(sys.stdin.buffer.read(size))
     threading.Thread(
         target=_follow_the_supervisor, args=(settings.drain_grace_s + settings.drain_timeout_s + 5,), daemon=True
     ).start()
@@ -62,9 +61,7 @@ def _serve(
     row: int,
     said_fd: int,
 ) -> int:
-    sys.path.insert(0, os.getcwd())
-    from graphpipe.server.life.server import run
-    from graphpipe.server.models.wiring import load_models
+    from graphpipe.server.life.server import Part, Server
     from graphpipe.server.numbers.counters import Counters
 
     def say(what: str) -> None:
@@ -73,20 +70,9 @@ def _serve(
 
     try:
         counters = Counters([model.name for model in models], row, counters_fd)
-        load_seconds: dict[str, float] = {}
-        loaded = load_models(models, load_seconds)
-        run(
-            loaded,
-            settings,
-            listener=socket.socket(fileno=listener_fd),
-            side=socket.socket(fileno=side_fd) if side_fd >= 0 else None,
-            counters=counters,
-            load_seconds=load_seconds,
-            on_ready=lambda url: say("ready"),
-            on_memory_limit=lambda: say("recycle"),
-            on_shutdown=lambda: say("shutdown"),
-            on_signals={signal.SIGTERM: State.begin_drain, signal.SIGQUIT: State.cut},
-        )
+        side = socket.socket(fileno=side_fd) if side_fd >= 0 else None
+        part = Part(socket.socket(fileno=listener_fd), side, counters, say)
+        Server([(model, None) for model in models], settings, lambda url: say("ready"), part).run()
     except GraphPipeError as error:
         say(f"failed {error}".replace("\n", " "))
         return 1

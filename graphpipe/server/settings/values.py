@@ -1,16 +1,24 @@
-"""What a server is told: one frozen value, made once from flags and environment, passed on by the fields."""
+"""What a server is told: one frozen value, made once from flags, environment, file or Python, passed on by the fields.
+
+**To add a setting**: one field here (of Settings for the whole server, of ModelSettings for each model; what concerns
+loading is in backends/options.py), and ``python scripts/flag_table.py``, which brings along what is written down from it.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
 from graphpipe.backends.options import LoadOptions
+from graphpipe.kinds import choice, count, integer, integers, names, number, path, size, switch, text
 from graphpipe.machine import memory_bytes
+from graphpipe.setting import setting
 
 __all__ = ["PROGRESS_BYTES_PER_S", "ModelSettings", "Settings", "fitting_body"]
 
 # A body or an answer that moves more slowly than this has stopped.
 PROGRESS_BYTES_PER_S = 1024
+
+_BATCHED = ("batch_rows_max", "batch_sizes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,50 +28,132 @@ class ModelSettings:
     name: str
     source: str
     options: LoadOptions = field(default_factory=LoadOptions)
-    backend: str = ""
-    threads: int = 0
-    cast: bool = False
-    ignore_extra_inputs: bool = False
-    queue_requests_max: int = 1024
-    warmup: int = 1
-    batch_rows_max: int = 0
-    batch_wait_ms: float = 0.0
-    batch_sizes: tuple[int, ...] = ()
-    batch_pad: tuple[str, ...] = ()
-    queue_rows_max: int = 0
-    cache: bool = False
-    cache_dir: str = "~/.graphpipe"
-    cache_bytes_max: int = 1 << 30
-    cache_ttl_s: float = 0.0
-    cache_version: str = ""
-    cache_fresh_ms: float = 0.0
+    backend: str = setting("", "Models", text("KIND"), "What loads the model, where its source does not say.")
+    cast: bool = setting(
+        False, "Models", switch(), "Convert numbers to the type that the model takes, float64 to float32 say."
+    )
+    ignore_extra_inputs: bool = setting(False, "Models", switch(), "Leave out tensors that the model has no input for.")
+    threads: int = setting(
+        0, "Speed", integer(0, 1024), "Calls of one model that run at once.", default_text="usable CPUs"
+    )
+    batch_rows_max: int = setting(
+        0, "Batching", integer(0, 1 << 20),
+        "Join the rows of several callers into calls of at most this many. Only for models whose rows are independent.",
+        default_text="no batching",
+    )  # fmt: skip
+    batch_wait_ms: float = setting(
+        0.0, "Batching", number(0, 60_000, "MS"),
+        "How long the first member of a batch waits for others; 0: a batch is what comes while the model is busy.",
+        needs=_BATCHED,
+    )  # fmt: skip
+    batch_sizes: tuple[int, ...] = setting(
+        (), "Batching", integers(1, 1 << 20),
+        "The only numbers of rows that the model is called with: filled up by repeating a row, larger requests split.",
+        default_text="any",
+    )  # fmt: skip
+    batch_pad: tuple[str, ...] = setting(
+        (), "Batching", names("NAME:AXIS:VALUE"),
+        "Make ragged inputs equally long along an axis with a value; OUTPUT:AXIS:INPUT or OUTPUT:none say of an output "
+        "whether it grows with an input, where the model does not.",
+        needs=_BATCHED,
+    )  # fmt: skip
+    queue_rows_max: int = setting(
+        0, "Batching", integer(0), "Rows that may wait for their batch; beyond it 503.",
+        default_text="16 batches, at least 1024", needs=_BATCHED,
+    )  # fmt: skip
+    cache: bool = setting(
+        False, "Row cache", switch(),
+        "Keep the answer to every row on disk, and give it again. Only for models whose rows are independent and whose "
+        "answers depend on nothing else.",
+        original_env="GP_CACHE",
+    )  # fmt: skip
+    cache_dir: str = setting(
+        "~/.graphpipe", "Row cache", path("FOLDER"), "Where the rows are kept, in a folder for each model."
+    )
+    cache_bytes_max: int = setting(
+        1 << 30, "Row cache", size(1 << 20, 1 << 44), "Bytes of rows kept; those used least are dropped."
+    )
+    cache_ttl_s: float = setting(
+        0.0, "Row cache", number(), "Rows older than this are computed anew.", default_text="they do not age"
+    )
+    cache_version: str = setting(
+        "", "Row cache", text("TEXT"),
+        "Part of every row's key: change it, and all rows are computed anew. A model without a digest needs one.",
+    )  # fmt: skip
+    cache_fresh_ms: float = setting(
+        0.0, "Row cache", number(0, 3_600_000, "MS"),
+        "How long an upstream's word on which model it serves is taken for true; 0: it is asked before every answer.",
+    )  # fmt: skip
+    queue_requests_max: int = setting(
+        1024, "Limits", integer(1), "Requests that may wait for a thread of the model; beyond it 503."
+    )
+    warmup: int = setting(1, "Operation", integer(0, 1000), "Calls on made-up inputs before requests are welcome.")
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """One server. Sizes are bytes, times are seconds; 0 threads means as many as there are CPUs to use."""
+    """One server. Sizes are bytes, times are seconds."""
 
-    listen: str = "127.0.0.1:9000"
-    body_bytes_max: int = 1 << 30
-    in_flight_bytes_max: int = 0
-    admission_wait_s: float = 1.0
-    head_timeout_s: float = 10.0
-    body_timeout_s: float = 30.0
-    send_timeout_s: float = 30.0
-    keepalive_timeout_s: float = 75.0
-    connection_age_max_s: float = 0.0
-    drain_grace_s: float = 1.0
-    drain_timeout_s: float = 30.0
-    workers: int = 1
-    start_timeout_s: float = 600.0
-    memory_limit_bytes: int = 0
-    metrics_listen: str = ""
-    log_format: str = "human"
-    access_lines_per_s: int = 20
-    enable_shutdown: bool = False
-    tls_cert: str = ""
-    tls_key: str = ""
-    verbose: int = 0
+    listen: str = setting(
+        "127.0.0.1:9000", "Network", text("ADDRESS"),
+        "HOST:PORT, [IPv6]:PORT or unix:PATH. Port 0 picks a free one.", short="l",
+    )  # fmt: skip
+    tls_cert: str = setting("", "Network", path(), "PEM file with the server's certificate: serve https.")
+    tls_key: str = setting(
+        "", "Network", path(), "PEM file with its key.", default_text="in the certificate's file", needs=("tls_cert",)
+    )
+    body_bytes_max: int = setting(1 << 30, "Limits", size(1, 2**31 - 1), "Largest request body; a larger one gets 413.")
+    in_flight_bytes_max: int = setting(
+        0, "Limits", size(), "Bytes of large bodies that a worker holds at once; beyond it callers wait, then get 503.",
+        default_text="a quarter of the memory, shared by the workers",
+    )  # fmt: skip
+    admission_wait_s: float = setting(1.0, "Limits", number(), "How long a caller waits for room before it gets 503.")
+    head_timeout_s: float = setting(10.0, "Limits", number(0.001), "How long the head of a request may take to come.")
+    body_timeout_s: float = setting(
+        30.0, "Limits", number(0.001), "How long a body may make no progress on its way in."
+    )
+    send_timeout_s: float = setting(
+        30.0, "Limits", number(0.001), "How long an answer may make no progress on its way out."
+    )
+    keepalive_timeout_s: float = setting(75.0, "Limits", number(0), "How long an idle connection is kept open.")
+    connection_age_max_s: float = setting(
+        0.0, "Limits", number(0),
+        "Age from which a connection is closed with its next answer, so that balancers can move it; 0: never.",
+    )  # fmt: skip
+    memory_limit_bytes: int = setting(
+        0, "Limits", size(), "Memory from which a worker is replaced by a fresh one, gracefully; 0: never."
+    )
+    workers: int = setting(
+        1, "Operation", integer(1, 256), "Processes that serve on the one address; several are watched."
+    )
+    start_timeout_s: float = setting(
+        600.0, "Operation", number(0),
+        "How long a worker may take to load and warm up its models before it counts as failed; 0: as long as it likes.",
+    )  # fmt: skip
+    metrics_listen: str = setting(
+        "", "Operation", text("ADDRESS"), "One more address, for /metrics and health checks alone."
+    )
+    log_format: str = setting("human", "Operation", choice("human", "json"), "How log lines look on stderr.")
+    access_lines_per_s: int = setting(
+        20, "Operation", integer(0),
+        "Log a line for each request, at most so many a second; the rest is counted. 0: none.",
+    )  # fmt: skip
+    drain_grace_s: float = setting(
+        1.0, "Operation", number(0),
+        "After SIGTERM: how long new requests are still taken, while balancers take note.",
+    )  # fmt: skip
+    drain_timeout_s: float = setting(
+        30.0, "Operation", number(0), "After SIGTERM: how long requests in flight may take to finish."
+    )
+    enable_shutdown: bool = setting(
+        False, "Operation", switch(), "Let anybody who can reach the server end it: POST /control/shutdown."
+    )
+    verbose: int = setting(0, "Operation", count(), "Say more; twice: everything.", short="v")
+
+    @property
+    def in_workers(self) -> bool:
+        """Whether processes of their own serve, which this one watches."""
+        return self.workers > 1 or self.memory_limit_bytes > 0
 
     def in_flight_cap(self) -> int:
         """The bytes that may be in flight in one worker: as told, or its share of a quarter of this machine's memory.

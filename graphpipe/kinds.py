@@ -1,17 +1,18 @@
-"""What a flag's value may be: how it is read from text or from TOML, and how it is written down again.
+"""What a setting's value may be: how it is read from text, from TOML or from Python, and how it is written down again.
 
-Each kind reads the text of a command line or an environment variable, and the value of a TOML file, into the same
-thing, or raises ValueError with what it expected. It writes what it read in a form that TOML, and it itself, reads
+Each kind reads the text of a command line or an environment variable, the value of a TOML file and one of Python into the
+same thing, or raises ValueError with what it expected. It writes what it read in a form that TOML, and it itself, reads
 again.
 """
 
 from __future__ import annotations
 
-import json
 import math
+import os
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from numbers import Integral, Real
 from typing import Any
 
 __all__ = [
@@ -22,8 +23,8 @@ __all__ = [
     "integers",
     "names",
     "number",
-    "pairs",
     "path",
+    "paths",
     "size",
     "switch",
     "text",
@@ -31,6 +32,8 @@ __all__ = [
 
 
 def _toml(value: Any) -> str:
+    import json  # nobody writes anything down where a command only shows its help
+
     if isinstance(value, dict):
         return "{ " + ", ".join(f"{json.dumps(key)} = {_toml(item)}" for key, item in value.items()) + " }"
     if isinstance(value, list | tuple):
@@ -43,26 +46,28 @@ def _toml(value: Any) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One kind of value. ``metavar`` stands for it in help; ``valueless`` flags may be given without a value."""
+    """One kind of value. ``metavar`` stands for it in help; ``valueless`` flags may be given without a value.
+
+    ``python`` is how a type checker is told what a keyword of this kind takes.
+    """
 
     metavar: str
+    python: str
     read: Callable[[object], Any]
     write: Callable[[Any], str] = _toml
     choices: tuple[str, ...] = ()
     valueless: bool = False
     is_path: bool = False
-    # Values that have a = of their own: only a known model's name in front of it is taken for one.
-    has_equals: bool = False
 
 
 def text(metavar: str) -> Kind:
     """Any text."""
-    return Kind(metavar, _text)
+    return Kind(metavar, "str", _text)
 
 
 def path(metavar: str = "FILE") -> Kind:
     """A path, relative to the folder that the command is given in."""
-    return Kind(metavar, _text, is_path=True)
+    return Kind(metavar, "str | PathLike[str]", _path, is_path=True)
 
 
 def names(metavar: str = "NAMES", least: int = 1) -> Kind:
@@ -70,14 +75,19 @@ def names(metavar: str = "NAMES", least: int = 1) -> Kind:
 
     def read(value: object) -> tuple[str, ...]:
         items = value.split(",") if isinstance(value, str) else value
-        if not isinstance(items, list | tuple) or not all(isinstance(item, str) for item in items):
+        if not isinstance(items, list | tuple) or not all(isinstance(item, str | os.PathLike) for item in items):
             raise ValueError("expected names, separated by commas")
-        found = tuple(item.strip() for item in items if item.strip())
+        found = tuple(text for item in items if (text := str(item).strip()))
         if len(found) < least:
             raise ValueError("expected at least one name")
         return found
 
-    return Kind(metavar, read)
+    return Kind(metavar, "Sequence[str]", read)
+
+
+def paths(metavar: str = "FILES") -> Kind:
+    """Paths separated by commas, or a list of them."""
+    return replace(names(metavar), python="Sequence[str | PathLike[str]]")
 
 
 def choice(*words: str) -> Kind:
@@ -88,7 +98,7 @@ def choice(*words: str) -> Kind:
             return value.lower()
         raise ValueError(f"expected {_either(words)}")
 
-    return Kind(f"[{'|'.join(words)}]", read, choices=words)
+    return Kind(f"[{'|'.join(words)}]", f"Literal[{', '.join(map(_quoted, words))}]", read, choices=words)
 
 
 def integer(least: int = 0, most: int | None = None, metavar: str = "N") -> Kind:
@@ -97,11 +107,11 @@ def integer(least: int = 0, most: int | None = None, metavar: str = "N") -> Kind
     def read(value: object) -> int:
         if isinstance(value, str) and re.fullmatch(r"-?\d[\d_]*", value.strip()):
             value = int(value)
-        if isinstance(value, int) and not isinstance(value, bool) and _within(value, least, most):
-            return value
+        if not isinstance(value, bool) and isinstance(value, Integral) and _within(int(value), least, most):
+            return int(value)
         raise ValueError(f"expected a whole number {_range(least, most)}")
 
-    return Kind(metavar, read)
+    return Kind(metavar, "int", read)
 
 
 def integers(least: int = 0, most: int | None = None, metavar: str = "N,N,...") -> Kind:
@@ -114,7 +124,7 @@ def integers(least: int = 0, most: int | None = None, metavar: str = "N,N,...") 
             raise ValueError("expected whole numbers, separated by commas")
         return tuple(sorted({one.read(item) for item in items}))
 
-    return Kind(metavar, read)
+    return Kind(metavar, "Sequence[int]", read)
 
 
 def number(least: float = 0, most: float | None = None, metavar: str = "SECONDS") -> Kind:
@@ -126,14 +136,14 @@ def number(least: float = 0, most: float | None = None, metavar: str = "SECONDS"
                 value = float(value)
             except ValueError:
                 value = math.nan
-        if isinstance(value, int | float) and not isinstance(value, bool) and _within(value, least, most):
+        if not isinstance(value, bool) and isinstance(value, Real) and _within(value, least, most):
             return float(value)
         raise ValueError(f"expected a number {_range(least, most)}")
 
     def write(value: float) -> str:
         return _toml(int(value) if value == int(value) else value)
 
-    return Kind(metavar, read, write)
+    return Kind(metavar, "float", read, write)
 
 
 _UNITS = {"b": 1, **{f"{letter}b": 1000**i for i, letter in enumerate("kmgt", 1)}}
@@ -150,8 +160,8 @@ def size(least: int = 0, most: int | None = None, metavar: str = "BYTES") -> Kin
             if match is None or unit is None:
                 raise ValueError("expected a number of bytes, like 65536, 512MB or 1GiB")
             value = int(match[1]) * unit if "." not in match[1] else int(float(match[1]) * unit)
-        if isinstance(value, int) and not isinstance(value, bool) and _within(value, least, most):
-            return value
+        if not isinstance(value, bool) and isinstance(value, Integral) and _within(int(value), least, most):
+            return int(value)
         raise ValueError(f"expected a number of bytes {_range(least, most)}")
 
     def write(value: int) -> str:
@@ -160,7 +170,7 @@ def size(least: int = 0, most: int | None = None, metavar: str = "BYTES") -> Kin
                 return _toml(f"{value // 1024**i}{' KMGT'[i]}iB")
         return _toml(value)
 
-    return Kind(metavar, read, write)
+    return Kind(metavar, "int | str", read, write)
 
 
 _TRUE, _FALSE = ("true", "1", "yes", "on"), ("false", "0", "no", "off")
@@ -177,30 +187,13 @@ def switch() -> Kind:
             return word in _TRUE
         raise ValueError("expected true or false")
 
-    return Kind("BOOL", read, valueless=True)
+    return Kind("BOOL", "bool", read, valueless=True)
 
 
 def count() -> Kind:
     """How often a flag was given."""
     inner = integer(0, 9)
-    return Kind("", inner.read, valueless=True)
-
-
-def pairs(metavar: str = "KEY=VALUE[,...]") -> Kind:
-    """Keys with values, as text or as a TOML table; a dict of texts."""
-
-    def read(value: object) -> dict[str, str]:
-        if isinstance(value, dict):
-            return {str(key): str(item) for key, item in value.items()}
-        found = {}
-        for part in str(value).split(","):
-            key, equals, item = part.partition("=")
-            if not equals or not key.strip():
-                raise ValueError("expected KEY=VALUE, several separated by commas")
-            found[key.strip()] = item.strip()
-        return found
-
-    return Kind(metavar, read, has_equals=True)
+    return Kind("", "int", inner.read, valueless=True)
 
 
 def _text(value: object) -> str:
@@ -209,11 +202,19 @@ def _text(value: object) -> str:
     return value
 
 
+def _path(value: object) -> str:
+    return _text(os.fspath(value) if isinstance(value, os.PathLike) else value)
+
+
+def _quoted(word: str) -> str:
+    return f'"{word}"'
+
+
 def _either(words: tuple[str, ...]) -> str:
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"
 
 
-def _within(value: float, least: float, most: float | None) -> bool:
+def _within(value: Any, least: float, most: float | None) -> bool:
     if isinstance(value, int) and value.bit_length() > 63:  # more than a float, or the system, has room for
         return False
     return math.isfinite(value) and least <= value and (most is None or value <= most)

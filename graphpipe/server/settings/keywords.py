@@ -1,0 +1,78 @@
+"""The keywords of ``graphpipe.serve``, for type checkers: written by scripts/flag_table.py."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from os import PathLike
+from typing import Literal, TypedDict
+
+__all__ = ["Keywords"]
+
+
+class Keywords(TypedDict, total=False):
+    """Every setting, by the name of its field; docs/serving.md says what each does."""
+
+    # Models
+    inputs: Sequence[str]
+    outputs: Sequence[str]
+    signature: str
+    tags: Sequence[str]
+    value_inputs: str | PathLike[str]
+    pad: Sequence[str]
+    custom_ops: Sequence[str | PathLike[str]]
+    model_sha256: str
+    download_bytes_max: int | str
+    backend: str
+    cast: bool
+    ignore_extra_inputs: bool
+
+    # Speed
+    device: str
+    providers: Sequence[str]
+    intra_threads: int
+    bfloat16: bool
+    channels_last: bool
+    threads: int
+
+    # Batching
+    batch_rows_max: int
+    batch_wait_ms: float
+    batch_sizes: Sequence[int]
+    batch_pad: Sequence[str]
+    queue_rows_max: int
+
+    # Row cache
+    cache: bool
+    cache_dir: str | PathLike[str]
+    cache_bytes_max: int | str
+    cache_ttl_s: float
+    cache_version: str
+    cache_fresh_ms: float
+
+    # Network
+    tls_cert: str | PathLike[str]
+    tls_key: str | PathLike[str]
+
+    # Limits
+    body_bytes_max: int | str
+    in_flight_bytes_max: int | str
+    admission_wait_s: float
+    head_timeout_s: float
+    body_timeout_s: float
+    send_timeout_s: float
+    keepalive_timeout_s: float
+    connection_age_max_s: float
+    memory_limit_bytes: int | str
+    queue_requests_max: int
+
+    # Operation
+    workers: int
+    start_timeout_s: float
+    metrics_listen: str
+    log_format: Literal["human", "json"]
+    access_lines_per_s: int
+    drain_grace_s: float
+    drain_timeout_s: float
+    enable_shutdown: bool
+    verbose: int
+    warmup: int
