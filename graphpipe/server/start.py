@@ -9,7 +9,7 @@ import sys
 from importlib.util import find_spec
 
 # What the server extra brings, as it is imported.
-SERVER_MODULES = ("aiohttp", "blake3", "click", "lmdb", "prometheus_client", "uvloop")
+SERVER_MODULES = ("aiohttp", "blake3", "click", "lmdb", "uvloop")
 
 
 def serve_main() -> None:

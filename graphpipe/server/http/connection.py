@@ -20,7 +20,7 @@ from graphpipe.server.exchange import Exchange
 from graphpipe.server.http.admission import Admission
 from graphpipe.server.http.head import Head
 from graphpipe.server.http.refusal import response_head
-from graphpipe.server.numbers.counters import Meter
+from graphpipe.server.numbers.meter import Meter
 from graphpipe.server.protocols.protocol import Answer
 from graphpipe.server.settings.values import PROGRESS_BYTES_PER_S, Settings
 from graphpipe.server.state import State

@@ -19,7 +19,7 @@ import numpy as np
 from graphpipe.backends.failure import refusal
 from graphpipe.backends.model import Model, named_arrays, owned
 from graphpipe.errors import DeadlineExceeded, ModelFailed, Overloaded, ServiceError
-from graphpipe.server.numbers.counters import Meter
+from graphpipe.server.numbers.meter import Meter
 from graphpipe.server.numbers.places import places
 from graphpipe.server.stages.causes import cause
 from graphpipe.server.stages.stage import Outputs, Request
@@ -81,7 +81,7 @@ class ModelRunner:
         for thread in self._threads:
             thread.start()
         if meter is not None:
-            meter.follow(lambda: {"graphpipe_longest_run_seconds": self._longest_run_s()})
+            meter.follow(self.numbers)
 
     async def infer(self, request: Request) -> Outputs:
         """The model's outputs, or ModelFailed; what the model itself refuses passes through."""
@@ -122,9 +122,10 @@ class ModelRunner:
         """How many requests wait for a thread."""
         return self._jobs.qsize()
 
-    def _longest_run_s(self) -> float:
+    def numbers(self) -> dict[str, float]:
+        """How it is now, as metrics."""
         began = min((began for began in self._began if began), default=0.0)
-        return perf_counter() - began if began else 0.0
+        return {"graphpipe_longest_run_seconds": perf_counter() - began if began else 0.0}
 
     def close(self) -> None:
         """End the threads after the jobs that wait, and close the model, unless a call does not come to an end."""
@@ -138,6 +139,8 @@ class ModelRunner:
                 self._model.close()
             except BaseException as error:
                 log.error("model %r failed as it was closed\n%s", self._name, places(error))
+        if self._meter is not None:
+            self._meter.leave(self.numbers)
 
     def _forget_those_who_left(self) -> None:
         """Behind a slow model, callers that have left must not keep others out."""

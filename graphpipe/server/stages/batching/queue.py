@@ -36,7 +36,7 @@ from graphpipe.errors import (
     Unsupported,
     UpstreamFailed,
 )
-from graphpipe.server.numbers.counters import Meter
+from graphpipe.server.numbers.meter import Meter
 from graphpipe.server.numbers.places import places
 from graphpipe.server.stages.batching.gain import BatchGain
 from graphpipe.server.stages.batching.padding import Padding
@@ -218,6 +218,8 @@ class Batcher:
     def close(self) -> None:
         """Nothing of its own to give back."""
         self._next.close()
+        if self._meter is not None:
+            self._meter.leave(self.numbers)
 
     # --- waiting ---
 

@@ -24,6 +24,7 @@ import lmdb
 import numpy as np
 
 from graphpipe.errors import InvalidRequest
+from graphpipe.server.numbers.meter import Meter
 from graphpipe.server.numbers.places import places
 from graphpipe.server.stages.cache.keys import RowKeys, output_key, unpack, unpack_alike, unpack_all
 from graphpipe.server.stages.cache.store import Reading, RowStore
@@ -81,6 +82,7 @@ class RowCache:
         *,
         ttl_s: float = 0.0,
         whole_requests: bool = False,
+        meter: Meter | None = None,
     ) -> None:
         self.counts = CacheCounts()
         self.writer = RowWriter(store)
@@ -99,6 +101,9 @@ class RowCache:
         self._fresh: dict[bytes, tuple[Outputs, int]] = {}
         self._forgotten = 0
         self._tasks: set[asyncio.Task[None]] = set()
+        self._meter = meter
+        if meter is not None:
+            meter.follow(self.numbers)
 
     async def infer(self, request: Request) -> Outputs:
         """What the next stage would give, of which as much as possible is already known."""
@@ -150,6 +155,8 @@ class RowCache:
         self.writer.close()
         self._store.close()
         self._next.close()
+        if self._meter is not None:
+            self._meter.leave(self.numbers)
 
     # --- what is known ---
 
