@@ -91,8 +91,14 @@ class Counters:
 
     def publish(self) -> None:
         """Let the other workers see this worker's numbers."""
+        for _ in self.publishing():
+            pass
+
+    def publishing(self) -> Iterator[None]:
+        """The same in steps, one for each model."""
         for meter in [*self._meters.values()]:
             meter.publish()
+            yield
 
     # --- to read ---
 
@@ -106,8 +112,7 @@ class Counters:
         return [*self._places]
 
     def totals(self) -> NDArray[np.float64]:
-        """The numbers of all workers together: a row for each of ``names``, as the families are laid out."""
-        self.publish()
+        """What all workers have published, together: a row for each of ``names``, as the families are laid out."""
         rows = self._numbers[: len(self.names())]
         totals: NDArray[np.float64] = rows.sum(axis=1)
         totals[:, _LARGEST] = rows[:, :, _LARGEST].max(axis=1)
@@ -115,6 +120,7 @@ class Counters:
 
     def total(self, family: str, name: str = "") -> float:
         """One number of all workers together: a counter, a gauge, how often a histogram saw something."""
+        self.publish()
         numbers = self.totals()[self._place(name)][START[family] :]
         return float(
             numbers[: len(FAMILY[family].buckets) + 1].sum() if FAMILY[family].kind == "histogram" else numbers[0]

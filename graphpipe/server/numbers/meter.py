@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Mapping
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +38,7 @@ class Meter:
         "_abandoned",
         "_batch_rows",
         "_batch_wait",
+        "_cells",
         "_codes",
         "_encode",
         "_followed",
@@ -53,6 +55,7 @@ class Meter:
 
     def __init__(self, row: NDArray[np.float64]) -> None:
         row[list(_GAUGES.values())] = 0.0  # what a predecessor of this worker counted stays, how it was does not
+        self._cells = cast("memoryview[float]", row.data)  # for single numbers twice as fast as the array
         self._row = row
         self._ok = self._rows = self._abandoned = 0
         self._codes = [0] * FAMILY["graphpipe_requests"].width
@@ -115,11 +118,11 @@ class Meter:
 
     def add(self, name: str, count: float) -> None:
         """So much more of a counter that is rarely counted."""
-        self._row[START[name]] += count
+        self._cells[START[name]] += count
 
     def gauge(self, name: str, value: float) -> None:
         """How it is now: open connections, seconds that loading took."""
-        self._row[START[name]] = value
+        self._cells[START[name]] = value
 
     def follow(self, numbers: Numbers) -> None:
         """Take over what a stage counts itself, by the metric's name: totals since its start, and gauges.
@@ -135,15 +138,15 @@ class Meter:
 
     def publish(self) -> None:
         """Put what was noted into the row."""
-        row = self._row
+        row, cells = self._row, self._cells
         if self._ok:
-            row[_OK] += self._ok
+            cells[_OK] += self._ok
             self._ok = 0
         if self._rows:
-            row[_ROWS] += self._rows
+            cells[_ROWS] += self._rows
             self._rows = 0
         if self._abandoned:
-            row[_ABANDONED] += self._abandoned
+            cells[_ABANDONED] += self._abandoned
             self._abandoned = 0
         if self._others:
             row[_CODES] += self._codes
@@ -154,8 +157,8 @@ class Meter:
                 continue
             if len(noted) < _FEW:
                 for value in noted:
-                    row[start + bisect_left(bounds, value)] += 1
-                row[start + len(bounds) + 1] += sum(noted)
+                    cells[start + bisect_left(bounds, value)] += 1
+                cells[start + len(bounds) + 1] += sum(noted)
             else:
                 values = np.array(noted)
                 counts = np.bincount(np.searchsorted(bounds, values))
@@ -166,7 +169,7 @@ class Meter:
             self._take_over()
 
     def _take_over(self) -> None:
-        row, gauges = self._row, dict[str, float]()
+        cells, gauges = self._cells, dict[str, float]()
         gone = [self._gone.pop() for _ in range(len(self._gone))]
         for source in [*self._followed]:
             numbers, before = source
@@ -176,7 +179,7 @@ class Meter:
                 if name not in _GAUGES:
                     more = value - before.get(name, 0)
                     if more:
-                        row[START[name]] += more
+                        cells[START[name]] += more
                         before[name] = value
                 elif is_gone:
                     gauges.setdefault(name, 0.0)
@@ -187,6 +190,6 @@ class Meter:
             if is_gone:
                 self._followed.remove(source)
         for name, value in gauges.items():
-            row[_GAUGES[name]] = value
+            cells[_GAUGES[name]] = value
         if not self._followed:
-            row[_OF_MODELS] = 0.0  # the model is gone
+            self._row[_OF_MODELS] = 0.0  # the model is gone

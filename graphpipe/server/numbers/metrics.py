@@ -92,8 +92,10 @@ class Metrics:
 
 def _text(counters: Counters) -> Iterator[str]:
     """The page, in pieces that take microseconds each."""
+    for _ in counters.publishing():
+        yield ""
     totals, names = counters.totals(), counters.names()
-    yield ""  # that was a step of its own
+    yield ""
     labels = [_escaped(name) for name in names]
     for family in FAMILIES:
         yield _head(family.name, _TYPES.get(family.kind, family.kind), family.help)
