@@ -11,6 +11,7 @@ import asyncio
 import logging
 import threading
 import time
+from functools import partial
 from queue import Empty, SimpleQueue
 from time import perf_counter
 
@@ -19,8 +20,8 @@ import numpy as np
 from graphpipe.backends.failure import refusal
 from graphpipe.backends.model import Model, named_arrays, owned
 from graphpipe.errors import DeadlineExceeded, ModelFailed, Overloaded, ServiceError
+from graphpipe.server.numbers.failures import FAILURES
 from graphpipe.server.numbers.meter import Meter
-from graphpipe.server.numbers.places import places
 from graphpipe.server.stages.causes import cause
 from graphpipe.server.stages.stage import Outputs, Request
 from graphpipe.wire.dtypes import DTYPES, NDIM_MAX, to_bytes, to_sendable
@@ -138,7 +139,7 @@ class ModelRunner:
             try:
                 self._model.close()
             except BaseException as error:
-                log.error("model %r failed as it was closed\n%s", self._name, places(error))
+                FAILURES.tell(log, "model %r failed as it was closed", self._name, error=error)
         if self._meter is not None:
             self._meter.leave(self.numbers)
 
@@ -169,7 +170,9 @@ class ModelRunner:
             # No signal is delivered in here: whatever it is, it is the model's.
             failed = refusal(error)
             if failed is None:
-                log.error("model %r failed on a request\n%s", self._name, cause(error, request))
+                why = partial(cause, error, request)
+                FAILURES.tell(log, "model %r failed on a request", self._name, error=error, cause=why)
+                del why  # it holds the request
                 failed = ModelFailed(f"model {self._name!r} failed on this input; the server's log has the cause")
         try:
             raise failed
@@ -185,7 +188,7 @@ class ModelRunner:
                 goes_on = self._gather(number, done)
             except BaseException as error:  # raised into this thread from another, as some libraries' timeouts are
                 self._began[number] = 0.0
-                log.error("a thread of model %r was interrupted\n%s", self._name, places(error))
+                FAILURES.tell(log, "a thread of model %r was interrupted", self._name, error=error)
             if done:
                 self._hand_back(done)
             del done
