@@ -20,7 +20,9 @@ _OF_MODELS = [START[family.name] for family in FAMILIES if family.kind == "gauge
 _OK = START["graphpipe_requests"] + STATUS_PLACE[200]
 _JSON = len(STATUSES) * PROTOCOLS.index("json")
 _CODES = slice(START["graphpipe_requests"], START["graphpipe_requests"] + FAMILY["graphpipe_requests"].width)
+_NONE = [0] * FAMILY["graphpipe_requests"].width
 _ROWS = START["graphpipe_rows"]
+_BOUNDS = {family.name: np.array(family.buckets) for family in FAMILIES if family.kind == "histogram"}
 _ABANDONED = START["graphpipe_abandoned_requests"]
 # So few values are sorted into buckets faster one by one than by numpy.
 _FEW = 24
@@ -46,7 +48,6 @@ class Meter:
         "_inference",
         "_noted",
         "_ok",
-        "_others",
         "_queue",
         "_request",
         "_row",
@@ -58,8 +59,7 @@ class Meter:
         self._cells = cast("memoryview[float]", row.data)  # for single numbers twice as fast as the array
         self._row = row
         self._ok = self._rows = self._abandoned = 0
-        self._codes = [0] * FAMILY["graphpipe_requests"].width
-        self._others = False  # whether any of the codes is to be added
+        self._codes = [*_NONE]
         self._followed: list[tuple[Numbers, dict[str, float]]] = []
         self._gone: list[Numbers] = []
         self._request: list[float] = []
@@ -69,7 +69,7 @@ class Meter:
         self._encode: list[float] = []
         self._batch_rows: list[float] = []
         self._noted = [
-            (START[name], FAMILY[name].buckets, noted)
+            (START[name], FAMILY[name].buckets, _BOUNDS[name], noted)
             for name, noted in (
                 ("graphpipe_request_duration_seconds", self._request),
                 ("graphpipe_queue_duration_seconds", self._queue),
@@ -86,13 +86,11 @@ class Meter:
             self._ok += 1
         else:
             self._codes[STATUS_PLACE.get(status, OTHER)] += 1
-            self._others = True
         self._request.append(seconds)
 
     def described(self, status: int) -> None:
         """A description was given as JSON, or not."""
         self._codes[_JSON + STATUS_PLACE.get(status, OTHER)] += 1
-        self._others = True
 
     def abandoned(self) -> None:
         """A caller left before its answer."""
@@ -148,22 +146,21 @@ class Meter:
         if self._abandoned:
             cells[_ABANDONED] += self._abandoned
             self._abandoned = 0
-        if self._others:
+        if self._codes != _NONE:
             row[_CODES] += self._codes
-            self._codes = [0] * len(self._codes)
-            self._others = False
-        for start, bounds, noted in self._noted:
+            self._codes = [*_NONE]
+        for start, buckets, bounds, noted in self._noted:
             if not noted:
                 continue
             if len(noted) < _FEW:
                 for value in noted:
-                    cells[start + bisect_left(bounds, value)] += 1
-                cells[start + len(bounds) + 1] += sum(noted)
+                    cells[start + bisect_left(buckets, value)] += 1
+                cells[start + len(buckets) + 1] += sum(noted)
             else:
                 values = np.array(noted)
                 counts = np.bincount(np.searchsorted(bounds, values))
                 row[start : start + len(counts)] += counts
-                row[start + len(bounds) + 1] += values.sum()
+                cells[start + len(buckets) + 1] += float(values.sum())
             noted.clear()
         if self._followed:
             self._take_over()

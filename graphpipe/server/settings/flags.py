@@ -237,7 +237,12 @@ FLAGS: tuple[Flag, ...] = (
         "Memory from which a worker is replaced by a fresh one, gracefully; 0: never.",
     ),
     _model("warmup", "Operation", integer(0, 1000), "Calls on made-up inputs before requests are welcome."),
-    _server("metrics-listen", "Operation", text("ADDRESS"), "An address for /metrics, which then leaves --listen, and for health checks."),
+    _server(
+        "metrics-listen",
+        "Operation",
+        text("ADDRESS"),
+        "An address for /metrics, which then leaves --listen, and for health checks.",
+    ),
     _server("log-format", "Operation", choice("human", "json"), "How log lines look on stderr."),
     _server(
         "access-lines-per-s", "Operation", integer(0),
