@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from graphpipe.errors import DeadlineExceeded
 from graphpipe.server.models.service import Service
 from graphpipe.server.numbers.accesslog import Access, AccessLog
-from graphpipe.server.numbers.counters import Meter
+from graphpipe.server.numbers.meter import Meter
 from graphpipe.server.protocols.protocol import Answer
 from graphpipe.server.state import State
 from graphpipe.server.target import Target

@@ -117,7 +117,7 @@ def test_workers_that_cannot_start_end_the_server_with_one_line(fault: Fault) ->
 
 def test_a_worker_over_its_memory_limit_is_replaced_and_no_request_notices(serve: Serve, fault: Fault) -> None:
     limits = ("--memory-limit-bytes", "250MB", "--drain-grace-s", "0.2")
-    server = serve(*DOUBLE, "--workers", "1", "--metrics-listen", "127.0.0.1:0", *limits, cwd=ROOT)
+    server = serve(*DOUBLE, "--workers", "1", *limits, cwd=ROOT)
     (before,) = worker_pids(server)
     with Callers([server.url], 2) as callers:
         callers.enough()
@@ -131,7 +131,7 @@ def test_a_worker_over_its_memory_limit_is_replaced_and_no_request_notices(serve
 
 
 def test_all_workers_count_into_one_page(serve: Serve) -> None:
-    server = serve(*DOUBLE, "--workers", "2", "--metrics-listen", "127.0.0.1:0", cwd=ROOT)
+    server = serve(*DOUBLE, "--workers", "2", cwd=ROOT)
     for _ in range(40):
         graphpipe.Client(server.url).execute(X)
     until(lambda: metric(server.url, 'graphpipe_rows_total{model="double"}') == 120)

@@ -11,7 +11,7 @@ from graphpipe.errors import DeadlineExceeded, ModelFailed
 from graphpipe.server.exchange import Exchange
 from graphpipe.server.models.service import Service
 from graphpipe.server.numbers.accesslog import AccessLog
-from graphpipe.server.numbers.counters import FAMILIES, Counters
+from graphpipe.server.numbers.counters import Counters
 from graphpipe.server.state import State
 from graphpipe.server.target import Target
 
@@ -36,8 +36,7 @@ class Life:
 
     @property
     def abandoned(self) -> float:
-        family = next(family for family in FAMILIES if family.name == "graphpipe_abandoned_requests")
-        return self.counters.totals()[self.counters.start_of(family, "m")]
+        return self.counters.total("graphpipe_abandoned_requests", "m")
 
 
 ANSWER = ([b"bytes"], 1)

@@ -149,7 +149,7 @@ def test_a_caller_who_leaves_is_counted(start: Serve, folder: Path) -> None:
 
 
 def test_counters_of_a_worker_that_died_stay_and_its_gauges_go(start: Serve) -> None:
-    server = start("double", "--workers", "1", "--memory-limit-bytes", "8GB", "--metrics-listen", "127.0.0.1:0")
+    server = start("double", "--workers", "1", "--memory-limit-bytes", "8GB")
     name = 'graphpipe_requests_total{code="200",model="double",protocol="graphpipe"}'
     with graphpipe.Client(server.url) as client:
         for _ in range(10):
@@ -172,9 +172,10 @@ def test_a_second_address_has_metrics_and_health_and_nothing_else(start: Serve, 
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    start("double", "--metrics-listen", f"127.0.0.1:{port}")
+    server = start("double", "--metrics-listen", f"127.0.0.1:{port}")
     side = f"http://127.0.0.1:{port}"
     assert get(f"{side}{path}")[0] == 200
+    assert get(f"{server.url}{path}")[0] == (404 if path == "/metrics" else 200)
     assert get(f"{side}/")[0] == 404
     assert call(side, "POST", "/", BODY).status in (404, 405)
     assert get(f"{side}/control/shutdown")[0] == 404

@@ -20,7 +20,8 @@ from graphpipe.server.exchange import Exchange
 from graphpipe.server.http.admission import Admission
 from graphpipe.server.http.head import Head
 from graphpipe.server.http.refusal import response_head
-from graphpipe.server.numbers.counters import Meter
+from graphpipe.server.numbers.failures import FAILURES
+from graphpipe.server.numbers.meter import Meter
 from graphpipe.server.protocols.protocol import Answer
 from graphpipe.server.settings.values import PROGRESS_BYTES_PER_S, Settings
 from graphpipe.server.state import State
@@ -305,7 +306,8 @@ class Connection(asyncio.BufferedProtocol):
 
     def _fail(self, error: BaseException | None) -> None:
         if not isinstance(error, ServiceError):
-            log.error("answering failed", exc_info=error)
+            if error is not None:
+                FAILURES.tell(log, "answering failed", error=error)
             error = ModelFailed("the server failed on this request; its log has the cause")
         self._refuse(error)
 
@@ -474,7 +476,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def give_up(self, error: BaseException) -> None:
         """Something went wrong that should not have."""
-        log.error("a connection is cut", exc_info=error)
+        FAILURES.tell(log, "a connection is cut", error=error)
         self.abort()
 
     def abort(self) -> None:

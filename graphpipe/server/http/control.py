@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
@@ -27,8 +28,13 @@ class Control:
         self._metrics = Metrics(counters)
 
     def add_to(self, router: web.UrlDispatcher) -> None:
-        """All pages."""
-        self.add_side_to(router)
+        """All pages. The metrics only where no other address has them: that is for whoever may see them."""
+        router.add_get(
+            "/metrics",
+            self._metrics_elsewhere if self._settings.metrics_listen else self._metrics_page,
+            allow_head=False,
+        )
+        self._add_health_to(router)
         router.add_get("/control/is_alive", self._is_alive, allow_head=False)
         router.add_get("/control/is_ready", self._is_ready, allow_head=False)
         router.add_get("/control/client_count", self._client_count, allow_head=False)
@@ -38,6 +44,9 @@ class Control:
     def add_side_to(self, router: web.UrlDispatcher) -> None:
         """The metrics and the health checks alone, for an address of their own."""
         router.add_get("/metrics", self._metrics_page, allow_head=False)
+        self._add_health_to(router)
+
+    def _add_health_to(self, router: web.UrlDispatcher) -> None:
         router.add_get("/livez", self._is_alive, allow_head=False)
         router.add_get("/readyz", self._is_ready, allow_head=False)
 
@@ -64,7 +73,19 @@ class Control:
         return _text(status, text)
 
     async def _metrics_page(self, request: web.Request) -> web.StreamResponse:
-        return web.Response(body=self._metrics.page(), headers={"Content-Type": CONTENT_TYPE})
+        async with self._metrics.page() as page:
+            response = web.StreamResponse(headers={"Content-Type": CONTENT_TYPE})
+            response.content_length = page.length
+            await response.prepare(request)
+            for part in page.parts if request.method != "HEAD" else ():
+                # Who does not read would keep the page for ever.
+                async with asyncio.timeout(self._settings.send_timeout_s):
+                    await response.write(part)
+            await response.write_eof()
+            return response
+
+    async def _metrics_elsewhere(self, request: web.Request) -> web.StreamResponse:
+        raise NotFound("/metrics has an address of its own on this server (--metrics-listen)")
 
     async def _client_count(self, request: web.Request) -> web.StreamResponse:
         return _text(200, f"{self._state.connections()}\n")

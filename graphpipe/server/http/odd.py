@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -18,6 +19,9 @@ from graphpipe.server.http.control import Control
 from graphpipe.server.http.refusal import error_headers
 from graphpipe.server.numbers.accesslog import AccessLog
 from graphpipe.server.numbers.counters import Counters
+from graphpipe.server.numbers.failures import FAILURES
+from graphpipe.server.numbers.places import places
+from graphpipe.server.numbers.printable import printable
 from graphpipe.server.protocols.protocol import Answer, Dialect
 from graphpipe.server.settings.values import PROGRESS_BYTES_PER_S, Settings
 from graphpipe.server.state import State
@@ -184,8 +188,9 @@ class Odd:
             if request.transport is not None:
                 request.transport.abort()
             raise
-        except Exception:
-            log.exception("%s %s failed", request.method, request.path)
+        except Exception as error:
+            what = partial(_what_failed, request.method, request.path, error)
+            FAILURES.tell(log, "a request failed", error=error, cause=what)
             return self._refuse(request, ModelFailed("the server failed on this request; its log has the cause"))
 
     def _refuse(
@@ -252,6 +257,10 @@ def _timeout_ms(value: str | None) -> int | None:
     if not (value.isascii() and value.isdigit() and len(value) <= 12):
         raise InvalidRequest(f"{TIMEOUT_HEADER} is a number of milliseconds; {value[:40]!r} came")
     return int(value)
+
+
+def _what_failed(method: str, path: str, error: BaseException) -> str:
+    return f"{printable(f'{method} {path}'[:200])}\n{places(error)}"
 
 
 def _request_id(request: web.Request) -> str:

@@ -19,6 +19,7 @@ from graphpipe.backends.find import loading
 from graphpipe.buffers import BufferPool
 from graphpipe.machine import resident_bytes
 from graphpipe.server.http.admission import Admission
+from graphpipe.server.http.aiohttp_log import AIOHTTP_LOG
 from graphpipe.server.http.control import Control
 from graphpipe.server.http.hub import Hub
 from graphpipe.server.http.odd import Odd
@@ -28,6 +29,7 @@ from graphpipe.server.models.service import Service
 from graphpipe.server.models.wiring import build
 from graphpipe.server.numbers.accesslog import AccessLog
 from graphpipe.server.numbers.counters import Counters
+from graphpipe.server.numbers.failures import FAILURES
 from graphpipe.server.protocols.graphpipe import GraphPipe
 from graphpipe.server.settings.values import ModelSettings, Settings
 from graphpipe.server.state import State
@@ -82,6 +84,7 @@ class App:
         return web.AppRunner(
             application,
             access_log=None,
+            logger=AIOHTTP_LOG,
             handle_signals=False,
             # Who hangs up takes the work along that was under way for it.
             handler_cancellation=True,
@@ -141,6 +144,12 @@ class App:
 
     async def finish(self) -> None:
         """Drain, or end at once as soon as that is said."""
+        try:
+            await self._finish()
+        finally:
+            self._next_second()
+
+    async def _finish(self) -> None:
         drain = asyncio.create_task(self._drain())
         cut = asyncio.create_task(self._cut.wait())
         await asyncio.wait({drain, cut}, return_when=asyncio.FIRST_COMPLETED)
@@ -220,7 +229,12 @@ class App:
             self.on_memory_limit()
         counters.publish()
         if self.hub.tick % 2 == 0:
-            self.access_log.next_second()
+            self._next_second()
+
+    def _next_second(self) -> None:
+        """Say and count what the log left out."""
+        self.access_log.next_second()
+        self.counters.meter("").add("graphpipe_log_lines_left_out", FAILURES.next_second())
 
 
 def _close_aside(service: Service) -> None:

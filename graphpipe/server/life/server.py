@@ -22,6 +22,7 @@ from graphpipe.server.life.ending import cut_at_exit
 from graphpipe.server.life.listener import bind, tls_context, url_of
 from graphpipe.server.life.supervisor import NoWorker, supervise
 from graphpipe.server.numbers.counters import Counters
+from graphpipe.server.numbers.failures import FAILURES
 from graphpipe.server.settings.values import ModelSettings, Settings
 from graphpipe.server.state import State
 from graphpipe.signals import ENDING, before_the_end, restored
@@ -220,7 +221,11 @@ class Server:
 
 def _on_trouble(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     # The loop's own handler would write out futures with their results, and exceptions with their words.
-    log.error("%s", context.get("message"), exc_info=context.get("exception"))
+    message, error = str(context.get("message")), context.get("exception")
+    if error is None:
+        log.error("%s", message)
+    else:
+        FAILURES.tell(log, "%s", message, error=error)
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:

@@ -26,10 +26,13 @@ _PATIENCE_S = 2.0
 
 
 class StandIn:
-    """Answers on some listening sockets, each with its TLS context or None, while it is told to."""
+    """Answers on some listening sockets, each with its TLS context or None, while it is told to. Only the last has the
+    metrics: where there is an address of their own, it is that one.
+    """
 
     def __init__(self, sockets: Mapping[socket.socket, ssl.SSLContext | None], counters: Counters) -> None:
         self._sockets = sockets
+        self._with_metrics = [*sockets][-1]
         self._counters = counters
         self._metrics = Metrics(counters)
         self._answering = False
@@ -58,7 +61,7 @@ class StandIn:
                 self.answer(False)
                 asyncio.get_running_loop().call_later(0.1, self._try_again)
             return
-        task = asyncio.create_task(self._serve(connection, self._sockets[listener]))
+        task = asyncio.create_task(self._serve(connection, listener))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -66,16 +69,23 @@ class StandIn:
         if not self._counters.workers_live:
             self.answer(True)
 
-    async def _serve(self, connection: socket.socket, tls: ssl.SSLContext | None) -> None:
+    async def _serve(self, connection: socket.socket, listener: socket.socket) -> None:
         connection.setblocking(False)
         loop = asyncio.get_running_loop()
         reader = asyncio.StreamReader()
         protocol = asyncio.StreamReaderProtocol(reader)
         with contextlib.suppress(OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             async with asyncio.timeout(_PATIENCE_S):
-                transport, _ = await loop.connect_accepted_socket(lambda: protocol, connection, ssl=tls)
+                transport, _ = await loop.connect_accepted_socket(
+                    lambda: protocol, connection, ssl=self._sockets[listener]
+                )
                 try:
-                    transport.write(self._answer_to(await reader.readuntil(b"\r\n\r\n")))
+                    head = await reader.readuntil(b"\r\n\r\n")
+                    if _path(head) == b"/metrics" and listener is self._with_metrics:
+                        async with self._metrics.page() as page:
+                            transport.writelines([_head(200, CONTENT_TYPE, page.length, {}), *page.parts])
+                    else:
+                        transport.write(self._answer_to(head))
                     if transport.can_write_eof():
                         transport.write_eof()
                     # The rest of its request is read as far as it comes: closing before would destroy the answer.
@@ -86,16 +96,18 @@ class StandIn:
         connection.close()
 
     def _answer_to(self, head: bytes) -> bytes:
-        _, _, rest = head.partition(b" ")
-        path = rest.partition(b" ")[0].partition(b"?")[0]
-        if head.startswith(b"GET ") and path in (b"/livez", b"/control/is_alive"):
-            return _answer(200, _TEXT, b"ok\n", {})
-        if head.startswith(b"GET ") and path == b"/metrics":
-            return _answer(200, CONTENT_TYPE, self._metrics.page(), {})
+        if _path(head) in (b"/livez", b"/control/is_alive"):
+            return _head(200, _TEXT, 3, {}) + b"ok\n"
         error = NotReady(f"0 of {self._counters.workers_wanted} workers are up; they are being started: try again")
         kind, body = error_body(error, head.decode("latin-1") if b"application/vnd.graphpipe" in head.lower() else "")
-        return _answer(503, kind, body, error_headers(error))
+        return _head(503, kind, len(body), error_headers(error)) + body
 
 
-def _answer(status: int, kind: str, body: bytes, headers: Mapping[str, str]) -> bytes:
-    return response_head(status, kind, len(body), {**headers, "Connection": "close"}) + body
+def _path(head: bytes) -> bytes:
+    """What is to be got; nothing for other methods."""
+    method, _, rest = head.partition(b" ")
+    return rest.partition(b" ")[0].partition(b"?")[0] if method == b"GET" else b""
+
+
+def _head(status: int, kind: str, length: int, headers: Mapping[str, str]) -> bytes:
+    return response_head(status, kind, length, {**headers, "Connection": "close"})

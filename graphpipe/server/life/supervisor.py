@@ -88,7 +88,7 @@ class _Supervisor:
         self._side = side
         self._on_ready = on_ready
         # One row more than workers, for the replacement of one that is still draining.
-        self._counters_fd = Counters.memory_for(names, self._wanted + 1)
+        self._counters_fd = Counters.memory_for(self._wanted + 1)
         self._counters = Counters(names, None, self._counters_fd)
         self._free_rows = list(range(self._wanted + 1))
         self._one_replacement = asyncio.Lock()

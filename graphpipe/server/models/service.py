@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from graphpipe.backends.model import Model
-from graphpipe.server.numbers.counters import Meter
+from graphpipe.server.numbers.meter import Meter
 from graphpipe.server.stages import Outputs, Request, Stage
 
 __all__ = ["Service"]
@@ -45,6 +45,11 @@ class Service:
         if not self._holders:
             on_let_go(self)
 
+    def numbers(self) -> dict[str, float]:
+        """How it is now, as metrics."""
+        return {"graphpipe_queue_requests": self.stage.waiting}
+
     def close(self) -> None:
         """Give back what the stages hold."""
         self.stage.close()
+        self.meter.leave(self.numbers)

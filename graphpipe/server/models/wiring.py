@@ -12,7 +12,8 @@ from graphpipe.backends.find import loading
 from graphpipe.errors import LoadError
 from graphpipe.machine import usable_cpus
 from graphpipe.server.models.service import Service
-from graphpipe.server.numbers.counters import Counters, Meter
+from graphpipe.server.numbers.counters import Counters
+from graphpipe.server.numbers.meter import Meter
 from graphpipe.server.settings.values import ModelSettings
 from graphpipe.server.stages import Stage
 from graphpipe.server.stages.batching.fixed_rows import AnyRows, fixed_rows, takes_fixed_rows
@@ -75,8 +76,7 @@ def _service(settings: ModelSettings, model: Model, meter: Meter) -> Service:
         stage = Batcher(limits, stage, RowEvidence(model.signature), settings.name, meter)
     if settings.cache:
         stage = _cached(settings, model, stage, meter)
-    meter.follow(lambda: {"graphpipe_queue_requests": stage.waiting})
-    return Service(
+    service = Service(
         settings.name,
         model,
         stage,
@@ -85,6 +85,8 @@ def _service(settings: ModelSettings, model: Model, meter: Meter) -> Service:
         cast=settings.cast,
         ignore_extra_inputs=settings.ignore_extra_inputs,
     )
+    meter.follow(service.numbers)
+    return service
 
 
 def _cached(settings: ModelSettings, model: Model, stage: Stage, meter: Meter) -> Stage:
@@ -111,7 +113,7 @@ def _cached(settings: ModelSettings, model: Model, stage: Stage, meter: Meter) -
     except StoreUnavailable as error:
         log.warning("model %r is served without its row cache: %s (--cache-dir)", settings.name, error)
         return stage
-    cache = RowCache(
+    return RowCache(
         store,
         stage,
         identity,
@@ -119,9 +121,8 @@ def _cached(settings: ModelSettings, model: Model, stage: Stage, meter: Meter) -
         RowEvidence(model.signature),
         ttl_s=settings.cache_ttl_s,
         whole_requests=takes_fixed_rows(model.signature),
+        meter=meter,
     )
-    meter.follow(cache.numbers)
-    return cache
 
 
 def _batch_limits(settings: ModelSettings, signature: Signature, at_once: int) -> BatchLimits | None:

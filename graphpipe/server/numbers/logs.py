@@ -15,7 +15,9 @@ import time
 from collections import deque
 from dataclasses import asdict
 
+from graphpipe.server.numbers.failures import FAILURES
 from graphpipe.server.numbers.places import places
+from graphpipe.server.numbers.printable import printable, printable_lines
 
 __all__ = ["log_to_stderr"]
 
@@ -57,6 +59,7 @@ class _Stderr(logging.Handler):
             line = f"a line of {record.name} could not be written: {type(error).__name__}"
         if len(self._lines) >= _QUEUE_LINES_MAX:
             self._dropped += 1
+            FAILURES.lose()
             return
         self._lines.append(line)
         if self._thread is None:
@@ -102,8 +105,11 @@ class _Human(logging.Formatter):
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s", "%H:%M:%S")
 
-    def formatException(self, ei: object) -> str:  # noqa: N802 - the base class's name
-        return _places(ei)
+    def format(self, record: logging.LogRecord) -> str:
+        # One line, whatever came from outside; our own line breaks are below it.
+        record.message = printable(record.getMessage())
+        record.asctime = self.formatTime(record, self.datefmt)
+        return "\n".join(filter(None, (self.formatMessage(record), _below(record))))
 
 
 class _Json(logging.Formatter):
@@ -116,12 +122,15 @@ class _Json(logging.Formatter):
             line["ms"] = round(1000 * line.pop("seconds"), 3)  # type: ignore[operator]
         else:
             line["message"] = record.getMessage()
-        if record.exc_info:
-            line["traceback"] = _places(record.exc_info)
-        return json.dumps(line)
+        if below := _below(record):
+            line["traceback"] = below
+        return json.dumps(line).replace("\x7f", "\\u007f")  # all other control characters are written so already
 
 
-def _places(exc_info: object) -> str:
+def _below(record: logging.LogRecord) -> str:
+    """What a line has below it: kinds and places of a failure, or what is to be said of it."""
+    if record.exc_text:
+        return printable_lines(record.exc_text)
     # An exception's words may quote a request.
-    error = exc_info[1] if isinstance(exc_info, tuple) else None
-    return places(error) if isinstance(error, BaseException) else ""
+    error = record.exc_info[1] if record.exc_info else None
+    return printable_lines(places(error)) if error is not None else ""

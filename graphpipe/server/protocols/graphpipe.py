@@ -20,7 +20,7 @@ from graphpipe.backends.model import Model
 from graphpipe.errors import GraphPipeError, ModelFailed, NotFound, ServiceError
 from graphpipe.server.models.directory import Directory
 from graphpipe.server.models.service import Service
-from graphpipe.server.numbers.places import places
+from graphpipe.server.numbers.failures import FAILURES
 from graphpipe.server.protocols.protocol import Answer
 from graphpipe.server.stages import Outputs, Request
 from graphpipe.signature import Plan, Signature, TensorSpec
@@ -178,7 +178,7 @@ class GraphPipeEndpoint:
     def _unsendable(self, error: BaseException) -> ServiceError:
         """The caller did nothing wrong: the model gave what cannot travel."""
         if not isinstance(error, ServiceError):
-            log.error("model %r gave what is not an array\n%s", self.service.name, places(error))
+            FAILURES.tell(log, "model %r gave what is not an array", self.service.name, error=error)
             return ModelFailed(f"model {self.service.name!r} failed on this input; the server's log has the cause")
         failed = ModelFailed(f"model {self.service.name!r} gave an answer that cannot travel: {error.message}")
         failed.code = error.code if error.http_status == 413 else failed.code
@@ -217,7 +217,7 @@ class GraphPipeEndpoint:
             raise self._silent(error) from None
 
     def _silent(self, error: BaseException) -> ModelFailed:
-        log.error("model %r failed as it was asked what it is\n%s", self.service.name, places(error))
+        FAILURES.tell(log, "model %r failed as it was asked what it is", self.service.name, error=error)
         return ModelFailed(
             f"model {self.service.name!r} does not say what it takes and gives; the server's log has the cause"
         )

@@ -131,7 +131,7 @@ class Settings:
         "How long a worker may take to load and warm up its models before it counts as failed; 0: as long as it likes.",
     )  # fmt: skip
     metrics_listen: str = setting(
-        "", "Operation", text("ADDRESS"), "One more address, for /metrics and health checks alone."
+        "", "Operation", text("ADDRESS"), "An address for /metrics, which then leaves --listen, and for health checks."
     )
     log_format: str = setting("human", "Operation", choice("human", "json"), "How log lines look on stderr.")
     access_lines_per_s: int = setting(

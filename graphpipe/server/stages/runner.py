@@ -11,6 +11,7 @@ import asyncio
 import logging
 import threading
 import time
+from functools import partial
 from queue import Empty, SimpleQueue
 from time import perf_counter
 
@@ -19,8 +20,8 @@ import numpy as np
 from graphpipe.backends.failure import refusal
 from graphpipe.backends.model import Model, named_arrays, owned
 from graphpipe.errors import DeadlineExceeded, ModelFailed, Overloaded, ServiceError
-from graphpipe.server.numbers.counters import Meter
-from graphpipe.server.numbers.places import places
+from graphpipe.server.numbers.failures import FAILURES
+from graphpipe.server.numbers.meter import Meter
 from graphpipe.server.stages.causes import cause
 from graphpipe.server.stages.stage import Outputs, Request
 from graphpipe.wire.dtypes import DTYPES, NDIM_MAX, to_bytes, to_sendable
@@ -81,7 +82,7 @@ class ModelRunner:
         for thread in self._threads:
             thread.start()
         if meter is not None:
-            meter.follow(lambda: {"graphpipe_longest_run_seconds": self._longest_run_s()})
+            meter.follow(self.numbers)
 
     async def infer(self, request: Request) -> Outputs:
         """The model's outputs, or ModelFailed; what the model itself refuses passes through."""
@@ -122,9 +123,10 @@ class ModelRunner:
         """How many requests wait for a thread."""
         return self._jobs.qsize()
 
-    def _longest_run_s(self) -> float:
+    def numbers(self) -> dict[str, float]:
+        """How it is now, as metrics."""
         began = min((began for began in self._began if began), default=0.0)
-        return perf_counter() - began if began else 0.0
+        return {"graphpipe_longest_run_seconds": perf_counter() - began if began else 0.0}
 
     def close(self) -> None:
         """End the threads after the jobs that wait, and close the model, unless a call does not come to an end."""
@@ -137,7 +139,9 @@ class ModelRunner:
             try:
                 self._model.close()
             except BaseException as error:
-                log.error("model %r failed as it was closed\n%s", self._name, places(error))
+                FAILURES.tell(log, "model %r failed as it was closed", self._name, error=error)
+        if self._meter is not None:
+            self._meter.leave(self.numbers)
 
     def _forget_those_who_left(self) -> None:
         """Behind a slow model, callers that have left must not keep others out."""
@@ -166,7 +170,9 @@ class ModelRunner:
             # No signal is delivered in here: whatever it is, it is the model's.
             failed = refusal(error)
             if failed is None:
-                log.error("model %r failed on a request\n%s", self._name, cause(error, request))
+                why = partial(cause, error, request)
+                FAILURES.tell(log, "model %r failed on a request", self._name, error=error, cause=why)
+                del why  # it holds the request
                 failed = ModelFailed(f"model {self._name!r} failed on this input; the server's log has the cause")
         try:
             raise failed
@@ -182,7 +188,7 @@ class ModelRunner:
                 goes_on = self._gather(number, done)
             except BaseException as error:  # raised into this thread from another, as some libraries' timeouts are
                 self._began[number] = 0.0
-                log.error("a thread of model %r was interrupted\n%s", self._name, places(error))
+                FAILURES.tell(log, "a thread of model %r was interrupted", self._name, error=error)
             if done:
                 self._hand_back(done)
             del done

@@ -36,8 +36,8 @@ from graphpipe.errors import (
     Unsupported,
     UpstreamFailed,
 )
-from graphpipe.server.numbers.counters import Meter
-from graphpipe.server.numbers.places import places
+from graphpipe.server.numbers.failures import FAILURES
+from graphpipe.server.numbers.meter import Meter
 from graphpipe.server.stages.batching.gain import BatchGain
 from graphpipe.server.stages.batching.padding import Padding
 from graphpipe.server.stages.rows import Against, Kind, RowEvidence, join, kind_of, row_count
@@ -218,6 +218,8 @@ class Batcher:
     def close(self) -> None:
         """Nothing of its own to give back."""
         self._next.close()
+        if self._meter is not None:
+            self._meter.leave(self.numbers)
 
     # --- waiting ---
 
@@ -362,7 +364,7 @@ class Batcher:
         self._running.discard(run)
         error = None if task.cancelled() else task.exception()
         if error is not None:
-            log.error("a batch of model %r came to no end\n%s", self._name, places(error))
+            FAILURES.tell(log, "a batch of model %r came to no end", self._name, error=error)
         for member in run.members:
             # However it ended, nobody waits for it for ever.
             _fail(member, ModelFailed(f"the batch of model {self._name!r} that held this request came to no end"))

@@ -24,7 +24,8 @@ import lmdb
 import numpy as np
 
 from graphpipe.errors import InvalidRequest
-from graphpipe.server.numbers.places import places
+from graphpipe.server.numbers.failures import FAILURES
+from graphpipe.server.numbers.meter import Meter
 from graphpipe.server.stages.cache.keys import RowKeys, output_key, unpack, unpack_alike, unpack_all
 from graphpipe.server.stages.cache.store import Reading, RowStore
 from graphpipe.server.stages.cache.upstream import UpstreamVersion
@@ -81,6 +82,7 @@ class RowCache:
         *,
         ttl_s: float = 0.0,
         whole_requests: bool = False,
+        meter: Meter | None = None,
     ) -> None:
         self.counts = CacheCounts()
         self.writer = RowWriter(store)
@@ -99,6 +101,9 @@ class RowCache:
         self._fresh: dict[bytes, tuple[Outputs, int]] = {}
         self._forgotten = 0
         self._tasks: set[asyncio.Task[None]] = set()
+        self._meter = meter
+        if meter is not None:
+            meter.follow(self.numbers)
 
     async def infer(self, request: Request) -> Outputs:
         """What the next stage would give, of which as much as possible is already known."""
@@ -150,6 +155,8 @@ class RowCache:
         self.writer.close()
         self._store.close()
         self._next.close()
+        if self._meter is not None:
+            self._meter.leave(self.numbers)
 
     # --- what is known ---
 
@@ -189,7 +196,7 @@ class RowCache:
             self.writer.give_up(error)
         except (lmdb.Error, ValueError, TypeError, LookupError, struct.error) as error:
             self.counts.errors += 1
-            log.warning("the row cache could not be read: %s", error)
+            FAILURES.tell(log, "the row cache could not be read", error=error, level=logging.WARNING)
         known = set(hits)
         return _Found(keys, hits, [i for i in range(len(keys)) if i not in known], outputs)
 
@@ -347,7 +354,7 @@ class RowCache:
         """However a flight ended, nobody waits for it any more; what it did not bring is asked for again."""
         error = None if task.cancelled() else task.exception()
         if error is not None:
-            log.error("rows could not be computed\n%s", places(error))
+            FAILURES.tell(log, "rows could not be computed", error=error)
         self._land(flight)
         for waiter in flight.waiters:
             waiter.count -= 1

@@ -14,6 +14,7 @@ from time import monotonic
 
 import lmdb
 
+from graphpipe.server.numbers.failures import FAILURES
 from graphpipe.server.stages.cache.keys import output_key, pack, pack_all
 from graphpipe.server.stages.cache.store import RowStore
 from graphpipe.server.stages.stage import Outputs
@@ -120,7 +121,7 @@ class RowWriter:
             except BaseException as error:  # whatever a row is, this thread goes on
                 self.counts.errors += 1
                 self.counts.left_out += sum(len(part.keys) for part in rows)
-                log.warning("rows for %s are left out: %s", self._store.folder, type(error).__name__)
+                FAILURES.tell(log, "rows for %s are left out", self._store.folder, error=error, level=logging.WARNING)
             size = sum(array.nbytes for part in rows for array in part.outputs.values())
             with self._wake:
                 self._bytes -= size
