@@ -20,10 +20,11 @@ from graphpipe.server.stages.batching.fixed_rows import AnyRows, fixed_rows, tak
 from graphpipe.server.stages.batching.limits import BatchLimits
 from graphpipe.server.stages.batching.queue import Batcher
 from graphpipe.server.stages.batching.ragged import ragged_axes
+from graphpipe.server.stages.cache.file import StoreUnavailable, UntrustedFolder
 from graphpipe.server.stages.cache.keys import RowKeys
 from graphpipe.server.stages.cache.manner import manner
 from graphpipe.server.stages.cache.stage import ModelIdentity, RowCache
-from graphpipe.server.stages.cache.store import RowStore, StoreUnavailable, UntrustedFolder, cache_folder, store_folder
+from graphpipe.server.stages.cache.store import RowStore, cache_folder, store_folder
 from graphpipe.server.stages.cache.upstream import UpstreamVersion
 from graphpipe.server.stages.rows import RowEvidence, why_inputs_have_no_rows, why_not_by_rows
 from graphpipe.server.stages.runner import ModelRunner
