@@ -18,7 +18,7 @@ import numpy as np
 
 from graphpipe.backends.failure import refusal
 from graphpipe.backends.model import Model, named_arrays, owned
-from graphpipe.errors import DeadlineExceeded, ModelFailed, Overloaded, ServiceError
+from graphpipe.errors import DeadlineExceeded, ModelFailed, Overloaded, ServiceError, let_go
 from graphpipe.server.numbers.counters import Meter
 from graphpipe.server.numbers.places import places
 from graphpipe.server.stages.causes import cause
@@ -168,6 +168,7 @@ class ModelRunner:
             if failed is None:
                 log.error("model %r failed on a request\n%s", self._name, cause(error, request))
                 failed = ModelFailed(f"model {self._name!r} failed on this input; the server's log has the cause")
+            let_go(error)  # who raised it may keep it
         try:
             raise failed
         finally:
@@ -228,9 +229,7 @@ class ModelRunner:
         try:
             job.outputs = self._run(request, job.loop.time())
         except ServiceError as error:
-            # Without its frames, which would hold the request's memory until the next garbage collection.
-            error.__traceback__ = error.__context__ = None
-            job.error = error
+            job.error = let_go(error)
         except BaseException as error:  # out of memory while it said why: the thread lives on
             job.error = ModelFailed(f"model {self._name!r} failed on this input ({type(error).__name__})")
         job.ended = perf_counter()

@@ -116,12 +116,13 @@ class Batcher:
         if self.queue_rows and self.queue_rows + rows > self._limits.queue_rows_max:
             raise self._overloaded()
         waiting = self._enter(request, rows)
-        future = waiting.member.future
         try:
-            return await future
+            return await waiting.member.future
         finally:
-            if future.cancel() or future.cancelled():  # the caller is gone
+            if waiting.member.future.cancel() or waiting.member.future.cancelled():  # the caller is gone
                 self._leave(waiting)
+            # A failure remembers this frame, and the future the failure: a ring that would hold the request's memory.
+            del waiting
 
     def admit(self) -> None:
         """Raise Overloaded if not one more row may wait now."""

@@ -25,6 +25,7 @@ from graphpipe.errors import (
     Unauthenticated,
     Unsupported,
     UpstreamFailed,
+    let_go,
 )
 from graphpipe.server.numbers.counters import Meter
 from graphpipe.server.stages.batching.gain import BatchGain
@@ -73,7 +74,7 @@ class Member:
     def fail(self, error: Exception) -> None:
         """Hand out a failure, if anybody waits."""
         if not self.future.done():
-            self.future.set_exception(error)
+            self.future.set_exception(let_go(error))
             self.future.exception()  # a caller who leaves just now will not look at it, and nobody need be told
 
 

@@ -95,6 +95,7 @@ class Flights:
         error = None if task.cancelled() else task.exception()
         if error is not None:
             log.error("rows could not be computed\n%s", places(error))
+        flight._task = None  # the error that ended it remembers frames that know the flight
         self._land(flight)
         for waiter in flight._waiters:
             waiter.count -= 1

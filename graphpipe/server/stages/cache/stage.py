@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 import lmdb
 
-from graphpipe.errors import InvalidRequest
+from graphpipe.errors import InvalidRequest, let_go
 from graphpipe.server.stages.cache.answer import Answer
 from graphpipe.server.stages.cache.flights import Flight, Flights
 from graphpipe.server.stages.cache.keys import RowKeys, output_key, unpack, unpack_alike, unpack_all
@@ -307,7 +307,7 @@ class RowCache:
             if not flight.moved:
                 self._store_rows(flight.keys, outputs, asked)
         except Exception as error:
-            flight.error = error
+            flight.error = let_go(error)
             # The names that it was asked for may be those of the model before.
             flight.moved = isinstance(error, InvalidRequest) and await self._has_moved(flight.version)
 
