@@ -26,6 +26,8 @@ sent, with the status that came. A server that sends no code (the original does 
 
 from __future__ import annotations
 
+from typing import Any, TypeVar
+
 __all__ = [
     "DeadlineExceeded",
     "Forbidden",
@@ -45,8 +47,11 @@ __all__ = [
     "Unreachable",
     "Unsupported",
     "UpstreamFailed",
+    "let_go",
     "service_error",
 ]
+
+E = TypeVar("E", bound=BaseException)
 
 
 class GraphPipeError(Exception):
@@ -194,4 +199,32 @@ def service_error(code: int, http_status: int, message: str) -> ServiceError:
     cls = _BY_CODE.get(code, ServiceError) if code else _CLASS_BY_STATUS.get(http_status, ServiceError)
     error = cls(message)
     error.code, error.http_status = code, http_status
+    return error
+
+
+# Read and written like this, since an error's own class may say anything of these names.
+_TRACEBACK: Any = BaseException.__dict__["__traceback__"]
+_CAUSE: Any = BaseException.__dict__["__cause__"]
+_CONTEXT: Any = BaseException.__dict__["__context__"]
+_PARTS: Any = BaseExceptionGroup.__dict__["exceptions"]
+
+
+def let_go(error: E) -> E:
+    """Have an error, and all that led to it, forget the frames that it came through. Gives it back.
+
+    For every error that outlives these frames: one that is kept, put into a future, or told to another thread. A frame
+    holds what it worked on, a request's memory say, and often the error as well, by a name or a future: a ring that would
+    keep all of it until a garbage collection happens to run.
+    """
+    seen: set[int] = set()
+    left: list[BaseException | None] = [error]
+    while left:
+        each = left.pop()
+        if each is None or id(each) in seen:
+            continue
+        seen.add(id(each))
+        _TRACEBACK.__set__(each, None)
+        left += (_CAUSE.__get__(each), _CONTEXT.__get__(each))
+        if issubclass(type(each), BaseExceptionGroup):
+            left += _PARTS.__get__(each)
     return error

@@ -118,7 +118,6 @@ def test_a_buffer_stays_leased_while_a_view_of_it_lives(kind):
     other = leased(pool)
     assert (pool.leased_bytes, pool.idle_bytes) == (2 * MIB, 0)
     del view
-    gc.collect()
     assert (pool.leased_bytes, pool.idle_bytes) == (MIB, MIB)
     del other
 
@@ -170,10 +169,13 @@ def test_an_exception_on_the_way_leaves_nothing_leased():
         array = np.frombuffer(leased(pool), np.float32)
         array.reshape(7, -1)
 
+    failures = 0
     for _ in range(20):
-        with pytest.raises(ValueError, match="reshape"):
+        try:
             fail()
-    gc.collect()  # a traceback may have held the frame
+        except ValueError:
+            failures += 1
+    assert failures == 20
     assert pool.leased_bytes == 0
     assert pool.idle_bytes <= 2 * MIB
 
@@ -275,7 +277,6 @@ def test_threads_may_share_a_pool():
         thread.join()
     del threads, thread
     assert wrong == []
-    gc.collect()
     assert pool.leased_bytes == 0
     assert pool.idle_bytes <= 8 * MIB
 

@@ -107,7 +107,8 @@ class RemoteModel:
             self._stale = True
             raise UpstreamFailed(f"no answer from upstream {self._client.url}: {error}") from error
         except ServiceError as error:
-            raise _passed_on(error, self._client.url) from error
+            _check_that_it_can_pass(error, self._client.url)
+            raise
         named = dict(zip(names or [f"output_{i}" for i in range(len(values))], values, strict=False))
         # A message may have two tensors over the same bytes.
         return apart(named, {}) if len(named) > 1 else named
@@ -159,14 +160,15 @@ def _version_of(meta: MetadataResponse) -> str:
     return meta.version if meta.server.startswith("graphpipe/") else ""
 
 
-def _passed_on(error: ServiceError, url: str) -> ServiceError:
-    """The upstream's refusal as our answer: the same words, code and status, unless that status is no refusal's."""
-    if error.http_status >= 400:
-        return error
-    if error.http_status >= 300:
-        return UpstreamFailed(f"upstream {url} does not answer itself: {error.message}")
-    error.http_status = type(error).http_status
-    return error
+def _check_that_it_can_pass(error: ServiceError, url: str) -> None:
+    """The upstream's refusal is our answer: the same words, code and status, unless that status is no refusal's.
+
+    Raises UpstreamFailed for what is none at all.
+    """
+    if 300 <= error.http_status < 400:
+        raise UpstreamFailed(f"upstream {url} does not answer itself: {error.message}") from error
+    if error.http_status < 300:
+        error.http_status = type(error).http_status
 
 
 def _matches(source: str) -> bool:

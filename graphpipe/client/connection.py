@@ -241,4 +241,7 @@ def _connect(address: Address, deadline: float) -> socket.socket:
             raise
         else:
             return connecting
-    raise failure
+    try:
+        raise failure
+    finally:
+        del failure  # it remembers this frame, and whose call it is

@@ -21,7 +21,7 @@ from graphpipe.signals import die_of, ends_at_once, noted
 __all__ = ["SERVER_MODULES", "main"]
 
 # What the server extra brings, as it is imported.
-SERVER_MODULES = ("aiohttp", "blake3", "lmdb", "prometheus_client", "uvloop")
+SERVER_MODULES = ("aiohttp", "blake3", "lmdb", "uvloop")
 
 EXAMPLES = """\
 Examples:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine
 from time import perf_counter
 from typing import Any, TypeVar
 
-from graphpipe.errors import DeadlineExceeded
+from graphpipe.errors import DeadlineExceeded, let_go
 from graphpipe.server.models.service import Service
 from graphpipe.server.numbers.accesslog import Access, AccessLog
 from graphpipe.server.numbers.meter import Meter
@@ -146,6 +146,8 @@ class Exchange:
         done, self._done = self._done, None
         assert done is not None
         done(result, error)
+        if error is not None:
+            let_go(error)  # among its frames are some that know it
 
     def _on_deadline(self) -> None:
         self._timer = None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import socket
 import ssl
 import threading
@@ -68,7 +67,7 @@ def until(condition: Callable[[], bool], seconds: float = 10) -> None:
 def assert_nothing_is_left(server: InProcess) -> None:
     """No connection, no leased buffer, no request under way."""
     app = server.app
-    until(lambda: server.ask(lambda: (gc.collect(), len(app.hub.connections) + app.state.in_flight)[1]) == 0)
+    until(lambda: server.ask(lambda: len(app.hub.connections) + app.state.in_flight) == 0)
     until(lambda: app.pool.leased_bytes == 0)
 
 
@@ -456,15 +455,11 @@ def test_room_comes_back_at_once_from_a_large_request_that_failed(what: str) -> 
 
     body = b"x" * 4_000_000 if what == "malformed" else b"".join(encode_request([np.zeros(500_000)]))
     room = {"body_bytes_max": 8 << 20, "in_flight_bytes_max": 16 << 20, "admission_wait_s": 5.0}
-    gc.disable()  # rings would wait for it
-    try:
-        with in_process({"m": Function(fail)}, **room) as server, connect(server) as connection:
-            for _ in range(8):
-                connection.sendall(post(body))
-                assert read_answer(connection)[0] == (400 if what == "malformed" else 500)
-            until(lambda: server.app.pool.leased_bytes == 0)
-    finally:
-        gc.enable()
+    with in_process({"m": Function(fail)}, **room) as server, connect(server) as connection:
+        for _ in range(8):
+            connection.sendall(post(body))
+            assert read_answer(connection)[0] == (400 if what == "malformed" else 500)
+        until(lambda: server.app.pool.leased_bytes == 0)
 
 
 def test_a_thread_that_has_gathered_answers_keeps_none_of_them() -> None:
@@ -477,7 +472,7 @@ def test_a_thread_that_has_gathered_answers_keeps_none_of_them() -> None:
                     connection.sendall(body)
                 for connection in connections:
                     assert read_answer(connection)[0] == 200
-        until(lambda: server.ask(lambda: (gc.collect(), server.app.pool.leased_bytes)[1]) == 0)
+        until(lambda: server.app.pool.leased_bytes == 0)
 
 
 def test_a_failure_inside_one_connection_costs_the_others_of_its_turn_nothing(server: InProcess) -> None:

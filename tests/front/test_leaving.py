@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import gc
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -23,13 +22,6 @@ WAYS = {
     + BODY
     + b"\r\n0\r\n\r\n",
 }
-
-
-@pytest.fixture(autouse=True)
-def without_collector() -> Iterator[None]:
-    gc.disable()
-    yield
-    gc.enable()
 
 
 def until(condition: Callable[[], bool]) -> None:

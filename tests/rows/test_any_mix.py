@@ -13,7 +13,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from graphpipe.errors import DeadlineExceeded, ModelFailed
 from graphpipe.server.stages import Request
-from graphpipe.server.stages.batching.queue import Batcher, BatchLimits
+from graphpipe.server.stages.batching.limits import BatchLimits
+from graphpipe.server.stages.batching.queue import Batcher
 from graphpipe.server.stages.cache.keys import RowKeys
 from graphpipe.server.stages.cache.stage import ModelIdentity, RowCache
 from graphpipe.server.stages.cache.store import RowStore
@@ -204,8 +205,8 @@ class AnyMix(RuleBasedStateMachine):
         stage = getattr(self, "stage", None)
         batcher = stage if isinstance(stage, Batcher) else getattr(stage, "_next", None)
         if isinstance(batcher, Batcher):
-            waiting = [member for group in batcher._groups.values() for member in group.members.values()]
-            assert batcher.queue_rows == sum(max(member.rows, 1) for member in waiting)
+            waiting = [each for group in batcher._groups.values() for each in group.members.values()]
+            assert batcher.queue_rows == sum(max(each.member.rows, 1) for each in waiting)
 
     def teardown(self):
         if not hasattr(self, "stage"):

@@ -12,7 +12,8 @@ import pytest
 from graphpipe.errors import DeadlineExceeded, ModelFailed, Overloaded
 from graphpipe.server.stages import Request
 from graphpipe.server.stages.batching.gain import BatchGain
-from graphpipe.server.stages.batching.queue import Batcher, BatchLimits
+from graphpipe.server.stages.batching.limits import BatchLimits
+from graphpipe.server.stages.batching.queue import Batcher
 from graphpipe.server.stages.rows import RowEvidence
 from graphpipe.server.stages.runner import ModelRunner
 from tests.rows.conftest import Call, Model, doubling, signature, turns, until, x

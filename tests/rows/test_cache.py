@@ -10,7 +10,8 @@ import pytest
 
 from graphpipe.errors import ModelFailed
 from graphpipe.server.stages import Request
-from graphpipe.server.stages.batching.queue import Batcher, BatchLimits
+from graphpipe.server.stages.batching.limits import BatchLimits
+from graphpipe.server.stages.batching.queue import Batcher
 from graphpipe.server.stages.cache.keys import RowKeys
 from graphpipe.server.stages.cache.stage import ModelIdentity, RowCache
 from graphpipe.server.stages.cache.store import RowStore

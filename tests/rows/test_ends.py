@@ -7,8 +7,9 @@ import asyncio
 import pytest
 
 from graphpipe.errors import ModelFailed, UpstreamFailed
-from graphpipe.server.stages.batching.padding import Padding
-from graphpipe.server.stages.batching.queue import Batcher, BatchLimits
+from graphpipe.server.stages.batching.limits import BatchLimits
+from graphpipe.server.stages.batching.queue import Batcher
+from graphpipe.server.stages.batching.ragged import RaggedAxes
 from graphpipe.server.stages.cache.keys import RowKeys
 from graphpipe.server.stages.cache.stage import ModelIdentity, RowCache
 from graphpipe.server.stages.cache.store import RowStore
@@ -46,7 +47,7 @@ async def test_a_batch_that_is_cancelled_fails_all_its_members(closing):
     model.gate.set()
 
 
-class Torn(Padding):
+class Torn(RaggedAxes):
     """Cuts nothing right: a bug of ours."""
 
     def cut(self, outputs, inputs):
@@ -58,7 +59,7 @@ class Torn(Padding):
 
 async def test_a_bug_of_ours_fails_who_waits_and_no_more(closing):
     model = doubling()
-    stage = batched(closing, model, padding=Torn({"x": {1: 0}}, {}))
+    stage = batched(closing, model, ragged=Torn({"x": {1: 0}}, {}))
     calls = [Call(stage.infer(x(i))) for i in range(3)]
     for i, call in enumerate(calls):  # joining them took too much memory: each alone
         assert (await call.answer())["y"][0, 0] == 2 * i

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from graphpipe.server.stages import Request
-from graphpipe.server.stages.batching.padding import Padding
-from graphpipe.server.stages.batching.queue import Batcher, BatchLimits
+from graphpipe.server.stages.batching.limits import BatchLimits
+from graphpipe.server.stages.batching.queue import Batcher
+from graphpipe.server.stages.batching.ragged import RaggedAxes
 from graphpipe.server.stages.cache.keys import RowKeys
 from graphpipe.server.stages.cache.stage import ModelIdentity, RowCache
 from graphpipe.server.stages.cache.store import RowStore
@@ -163,8 +164,8 @@ async def test_lengths_that_padding_made_equal_are_no_reason(closing):
         lambda inputs, config: {"y": inputs["x"] * 2},
         signature({"x": (F, ("n", None))}, {"y": (F, ("n", None))}),
     )
-    padding = Padding({"x": {1: 0.0}}, {"y": ((1, "x", 1),)})
-    stage = batched(closing, model, padding=padding)
+    padding = RaggedAxes({"x": {1: 0.0}}, {"y": ((1, "x", 1),)})
+    stage = batched(closing, model, ragged=padding)
     for lengths in ((1, 2, 3), (3, 1, 2), (1, 1, 1)):
         parts = [np.full((1, length), length, np.float32) for length in lengths]
         calls = [Call(stage.infer(Request({"x": part}, ("y",), ""))) for part in parts]

@@ -16,7 +16,7 @@ from onnx import TensorProto, helper
 
 import graphpipe
 from graphpipe.errors import LoadError
-from graphpipe.server.stages.batching.padding import parse_padding
+from graphpipe.server.stages.batching.ragged import ragged_axes
 from graphpipe.server.stages.cache.folder import do_clear, show_stats
 from graphpipe.signature import Signature, TensorSpec
 from tests.onnx_graphs import FLOAT, INT64, pair_sum, passing, save, scaled
@@ -238,10 +238,10 @@ def test_an_output_of_unknown_length_has_to_be_declared():
     inputs = specs(("x", "i8", ("n", "long")), ("name:0", "O", ("n", None)))
     for outputs in (specs(("y", "i8", ("n", None))), specs(("y", "i8", None)), specs(("y", "i8", ("n", "other")))):
         with pytest.raises(LoadError, match="declare it: --batch-pad y:AXIS:x, or y:none"):
-            parse_padding(["x:1:0"], Signature(inputs, outputs))
-        assert parse_padding(["x:1:-1", "y:none"], Signature(inputs, outputs)).follows == {}
-        assert parse_padding(["x:1:0", "y:1:x"], Signature(inputs, outputs)).follows == {"y": ((1, "x", 1),)}
-    padding = parse_padding(["x:1:7", "name:0:1:-"], Signature(inputs, specs(("y", "i8", ("long", 3, "long", "n")))))
+            ragged_axes(["x:1:0"], Signature(inputs, outputs))
+        assert ragged_axes(["x:1:-1", "y:none"], Signature(inputs, outputs)).follows == {}
+        assert ragged_axes(["x:1:0", "y:1:x"], Signature(inputs, outputs)).follows == {"y": ((1, "x", 1),)}
+    padding = ragged_axes(["x:1:7", "name:0:1:-"], Signature(inputs, specs(("y", "i8", ("long", 3, "long", "n")))))
     assert padding.fills == {"x": {1: 7}, "name:0": {1: b"-"}}
     assert padding.follows == {"y": ((2, "x", 1),)}
 

@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from graphpipe.server.stages.cache import file as file_module
 from graphpipe.server.stages.cache import store as store_module
-from graphpipe.server.stages.cache.store import RowStore, StoreUnavailable, remove, store_folder
+from graphpipe.server.stages.cache.file import StoreUnavailable
+from graphpipe.server.stages.cache.store import RowStore, remove, store_folder
 from tests.serving import environment
 
 MIB = 1 << 20
@@ -184,7 +186,7 @@ def test_a_value_found_under_another_key_is_not_answered(tmp_path):
 
 
 def test_a_file_of_another_version_is_a_fresh_start(tmp_path, caplog, monkeypatch):
-    monkeypatch.setattr(store_module, "_FORMAT", b"graphpipe rows 1")
+    monkeypatch.setattr(file_module, "_FORMAT", b"graphpipe rows 1")
     with opened(tmp_path) as store:
         store.write(rows(range(10)))
     monkeypatch.undo()
@@ -196,7 +198,7 @@ def test_a_file_of_another_version_is_a_fresh_start(tmp_path, caplog, monkeypatc
 
 
 def test_a_file_that_another_version_has_open_is_left_alone(tmp_path):
-    older = "store_module._FORMAT = b'graphpipe rows 1'"
+    older = "file_module._FORMAT = b'graphpipe rows 1'"
     with _elsewhere(tmp_path, older), pytest.raises(StoreUnavailable, match="another version"):
         RowStore.open(tmp_path, MIB)
 
@@ -232,7 +234,7 @@ def test_a_folder_that_cannot_be_is_no_cache(tmp_path):
 _ELSEWHERE = """
 import sys
 from pathlib import Path
-from graphpipe.server.stages.cache import store as store_module
+from graphpipe.server.stages.cache import file as file_module
 from tests.rows.test_store import *
 {prepare}
 store = RowStore.open(Path(sys.argv[1]), MIB)

@@ -12,7 +12,7 @@ from weakref import WeakKeyDictionary
 from aiohttp import web
 
 from graphpipe.buffers import POOLED_FROM
-from graphpipe.errors import InvalidRequest, ModelFailed, NotFound, ServiceError, Unsupported
+from graphpipe.errors import InvalidRequest, ModelFailed, NotFound, ServiceError, Unsupported, let_go
 from graphpipe.server.exchange import Exchange
 from graphpipe.server.http.admission import Admission
 from graphpipe.server.http.control import Control
@@ -182,7 +182,7 @@ class Odd:
                 return self._refuse(request, NotFound(f"nothing is served at {request.path}"))
             raise
         except ServiceError as error:
-            return self._refuse(request, error)
+            return self._refuse(request, let_go(error))  # it came through frames that know it by a future
         except (ConnectionError, TimeoutError):
             # The caller is gone or does not read: there is nobody to answer.
             if request.transport is not None:

@@ -17,12 +17,14 @@ from graphpipe.server.numbers.meter import Meter
 from graphpipe.server.settings.values import ModelSettings
 from graphpipe.server.stages import Stage
 from graphpipe.server.stages.batching.fixed_rows import AnyRows, fixed_rows, takes_fixed_rows
-from graphpipe.server.stages.batching.padding import parse_padding
-from graphpipe.server.stages.batching.queue import Batcher, BatchLimits
+from graphpipe.server.stages.batching.limits import BatchLimits
+from graphpipe.server.stages.batching.queue import Batcher
+from graphpipe.server.stages.batching.ragged import ragged_axes
+from graphpipe.server.stages.cache.file import StoreUnavailable, UntrustedFolder
 from graphpipe.server.stages.cache.keys import RowKeys
 from graphpipe.server.stages.cache.manner import manner
 from graphpipe.server.stages.cache.stage import ModelIdentity, RowCache
-from graphpipe.server.stages.cache.store import RowStore, StoreUnavailable, UntrustedFolder, cache_folder, store_folder
+from graphpipe.server.stages.cache.store import RowStore, cache_folder, store_folder
 from graphpipe.server.stages.cache.upstream import UpstreamVersion
 from graphpipe.server.stages.rows import RowEvidence, why_inputs_have_no_rows, why_not_by_rows
 from graphpipe.server.stages.runner import ModelRunner
@@ -137,7 +139,7 @@ def _batch_limits(settings: ModelSettings, signature: Signature, at_once: int) -
         rows_max,
         settings.batch_wait_ms / 1000,
         sizes,
-        parse_padding(settings.batch_pad, signature),
+        ragged_axes(settings.batch_pad, signature),
         settings.queue_rows_max or max(1024, 16 * rows_max),
         at_once,
     )

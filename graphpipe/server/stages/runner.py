@@ -1,13 +1,13 @@
 """The model on its worker threads; the last stage.
 
-Runtimes release the GIL, so threads are enough. A job waits in one queue; a thread that finds many short jobs there
-runs several before it hands their answers back to the loop in one call, because waking the loop costs more than a
-small model's whole run (25,000 a second that way, 15,000 with a hand-back each).
+Runtimes release the GIL, so threads are enough. A job waits in one queue, from which each thread takes the next one when
+it has handed its last answer back (handback.py).
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import threading
 import time
@@ -19,10 +19,11 @@ import numpy as np
 
 from graphpipe.backends.failure import refusal
 from graphpipe.backends.model import Model, named_arrays, owned
-from graphpipe.errors import DeadlineExceeded, ModelFailed, Overloaded, ServiceError
+from graphpipe.errors import DeadlineExceeded, ModelFailed, Overloaded, ServiceError, let_go
 from graphpipe.server.numbers.failures import FAILURES
 from graphpipe.server.numbers.meter import Meter
 from graphpipe.server.stages.causes import cause
+from graphpipe.server.stages.handback import HandBack
 from graphpipe.server.stages.stage import Outputs, Request
 from graphpipe.wire.dtypes import DTYPES, NDIM_MAX, to_bytes, to_sendable
 
@@ -30,25 +31,22 @@ __all__ = ["ModelRunner"]
 
 log = logging.getLogger("graphpipe.model")
 
-# A thread gathers answers for about this long before it hands them back.
-_GATHER_S = 0.0005
-_GATHER_MAX = 64
-# When answers cannot be handed to the loop, it is tried again after so long.
-_AGAIN_S = 0.05
 # A call that still runs when all is over is not waited for longer than this.
 _CLOSE_S = 1.0
+# Answers of runs that take longer do not wait for others.
+_SHORT_S = 0.0005
 _PLAIN = frozenset((np.dtype(bool), *(dtype for dtype in DTYPES if dtype is not None and dtype.kind != "O")))
 
 
 class _Job:
-    __slots__ = ("began", "ended", "error", "future", "loop", "outputs", "queued", "request")
+    __slots__ = ("back", "began", "ended", "error", "future", "outputs", "queued", "request")
 
-    def __init__(self, request: Request, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, request: Request, back: HandBack[_Job]) -> None:
         self.request: Request | None = request  # None: the caller has left
         self.queued = perf_counter()
         self.began = self.ended = 0.0
-        self.loop = loop
-        self.future: asyncio.Future[Outputs] = loop.create_future()
+        self.back = back
+        self.future: asyncio.Future[Outputs] = back.loop.create_future()
         self.outputs: Outputs | None = None
         self.error: ServiceError | None = None
 
@@ -74,6 +72,7 @@ class ModelRunner:
         self.quick = bool(getattr(model, "quick", False))
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self._began = [0.0] * (0 if self.quick else threads)  # when each thread's run under way began; 0: none is
+        self._back: HandBack[_Job] | None = None
         self._left = 0  # jobs in the queue whose callers have left, at most
         self._threads = [
             threading.Thread(target=self._work, args=(i,), name=f"{name}-{i}", daemon=True)
@@ -89,7 +88,10 @@ class ModelRunner:
         if self.quick:
             return self.at_once(request)
         self.admit()
-        job = _Job(request, asyncio.get_running_loop())
+        loop, back = asyncio.get_running_loop(), self._back
+        if back is None or back.loop is not loop:
+            back = self._back = HandBack(loop, self._deliver)
+        job = _Job(request, back)
         self._jobs.put(job)
         try:
             outputs = await job.future
@@ -174,52 +176,34 @@ class ModelRunner:
                 FAILURES.tell(log, "model %r failed on a request", self._name, error=error, cause=why)
                 del why  # it holds the request
                 failed = ModelFailed(f"model {self._name!r} failed on this input; the server's log has the cause")
+            let_go(error)  # who raised it may keep it
         try:
             raise failed
         finally:
             del failed  # it remembers this frame
 
     def _work(self, number: int) -> None:
-        goes_on = True
-        while goes_on:
-            # In here alone: no name may keep the last request's memory alive while this thread waits for the next.
-            done: list[_Job] = []
-            try:
-                goes_on = self._gather(number, done)
-            except BaseException as error:  # raised into this thread from another, as some libraries' timeouts are
-                self._began[number] = 0.0
-                FAILURES.tell(log, "a thread of model %r was interrupted", self._name, error=error)
-            if done:
-                self._hand_back(done)
-            del done
-
-    def _gather(self, number: int, done: list[_Job]) -> bool:
-        """Run what waits, for a moment. False if nothing more is to come."""
-        jobs = self._jobs
-        job = jobs.get()
-        until = perf_counter() + _GATHER_S
-        while job is not None:
-            done.append(job)
-            self._do(job, number)
-            if len(done) >= _GATHER_MAX or perf_counter() > until or jobs.empty():
-                return True
-            try:
-                job = jobs.get_nowait()
-            except Empty:  # another thread was quicker
-                return True
-            if job is not None and job.loop is not done[0].loop:
-                jobs.put(job)  # what is handed back together goes to one loop
-                return True
-        return False
-
-    def _hand_back(self, done: list[_Job]) -> None:
-        loop = done[0].loop
-        while not loop.is_closed():  # else nobody waits any more
-            try:
-                loop.call_soon_threadsafe(self._deliver, done)
+        while True:
+            with contextlib.suppress(BaseException):  # raised while it is said that something was raised
+                self._run_jobs(number)
                 return
-            except BaseException:  # out of memory, say: they wait for nobody but this thread
-                time.sleep(_AGAIN_S)
+
+    def _run_jobs(self, number: int) -> None:
+        jobs = self._jobs
+        job: _Job | None = None
+        try:
+            # A job has its name as soon as it is taken, whatever is raised into this thread by another, as some
+            # libraries' timeouts are: no call of Python's is between.
+            for job in iter(jobs.get, None):
+                self._do(job, number)
+                job.back.put(job, more=job.ended - job.began < _SHORT_S and not jobs.empty())
+                job = None  # or it would keep its answer while this thread waits for the next
+        except BaseException as error:
+            if job is not None:
+                job.back.again(job)
+            self._began[number] = 0.0
+            FAILURES.tell(log, "a thread of model %r was interrupted", self._name, error=error)
+            raise
 
     def _do(self, job: _Job, number: int) -> None:
         request = job.request
@@ -227,32 +211,31 @@ class ModelRunner:
             job.request = None
             return
         deadline = request.deadline
-        if deadline is not None and job.loop.time() >= deadline:
+        if deadline is not None and job.back.loop.time() >= deadline:
             job.error = DeadlineExceeded("the caller's deadline passed while the request waited; it was not run")
             return
         job.began = self._began[number] = perf_counter()
         try:
-            job.outputs = self._run(request, job.loop.time())
+            job.outputs = self._run(request, job.back.loop.time())
         except ServiceError as error:
-            # Without its frames, which would hold the request's memory until the next garbage collection.
-            error.__traceback__ = error.__context__ = None
-            job.error = error
+            job.error = let_go(error)
         except BaseException as error:  # out of memory while it said why: the thread lives on
             job.error = ModelFailed(f"model {self._name!r} failed on this input ({type(error).__name__})")
         job.ended = perf_counter()
         job.request = None  # its memory is free for others now, whatever still knows the job
         self._began[number] = 0.0
 
-    def _deliver(self, done: list[_Job]) -> None:
-        for job in done:
+    def _deliver(self, jobs: list[_Job]) -> None:
+        meter = self._meter
+        for job in jobs:
             if not job.future.done():
                 if job.outputs is not None:
                     job.future.set_result(job.outputs)
                 else:
                     job.future.set_exception(job.error or ModelFailed(f"model {self._name!r} was not run"))
             job.outputs = job.error = None
-            if self._meter is not None and job.ended:
-                self._meter.ran(job.began - job.queued, job.ended - job.began)
+            if meter is not None and job.ended:
+                meter.ran(job.began - job.queued, job.ended - job.began)
 
 
 class _Stays(Exception):

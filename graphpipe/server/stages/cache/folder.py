@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
 
-from graphpipe.server.stages.cache.store import RowStore, StoreCounts, StoreUnavailable, remove
+from graphpipe.server.stages.cache.file import StoreUnavailable
+from graphpipe.server.stages.cache.store import RowStore, StoreCounts, remove
 
 __all__ = ["CacheReport", "clear", "do_clear", "show_stats", "stats"]
 

@@ -1,9 +1,8 @@
 """Rows that are already known come from the store; only the others go on.
 
 A row's key holds everything that determines its answer (keys.py), the model's version included, so a row is never
-answered for another model, config or input. What a request lacks is computed in a *flight*: a task of its own, since
-the caller may leave while others wait for the same rows. Equal rows asked for at the same time share a flight. Rows
-that are computed but not yet on disk are answered from memory.
+answered for another model, config or input. What a request lacks is computed in a *flight* (flights.py), and equal rows
+asked for at the same time share one. Rows that are computed but not yet on disk are answered from memory.
 
 Whatever the cache cannot do rightly it leaves to the next stage: requests without rows, outputs that do not follow the
 rows, rows whose shapes do not fit together, a flight that failed for somebody else's row, an upstream that changed
@@ -16,18 +15,19 @@ import asyncio
 import contextlib
 import logging
 import struct
-from collections.abc import Coroutine, Sequence
-from dataclasses import dataclass, field
-from functools import partial
+from collections.abc import Coroutine
+from dataclasses import dataclass
 
 import lmdb
-import numpy as np
 
-from graphpipe.errors import InvalidRequest
+from graphpipe.errors import InvalidRequest, let_go
 from graphpipe.server.numbers.failures import FAILURES
 from graphpipe.server.numbers.meter import Meter
+from graphpipe.server.stages.cache.answer import Answer
+from graphpipe.server.stages.cache.flights import Flight, Flights
 from graphpipe.server.stages.cache.keys import RowKeys, output_key, unpack, unpack_alike, unpack_all
-from graphpipe.server.stages.cache.store import Reading, RowStore
+from graphpipe.server.stages.cache.reading import Reading
+from graphpipe.server.stages.cache.store import RowStore
 from graphpipe.server.stages.cache.upstream import UpstreamVersion
 from graphpipe.server.stages.cache.writer import BROKEN, RowWriter
 from graphpipe.server.stages.rows import Against, RowEvidence, row_count
@@ -97,7 +97,7 @@ class RowCache:
         self._refused: set[tuple[str, ...]] = set()
         self._proving: set[tuple[str, ...]] = set()
         self._suffixes: dict[str, bytes] = {}
-        self._flights: dict[bytes, _Flight] = {}
+        self._flights = Flights()
         self._fresh: dict[bytes, tuple[Outputs, int]] = {}
         self._forgotten = 0
         self._tasks: set[asyncio.Task[None]] = set()
@@ -239,50 +239,39 @@ class RowCache:
     # --- what is not ---
 
     async def _complete(self, request: Request, asked: tuple[str, ...], version: str, found: _Found) -> Outputs:
-        loop = asyncio.get_running_loop()
         keys = found.keys
         rows = len(keys)
-        answer = _Answer(rows)
+        answer = Answer(rows)
         answer.add(found.outputs, found.hits, range(len(found.hits)))
-        flights: dict[_Flight, list[int]] = {}
+        flights: dict[Flight, list[int]] = {}
         mine: dict[bytes, list[int]] = {}
         for i in found.missing:
             key = keys[i]
             fresh = self._fresh.get(key)
-            flight = self._flights.get(key)
+            flight = self._flights.find(key, asked)
             if key in mine:
                 mine[key].append(i)
             elif fresh is not None and all(name in fresh[0] for name in asked):
                 answer.add(fresh[0], [i], [fresh[1]])
                 self.counts.hits += 1
-            elif flight is not None and flight.asked.issuperset(asked):
+            elif flight is not None:
                 flights.setdefault(flight, []).append(i)
                 self.counts.shared += 1
             else:
                 mine[key] = [i]
         self.counts.hits += len(found.hits)
-        own: _Flight | None = None
+        own: Flight | None = None
         if mine:
             self.counts.misses += len(mine)
             indices = [places[0] for places in mine.values()]
             if self._whole_requests:
                 indices = list(range(rows))
-            own = _Flight([keys[i] for i in indices], frozenset(asked), version)
-            for key in mine:
-                self._flights.setdefault(key, own)
-            own.task = self._begin(self._compute(own, request, asked, None if len(indices) == rows else indices))
-            # Not in the task itself: one that is cancelled before its first step does not come to its `finally`.
-            own.task.add_done_callback(partial(self._on_end, own))
+            own = Flight([keys[i] for i in indices], frozenset(asked), version)
+            work = self._compute(own, request, asked, None if len(indices) == rows else indices)
+            self._flights.begin(own, mine, self._begin(work))
         waiting = [*flights, *([own] if own else [])]
         if waiting:
-            waiter = _Waiter(loop.create_future(), len(waiting))
-            for flight in waiting:
-                flight.waiters.append(waiter)
-            try:
-                await waiter.future
-            finally:
-                for flight in waiting:
-                    self._step_back(flight, waiter)
+            await self._flights.wait(waiting)
         if own is not None and own.error is not None and not own.moved:
             error, own.error = own.error, None
             try:
@@ -306,26 +295,12 @@ class RowCache:
         return outputs if outputs is not None else await self._pass(request)
 
     @staticmethod
-    def _places(flight: _Flight, keys: dict[bytes, list[int]]) -> list[int]:
+    def _places(flight: Flight, keys: dict[bytes, list[int]]) -> list[int]:
         at = {key: i for i, key in enumerate(flight.keys)}
         return [at[key] for key in keys]
 
-    def _step_back(self, flight: _Flight, waiter: _Waiter) -> None:
-        with contextlib.suppress(ValueError):
-            flight.waiters.remove(waiter)
-        if not flight.waiters and not flight.done and flight.task is not None:
-            self._land(flight)
-            flight.task.cancel()
-
-    def _land(self, flight: _Flight) -> None:
-        """Nobody can join any more."""
-        flight.done = True
-        for key in flight.keys:
-            if self._flights.get(key) is flight:
-                del self._flights[key]
-
     async def _compute(
-        self, flight: _Flight, request: Request, asked: tuple[str, ...], indices: list[int] | None
+        self, flight: Flight, request: Request, asked: tuple[str, ...], indices: list[int] | None
     ) -> None:
         try:
             if indices is not None:
@@ -340,7 +315,7 @@ class RowCache:
             if not flight.moved:
                 self._store_rows(flight.keys, outputs, asked)
         except Exception as error:
-            flight.error = error
+            flight.error = let_go(error)
             # The names that it was asked for may be those of the model before.
             flight.moved = isinstance(error, InvalidRequest) and await self._has_moved(flight.version)
 
@@ -349,17 +324,6 @@ class RowCache:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
-
-    def _on_end(self, flight: _Flight, task: asyncio.Task[None]) -> None:
-        """However a flight ended, nobody waits for it any more; what it did not bring is asked for again."""
-        error = None if task.cancelled() else task.exception()
-        if error is not None:
-            FAILURES.tell(log, "rows could not be computed", error=error)
-        self._land(flight)
-        for waiter in flight.waiters:
-            waiter.count -= 1
-            if not waiter.count and not waiter.future.done():
-                waiter.future.set_result(None)
 
     async def _has_moved(self, since: str) -> bool:
         version = self._identity.version
@@ -451,57 +415,3 @@ class _Found:
     hits: list[int]
     missing: list[int]
     outputs: Outputs
-
-
-@dataclass(slots=True, eq=False)
-class _Waiter:
-    """A caller, and how many flights it still waits for."""
-
-    future: asyncio.Future[None]
-    count: int
-
-
-@dataclass(slots=True, eq=False)
-class _Flight:
-    """Rows under way. ``outputs`` is None if they did not arrive as rows; ``moved``: the model changed meanwhile."""
-
-    keys: list[bytes]
-    asked: frozenset[str]
-    version: str
-    waiters: list[_Waiter] = field(default_factory=list)
-    task: asyncio.Task[None] | None = None
-    outputs: Outputs | None = None
-    error: Exception | None = None
-    moved: bool = False
-    done: bool = False
-
-
-class _Answer:
-    """Rows from several places, put together in order."""
-
-    def __init__(self, rows: int) -> None:
-        self.rows = 0
-        self._of = rows
-        self._parts: list[tuple[Outputs, Sequence[int], Sequence[int]]] = []
-
-    def add(self, outputs: Outputs, into: Sequence[int], rows: Sequence[int]) -> None:
-        """Row ``rows[i]`` of ``outputs`` is row ``into[i]`` of the answer."""
-        if len(into):
-            self._parts.append((outputs, into, rows))
-            self.rows += len(into)
-
-    def put_together(self, asked: tuple[str, ...]) -> Outputs | None:
-        """The answer; None if the rows have different types or shapes."""
-        if len({tuple(outputs) for outputs, _, _ in self._parts}) > 1 and not asked:
-            return None
-        whole: Outputs = {}
-        for name in asked or self._parts[0][0]:
-            kinds = {(outputs[name].dtype, outputs[name].shape[1:]) for outputs, _, _ in self._parts}
-            if len(kinds) != 1:
-                return None
-            dtype, shape = kinds.pop()
-            array = np.empty((self._of, *shape), dtype)
-            for outputs, into, rows in self._parts:
-                array[np.asarray(into)] = outputs[name][np.asarray(rows)]
-            whole[name] = array
-        return whole

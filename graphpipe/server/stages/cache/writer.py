@@ -106,28 +106,32 @@ class RowWriter:
         self._thread.join(timeout=10)
 
     def _work(self) -> None:
-        while True:
-            with self._wake:
-                while not (self._rows or self._keep or self._closing):
-                    self._wake.wait()
-                if not self._closing:
-                    self._wake.wait_for(lambda: self._closing, _GATHER_S)
-                rows, self._rows = self._rows, []
-                keep, self._keep = self._keep, set()
-                if self._closing and not rows and not keep:
-                    return
-            try:
-                self._write(rows, keep)
-            except BaseException as error:  # whatever a row is, this thread goes on
-                self.counts.errors += 1
-                self.counts.left_out += sum(len(part.keys) for part in rows)
-                FAILURES.tell(log, "rows for %s are left out", self._store.folder, error=error, level=logging.WARNING)
-            size = sum(array.nbytes for part in rows for array in part.outputs.values())
-            with self._wake:
-                self._bytes -= size
-            for part in rows:
-                part.done()
-            del rows, keep
+        while self._next():
+            pass  # no name may keep the last rows alive while this thread waits for the next
+
+    def _next(self) -> bool:
+        """Wait for rows, and write them. False when all is over."""
+        with self._wake:
+            while not (self._rows or self._keep or self._closing):
+                self._wake.wait()
+            if not self._closing:
+                self._wake.wait_for(lambda: self._closing, _GATHER_S)
+            rows, self._rows = self._rows, []
+            keep, self._keep = self._keep, set()
+            if self._closing and not rows and not keep:
+                return False
+        try:
+            self._write(rows, keep)
+        except BaseException as error:  # whatever a row is, this thread goes on
+            self.counts.errors += 1
+            self.counts.left_out += sum(len(part.keys) for part in rows)
+            FAILURES.tell(log, "rows for %s are left out", self._store.folder, error=error, level=logging.WARNING)
+        size = sum(array.nbytes for part in rows for array in part.outputs.values())
+        with self._wake:
+            self._bytes -= size
+        for part in rows:
+            part.done()
+        return True
 
     def _write(self, rows: Sequence[_Rows], keep: set[bytes]) -> None:
         values = []

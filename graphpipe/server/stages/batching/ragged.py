@@ -18,7 +18,7 @@ from graphpipe.server.stages.rows import Layout
 from graphpipe.server.stages.stage import Outputs
 from graphpipe.signature import Signature, TensorSpec
 
-__all__ = ["Padding", "parse_padding"]
+__all__ = ["RaggedAxes", "ragged_axes"]
 
 Array = NDArray[Any]
 
@@ -26,7 +26,7 @@ _FORM = "INPUT:AXIS:VALUE, OUTPUT:AXIS:INPUT for an output that grows with it, o
 
 
 @dataclass(frozen=True, slots=True)
-class Padding:
+class RaggedAxes:
     """What to fill and what to cut.
 
     ``fills``: by input, the axes that may differ, and what fills them. ``follows``: by output, the axes that are as
@@ -76,7 +76,7 @@ class Padding:
         return cut
 
 
-def parse_padding(texts: Sequence[str], signature: Signature) -> Padding | None:
+def ragged_axes(texts: Sequence[str], signature: Signature) -> RaggedAxes | None:
     """What the texts of --batch-pad mean for a model. Raises LoadError with a line that says how to mend it."""
     if not texts:
         return None
@@ -106,7 +106,7 @@ def parse_padding(texts: Sequence[str], signature: Signature) -> Padding | None:
     for spec in outputs.values():
         if spec.name not in follows:
             follows[spec.name] = _by_symbols(spec, inputs, fills)
-    return Padding(fills, {name: tuple(axes) for name, axes in follows.items() if axes})
+    return RaggedAxes(fills, {name: tuple(axes) for name, axes in follows.items() if axes})
 
 
 def _split(text: str) -> tuple[str, int, str]:
