@@ -367,9 +367,19 @@ def test_a_hundred_references_to_one_string_of_a_megabyte_are_refused():
     strings = strings[:start] + share_first_entry(strings[start:], 100)
     refused(strings, "claim more bytes together than the message has")
     assert peak_of(strings) < 2 * MIB
-    names = share_first_entry(bytearray(b"".join(encode_request([FLOATS], ["x" * MIB] + [""] * 99))), 100)
+    names = share_first_entry(bytearray(b"".join(encode_request([FLOATS], ["x" * 2**16] + [""] * 99))), 100)
     refused(names, "claim more bytes together than the message has")
     assert peak_of(names) < 4 * MIB
+
+
+def test_a_name_of_more_than_64_kib_is_refused():
+    longest = "x" * 2**16
+    assert decode_request(b"".join(encode_request([FLOATS], [longest], [longest]))).head.input_names == (longest,)
+    for names in ({"input_names": [longest + "x"]}, {"output_names": ["", longest + "x"]}):
+        with pytest.raises(InvalidRequest, match="65536"):
+            encode_request([FLOATS], **names)
+        message = official.write_request([tensor_of(FLOATS)], **names)
+        refused(message, f"{next(iter(names))} has a name of 65537 bytes; at most 65536 are taken")
 
 
 def test_two_fields_may_share_one_vector_while_the_lengths_stay_within_the_message():
