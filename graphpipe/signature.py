@@ -6,7 +6,6 @@ be converted, which outputs are wanted. Every refusal says what came, what was e
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 from graphpipe.arrays import array_of, has_own_type
 from graphpipe.errors import InvalidRequest
 from graphpipe.wire.dtypes import dtype_name, dtype_named
+from graphpipe.words import listed, nearest, quoted
 
 __all__ = ["Plan", "Signature", "TensorSpec", "fitted"]
 
@@ -25,9 +25,6 @@ Array = NDArray[Any]
 Dim = int | str | None
 
 _BOOL, _UINT8 = np.dtype(bool), np.dtype(np.uint8)
-# Enough of a name, and of a list of names, for a message.
-_NAME_SHOWN_MAX = 100
-_NAMES_SHOWN_MAX = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,12 +222,12 @@ class Signature:
             found = name if self.variadic else _find(name, known)
             if found is None and not ignore_extra:
                 raise InvalidRequest(
-                    f"there is no input {_quoted(name)}; {_have(_names(self.inputs), 'input')}{_nearest(name, known)}; "
+                    f"there is no input {quoted(name)}; {_have(_names(self.inputs), 'input')}{nearest(name, known)}; "
                     "leave it out, or start the server with --ignore-extra-inputs"
                 )
             if found is not None:
                 if found in taken:
-                    raise InvalidRequest(f"input {_quoted(found)} came twice; send each input once")
+                    raise InvalidRequest(f"input {quoted(found)} came twice; send each input once")
                 taken.add(found)
             names.append(found)
         missing = (
@@ -238,8 +235,8 @@ class Signature:
         )
         if missing:
             what = "input" if len(missing) == 1 else "inputs"
-            came = _listed([name for name in names if name]) if any(given) and taken else str(count)
-            raise InvalidRequest(f"missing {what} {_listed(missing)}; {came} came; {_have(defaults, 'input')}")
+            came = listed([name for name in names if name]) if any(given) and taken else str(count)
+            raise InvalidRequest(f"missing {what} {listed(missing)}; {came} came; {_have(defaults, 'input')}")
         return tuple(names)
 
     def _outputs(self, asked: Sequence[str]) -> tuple[str, ...]:
@@ -264,7 +261,7 @@ class Signature:
             if found is None:
                 if not self.open_outputs:
                     have = _have(_names(self.outputs), "output")
-                    raise InvalidRequest(f"there is no output {_quoted(name)}; {have}{_nearest(name, known)}")
+                    raise InvalidRequest(f"there is no output {quoted(name)}; {have}{nearest(name, known)}")
                 found = name
             names.append(found)
         return tuple(names)
@@ -282,25 +279,10 @@ def _find(name: str, known: set[str]) -> str | None:
     return other if other in known else None
 
 
-def _quoted(name: str) -> str:
-    """A name from a request, which may be a megabyte long, fit for a message."""
-    return repr(name) if len(name) <= _NAME_SHOWN_MAX else f"{name[:_NAME_SHOWN_MAX]!r}..."
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _NAMES_SHOWN_MAX} more" if len(names) > _NAMES_SHOWN_MAX else ""
-    return ", ".join(map(_quoted, names[:_NAMES_SHOWN_MAX])) + more
-
-
 def _have(names: Sequence[str], what: str) -> str:
     if not names:
         return f"the model has no {what}s"
-    return f"the model's {what}{' is' if len(names) == 1 else 's are'} {_listed(names)}"
-
-
-def _nearest(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name[:_NAME_SHOWN_MAX], list(known), 1)
-    return f"; did you mean {near[0]!r}?" if near else ""
+    return f"the model's {what}{' is' if len(names) == 1 else 's are'} {listed(names)}"
 
 
 def _with_bools(

@@ -45,7 +45,7 @@ from graphpipe.backends.project import module_of_file
 from graphpipe.errors import InvalidRequest, LoadError
 from graphpipe.signature import Signature, TensorSpec, fitted
 from graphpipe.wire.dtypes import Type, type_of
-from graphpipe.words import first_line
+from graphpipe.words import first_line, listed, quoted
 
 __all__ = ["BACKEND", "FunctionModel", "model"]
 
@@ -126,9 +126,7 @@ class FunctionModel:
         for name in wanted:
             if name not in values:
                 if self._signature.open_outputs:
-                    raise InvalidRequest(
-                        f"there is no output {name!r}; the function gave {', '.join(map(repr, values))}"
-                    )
+                    raise InvalidRequest(f"there is no output {quoted(name)}; the function gave {listed(list(values))}")
                 raise ValueError(f"the function gave {', '.join(map(repr, values))}, but not {name!r}")
         return {name: _array(values[name], name, self._specs.get(name)) for name in wanted}
 

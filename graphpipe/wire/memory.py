@@ -38,7 +38,7 @@ class StringPlace(NamedTuple):
     """Where the offsets of a tensor's strings stand, and how many there are."""
 
     start: int
-    count: int
+    number: int
 
 
 class ReadTensor(NamedTuple):

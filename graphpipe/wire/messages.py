@@ -20,6 +20,7 @@ from graphpipe.wire.dtypes import BYTES_MAX, DTYPES, ENTRIES_MAX, NDIM_MAX, STRI
 from graphpipe.wire.memory import LayoutMemory, ReadTensor
 from graphpipe.wire.reader import Reader
 from graphpipe.wire.writer import Prefix, Segment, TensorKey, layout, payload
+from graphpipe.words import quoted
 
 __all__ = [
     "ErrorInfo",
@@ -213,7 +214,7 @@ def encode_metadata_response(message: MetadataResponse) -> bytes:
         for place, io in zip(places, side, strict=True):
             if len(io.shape) > NDIM_MAX or min(io.shape, default=0) < -1:
                 raise InvalidRequest(
-                    f"{io.name!r} has shape {list(io.shape)}; at most {NDIM_MAX} dimensions of -1 (any) or more travel"
+                    f"{quoted(io.name)} has shape {list(io.shape)}; at most {NDIM_MAX} dimensions of -1 (any) or more travel"
                 )
             prefix.align(4)
             prefix.point(place)
@@ -227,7 +228,7 @@ def encode_metadata_response(message: MetadataResponse) -> bytes:
 def _payloads(arrays: Sequence[object], names: Sequence[str], what: str) -> tuple[tuple[TensorKey, ...], list[Segment]]:
     keys, payloads = [], []
     for i, array in enumerate(arrays):
-        key, segment = payload(array, repr(names[i]) if i < len(names) and names[i] else f"{what} {i}")
+        key, segment = payload(array, quoted(names[i]) if i < len(names) and names[i] else f"{what} {i}")
         keys.append(key)
         payloads.append(segment)
     return tuple(keys), payloads
@@ -254,8 +255,8 @@ def _request_layout(
         prefix.point(request + 4)
         infer = prefix.table(vtable, bytes(16))
         prefix.text(infer + 4, config)
-        prefix.texts(infer + 8, input_names)
-        prefix.texts(infer + 16, output_names)
+        prefix.names(infer + 8, input_names)
+        prefix.names(infer + 16, output_names)
         return prefix.tensors(infer + 12, keys, mark_bool=True)
 
     return layout(build, keys)

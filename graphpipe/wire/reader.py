@@ -29,7 +29,7 @@ _slots = tuple(struct.Struct(f"<{n}H").unpack_from for n in range(7))
 _dims = tuple(struct.Struct(f"<{n}q").unpack_from for n in range(NDIM_MAX + 1))
 
 # Strings are read in runs of this many, so that the arrays needed on the way stay small.
-_STRINGS_AT_ONCE = 1 << 16
+_STRINGS_AT_ONCE = 1 << 14
 # A run of strings that fills no more than this many bytes for each is copied at once and then cut, which is faster.
 _DENSE_BYTES = 256
 
@@ -222,8 +222,8 @@ class Reader:
 
         Checked and cut in runs, so that what is needed on the way stays small, and other threads have their turn.
         """
-        array = np.empty(place.count, object)
-        for at in range(0, place.count, _STRINGS_AT_ONCE):
+        array = np.empty(place.number, object)
+        for at in range(0, place.number, _STRINGS_AT_ONCE):
             run = array[at : at + _STRINGS_AT_ONCE]
             start = place.start + 4 * at
             run[:] = self._run_of_strings(start, start + 4 * len(run))

@@ -478,7 +478,7 @@ def test_more_strings_than_the_limit_are_refused_on_both_sides():
     table = layout.tensor(only, 12)
     layout.point(table + 4, layout.vector(1, struct.pack("<q", limit + 1)))
     layout.point(table + 12, layout.vector(limit + 1, bytes(4 * limit + 4)))
-    with pytest.raises(MalformedMessage, match=f"has {limit + 1} elements; at most {limit} are taken"):
+    with pytest.raises(MalformedMessage, match=f"has {limit + 1} strings; at most {limit} are taken"):
         decode_infer_response(layout.bytes)
 
 

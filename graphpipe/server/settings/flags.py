@@ -209,6 +209,7 @@ FLAGS: tuple[Flag, ...] = (
     _server("tls-cert", "Network", path(), "PEM file with the server's certificate: serve https."),
     _server("tls-key", "Network", path(), "PEM file with its key.", default_text="in the certificate's file"),
     _server("body-bytes-max", "Limits", size(1, 2**31 - 1), "Largest request body; a larger one gets 413."),
+    _server("strings-max", "Limits", integer(1, 1 << 24), "Most strings in a request; one with more gets 413."),
     _server(
         "in-flight-bytes-max", "Limits", size(),
         "Bytes of large bodies that a worker holds at once; beyond it callers wait, then get 503.",

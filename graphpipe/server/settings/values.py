@@ -45,6 +45,7 @@ class Settings:
 
     listen: str = "127.0.0.1:9000"
     body_bytes_max: int = 1 << 30
+    strings_max: int = 1 << 20
     in_flight_bytes_max: int = 0
     admission_wait_s: float = 1.0
     head_timeout_s: float = 10.0
