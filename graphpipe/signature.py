@@ -6,6 +6,7 @@ be converted, which outputs are wanted. Every refusal says what came, what was e
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -33,7 +34,7 @@ class TensorSpec:
 
     ``dtype`` is None where it is unknown and object for strings. ``shape`` counts elements, outermost axis first: a
     number is fixed, a symbol (``"n"``) may be anything but the same wherever it occurs in one request, None may be
-    anything. A ``shape`` of None stands for any rank.
+    anything. A ``shape`` of None stands for any rank. A ``repeated`` one stands for any number of tensors, under any names.
 
         TensorSpec("image", np.dtype("f4"), ("n", 224, 224, 3))     # n images
         TensorSpec("mask", np.dtype(bool), ("n",))                  # and as many flags
@@ -43,32 +44,72 @@ class TensorSpec:
     dtype: np.dtype[Any] | None = None
     shape: tuple[Dim, ...] | None = None
     description: str = ""
+    repeated: bool = False
 
     @classmethod
     def of(cls, name: str, text: str) -> TensorSpec:
-        """The spec that a text like ``float32[n, 4]``, ``string`` or ``any`` describes. Raises ValueError."""
-        match = re.fullmatch(r"\s*(\w+)\s*(?:\[(.*)\]\s*)?", text)
+        """The spec that a text like ``float32[n, 4]``, ``string`` or ``any...`` describes. Raises ValueError.
+
+        docs/wire.md has the grammar; here it may also be a type's other names.
+        """
+        match = re.fullmatch(r"\s*(\w+)\s*(?:\[(.*)\]\s*)?(\.\.\.\s*)?", text, re.DOTALL)
         if match is None:
-            raise ValueError(f"{name}: expected a type and a shape like float32[n, 4]; {text!r} came")
+            raise ValueError(f"{name}: expected a type and a shape like float32[n, 4]; {quoted(text)} came")
         dtype = None if match[1] in ("any", "unknown") else dtype_named(match[1])
-        if match[2] is None:
-            return cls(name, dtype)
-        dims = [dim.strip() for dim in match[2].split(",")] if match[2].strip() else []
-        return cls(name, dtype, tuple(_dim(name, dim) for dim in dims))
+        shape = None if match[2] is None else _dims(name, match[2])
+        return cls(name, dtype, shape, repeated=match[3] is not None)
+
+    @property
+    def text(self) -> str:
+        """Type and shape in the form that ``of`` reads."""
+        kind = "any" if self.dtype is None else dtype_name(self.dtype)
+        return (
+            kind + ("" if self.shape is None else f"[{', '.join(map(_dim_text, self.shape))}]") + "..." * self.repeated
+        )
 
     def __str__(self) -> str:
         dims = "any shape" if self.shape is None else f"[{', '.join('?' if d is None else str(d) for d in self.shape)}]"
         return f"{self.name} {dtype_name(self.dtype)} {dims}"
 
 
+_SYMBOL = re.compile(r"[^\W\d]\w*")
+# Up to the next comma that is not in quotes.
+_NEXT_DIM = re.compile(r'((?:[^,"]++|"(?:[^"\\]++|\\.)*+")*+)(,|$)', re.DOTALL)
+
+
+def _dims(name: str, text: str) -> tuple[Dim, ...]:
+    dims: list[Dim] = []
+    at, comma = 0, text.strip() and ","
+    while comma:
+        match = _NEXT_DIM.match(text, at)
+        if match is None:
+            raise ValueError(f"{name}: a quote is not closed; {quoted(text)} came")
+        dims.append(_dim(name, match[1].strip()))
+        at, comma = match.end(), match[2]
+    return tuple(dims)
+
+
 def _dim(name: str, text: str) -> Dim:
-    if re.fullmatch(r"\d+", text):
+    if re.fullmatch(r"\d{1,19}", text):
         return int(text)
     if text in ("?", "-1"):
         return None
-    if re.fullmatch(r"[^\W\d]\w*", text):
+    if _SYMBOL.fullmatch(text):
         return text
-    raise ValueError(f"{name}: a dimension is a number, a word or ?; {text!r} came")
+    if text.startswith('"'):
+        try:
+            symbol = json.loads(text)
+        except ValueError:
+            symbol = None
+        if isinstance(symbol, str):
+            return symbol
+    raise ValueError(f"{name}: a dimension is a number, a word or ?; {quoted(text)} came")
+
+
+def _dim_text(dim: Dim) -> str:
+    if isinstance(dim, str):  # some tools call them floor(h/2)
+        return dim if _SYMBOL.fullmatch(dim) else json.dumps(dim, ensure_ascii=False)
+    return "?" if dim is None else str(dim)
 
 
 @dataclass(frozen=True, slots=True)

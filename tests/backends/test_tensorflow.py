@@ -370,7 +370,7 @@ def test_any_tensor_of_a_graph_can_be_asked_for_by_name(graph, serve):
 
 def test_a_name_of_millions_of_letters_is_looked_for_at_once_and_told_in_short(graph):
     with graphpipe.load(graph(chain)) as model:
-        for name in ("y" * 15_000_000, f"{'y' * 15_000_000}:0", "y:00", "y:-1", "^y", "y:", ""):
+        for name in ("y" * 15_000_000, f"{'y' * 15_000_000}:0", "y:00", "y:-1", "^y", "y:"):
             with pytest.raises(InvalidRequest) as refused:
                 model.infer({"x": X}, [name])
             assert len(refused.value.message) < 300

@@ -38,7 +38,8 @@ from graphpipe.wire import (
     encode_metadata_response,
     recall_request,
 )
-from graphpipe.wire.dtypes import DTYPES, type_of
+from graphpipe.wire.describe import io_of
+from graphpipe.wire.dtypes import DTYPES
 
 __all__ = ["ERROR_TYPE", "GraphPipe", "GraphPipeEndpoint", "error_body"]
 
@@ -298,16 +299,4 @@ def _metadata(name: str, model: Model) -> MetadataResponse:
 
 def _ios(specs: Sequence[TensorSpec], names: Sequence[str]) -> tuple[IOMetadata, ...]:
     by_name = {spec.name: spec for spec in specs}
-    return tuple(_io(by_name.get(name, TensorSpec(name))) for name in names)
-
-
-def _io(spec: TensorSpec) -> IOMetadata:
-    shape = tuple(d if isinstance(d, int) else -1 for d in spec.shape or ())
-    words = [spec.description] if spec.description else []
-    if spec.shape is None:
-        words += [] if "any shape" in spec.description else ["any shape"]
-    elif any(isinstance(d, str) for d in spec.shape):
-        words.append(f"[{', '.join('?' if d is None else str(d) for d in spec.shape)}]")
-    if spec.dtype == np.bool_:
-        words.append("bool, as 0 and 1")
-    return IOMetadata(spec.name, "; ".join(words), shape, type_of(spec.dtype))
+    return tuple(io_of(by_name.get(name, TensorSpec(name))) for name in names)
