@@ -3,7 +3,8 @@
     python benchmarks/transport.py [large] [small] [client] [memory] [hostile] [--rounds N] [--save]
 
 large    77 MB request, 12.8 MB answer, real codec, one connection: ours and aiohttp alone beside the limit server
-small    1 KB through echo, server on one core, 64 connections: ours beside aiohttp that echoes bytes, and beside Go
+small    1 KB through echo, server on one core, 64 connections: ours, asked in our own layout and in the official
+         library's, beside aiohttp that echoes bytes, and beside Go
 client   Client.execute beside a raw socket that sends prebuilt bytes to the same server and decodes nothing
 memory   peak above the idle server for one 77 MB request; 32 callers with 77 MB each against a 512 MB cap
 hostile  a normal caller's p99 while slow heads, slow bodies, aborts and 2,000 idle connections hang on the server
@@ -109,12 +110,13 @@ def small(rounds: int) -> dict[str, Any]:
             servers["go"] = stack.enter_context(running("go", cpu=0))
         except (FileNotFoundError, ValueError) as error:
             print(f"  the Go server does not run here: {error}")
+        servers["official"] = servers["front"]  # the same server, asked by another writer
         found: dict[str, dict[str, list[float]]] = {}
         for connections in (1, 8, 64):
             for _ in range(rounds if connections == 64 else max(1, rounds // 2)):
                 for kind, server in servers.items():
                     before = server.cpu_seconds()
-                    result = run_load(server.port, connections, 1.5, cpu=1)
+                    result = run_load(server.port, connections, 1.5, cpu=1, official=kind == "official")
                     cpu = (server.cpu_seconds() - before) / result["requests"] * 1e6
                     row = found.setdefault(f"{kind} {connections}", {"per_second": [], "p99_ms": [], "cpu_us": []})
                     row["per_second"].append(result["per_second"])

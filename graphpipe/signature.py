@@ -6,7 +6,7 @@ be converted, which outputs are wanted. Every refusal says what came, what was e
 
 from __future__ import annotations
 
-import difflib
+import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from graphpipe.arrays import array_of, has_own_type
 from graphpipe.errors import InvalidRequest
 from graphpipe.wire.dtypes import dtype_name, dtype_named
+from graphpipe.words import listed, nearest, quoted
 
 __all__ = ["Plan", "Signature", "TensorSpec", "fitted"]
 
@@ -25,9 +26,6 @@ Array = NDArray[Any]
 Dim = int | str | None
 
 _BOOL, _UINT8 = np.dtype(bool), np.dtype(np.uint8)
-# Enough of a name, and of a list of names, for a message.
-_NAME_SHOWN_MAX = 100
-_NAMES_SHOWN_MAX = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +34,7 @@ class TensorSpec:
 
     ``dtype`` is None where it is unknown and object for strings. ``shape`` counts elements, outermost axis first: a
     number is fixed, a symbol (``"n"``) may be anything but the same wherever it occurs in one request, None may be
-    anything. A ``shape`` of None stands for any rank.
+    anything. A ``shape`` of None stands for any rank. A ``repeated`` one stands for any number of tensors, under any names.
 
         TensorSpec("image", np.dtype("f4"), ("n", 224, 224, 3))     # n images
         TensorSpec("mask", np.dtype(bool), ("n",))                  # and as many flags
@@ -46,32 +44,72 @@ class TensorSpec:
     dtype: np.dtype[Any] | None = None
     shape: tuple[Dim, ...] | None = None
     description: str = ""
+    repeated: bool = False
 
     @classmethod
     def of(cls, name: str, text: str) -> TensorSpec:
-        """The spec that a text like ``float32[n, 4]``, ``string`` or ``any`` describes. Raises ValueError."""
-        match = re.fullmatch(r"\s*(\w+)\s*(?:\[(.*)\]\s*)?", text)
+        """The spec that a text like ``float32[n, 4]``, ``string`` or ``any...`` describes. Raises ValueError.
+
+        docs/wire.md has the grammar; here it may also be a type's other names.
+        """
+        match = re.fullmatch(r"\s*(\w+)\s*(?:\[(.*)\]\s*)?(\.\.\.\s*)?", text, re.DOTALL)
         if match is None:
-            raise ValueError(f"{name}: expected a type and a shape like float32[n, 4]; {text!r} came")
+            raise ValueError(f"{name}: expected a type and a shape like float32[n, 4]; {quoted(text)} came")
         dtype = None if match[1] in ("any", "unknown") else dtype_named(match[1])
-        if match[2] is None:
-            return cls(name, dtype)
-        dims = [dim.strip() for dim in match[2].split(",")] if match[2].strip() else []
-        return cls(name, dtype, tuple(_dim(name, dim) for dim in dims))
+        shape = None if match[2] is None else _dims(name, match[2])
+        return cls(name, dtype, shape, repeated=match[3] is not None)
+
+    @property
+    def text(self) -> str:
+        """Type and shape in the form that ``of`` reads."""
+        kind = "any" if self.dtype is None else dtype_name(self.dtype)
+        return (
+            kind + ("" if self.shape is None else f"[{', '.join(map(_dim_text, self.shape))}]") + "..." * self.repeated
+        )
 
     def __str__(self) -> str:
         dims = "any shape" if self.shape is None else f"[{', '.join('?' if d is None else str(d) for d in self.shape)}]"
         return f"{self.name} {dtype_name(self.dtype)} {dims}"
 
 
+_SYMBOL = re.compile(r"[^\W\d]\w*")
+# Up to the next comma that is not in quotes.
+_NEXT_DIM = re.compile(r'((?:[^,"]++|"(?:[^"\\]++|\\.)*+")*+)(,|$)', re.DOTALL)
+
+
+def _dims(name: str, text: str) -> tuple[Dim, ...]:
+    dims: list[Dim] = []
+    at, comma = 0, text.strip() and ","
+    while comma:
+        match = _NEXT_DIM.match(text, at)
+        if match is None:
+            raise ValueError(f"{name}: a quote is not closed; {quoted(text)} came")
+        dims.append(_dim(name, match[1].strip()))
+        at, comma = match.end(), match[2]
+    return tuple(dims)
+
+
 def _dim(name: str, text: str) -> Dim:
-    if re.fullmatch(r"\d+", text):
+    if re.fullmatch(r"\d{1,19}", text):
         return int(text)
     if text in ("?", "-1"):
         return None
-    if re.fullmatch(r"[^\W\d]\w*", text):
+    if _SYMBOL.fullmatch(text):
         return text
-    raise ValueError(f"{name}: a dimension is a number, a word or ?; {text!r} came")
+    if text.startswith('"'):
+        try:
+            symbol = json.loads(text)
+        except ValueError:
+            symbol = None
+        if isinstance(symbol, str):
+            return symbol
+    raise ValueError(f"{name}: a dimension is a number, a word or ?; {quoted(text)} came")
+
+
+def _dim_text(dim: Dim) -> str:
+    if isinstance(dim, str):  # some tools call them floor(h/2)
+        return dim if _SYMBOL.fullmatch(dim) else json.dumps(dim, ensure_ascii=False)
+    return "?" if dim is None else str(dim)
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,12 +263,12 @@ class Signature:
             found = name if self.variadic else _find(name, known)
             if found is None and not ignore_extra:
                 raise InvalidRequest(
-                    f"there is no input {_quoted(name)}; {_have(_names(self.inputs), 'input')}{_nearest(name, known)}; "
+                    f"there is no input {quoted(name)}; {_have(_names(self.inputs), 'input')}{nearest(name, known)}; "
                     "leave it out, or start the server with --ignore-extra-inputs"
                 )
             if found is not None:
                 if found in taken:
-                    raise InvalidRequest(f"input {_quoted(found)} came twice; send each input once")
+                    raise InvalidRequest(f"input {quoted(found)} came twice; send each input once")
                 taken.add(found)
             names.append(found)
         missing = (
@@ -238,8 +276,8 @@ class Signature:
         )
         if missing:
             what = "input" if len(missing) == 1 else "inputs"
-            came = _listed([name for name in names if name]) if any(given) and taken else str(count)
-            raise InvalidRequest(f"missing {what} {_listed(missing)}; {came} came; {_have(defaults, 'input')}")
+            came = listed([name for name in names if name]) if any(given) and taken else str(count)
+            raise InvalidRequest(f"missing {what} {listed(missing)}; {came} came; {_have(defaults, 'input')}")
         return tuple(names)
 
     def _outputs(self, asked: Sequence[str]) -> tuple[str, ...]:
@@ -264,7 +302,7 @@ class Signature:
             if found is None:
                 if not self.open_outputs:
                     have = _have(_names(self.outputs), "output")
-                    raise InvalidRequest(f"there is no output {_quoted(name)}; {have}{_nearest(name, known)}")
+                    raise InvalidRequest(f"there is no output {quoted(name)}; {have}{nearest(name, known)}")
                 found = name
             names.append(found)
         return tuple(names)
@@ -282,25 +320,10 @@ def _find(name: str, known: set[str]) -> str | None:
     return other if other in known else None
 
 
-def _quoted(name: str) -> str:
-    """A name from a request, which may be a megabyte long, fit for a message."""
-    return repr(name) if len(name) <= _NAME_SHOWN_MAX else f"{name[:_NAME_SHOWN_MAX]!r}..."
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _NAMES_SHOWN_MAX} more" if len(names) > _NAMES_SHOWN_MAX else ""
-    return ", ".join(map(_quoted, names[:_NAMES_SHOWN_MAX])) + more
-
-
 def _have(names: Sequence[str], what: str) -> str:
     if not names:
         return f"the model has no {what}s"
-    return f"the model's {what}{' is' if len(names) == 1 else 's are'} {_listed(names)}"
-
-
-def _nearest(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name[:_NAME_SHOWN_MAX], list(known), 1)
-    return f"; did you mean {near[0]!r}?" if near else ""
+    return f"the model's {what}{' is' if len(names) == 1 else 's are'} {listed(names)}"
 
 
 def _with_bools(

@@ -1,9 +1,10 @@
 """A load generator for small requests: many keep-alive connections, each sending its next request on its last answer.
 
-    python -m benchmarks.harness.load PORT --connections 64 --seconds 2 [--cpu N]
+    python -m benchmarks.harness.load PORT --connections 64 --seconds 2 [--cpu N] [--official]
 
 Sends prebuilt bytes and only counts what comes back, so that one core of it keeps a server's core busy. Prints JSON:
-requests per second, and the latency's quantiles in milliseconds.
+requests per second, and the latency's quantiles in milliseconds. With ``--official`` the request is one that the official
+FlatBuffers library wrote.
 """
 
 from __future__ import annotations
@@ -21,13 +22,15 @@ from typing import Any
 import numpy as np
 import uvloop
 
+from benchmarks.codec import official_encode
 from graphpipe.wire import encode_request
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def request(floats: int = 256, path: str = "/") -> bytes:
-    body = b"".join(encode_request([np.linspace(0, 1, floats, dtype=np.float32)]))
+def request(floats: int = 256, path: str = "/", official: bool = False) -> bytes:
+    array = np.linspace(0, 1, floats, dtype=np.float32)
+    body = bytes(official_encode(array, array.nbytes, names=())) if official else b"".join(encode_request([array]))
     return b"POST %s HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: %d\r\n\r\n" % (path.encode(), len(body)) + body
 
 
@@ -83,11 +86,14 @@ async def load(port: int, connections: int, seconds: float, message: bytes) -> d
     }
 
 
-def run_load(port: int, connections: int, seconds: float, cpu: int | None = None) -> dict[str, float]:
+def run_load(
+    port: int, connections: int, seconds: float, cpu: int | None = None, official: bool = False
+) -> dict[str, float]:
     """The same in a process of its own, on a CPU of its own."""
     command = [sys.executable, "-m", "benchmarks.harness.load", str(port)]
     command += ["--connections", str(connections), "--seconds", str(seconds)]
     command += [] if cpu is None else ["--cpu", str(cpu)]
+    command += ["--official"] if official else []
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=True)
     result: dict[str, float] = json.loads(done.stdout)
     return result
@@ -100,8 +106,10 @@ if __name__ == "__main__":
     parser.add_argument("--seconds", type=float, default=2)
     parser.add_argument("--floats", type=int, default=256)
     parser.add_argument("--cpu", type=int)
+    parser.add_argument("--official", action="store_true")
     options = parser.parse_args()
     if options.cpu is not None:
         os.sched_setaffinity(0, {options.cpu})
+    message = request(options.floats, official=options.official)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        print(json.dumps(runner.run(load(options.port, options.connections, options.seconds, request(options.floats)))))
+        print(json.dumps(runner.run(load(options.port, options.connections, options.seconds, message))))

@@ -93,7 +93,8 @@ func readTensor(t table) (Tensor, error) {
 	tensor.Type, errs[0] = t.elementType(0)
 	tensor.Shape, errs[1] = t.shape(1, 0)
 	tensor.Data, errs[2] = t.run(2)
-	tensor.Strings, errs[3] = t.runs(3, stringsMax)
+	tensor.Strings, errs[3] = t.runs(3, t.r.strings)
+	t.r.strings -= len(tensor.Strings)
 	if err := firstOf(errs[:]); err != nil {
 		return Tensor{}, err
 	}

@@ -16,6 +16,7 @@ type reader struct {
 	bytes   []byte
 	unspent int // of the message's length
 	text    int // bytes that names and other words may still have
+	strings int // that tensors may still have
 }
 
 // newReader also finds the root table.
@@ -23,7 +24,7 @@ func newReader(b []byte) (*reader, table, error) {
 	if len(b) > messageMax {
 		return nil, table{}, malformed("%d bytes, a message must stay under 2 GiB", len(b))
 	}
-	r := &reader{bytes: b, unspent: len(b), text: textMax}
+	r := &reader{bytes: b, unspent: len(b), text: textMax, strings: stringsMax}
 	at, err := r.follow(0)
 	if err != nil {
 		return nil, table{}, err

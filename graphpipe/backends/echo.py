@@ -16,7 +16,7 @@ from graphpipe.signature import Signature, TensorSpec
 __all__ = ["BACKEND", "Echo"]
 
 _SIGNATURE = Signature(
-    (TensorSpec("input", description="any number of tensors, any shape, any type"),),
+    (TensorSpec("input", description="any number of tensors, any shape, any type", repeated=True),),
     (TensorSpec("output", description="the same tensors"),),
     variadic=True,
 )

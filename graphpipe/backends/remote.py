@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from graphpipe.backends.backend import Backend
@@ -110,6 +111,8 @@ class RemoteModel:
             _check_that_it_can_pass(error, self._client.url)
             raise
         named = dict(zip(names or [f"output_{i}" for i in range(len(values))], values, strict=False))
+        for name in self._bools.intersection(named):
+            named[name] = named[name].astype(bool)  # an answer bears no mark that it is
         # A message may have two tensors over the same bytes.
         return apart(named, {}) if len(named) > 1 else named
 
@@ -148,8 +151,9 @@ class RemoteModel:
         signature = replace(signature_of(meta), variadic=True)
         self._signature = signature.with_defaults(self._options.inputs, self._options.outputs)
         # Of one that takes any number of tensors nobody knows the outputs: echo.
-        any_number = any("any number of tensors" in spec.description for spec in signature.inputs)
+        any_number = any(spec.repeated for spec in signature.inputs)
         self._default_outputs = () if any_number else self._signature.output_names
+        self._bools = frozenset(spec.name for spec in signature.outputs if spec.dtype == np.bool_)
         self._version = _version_of(meta)
         self._description = meta.description
         self._known = meta

@@ -20,7 +20,7 @@ def as_text(callee: Callee) -> str:
     lines = ["  ".join(words)]
     lines += [callee.description] if callee.description else []
     rows = [
-        (what, spec.name, dtype_name(spec.dtype), _shape(spec), _remark(spec))
+        (what, spec.name, dtype_name(spec.dtype), _shape(spec), spec.description)
         for what, specs in (("input", callee.inputs), ("output", callee.signature.outputs))
         for spec in specs
     ]
@@ -59,7 +59,3 @@ def _shape(spec: TensorSpec) -> str:
     if spec.shape is None:
         return "any shape"
     return f"[{', '.join('?' if d is None else str(d) for d in spec.shape)}]"
-
-
-def _remark(spec: TensorSpec) -> str:
-    return "" if spec.shape is None and spec.description == "any shape" else spec.description

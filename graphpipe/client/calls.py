@@ -14,14 +14,9 @@ from graphpipe.arrays import has_own_type
 from graphpipe.client.address import Address
 from graphpipe.client.http1 import ResponseHead
 from graphpipe.errors import MalformedMessage, NoAnswer, ServiceError, service_error
-from graphpipe.signature import Signature, TensorSpec, fitted
-from graphpipe.wire import (
-    IOMetadata,
-    MetadataResponse,
-    Type,
-    decode_infer_response,
-    decode_metadata_response,
-)
+from graphpipe.signature import Signature, fitted
+from graphpipe.wire import MetadataResponse, decode_infer_response, decode_metadata_response
+from graphpipe.wire.describe import spec_of
 from graphpipe.wire.dtypes import DTYPES
 
 __all__ = [
@@ -110,10 +105,4 @@ def error_of(reply: Reply, address: Address) -> ServiceError:
 
 def signature_of(meta: MetadataResponse) -> Signature:
     """A model's signature as its metadata has it. Unknown types and dimensions are None."""
-    return Signature(tuple(map(_spec, meta.inputs)), tuple(map(_spec, meta.outputs)))
-
-
-def _spec(io: IOMetadata) -> TensorSpec:
-    any_rank = not io.shape and "any shape" in io.description
-    shape = None if any_rank else tuple(d if d >= 0 else None for d in io.shape)
-    return TensorSpec(io.name, DTYPES[Type(io.type)], shape, io.description)
+    return Signature(tuple(map(spec_of, meta.inputs)), tuple(map(spec_of, meta.outputs)))

@@ -1,7 +1,8 @@
 """Bytes to messages and back. Knows no socket, no server and no model.
 
 ``dtypes`` says which element types travel, ``reader`` checks foreign bytes, ``memory`` spares it the same work twice,
-``writer`` lays ours out, ``messages`` is what the rest of the package uses. docs/wire.md is the normative text.
+``writer`` lays ours out, ``messages`` is what the rest of the package uses, ``describe`` says in a description what the
+fields of metadata cannot. docs/wire.md is the normative text.
 """
 
 from graphpipe.wire.dtypes import Type

@@ -16,6 +16,7 @@ __all__ = [
     "BYTES_MAX",
     "DTYPES",
     "ENTRIES_MAX",
+    "NAME_BYTES_MAX",
     "NDIM_MAX",
     "STRINGS_MAX",
     "TEXT_BYTES_MAX",
@@ -36,6 +37,8 @@ NDIM_MAX = 32
 ENTRIES_MAX = 4096
 # A string costs its reader about 60 bytes besides its own, and the message as few as 4.
 STRINGS_MAX = 2**24
+# A name that a request uses. It is looked up, compared and quoted; nobody's is longer.
+NAME_BYTES_MAX = 2**16
 # Names, config and other words together. As text they may take four times their bytes.
 TEXT_BYTES_MAX = 2**24
 

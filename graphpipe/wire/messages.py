@@ -16,10 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graphpipe.errors import InvalidRequest, MalformedMessage
-from graphpipe.wire.dtypes import BYTES_MAX, DTYPES, ENTRIES_MAX, NDIM_MAX, TYPES, Type
+from graphpipe.wire.dtypes import BYTES_MAX, DTYPES, ENTRIES_MAX, NDIM_MAX, STRINGS_MAX, TYPES, Type
 from graphpipe.wire.memory import LayoutMemory, ReadTensor
 from graphpipe.wire.reader import Reader
 from graphpipe.wire.writer import Prefix, Segment, TensorKey, layout, payload
+from graphpipe.words import quoted
 
 __all__ = [
     "ErrorInfo",
@@ -213,7 +214,7 @@ def encode_metadata_response(message: MetadataResponse) -> bytes:
         for place, io in zip(places, side, strict=True):
             if len(io.shape) > NDIM_MAX or min(io.shape, default=0) < -1:
                 raise InvalidRequest(
-                    f"{io.name!r} has shape {list(io.shape)}; at most {NDIM_MAX} dimensions of -1 (any) or more travel"
+                    f"{quoted(io.name)} has shape {list(io.shape)}; at most {NDIM_MAX} dimensions of -1 (any) or more travel"
                 )
             prefix.align(4)
             prefix.point(place)
@@ -227,7 +228,7 @@ def encode_metadata_response(message: MetadataResponse) -> bytes:
 def _payloads(arrays: Sequence[object], names: Sequence[str], what: str) -> tuple[tuple[TensorKey, ...], list[Segment]]:
     keys, payloads = [], []
     for i, array in enumerate(arrays):
-        key, segment = payload(array, repr(names[i]) if i < len(names) and names[i] else f"{what} {i}")
+        key, segment = payload(array, quoted(names[i]) if i < len(names) and names[i] else f"{what} {i}")
         keys.append(key)
         payloads.append(segment)
     return tuple(keys), payloads
@@ -254,8 +255,8 @@ def _request_layout(
         prefix.point(request + 4)
         infer = prefix.table(vtable, bytes(16))
         prefix.text(infer + 4, config)
-        prefix.texts(infer + 8, input_names)
-        prefix.texts(infer + 16, output_names)
+        prefix.names(infer + 8, input_names)
+        prefix.names(infer + 16, output_names)
         return prefix.tensors(infer + 12, keys, mark_bool=True)
 
     return layout(build, keys)
@@ -307,13 +308,17 @@ def recall_request(buffer: memoryview | bytes) -> InferRequest | None:
 
 
 def decode_request(
-    buffer: memoryview | bytes | bytearray, memory: LayoutMemory[RequestHead] | None = None
+    buffer: memoryview | bytes | bytearray,
+    memory: LayoutMemory[RequestHead] | None = None,
+    *,
+    strings_max: int = STRINGS_MAX,
 ) -> InferRequest | MetadataRequest:
     """The body of a request. The arrays borrow ``buffer`` and are writable if it is.
 
     ``memory`` (default: one for the process) may know the layout already; the result is the same.
 
-    Raises MalformedMessage for anything that is not a whole, consistent request.
+    Raises MalformedMessage for anything that is not a whole, consistent request, TooLarge for one of more than
+    ``strings_max`` strings.
     """
     view = buffer if type(buffer) is bytes else _as_bytes(buffer)
     if memory is None:
@@ -322,7 +327,7 @@ def decode_request(
     if known is not None:
         return InferRequest(known.rest, [np.ndarray(t.shape, t.dtype, view, t.start) for t in known.tensors])
     view = memoryview(view)
-    reader = Reader(view)
+    reader = Reader(view, strings_max)
     kind_at, member, end = reader.table(reader.root(), 2)
     kind = reader.u8(kind_at)
     if kind not in (_INFER, _METADATA) or not member:
@@ -334,15 +339,15 @@ def decode_request(
         return MetadataRequest()
     config_at, names_at, tensors_at, outputs_at, end = reader.table(table, 4)
     config = reader.text(config_at, end, "config")
-    input_names = reader.texts(names_at, end, ENTRIES_MAX, "input_names")
-    output_names = reader.texts(outputs_at, end, ENTRIES_MAX, "output_names")
+    input_names = reader.names(names_at, end, ENTRIES_MAX, "input_names")
+    output_names = reader.names(outputs_at, end, ENTRIES_MAX, "output_names")
     tensors = [_read_tensor(reader, at) for at in reader.tables(tensors_at, end, ENTRIES_MAX, "input_tensors")]
     head = RequestHead(
         config, input_names, output_names, tuple([t.type for t in tensors]), tuple([t.shape for t in tensors])
     )
     head.bools = tuple([i for i, t in enumerate(tensors) if t.is_bool])
-    head.is_remembered = memory.keep(view, reader.end, reader.unspent, head, tensors)
-    return InferRequest(head, [_array(t, view) for t in tensors])
+    head.is_remembered = memory.keep(view, reader.structures, reader.claimed, head, tensors)
+    return InferRequest(head, [_array(t, reader) for t in tensors])
 
 
 def decode_infer_response(
@@ -366,15 +371,15 @@ def decode_infer_response(
     tensors_at, errors_at, end = reader.table(reader.root(), 2)
     tensors = [_read_tensor(reader, at) for at in reader.tables(tensors_at, end, ENTRIES_MAX, "output_tensors")]
     if not errors_at:
-        memory.keep(view, reader.end, reader.unspent, None, tensors)
-        return InferResponse([_array(t, view) for t in tensors])
+        memory.keep(view, reader.structures, reader.claimed, None, tensors)
+        return InferResponse([_array(t, reader) for t in tensors])
     try:
         errors = [_read_error(reader, at) for at in reader.tables(errors_at, end, ENTRIES_MAX, "errors")]
     except MalformedMessage:
         if not tensors:
             raise
         errors = []
-    return InferResponse([_array(t, view) for t in tensors], errors)
+    return InferResponse([_array(t, reader) for t in tensors], errors)
 
 
 def decode_metadata_response(buffer: memoryview | bytes | bytearray) -> MetadataResponse:
@@ -402,13 +407,11 @@ def _as_bytes(buffer: memoryview | bytes | bytearray) -> memoryview:
     return view if view.format == "B" and view.ndim == 1 else view.cast("B")
 
 
-def _array(tensor: ReadTensor, view: memoryview) -> Array:
+def _array(tensor: ReadTensor, reader: Reader) -> Array:
     """A tensor as an array over the message's bytes; strings as an object array of its own."""
     if tensor.strings is None:
-        return np.ndarray(tensor.shape, tensor.dtype, view, tensor.start)
-    array = np.empty(len(tensor.strings), object)
-    array[:] = tensor.strings
-    return array.reshape(tensor.shape)
+        return np.ndarray(tensor.shape, tensor.dtype, reader.buffer, tensor.start)
+    return reader.strings(tensor.strings).reshape(tensor.shape)
 
 
 def _read_tensor(reader: Reader, position: int) -> ReadTensor:
@@ -434,13 +437,13 @@ def _read_tensor(reader: Reader, position: int) -> ReadTensor:
     if extent >= BYTES_MAX:
         raise MalformedMessage(f"a tensor of shape {list(shape)} and {item_size}-byte elements reaches 2 GiB")
     if kind is Type.STRING:
-        _, length = reader.vector(data_at, end, 1, "data")
+        _, length = reader.data(data_at, end)
         if length:
             raise MalformedMessage(f"a string tensor has {length} bytes of data beside its strings")
-        return ReadTensor(kind, dtype, shape, 0, 0, reader.byte_strings(strings_at, end, count), False)
+        return ReadTensor(kind, dtype, shape, 0, 0, reader.string_place(strings_at, end, count), False)
     if strings_at and reader.tables(strings_at, end, ENTRIES_MAX, "string_val"):
         raise MalformedMessage(f"a tensor of type {number} has strings beside its data")
-    start, length = reader.vector(data_at, end, 1, "data")
+    start, length = reader.data(data_at, end)
     if length != count * item_size:
         raise MalformedMessage(
             f"a tensor of shape {list(shape)} and {item_size}-byte elements needs {count * item_size} bytes of data, "

@@ -9,11 +9,14 @@ one. Only MalformedMessage leaves this file.
 from __future__ import annotations
 
 import struct
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from graphpipe.errors import MalformedMessage
-from graphpipe.wire.dtypes import BYTES_MAX, NDIM_MAX, STRINGS_MAX, TEXT_BYTES_MAX
+from graphpipe.errors import MalformedMessage, TooLarge
+from graphpipe.wire.dtypes import BYTES_MAX, NAME_BYTES_MAX, NDIM_MAX, STRINGS_MAX, TEXT_BYTES_MAX
+from graphpipe.wire.memory import StringPlace
 
 __all__ = ["Reader"]
 
@@ -26,7 +29,7 @@ _slots = tuple(struct.Struct(f"<{n}H").unpack_from for n in range(7))
 _dims = tuple(struct.Struct(f"<{n}q").unpack_from for n in range(NDIM_MAX + 1))
 
 # Strings are read in runs of this many, so that the arrays needed on the way stay small.
-_STRINGS_AT_ONCE = 1 << 16
+_STRINGS_AT_ONCE = 1 << 14
 # A run of strings that fills no more than this many bytes for each is copied at once and then cut, which is faster.
 _DENSE_BYTES = 256
 
@@ -34,18 +37,25 @@ _DENSE_BYTES = 256
 class Reader:
     """One message being read.
 
-    ``end`` is where the furthest structure seen so far ends: tables, vtables, vectors of offsets, names and shapes, but
-    not tensor bytes. What lies beyond it had no influence on the reading. ``unspent`` is the part of the message's size
-    that no vector or string has claimed yet.
+    ``structures`` are the places, from and to, of all that was looked at so far: tables, vtables, vectors of offsets,
+    names, shapes and the lengths of vectors, but not the bytes of tensors and of their strings. What lies elsewhere had no
+    influence on the reading. ``unspent`` is the part of the message's size that no vector or string has claimed yet.
     """
 
-    __slots__ = ("_text_left", "buffer", "end", "size", "unspent")
+    __slots__ = ("_strings", "_strings_max", "_text_left", "buffer", "size", "structures", "unspent")
 
-    def __init__(self, buffer: memoryview) -> None:
+    def __init__(self, buffer: memoryview, strings_max: int = STRINGS_MAX) -> None:
         self.buffer = buffer
         self.size = self.unspent = len(buffer)
-        self.end = 4
+        self.structures: list[tuple[int, int]] = [(0, 4)]
         self._text_left = TEXT_BYTES_MAX
+        self._strings_max = strings_max
+        self._strings = 0
+
+    @property
+    def claimed(self) -> int:
+        """What all vectors and strings that were read say that they hold."""
+        return self.size - self.unspent
 
     def root(self) -> int:
         """The position of the root table."""
@@ -84,10 +94,7 @@ class Reader:
         if present < slot_count:
             fields += [0] * (slot_count - present)
         fields.append(end)
-        if end > self.end:
-            self.end = end
-        if vtable_end > self.end:
-            self.end = vtable_end
+        self.structures += ((position, end), (vtable, vtable_end))
         return fields
 
     def u8(self, field: int) -> int:
@@ -111,8 +118,21 @@ class Reader:
             raise MalformedMessage(f"the offset at byte {field} points at itself or outside the message")
         return position
 
+    def data(self, field: int, table_end: int) -> tuple[int, int]:
+        """The position of a tensor's first byte and the number of its bytes (absent: none)."""
+        start, length = self._vector(field, table_end, 1, "data")
+        if start:
+            self.structures.append((start - 4, start))
+        return start, length
+
     def vector(self, field: int, table_end: int, item_size: int, what: str) -> tuple[int, int]:
         """The position of a vector's first element and the number of its elements (absent: none)."""
+        start, count = self._vector(field, table_end, item_size, what)
+        if start:
+            self.structures.append((start - 4, start + count * item_size))
+        return start, count
+
+    def _vector(self, field: int, table_end: int, item_size: int, what: str) -> tuple[int, int]:
         if not field:
             return 0, 0
         position = self.target(field, table_end)
@@ -129,11 +149,12 @@ class Reader:
         """A string field as text (absent: empty)."""
         return self._text_at(self.target(field, table_end), what) if field else ""
 
-    def texts(self, field: int, table_end: int, count_max: int, what: str) -> tuple[str, ...]:
-        """A vector of strings as text."""
-        return tuple([self._text_at(position, what) for position in self.tables(field, table_end, count_max, what)])
+    def names(self, field: int, table_end: int, count_max: int, what: str) -> tuple[str, ...]:
+        """A vector of names."""
+        positions = self.tables(field, table_end, count_max, what)
+        return tuple([self._text_at(position, what, NAME_BYTES_MAX) for position in positions])
 
-    def _text_at(self, position: int, what: str) -> str:
+    def _text_at(self, position: int, what: str, bytes_max: int = TEXT_BYTES_MAX) -> str:
         start = position + 4
         length: int = _u32(self.buffer, position)[0]
         end = start + length
@@ -145,8 +166,9 @@ class Reader:
         self._text_left -= length
         if self._text_left < 0:
             raise MalformedMessage(f"the message has more than {TEXT_BYTES_MAX} bytes of names and other text")
-        if end > self.end:
-            self.end = end
+        if length > bytes_max:
+            raise MalformedMessage(f"{what} has a name of {length} bytes; at most {bytes_max} are taken")
+        self.structures.append((position, end))
         try:
             return self.buffer[start:end].tobytes().decode()
         except UnicodeDecodeError:
@@ -158,8 +180,6 @@ class Reader:
         if count > count_max:
             raise MalformedMessage(f"{what} has {count} entries; at most {count_max} are taken")
         end = start + 4 * count
-        if end > self.end:
-            self.end = end  # also of an empty one: that it is empty was read there
         if start & 3:
             raise MalformedMessage(f"{what} at byte {start} is misaligned")
         buffer, last = self.buffer, self.size - 4
@@ -176,24 +196,38 @@ class Reader:
         start, count = self.vector(field, table_end, 8, "shape")
         if count > NDIM_MAX:
             raise MalformedMessage(f"a tensor has {count} dimensions; at most {NDIM_MAX} are taken")
-        end = start + 8 * count
-        if end > self.end:
-            self.end = end
         return _dims[count](self.buffer, start)
 
-    def byte_strings(self, field: int, table_end: int, expected: int) -> list[bytes]:
-        """A vector of strings as bytes, ``expected`` of them. Checked in bulk: a tensor may hold millions."""
+    def string_place(self, field: int, table_end: int, expected: int) -> StringPlace:
+        """Where a vector of strings has its offsets, ``expected`` of them; the strings themselves are not looked at yet.
+
+        Raises TooLarge where the message is allowed fewer strings than the wire allows.
+        """
         start, count = self.vector(field, table_end, 4, "string_val")
         if count != expected:
             raise MalformedMessage(f"a string tensor's shape asks for {expected} elements, but string_val has {count}")
-        if count > STRINGS_MAX:
-            raise MalformedMessage(f"a string tensor has {count} elements; at most {STRINGS_MAX} are taken")
         if start & 3:
             raise MalformedMessage(f"string_val at byte {start} is misaligned")
-        strings: list[bytes] = []
-        for at in range(start, start + 4 * count, 4 * _STRINGS_AT_ONCE):
-            strings += self._run_of_strings(at, min(at + 4 * _STRINGS_AT_ONCE, start + 4 * count))
-        return strings
+        self._strings += count
+        if self._strings > STRINGS_MAX:
+            raise MalformedMessage(f"the message has {self._strings} strings; at most {STRINGS_MAX} are taken")
+        if self._strings > self._strings_max:
+            raise TooLarge(
+                f"the message has {self._strings} strings or more; at most {self._strings_max} are taken: send fewer rows"
+            )
+        return StringPlace(start, count)
+
+    def strings(self, place: StringPlace) -> NDArray[Any]:
+        """The strings of a tensor, as an array of bytes objects.
+
+        Checked and cut in runs, so that what is needed on the way stays small, and other threads have their turn.
+        """
+        array = np.empty(place.number, object)
+        for at in range(0, place.number, _STRINGS_AT_ONCE):
+            run = array[at : at + _STRINGS_AT_ONCE]
+            start = place.start + 4 * at
+            run[:] = self._run_of_strings(start, start + 4 * len(run))
+        return array
 
     def _run_of_strings(self, start: int, end: int) -> list[bytes]:
         """The strings that the offsets from ``start`` to ``end`` point to."""

@@ -26,6 +26,7 @@ from graphpipe.errors import InvalidRequest, TooLarge
 from graphpipe.wire.dtypes import (
     BYTES_MAX,
     ENTRIES_MAX,
+    NAME_BYTES_MAX,
     NDIM_MAX,
     STRINGS_MAX,
     TEXT_BYTES_MAX,
@@ -33,6 +34,7 @@ from graphpipe.wire.dtypes import (
     to_bytes,
     to_sendable,
 )
+from graphpipe.words import quoted
 
 __all__ = ["ALIGNMENT", "Prefix", "Segment", "TensorKey", "layout", "payload"]
 
@@ -43,6 +45,9 @@ _pack_u32 = struct.Struct("<I").pack
 _pack_u32_into = struct.Struct("<I").pack_into
 _i32 = struct.Struct("<i").pack
 _zeros = bytes(ALIGNMENT)
+
+# Strings are written in runs of this many.
+_STRINGS_AT_ONCE = 1 << 14
 
 
 class TensorKey(NamedTuple):
@@ -81,31 +86,54 @@ def payload(value: object, what: str) -> tuple[TensorKey, Segment]:
     return TensorKey(wire_type, shape, array.nbytes, array.nbytes, array.dtype == np.bool_), data
 
 
-def _strings(array: NDArray[Any], what: str) -> bytes:
-    """Everything of a string vector after its count: all offsets, then of each length, bytes, NUL and padding."""
+def _strings(array: NDArray[Any], what: str) -> Segment:
+    """Everything of a string vector after its count: all offsets, then of each length, bytes, NUL and padding.
+
+    In runs, so that what is needed on the way stays small, and other threads have their turn.
+    """
     count = array.size
     if count > STRINGS_MAX:
         raise TooLarge(
             f"{what} has {count} strings; at most {STRINGS_MAX} travel in one message: send fewer rows at once"
         )
-    items = [item if type(item) is bytes else to_bytes(item, what) for item in array.reshape(-1).tolist()]
-    lengths = np.fromiter(map(len, items), np.int64, count)
+    flat = array.reshape(-1)
+    runs = [_bytes_of(flat[at : at + _STRINGS_AT_ONCE], what) for at in range(0, count, _STRINGS_AT_ONCE)]
+    lengths = np.empty(count, np.int64)
+    for i, run in enumerate(runs):
+        lengths[i * _STRINGS_AT_ONCE :][: len(run)] = np.fromiter(map(len, run), np.int64, len(run))
     taken = (lengths + 8) & ~3  # u32 length, bytes, at least one NUL, up to a multiple of 4
     total = int(taken.sum()) + 4 * count
     if total >= BYTES_MAX:
         raise TooLarge(f"{what} needs {total} bytes; a message holds less than {BYTES_MAX}: send fewer rows at once")
+    body = np.empty(total, np.uint8)
     starts = np.cumsum(taken) - taken + 4 * count
-    offsets = (starts - np.arange(0, 4 * count, 4)).astype("<u4")
-    words = lengths.astype("<u4").tobytes()
-    parts = [offsets.tobytes()] * (1 + 3 * count)
-    parts[1::3] = [words[at : at + 4] for at in range(0, 4 * count, 4)]
-    parts[2::3] = items
-    parts[3::3] = [_paddings[rest] for rest in (lengths & 3).tolist()]
+    body[: 4 * count] = (starts - np.arange(0, 4 * count, 4)).astype("<u4").view(np.uint8)
+    at = 4 * count
+    for i, run in enumerate(runs):
+        piece = _joined(run, lengths[i * _STRINGS_AT_ONCE :][: len(run)])
+        body[at : at + len(piece)] = np.frombuffer(piece, np.uint8)
+        at += len(piece)
+    return body.data
+
+
+def _bytes_of(run: NDArray[Any], what: str) -> list[bytes]:
+    return [item if type(item) is bytes else to_bytes(item, what) for item in run.tolist()]
+
+
+def _joined(items: list[bytes], lengths: NDArray[np.int64]) -> bytes:
+    """Each string behind its length, with NUL and padding behind it."""
+    # Between two strings stand the padding of the first, 1 to 4 zeros, and the length of the second: the end of 8 bytes.
+    words = np.zeros((len(items) + 1, 2), "<u4")
+    words[:-1, 1] = lengths
+    between = words.tobytes()
+    begins = np.arange(0, 8 * len(items) + 8, 8)
+    begins[0] += 4
+    begins[1:] += lengths & 3
+    parts = [b""] * (2 * len(items) + 1)
+    parts[::2] = [between[a:b] for a, b in zip(begins.tolist(), range(8, 8 * len(items) + 9, 8), strict=True)]
+    parts[-1] = parts[-1][:-4]  # no length follows the last
+    parts[1::2] = items
     return b"".join(parts)
-
-
-# The NUL and the padding after a string, by the rest of its length.
-_paddings = tuple(bytes(4 - rest) for rest in range(4))
 
 
 class Prefix:
@@ -177,10 +205,14 @@ class Prefix:
         self.bytes += _pack_u32(count) + bytes(4 * count)
         return list(range(at, at + 4 * count, 4))
 
-    def texts(self, field: int, values: Sequence[str]) -> None:
-        """Place a vector of strings and point ``field`` at it."""
+    def names(self, field: int, values: Sequence[str]) -> None:
+        """Place a vector of names and point ``field`` at it. Raises InvalidRequest for a name that no reader takes."""
         for at, value in zip(self.offsets(field, len(values)), values, strict=True):
+            before = self._text_left
             self.text(at, value)
+            if before - self._text_left > NAME_BYTES_MAX:
+                length = before - self._text_left
+                raise InvalidRequest(f"the name {quoted(value)} has {length} bytes; at most {NAME_BYTES_MAX} travel")
 
     def tensors(self, field: int, keys: Sequence[TensorKey], *, mark_bool: bool) -> list[int]:
         """Place a vector of tensors without their bytes, and give the positions of the open offsets to those bytes.

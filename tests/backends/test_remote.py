@@ -11,6 +11,8 @@ import pytest
 
 import graphpipe
 from graphpipe.errors import DeadlineExceeded, InvalidRequest, LoadError, ModelFailed, ServiceError, UpstreamFailed
+from graphpipe.server.stages.rows import RowEvidence
+from graphpipe.server.stages.stage import Request
 from graphpipe.wire import encode_request
 from tests.serving import serving
 
@@ -30,6 +32,10 @@ def first(x, config):
     if config == "full":
         raise Overloaded("come back later")
     return x * (int(config) if config else 2), x.sum(axis=1)
+
+@graphpipe.model(inputs={"x": "float32[n, 4]", "keep": "bool[n]"}, outputs={"kept": "bool[n]", "as_it_is": "any"})
+def masked(x, keep):
+    return keep, x
 
 @graphpipe.model(inputs={"a": "float32[n]"}, outputs={"b": "float32[n]"})
 def second(a):
@@ -84,8 +90,10 @@ def direct_and_through(folder):
 
 
 def test_names_types_shapes_config_and_description_are_the_upstreams(direct_and_through):
-    _, proxy = direct_and_through
+    direct, proxy = direct_and_through
     meta = graphpipe.remote.metadata(proxy)
+    upstreams = graphpipe.remote.metadata(direct)
+    assert (meta.inputs, meta.outputs) == (upstreams.inputs, upstreams.outputs)
     assert [io.name for io in meta.inputs] == ["x"]
     assert [io.name for io in meta.outputs] == ["y", "total"]
     assert meta.inputs[0].shape == (-1, 4)
@@ -115,6 +123,31 @@ def test_an_error_of_the_upstream_comes_through_as_it_is(direct_and_through, cal
         said.append(caught.value.message)
     assert said[0] == said[1]
     assert "secret" not in said[1]
+
+
+def test_symbols_bool_and_any_rank_come_through_a_proxy(folder):
+    with (
+        serving("--model", "upstream:masked", cwd=folder) as first,
+        serving("--model", first.url) as proxy,
+    ):
+        for url in (first.url, proxy.url):
+            with graphpipe.load(url) as model:
+                assert str(model.signature) == (
+                    "(x float32 [n, 4], keep bool [n]) -> (kept bool [n], as_it_is unknown any shape)"
+                )
+                answer = model.infer({"x": X, "keep": np.array([True, False])})
+                assert answer["kept"].dtype == bool
+                assert answer["kept"].tolist() == [True, False]
+                assert np.array_equal(answer["as_it_is"], X)
+
+
+def test_what_the_upstream_declares_of_its_rows_need_not_be_found_out(direct_and_through):
+    """Whose output has as many rows as the input has is declared by the same n."""
+    with graphpipe.load(direct_and_through[0]) as model:
+        evidence = RowEvidence(model.signature)
+        assert evidence.holds(Request({"x": X}, ("y", "total"), ""))
+    with graphpipe.load(f"{direct_and_through[0]}/models/left") as model:
+        assert not RowEvidence(model.signature).holds(Request({"x": X}, ("output",), ""))
 
 
 def test_an_upstream_that_is_gone_is_502_with_its_name_and_found_again(upstream, serve):

@@ -368,6 +368,15 @@ def test_any_tensor_of_a_graph_can_be_asked_for_by_name(graph, serve):
     assert np.array_equal(graphpipe.remote.execute(server.url, X, "x", "middle"), X * 2)
 
 
+def test_a_name_of_millions_of_letters_is_looked_for_at_once_and_told_in_short(graph):
+    with graphpipe.load(graph(chain)) as model:
+        for name in ("y" * 15_000_000, f"{'y' * 15_000_000}:0", "y:00", "y:-1", "^y", "y:"):
+            with pytest.raises(InvalidRequest) as refused:
+                model.infer({"x": X}, [name])
+            assert len(refused.value.message) < 300
+        assert np.array_equal(model.infer({"x": X}, ["y"])["y"], X * 2 + 1)
+
+
 def test_other_inputs_and_outputs_can_be_made_the_defaults(graph):
     with graphpipe.load(graph(chain), inputs=["middle"], outputs=["y"]) as model:
         assert str(model.signature) == "(middle:0 float32 [?, 2]) -> (y:0 float32 [?, 2])"

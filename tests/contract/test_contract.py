@@ -56,8 +56,7 @@ def test_it_says_what_it_takes_and_gives(sample, model):
         assert {plain(spec.name) for spec in specs} == set(arrays)
         for spec in specs:
             known = arrays[plain(spec.name)]
-            # bool has no type of its own on the wire, so a remote model cannot know of it.
-            assert spec.dtype in (known.dtype, np.dtype("uint8") if known.dtype == bool else known.dtype)
+            assert spec.dtype == known.dtype
             assert len(spec.shape) == known.ndim
             assert all(
                 not isinstance(dim, int) or dim == size for dim, size in zip(spec.shape, known.shape, strict=True)
@@ -69,16 +68,7 @@ def test_any_number_of_rows_gives_as_many_answers(sample, model):
     for rows in (1, 7, 0, 1000):
         inputs = sample.inputs(rows)
         got = model.infer(inputs)
-        assert_same(got, wire_bool(sample.expected(inputs), got))
-
-
-def wire_bool(expected: dict[str, NDArray[Any]], got: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    """bool as the uint8 that it is on the wire, where the model is behind one."""
-    by_name = {plain(name): array for name, array in got.items()}
-    return {
-        name: array.astype(np.uint8) if array.dtype == bool and by_name[name].dtype == np.uint8 else array
-        for name, array in expected.items()
-    }
+        assert_same(got, sample.expected(inputs))
 
 
 def test_outputs_come_by_the_names_they_were_asked_for(sample, model):
@@ -95,7 +85,7 @@ def test_outputs_come_by_the_names_they_were_asked_for(sample, model):
 def test_a_config_reaches_it_and_harms_nothing(sample, model):
     inputs = sample.inputs(2)
     got = model.infer(inputs, config='{"anything": 1}')
-    assert_same(got, wire_bool(sample.expected(inputs), got))
+    assert_same(got, sample.expected(inputs))
 
 
 def test_text_may_be_any_text(sample, model):
@@ -104,7 +94,7 @@ def test_text_may_be_any_text(sample, model):
     inputs = sample.inputs(4)
     inputs["s"] = np.array([b"", "h\u00e9".encode(), b"nul\0inside", b"x" * 10_000], object)
     got = model.infer(inputs)
-    assert_same(got, wire_bool(sample.expected(inputs), got))
+    assert_same(got, sample.expected(inputs))
 
 
 def test_two_loads_of_one_model_have_one_version(sample, model):
@@ -152,7 +142,7 @@ def test_rows_that_do_not_match_fail_alone(sample, model):
     with pytest.raises(InvalidRequest if sample.has_symbols else ServiceError):
         model.infer({**inputs, "k": np.arange(2)})
     got = model.infer(inputs)
-    assert_same(got, wire_bool(sample.expected(inputs), got))
+    assert_same(got, sample.expected(inputs))
 
 
 # --- memory -----------------------------------------------------------------------------------------------------------
@@ -171,7 +161,7 @@ def test_inputs_may_be_read_only_and_start_anywhere(sample, model, offset):
     placed = {name: array if array.dtype == object else at_offset(array, offset) for name, array in inputs.items()}
     assert not placed["x"].flags.writeable
     got = model.infer(placed)
-    assert_same(got, wire_bool(sample.expected(inputs), got))
+    assert_same(got, sample.expected(inputs))
 
 
 def test_inputs_are_left_as_they_were(sample, model):
@@ -189,7 +179,7 @@ def test_an_answer_outlives_the_next_call_and_its_inputs(sample, model):
     for seed in range(2, 6):
         model.infer(sample.inputs(500, seed=seed))
     gc.collect()
-    assert_same(got, wire_bool(expected, got))
+    assert_same(got, expected)
 
 
 def test_a_big_input_is_not_copied(sample, model):
@@ -250,7 +240,7 @@ def test_threads_get_their_own_answers(sample, model):
             for i in range(25):
                 inputs = sample.inputs(1 + seed + i, seed)
                 got = model.infer(inputs)
-                assert_same(got, wire_bool(sample.expected(inputs), got))
+                assert_same(got, sample.expected(inputs))
         except BaseException as error:
             wrong.append(error)
 

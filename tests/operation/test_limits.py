@@ -54,6 +54,17 @@ def over_the_body_limit(start: Serve, folder: Path) -> str:
     return answer.text
 
 
+def over_the_strings(start: Serve, folder: Path) -> str:
+    server = start("double", "--strings-max", "3")
+    texts = np.array([b"a", b"b"], object)
+    for path in ("/", "/%61"):
+        # Numbers are not counted, and nor is what one tensor has alone.
+        assert call(server.url, "POST", path, b"".join(encode_request([X, texts]))).status == 400
+        answer = call(server.url, "POST", path, b"".join(encode_request([texts, texts])))
+        assert answer.status == 413
+    return answer.text
+
+
 def over_the_bytes_in_flight(start: Serve, folder: Path) -> str:
     server = start(
         "double", "--body-bytes-max", "2100KB", "--in-flight-bytes-max", "2700KB", "--admission-wait-s", "0.1"
@@ -147,6 +158,7 @@ def a_drain_that_takes_too_long(start: Serve, folder: Path) -> str:
 
 RUN_INTO: dict[str, Callable[[Serve, Path], str]] = {
     "body-bytes-max": over_the_body_limit,
+    "strings-max": over_the_strings,
     "in-flight-bytes-max": over_the_bytes_in_flight,
     "queue-requests-max": over_the_queue_of_requests,
     "queue-rows-max": over_the_queue_of_rows,

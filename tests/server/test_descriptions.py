@@ -40,7 +40,7 @@ def test_get_describes_the_model_in_the_originals_words_and_layout(server: Serve
     "Inputs": [
         {{
             "Name": "a",
-            "Description": "[n, 3]",
+            "Description": "float32[n, 3]",
             "Shape": [
                 -1,
                 3
@@ -49,7 +49,7 @@ def test_get_describes_the_model_in_the_originals_words_and_layout(server: Serve
         }},
         {{
             "Name": "b",
-            "Description": "[n, 3]",
+            "Description": "float32[n, 3]",
             "Shape": [
                 -1,
                 3
@@ -60,7 +60,7 @@ def test_get_describes_the_model_in_the_originals_words_and_layout(server: Serve
     "Outputs": [
         {{
             "Name": "sum",
-            "Description": "[n, 3]",
+            "Description": "float32[n, 3]",
             "Shape": [
                 -1,
                 3
@@ -69,7 +69,7 @@ def test_get_describes_the_model_in_the_originals_words_and_layout(server: Serve
         }},
         {{
             "Name": "twice",
-            "Description": "[n, 3]",
+            "Description": "float32[n, 3]",
             "Shape": [
                 -1,
                 3

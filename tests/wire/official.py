@@ -39,6 +39,8 @@ class Manner:
     empty_vectors: bool = True  # names that are not there: an empty vector, or no field
     both_data: bool = False  # the field of the other kind (data, string_val) is there too, empty
     defaults: bool = False  # fields with their default value are written
+    shared: bool = False  # equal strings, shapes and vectors of bytes are written once
+    gap: int = 0  # bytes of nothing behind each vector of bytes
 
 
 PLAIN = Manner()
@@ -56,6 +58,7 @@ class Writer:
         self.manner = manner
         self.builder = flatbuffers.Builder(64)
         self.builder.forceDefaults = manner.defaults
+        self.written: dict[object, int] = {}
 
     def finish(self, root: int) -> bytes:
         if self.manner.shape_by_length:
@@ -63,8 +66,19 @@ class Writer:
         self.builder.Finish(root)
         return bytes(self.builder.Output())
 
+    def once(self, key: object, write: Callable[[], int]) -> int:
+        """What is written, or where that was written before, if equal things are shared."""
+        if not self.manner.shared:
+            return write()
+        if key not in self.written:
+            self.written[key] = write()
+        return self.written[key]
+
     def string(self, value: str | bytes) -> int:
         raw = value.encode() if isinstance(value, str) else value
+        return self.once(raw, lambda: self._string(raw))
+
+    def _string(self, raw: bytes) -> int:
         return int(self.builder.CreateString(raw) if self.manner.nul else self.builder.CreateByteVector(raw))
 
     def offsets(self, places: Sequence[int]) -> int:
@@ -79,6 +93,9 @@ class Writer:
         return self.offsets([self.string(value) for value in values])
 
     def shape(self, dims: Sequence[int]) -> int:
+        return self.once(tuple(dims), lambda: self._shape(dims))
+
+    def _shape(self, dims: Sequence[int]) -> int:
         if self.manner.shape_by_length:
             at = self.builder.CreateByteVector(np.array(dims, "<i8").tobytes())
             self.builder.Bytes[self.builder.Head() : self.builder.Head() + 4] = len(dims).to_bytes(4, "little")
@@ -89,6 +106,11 @@ class Writer:
         return int(self.builder.EndVector())
 
     def data(self, raw: bytes) -> int:
+        return self.once(("data", raw), lambda: self._data(raw))
+
+    def _data(self, raw: bytes) -> int:
+        self.builder.Prep(4, self.manner.gap)
+        self.builder.Pad(self.manner.gap)
         if self.manner.data == "byte vector":
             return int(self.builder.CreateByteVector(raw))
         if self.manner.data == "numpy":

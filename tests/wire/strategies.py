@@ -27,6 +27,7 @@ manners = st.builds(
     empty_vectors=st.booleans(),
     both_data=st.booleans(),
     defaults=st.booleans(),
+    gap=st.sampled_from([0, 0, 4, 64]),
 )
 
 

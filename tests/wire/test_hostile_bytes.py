@@ -367,9 +367,19 @@ def test_a_hundred_references_to_one_string_of_a_megabyte_are_refused():
     strings = strings[:start] + share_first_entry(strings[start:], 100)
     refused(strings, "claim more bytes together than the message has")
     assert peak_of(strings) < 2 * MIB
-    names = share_first_entry(bytearray(b"".join(encode_request([FLOATS], ["x" * MIB] + [""] * 99))), 100)
+    names = share_first_entry(bytearray(b"".join(encode_request([FLOATS], ["x" * 2**16] + [""] * 99))), 100)
     refused(names, "claim more bytes together than the message has")
     assert peak_of(names) < 4 * MIB
+
+
+def test_a_name_of_more_than_64_kib_is_refused():
+    longest = "x" * 2**16
+    assert decode_request(b"".join(encode_request([FLOATS], [longest], [longest]))).head.input_names == (longest,)
+    for names in ({"input_names": [longest + "x"]}, {"output_names": ["", longest + "x"]}):
+        with pytest.raises(InvalidRequest, match="65536"):
+            encode_request([FLOATS], **names)
+        message = official.write_request([tensor_of(FLOATS)], **names)
+        refused(message, f"{next(iter(names))} has a name of 65537 bytes; at most 65536 are taken")
 
 
 def test_two_fields_may_share_one_vector_while_the_lengths_stay_within_the_message():
@@ -468,7 +478,7 @@ def test_more_strings_than_the_limit_are_refused_on_both_sides():
     table = layout.tensor(only, 12)
     layout.point(table + 4, layout.vector(1, struct.pack("<q", limit + 1)))
     layout.point(table + 12, layout.vector(limit + 1, bytes(4 * limit + 4)))
-    with pytest.raises(MalformedMessage, match=f"has {limit + 1} elements; at most {limit} are taken"):
+    with pytest.raises(MalformedMessage, match=f"has {limit + 1} strings; at most {limit} are taken"):
         decode_infer_response(layout.bytes)
 
 

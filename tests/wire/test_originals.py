@@ -18,6 +18,7 @@ from graphpipe.wire import (
     decode_metadata_response,
     decode_request,
 )
+from graphpipe.wire.memory import LayoutMemory
 from tests.generated import graphpipe_generated as fbs
 from tests.wire import official
 from tests.wire.official import ORIGINAL_GO, ORIGINAL_PYTHON, Tensor
@@ -142,6 +143,22 @@ def captured_tensors(described: list[dict[str, Any]]) -> list[Tensor]:
 
 def captured_ios(described: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
     return [(each["name"], each["description"], tuple(each["shape"]), each["type_code"]) for each in described]
+
+
+@pytest.mark.parametrize("sample", CAPTURED)
+def test_a_captured_message_is_remembered_unless_it_has_strings(sample):
+    message = (GOLDEN / f"{sample}.bin").read_bytes()
+    content = json.loads((GOLDEN / f"{sample}.json").read_text()).get("content", {})
+    if "input_tensors" not in content and not content.get("output_tensors"):
+        return
+    asked = "input_tensors" in content
+    decode: Any = decode_request if asked else decode_infer_response
+    tensors = captured_tensors(content["input_tensors" if asked else "output_tensors"])
+    memory: LayoutMemory[Any] = LayoutMemory()
+    for _ in range(2):
+        read = decode(message, memory)
+        assert [tensor_of(array) for array in (read.inputs if asked else read.outputs)] == tensors
+    assert len(memory) == (Type.STRING not in [tensor.type for tensor in tensors] and not content.get("errors"))
 
 
 @pytest.mark.parametrize("sample", CAPTURED)

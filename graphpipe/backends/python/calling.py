@@ -14,6 +14,7 @@ from graphpipe.arrays import array_of, has_own_type
 from graphpipe.errors import InvalidRequest
 from graphpipe.signature import Signature, TensorSpec, fitted
 from graphpipe.wire.dtypes import Type, type_of
+from graphpipe.words import listed, quoted
 
 __all__ = ["FunctionModel", "Takes"]
 
@@ -73,9 +74,7 @@ class FunctionModel:
         for name in wanted:
             if name not in values:
                 if self._signature.open_outputs:
-                    raise InvalidRequest(
-                        f"there is no output {name!r}; the function gave {', '.join(map(repr, values))}"
-                    )
+                    raise InvalidRequest(f"there is no output {quoted(name)}; the function gave {listed(list(values))}")
                 raise ValueError(f"the function gave {', '.join(map(repr, values))}, but not {name!r}")
         return {name: _array(values[name], name, self._specs.get(name)) for name in wanted}
 

@@ -89,7 +89,7 @@ def _function_model(function: Callable[..., Any], name: str, options: LoadOption
             raise LoadError(f"{name}: the function has no parameter {unknown[0]!r}, which is declared as an input")
     outputs = declared.outputs if declared.outputs is not None else _outputs_of_hint(hints.get("return"))
     if any_number:
-        inputs = (TensorSpec("input", description="any number of tensors, any shape, any type"),)
+        inputs = (TensorSpec("input", description="any number of tensors, any shape, any type", repeated=True),)
     try:
         signature = Signature(
             inputs, outputs, defaults if not any_number else None, variadic=any_number, open_outputs=not outputs

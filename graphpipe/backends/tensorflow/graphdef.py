@@ -12,7 +12,6 @@ there by somebody else, must not run, and TensorFlow runs such nodes even to fin
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import re
 import threading
@@ -31,6 +30,7 @@ from graphpipe.backends.tensorflow.runtime import Runtime, refuse, runtime, spec
 from graphpipe.errors import InvalidRequest, LoadError
 from graphpipe.signature import Signature, TensorSpec
 from graphpipe.sources.digest import digest_of
+from graphpipe.words import nearest, quoted
 
 __all__ = ["open_file"]
 
@@ -58,6 +58,7 @@ class GraphModel:
     ) -> None:
         self._refusals = runtime.refusals
         self._session = session
+        self._operations = {operation.name: operation for operation in session.graph.get_operations()}
         self._left_out = left_out
         self._signature = signature
         self.version = version
@@ -89,6 +90,7 @@ class GraphModel:
     def close(self) -> None:
         """Close the session."""
         self._callables.clear()
+        self._operations.clear()
         self._session.close()
 
     def _callable(self, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> Any:
@@ -98,42 +100,43 @@ class GraphModel:
             if found is not None:
                 self._callables.move_to_end(key)
                 return found
-            graph = self._session.graph
-            wanted = [_wanted(graph, name, self._left_out) for name in outputs]
-            found = self._session.make_callable(wanted, [_tensor(graph, name) for name in inputs])
+        # Names come from callers, and so may be anything: nobody waits while they are looked for.
+        wanted = [_wanted(self._operations, name, self._left_out) for name in outputs]
+        found = self._session.make_callable(wanted, [_tensor(self._operations, name) for name in inputs])
+        with self._lock:
             self._callables[key] = found
             if len(self._callables) > _CALLABLES_MAX:
-                # Names come from callers: whoever asks for all combinations must not fill the memory.
+                # Whoever asks for all combinations must not fill the memory.
                 self._callables.popitem(last=False)
-            return found
+        return found
 
 
 def _is_text(value: object) -> bool:
     return isinstance(value, bytes | str)
 
 
-def _tensor(graph: Any, name: str) -> Any:
+def _tensor(operations: Mapping[str, Any], name: str) -> Any:
     """The tensor of a name, with or without its `:0`. Raises KeyError."""
-    try:
-        return graph.get_tensor_by_name(_full(name))
-    except (KeyError, ValueError, TypeError):
-        raise KeyError(name) from None
+    full = _full(name)
+    for tensor in operations[_node(full)].outputs:
+        if tensor.name == full:
+            return tensor
+    raise KeyError(name)
 
 
-def _wanted(graph: Any, name: str, left_out: Mapping[str, str]) -> Any:
+def _wanted(operations: Mapping[str, Any], name: str, left_out: Mapping[str, str]) -> Any:
     """The tensor that a caller asks for. Raises InvalidRequest."""
-    why = left_out.get(name.partition(":")[0])
-    if why is not None:
-        raise InvalidRequest(f"output {name!r} is not had: {why}")
+    node = name.partition(":")[0]
+    if node in left_out:
+        raise InvalidRequest(f"output {quoted(name)} is not had: {left_out[node]}")
     try:
-        tensor = _tensor(graph, name)
+        tensor = _tensor(operations, name)
         spec_of("", "output", name, tensor.dtype, tensor.shape)
     except KeyError:
-        near = difflib.get_close_matches(name.partition(":")[0], [op.name for op in graph.get_operations()], 1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise InvalidRequest(f"there is no output {name!r} among the tensors of this graph{hint}") from None
+        hint = nearest(node, operations)
+        raise InvalidRequest(f"there is no output {quoted(name)} among the tensors of this graph{hint}") from None
     except LoadError:
-        raise InvalidRequest(f"output {name!r} is {tensor.dtype.name}, which has no type on the wire") from None
+        raise InvalidRequest(f"output {quoted(name)} is {tensor.dtype.name}, which has no type on the wire") from None
     return tensor
 
 
@@ -247,8 +250,9 @@ def _signature(
     path: Path, graph: Any, consumed: set[str], left_out: Mapping[str, str], options: LoadOptions
 ) -> Signature:
     operations = graph.get_operations()
+    by_name = {op.name: op for op in operations}
     if options.outputs:
-        outputs = [_named(path, graph, "output", name) for name in dict.fromkeys(map(_full, options.outputs))]
+        outputs = [_named(path, by_name, "output", name) for name in dict.fromkeys(map(_full, options.outputs))]
         nodes = {op.name: op.node_def for op in operations}
         # What the other outputs want may be given, but need not.
         needed = _on_the_way(nodes, [_node(spec.name) for spec in outputs])
@@ -267,7 +271,7 @@ def _signature(
     if not outputs and left_out:
         raise LoadError(f"{path}: no output is left: {next(iter(left_out.values()))}")
     if options.inputs:
-        inputs = [_named(path, graph, "input", name) for name in dict.fromkeys(map(_full, options.inputs))]
+        inputs = [_named(path, by_name, "input", name) for name in dict.fromkeys(map(_full, options.inputs))]
         return Signature(tuple(inputs), tuple(outputs), open_outputs=True)
     inputs, required = [], []
     for op in operations:
@@ -288,9 +292,9 @@ def _full(name: str) -> str:
     return name if ":" in name else f"{name}:0"
 
 
-def _named(path: Path, graph: Any, what: str, name: str) -> TensorSpec:
+def _named(path: Path, operations: Mapping[str, Any], what: str, name: str) -> TensorSpec:
     try:
-        return _spec(path, what, _tensor(graph, name))
+        return _spec(path, what, _tensor(operations, name))
     except KeyError:
         raise LoadError(f"{path}: there is no tensor {name.removesuffix(':0')!r} in this graph") from None
 

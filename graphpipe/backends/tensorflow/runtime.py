@@ -28,7 +28,7 @@ from graphpipe.backends.tensorflow.computed import computed, keeps_inputs
 from graphpipe.errors import InvalidRequest, LoadError
 from graphpipe.signature import Signature, TensorSpec
 from graphpipe.wire.dtypes import Type, type_of
-from graphpipe.words import first_line
+from graphpipe.words import first_line, listed, quoted
 
 __all__ = ["Runtime", "TensorFlowModel", "chosen", "output_specs", "refuse", "runtime", "spec_of"]
 
@@ -78,7 +78,7 @@ class Runtime:
             return value if isinstance(value, np.ndarray) else np.array(value, object)
         array = np.asarray(tensor)
         if type_of(array.dtype) is Type.NULL:
-            raise InvalidRequest(f"output {name!r} is {_no_type(tensor.dtype)}")
+            raise InvalidRequest(f"output {quoted(name)} is {_no_type(tensor.dtype)}")
         if borrow and array.nbytes > SURE_ABOVE_BYTES and self._eager is not None:
             # The same memory without the lock; not public either.
             unlocked = tensor._numpy()
@@ -209,8 +209,8 @@ class TensorFlowModel:
             if name not in known:
                 what = self._unsendable.get(name.removesuffix(":0"))
                 if what is not None:
-                    raise InvalidRequest(f"output {name!r} is {what}")
-                raise InvalidRequest(f"there is no output {name[:100]!r}; there are {', '.join(map(repr, known))}")
+                    raise InvalidRequest(f"output {quoted(name)} is {what}")
+                raise InvalidRequest(f"there is no output {quoted(name)}; there are {listed(known)}")
 
 
 def spec_of(source: str | Path, what: str, name: str, dtype: Any, shape: Any) -> TensorSpec:

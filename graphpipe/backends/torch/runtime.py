@@ -27,7 +27,7 @@ from graphpipe.backends.owned import SURE_ABOVE_BYTES
 from graphpipe.errors import InvalidRequest, LoadError
 from graphpipe.signature import Signature
 from graphpipe.wire.dtypes import Type, dtype_name, type_of
-from graphpipe.words import first_line
+from graphpipe.words import first_line, listed, quoted
 
 __all__ = ["Placement", "TorchModel", "dtype_of", "fill_outputs", "runtime"]
 
@@ -192,7 +192,7 @@ class TorchModel:
             if name not in found:
                 if name in others:
                     raise InvalidRequest(f"output {name!r} is a {others[name]}, which has no type on the wire")
-                raise InvalidRequest(f"there is no output {name!r}; the model gave {', '.join(map(repr, found))}")
+                raise InvalidRequest(f"there is no output {quoted(name)}; the model gave {listed(list(found))}")
         if not wanted:
             wanted = tuple(name for name, tensor in found.items() if self._travels(tensor))
         return {name: self._own(found, name) for name in wanted}

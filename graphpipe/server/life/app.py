@@ -65,7 +65,7 @@ class App:
         self.counters = counters or Counters([model.name for model, _ in models])
         self.state.workers = lambda: (self.counters.workers_live, self.counters.workers_wanted)
         self.directory = Directory(build(models, self.counters), let_go=_close_aside)
-        self.dialect = GraphPipe(self.directory)
+        self.dialect = GraphPipe(self.directory, settings.strings_max)
         for service in self.directory:
             with loading(f"model {service.name!r}"):  # it is asked what it takes
                 self.dialect.endpoint_of(service)

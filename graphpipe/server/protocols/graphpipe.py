@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graphpipe.backends.model import Model
-from graphpipe.errors import GraphPipeError, ModelFailed, NotFound, ServiceError
+from graphpipe.errors import GraphPipeError, ModelFailed, NotFound, ServiceError, TooLarge
 from graphpipe.server.models.directory import Directory
 from graphpipe.server.models.service import Service
 from graphpipe.server.numbers.failures import FAILURES
@@ -29,6 +29,7 @@ from graphpipe.wire import (
     ErrorInfo,
     InferRequest,
     IOMetadata,
+    MetadataRequest,
     MetadataResponse,
     RequestHead,
     Segment,
@@ -37,7 +38,8 @@ from graphpipe.wire import (
     encode_metadata_response,
     recall_request,
 )
-from graphpipe.wire.dtypes import DTYPES, type_of
+from graphpipe.wire.describe import io_of
+from graphpipe.wire.dtypes import DTYPES
 
 __all__ = ["ERROR_TYPE", "GraphPipe", "GraphPipeEndpoint", "error_body"]
 
@@ -47,8 +49,10 @@ ERROR_TYPE = "application/vnd.graphpipe"
 
 # Paths that are not the first model's.
 _RESERVED = frozenset(("control", "models", "metrics", "livez", "readyz", "v1", "v2"))
-# Checking or copying this much on the event loop would be felt by the other callers.
+# Copying this much on the event loop would be felt by the other callers.
 _OFF_LOOP_FROM = 256 * 1024
+# So would reading this much, if nothing like it was read before: it may be strings, each of which is work.
+_READ_ASIDE_FROM = 32 * 1024
 _PLANS_MAX = 256
 # So small a message may ask for metadata, which is always there; one with a tensor is larger.
 _DESCRIPTION_BYTES_MAX = 96
@@ -59,8 +63,9 @@ _MOMENT_BYTES = 8 * 1024
 class GraphPipe:
     """Which endpoint a path is."""
 
-    def __init__(self, directory: Directory) -> None:
+    def __init__(self, directory: Directory, strings_max: int) -> None:
         self._directory = directory
+        self._strings_max = strings_max
         self._endpoints: WeakKeyDictionary[Service, GraphPipeEndpoint] = WeakKeyDictionary()
 
     def endpoint(self, path: str) -> GraphPipeEndpoint:
@@ -77,7 +82,7 @@ class GraphPipe:
         """A service's endpoint, which remembers what its callers send."""
         endpoint = self._endpoints.get(service)
         if endpoint is None:
-            endpoint = self._endpoints[service] = GraphPipeEndpoint(service)
+            endpoint = self._endpoints[service] = GraphPipeEndpoint(service, self._strings_max)
         return endpoint
 
     def endpoints(self) -> list[GraphPipeEndpoint]:
@@ -99,8 +104,9 @@ def error_body(error: ServiceError, accept: str) -> tuple[str, bytes]:
 class GraphPipeEndpoint:
     """One service, answering messages with messages. What its callers repeat is remembered here."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, strings_max: int) -> None:
         self.service = service
+        self._strings_max = strings_max
         self._model, self._at_once = service.model, service.at_once  # looked at for each request
         self._signature = service.model.signature
         self._plans: dict[RequestHead, tuple[Plan, int]] = {}
@@ -119,24 +125,33 @@ class GraphPipeEndpoint:
             self.admit(len(body))
         if type(body) is not bytes:
             body = memoryview(body).toreadonly()
-        is_large = len(body) >= _OFF_LOOP_FROM
-        message = recall_request(body) if is_large else decode_request(body)
+        message = recall_request(body)
         if message is None:
-            return self._answer_aside(body, deadline)
-        if not isinstance(message, InferRequest):
-            return self._describe()
+            if len(body) >= _READ_ASIDE_FROM:
+                return self._answer_aside(body, deadline)
+            read = self._decode(body)
+            if not isinstance(read, InferRequest):
+                return self._describe()
+            message = read
         plan, rows = self._planned(message.head)
-        if is_large and not plan.plain:
+        if not plan.plain and len(body) >= _OFF_LOOP_FROM:
             return self._answer_aside(body, deadline)
         request = Request(plan.inputs(message.inputs), plan.outputs, message.head.config, deadline)
         if self._at_once is None:
             return self._infer(request, rows)
         return self._encoded(self._at_once(request), request.outputs, rows)
 
+    def _decode(self, body: memoryview | bytes) -> InferRequest | MetadataRequest:
+        """A message that is read for the first time. Raises MalformedMessage or TooLarge."""
+        try:
+            return decode_request(body, strings_max=self._strings_max)
+        except TooLarge as error:
+            raise TooLarge(f"{error.message} (--strings-max)") from None
+
     async def _answer_aside(self, body: memoryview | bytes, deadline: float | None) -> Answer:
         """The same with a thread for what may be long: a large message may hold a million strings, or have to be cast."""
         loop = asyncio.get_running_loop()
-        message = await loop.run_in_executor(None, decode_request, body)
+        message = await loop.run_in_executor(None, self._decode, body)
         del body  # the inputs hold it now; nobody else may
         if not isinstance(message, InferRequest):
             return await self._describe()
@@ -284,16 +299,4 @@ def _metadata(name: str, model: Model) -> MetadataResponse:
 
 def _ios(specs: Sequence[TensorSpec], names: Sequence[str]) -> tuple[IOMetadata, ...]:
     by_name = {spec.name: spec for spec in specs}
-    return tuple(_io(by_name.get(name, TensorSpec(name))) for name in names)
-
-
-def _io(spec: TensorSpec) -> IOMetadata:
-    shape = tuple(d if isinstance(d, int) else -1 for d in spec.shape or ())
-    words = [spec.description] if spec.description else []
-    if spec.shape is None:
-        words += [] if "any shape" in spec.description else ["any shape"]
-    elif any(isinstance(d, str) for d in spec.shape):
-        words.append(f"[{', '.join('?' if d is None else str(d) for d in spec.shape)}]")
-    if spec.dtype == np.bool_:
-        words.append("bool, as 0 and 1")
-    return IOMetadata(spec.name, "; ".join(words), shape, type_of(spec.dtype))
+    return tuple(io_of(by_name.get(name, TensorSpec(name))) for name in names)

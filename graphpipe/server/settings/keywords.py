@@ -55,6 +55,7 @@ class Keywords(TypedDict, total=False):
 
     # Limits
     body_bytes_max: int | str
+    strings_max: int
     in_flight_bytes_max: int | str
     admission_wait_s: float
     head_timeout_s: float

@@ -103,6 +103,9 @@ class Settings:
         "", "Network", path(), "PEM file with its key.", default_text="in the certificate's file", needs=("tls_cert",)
     )
     body_bytes_max: int = setting(1 << 30, "Limits", size(1, 2**31 - 1), "Largest request body; a larger one gets 413.")
+    strings_max: int = setting(
+        1 << 20, "Limits", integer(1, 1 << 24), "Most strings in a request; one with more gets 413."
+    )
     in_flight_bytes_max: int = setting(
         0, "Limits", size(), "Bytes of large bodies that a worker holds at once; beyond it callers wait, then get 503.",
         default_text="a quarter of the memory, shared by the workers",

@@ -63,7 +63,7 @@ def _text_of(request: Request) -> str | None:
     for item in _pieces(request):
         # As it is, and as a repr would write it.
         pieces += [item, repr(item)[1:-1]]
-        size += len(item)
+        size += len(item) + 1  # empty ones are looked at as well
         if size > _TEXT_MAX:
             return None
     return "\0".join(pieces)

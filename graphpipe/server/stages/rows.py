@@ -180,10 +180,12 @@ class RowEvidence:
         firsts = {spec.shape[0] if spec.shape else None for spec in signature.inputs}
         symbol = next(iter(firsts)) if len(firsts) == 1 else None
         others = {dim for spec in signature.inputs for dim in (spec.shape or ())[1:] if isinstance(dim, str)}
-        self.refusal = None if signature.variadic else why_inputs_have_no_rows(signature)
+        # What takes any number of tensors declares nothing of those that come.
+        open_ended = any(spec.repeated for spec in signature.inputs)
+        self.refusal = None if open_ended else why_inputs_have_no_rows(signature)
         self._declared: set[str] = set()
         self._ruled_out: set[str] = set()
-        for spec in () if signature.variadic else signature.outputs:
+        for spec in () if open_ended else signature.outputs:
             if _why_dependent(spec, signature):
                 self._ruled_out.add(spec.name)
             elif self.refusal is None and symbol is not None and spec.shape:

@@ -11,7 +11,7 @@ final class Limits {
   /** Bytes of names, config, descriptions and error messages together. */
   static final int TEXT_BYTES_MAX = 1 << 24;
 
-  /** Strings of one tensor. */
+  /** Strings of all tensors of one message. */
   static final int STRINGS_MAX = 1 << 24;
 
   private Limits() {}

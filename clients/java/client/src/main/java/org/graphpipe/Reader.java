@@ -34,6 +34,7 @@ public final class Reader {
 
   /** What of that may still be names and other text for Java's own strings, in bytes. */
   private int textLeft = Limits.TEXT_BYTES_MAX;
+  private int stringsLeft = Limits.STRINGS_MAX;
 
   private Reader(ByteBuffer message) {
     in = message.slice().order(ByteOrder.LITTLE_ENDIAN);
@@ -301,7 +302,8 @@ public final class Reader {
       if (vector == 0) {
         return new byte[0][];
       }
-      int count = offsets(vector, Limits.STRINGS_MAX);
+      int count = offsets(vector, stringsLeft);
+      stringsLeft -= count;
       byte[][] strings = new byte[count][];
       for (int i = 0; i < count; i++) {
         strings[i] = string(target(vector + 4 + 4 * i));
