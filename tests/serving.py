@@ -103,11 +103,16 @@ def serving(
             process.stdout.close()
 
 
-def run_to_end(*args: str | os.PathLike[str], env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    """`graphpipe-serve` where it is expected to end by itself."""
+def run_to_end(
+    *args: str | os.PathLike[str],
+    code: str = _COMMAND,
+    env: Mapping[str, str] | None = None,
+    cwd: str | os.PathLike[str] | None = None,
+) -> subprocess.CompletedProcess[str]:
+    """`graphpipe-serve` where it is expected to end by itself; ``code`` runs another program."""
     arguments = [str(arg) for arg in args]
     with tempfile.TemporaryFile() as log:
-        process = start(_COMMAND, arguments, env=environment(**(env or {})), stderr=log)
+        process = start(code, arguments, env=environment(**(env or {})), stderr=log, cwd=cwd)
         assert process.stdout is not None
         overdue = threading.Timer(60, process.kill)
         overdue.start()
