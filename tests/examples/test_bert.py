@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import warnings
-from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -12,11 +11,12 @@ import pytest
 
 import graphpipe
 from graphpipe.errors import InvalidRequest
+from tests.serving import ROOT
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-EXAMPLE = Path(__file__).resolve().parent.parent / "examples" / "bert"
+EXAMPLE = ROOT / "examples" / "bert"
 
 
 def module(name: str) -> ModuleType:
