@@ -12,12 +12,15 @@ import contextlib
 import os
 import signal
 import subprocess
-import sys
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+from tests.processes import ROOT, Forked, start
+
+__all__ = ["ROOT", "Server", "environment", "run_to_end", "serving"]
+
 _COMMAND = "from graphpipe.server.cli import main; main(prog_name='graphpipe-serve')"
 _ANNOUNCEMENT = "listening on "
 
@@ -31,7 +34,7 @@ def environment(**more: str) -> dict[str, str]:
 class Server:
     """A server process that announced its URL."""
 
-    def __init__(self, process: subprocess.Popen[bytes], log_path: Path) -> None:
+    def __init__(self, process: subprocess.Popen[bytes] | Forked, log_path: Path) -> None:
         self.process = process
         self.log_path = log_path
         self.url = ""
@@ -71,21 +74,21 @@ def serving(
     env: Mapping[str, str] | None = None,
     cwd: str | os.PathLike[str] | None = None,
     tracebacks: bool = False,
+    afresh: bool = False,
 ) -> Iterator[Server]:
     """A server with these command-line arguments; ``code`` runs another program than ``graphpipe-serve``.
 
-    ``tracebacks`` says that the log may hold some: the causes of a model's failures belong there.
+    It ends without the grace that load balancers need, unless it is given one. ``tracebacks`` says that the log may
+    hold some: the causes of a model's failures belong there. ``afresh`` starts an interpreter of its own, where a fork
+    of one that has done the imports will not do.
     """
     with tempfile.TemporaryDirectory() as folder:
         log_path = Path(folder, "stderr")
         arguments = [str(arg) for arg in args]
         if code == _COMMAND:
-            arguments = ["--listen", listen, *arguments]
+            arguments = ["--listen", listen, "--drain-grace-s", "0", *arguments]
         with log_path.open("wb") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-c", code, *arguments],
-                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, env=environment(**(env or {})), cwd=cwd,
-            )  # fmt: skip
+            process = start(code, arguments, env=environment(**(env or {})), stderr=log, cwd=cwd, afresh=afresh)
         try:
             server = Server(process, log_path)
             yield server
@@ -100,14 +103,22 @@ def serving(
             process.stdout.close()
 
 
-def run_to_end(*args: str | os.PathLike[str], env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    """`graphpipe-serve` where it is expected to end by itself."""
-    return subprocess.run(
-        [sys.executable, "-c", _COMMAND, *map(str, args)],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        env=environment(**(env or {})),
-        timeout=60,
-        check=False,
-    )
+def run_to_end(
+    *args: str | os.PathLike[str],
+    code: str = _COMMAND,
+    env: Mapping[str, str] | None = None,
+    cwd: str | os.PathLike[str] | None = None,
+) -> subprocess.CompletedProcess[str]:
+    """`graphpipe-serve` where it is expected to end by itself; ``code`` runs another program."""
+    arguments = [str(arg) for arg in args]
+    with tempfile.TemporaryFile() as log:
+        process = start(code, arguments, env=environment(**(env or {})), stderr=log, cwd=cwd)
+        assert process.stdout is not None
+        overdue = threading.Timer(60, process.kill)
+        overdue.start()
+        with process.stdout:
+            said = process.stdout.read().decode()
+        status = process.wait()
+        overdue.cancel()
+        log.seek(0)
+        return subprocess.CompletedProcess(arguments, status, said, log.read().decode())

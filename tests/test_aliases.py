@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import threading
 import tomllib
 
@@ -12,7 +10,7 @@ import pytest
 
 import graphpipe
 from tests import onnx_graphs
-from tests.serving import ROOT, environment
+from tests.serving import ROOT, run_to_end
 
 A = np.arange(6, dtype=np.float32).reshape(2, 3)
 
@@ -28,10 +26,7 @@ def start(serve):
 
 
 def run(function, *arguments, **variables):
-    return subprocess.run(
-        [sys.executable, "-c", code(function), *arguments],
-        env=environment(**variables), capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
+    return run_to_end(*arguments, code=code(function), env=variables)
 
 
 def test_every_program_of_the_original_is_installed():

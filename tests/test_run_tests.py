@@ -91,6 +91,16 @@ def test_go_tests_are_counted_one_by_one():
     assert shown == ["--- FAIL: TestB (0.0s)\n", "--- SKIP: TestC (0.00s)\n", "ok  \tpackage\t0.1s\n"]
 
 
+def test_the_table_ends_with_the_time_that_all_took_together():
+    outcomes = [run_tests.run(Suite("good", [PASSES]))]
+    (row,) = [line for line in run_tests.table(outcomes, 83.4).splitlines() if line.startswith("together")]
+    assert row.split() == ["together", "1", "0", "0", "83.4"]
+
+
+def test_a_suite_that_is_known_to_take_long_is_one_of_ours():
+    assert set(run_tests.SECONDS) <= {suite.name for suite in run_tests.suites()}
+
+
 def test_every_suite_of_ours_has_a_name_of_its_own():
     names = [suite.name for suite in run_tests.suites()]
     assert len(names) == len(set(names))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
 import os
@@ -13,7 +14,7 @@ import tempfile
 import threading
 import time
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -533,7 +534,18 @@ def test_an_archive_that_grows_without_end_is_not_unpacked(site):
     zeros = bytes(2 << 20)
     unusable(zipped(("m", zeros)), "zip", site, "at most 1048576 are unpacked")
     unusable(tarred(("m", zeros)), "tgz", site, "at most 1048576 are unpacked")
-    unusable(tarred(*[(str(i), b"") for i in range(100_001)]), "tgz", site, "more than 100000 files")
+    unusable(gzip.compress(b"".join(heads(100_001)), 1), "tgz", site, "more than 100000 files")
+
+
+def heads(count: int) -> Iterator[bytes]:
+    """A tar of so many empty files: one head with another name and checksum each, far quicker than tarfile writes them."""
+    head = bytearray(tarfile.TarInfo("000000").tobuf(tarfile.USTAR_FORMAT))
+    without_name = int(head[148:154], 8) - sum(head[:6])
+    for number in range(count):
+        head[:6] = name = b"%06d" % number
+        head[148:154] = b"%06o" % (without_name + sum(name))
+        yield bytes(head)
+    yield bytes(1024)
 
 
 def test_a_cache_folder_that_cannot_be_written_is_named(site, content, tmp_path, monkeypatch):

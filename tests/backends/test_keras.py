@@ -9,6 +9,7 @@ import pytest
 
 import graphpipe
 from graphpipe.errors import InvalidRequest, LoadError
+from tests.serving import run_to_end
 
 
 @pytest.fixture(scope="module")
@@ -157,10 +158,7 @@ def test_what_a_keras_file_does_not_hold_is_named_with_the_way_out(tmp_path, suf
 
 
 @keras_writes
-def test_a_damaged_keras_file_is_refused_in_one_line_and_the_server_ends_with_it(tmp_path):
-    import subprocess
-    import sys
-
+def test_a_damaged_keras_file_is_refused_in_one_line(tmp_path):
     import h5py
     import keras
 
@@ -182,16 +180,15 @@ def test_a_damaged_keras_file_is_refused_in_one_line_and_the_server_ends_with_it
         with pytest.raises(LoadError, match=f"Keras cannot load it: .*{words}") as caught:
             graphpipe.load(tmp_path / name)
         assert "\n" not in str(caught.value)
-    command = [
-        sys.executable,
-        "-m",
-        "graphpipe.server.cli",
-        "--model",
-        str(tmp_path / "half.keras"),
-        "-l",
-        "127.0.0.1:0",
-    ]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=100)
+
+
+def test_a_server_of_a_damaged_keras_file_ends_with_the_one_line(tmp_path):
+    import keras
+
+    keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)]).save(tmp_path / "whole.keras")
+    content = (tmp_path / "whole.keras").read_bytes()
+    (tmp_path / "half.keras").write_bytes(content[: len(content) // 2])
+    ended = run_to_end("--model", tmp_path / "half.keras", "-l", "127.0.0.1:0")
     assert ended.returncode == 1
     assert "Traceback" not in ended.stderr
     assert "only a part of one" in ended.stderr.strip().splitlines()[-1]

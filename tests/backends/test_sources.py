@@ -151,7 +151,7 @@ def test_a_missing_framework_names_its_extra(tmp_path, module, file, extra):
 
 
 def test_serving_an_onnx_model_loads_neither_tensorflow_nor_torch(tmp_path, serve):
-    server = serve("--model", onnx_graphs.pair_sum(tmp_path / "model.onnx"))
+    server = serve("--model", onnx_graphs.pair_sum(tmp_path / "model.onnx"), afresh=True)
     graphpipe.remote.metadata(server.url)
     libraries = Path(f"/proc/{server.process.pid}/maps").read_text()
     assert "onnxruntime" in libraries

@@ -10,6 +10,7 @@ import pytest
 
 import graphpipe
 from graphpipe.errors import InvalidRequest, LoadError, ModelFailed
+from tests.serving import serving
 
 
 @pytest.fixture(scope="module")
@@ -150,15 +151,27 @@ def answer_of(path, **options):
         return model.infer({"x": np.ones(1, np.float32)})["y"].tolist()
 
 
-def test_of_several_graphs_the_one_tagged_serve_alone_is_served_and_others_by_their_tags(tagged, serve):
-    path = tagged(["serve", "gpu"], ["serve"], [])
+@pytest.fixture(scope="module")
+def several(tagged):
+    return tagged(["serve", "gpu"], ["serve"], [])
+
+
+@pytest.fixture(scope="module")
+def served(several, graph):
+    """The URL of a server with ``several``, of which it takes the graph for GPUs, and the graph ``chain``."""
+    models = ("--model", f"several={several}", "--model", f"chain={graph(chain)}")
+    with serving(*models, "--tags", "several=serve,gpu") as server:
+        yield server.url
+
+
+def test_of_several_graphs_the_one_tagged_serve_alone_is_served_and_others_by_their_tags(several, served):
+    path = several
     assert answer_of(path) == [1001.0]
     assert answer_of(path, tags=["gpu", "serve"]) == [1.0]
     assert answer_of(path, tags=[]) == [2001.0]
     with pytest.raises(LoadError, match="no graph with exactly the tags 'gpu'; it has graphs with .*; serve; no tags"):
         graphpipe.load(path, tags=["gpu"])
-    server = serve("--model", path, "--tags", "serve,gpu")
-    assert graphpipe.remote.execute(server.url, np.ones(1, np.float32)).tolist() == [1.0]
+    assert graphpipe.remote.execute(f"{served}/models/several", np.ones(1, np.float32)).tolist() == [1.0]
 
 
 @pytest.mark.parametrize("tags", [["serve", "gpu"], ["train"], []], ids=str)
@@ -355,17 +368,15 @@ def test_a_graph_takes_its_placeholders_and_gives_what_nothing_consumes(graph):
         assert np.array_equal(model.infer({"x": X, "by": np.float32(5)}, ["y"])["y"], X * 5 + 1)
 
 
-def test_any_tensor_of_a_graph_can_be_asked_for_by_name(graph, serve):
-    path = graph(chain)
-    with graphpipe.load(path) as model:
+def test_any_tensor_of_a_graph_can_be_asked_for_by_name(graph, served):
+    with graphpipe.load(graph(chain)) as model:
         got = model.infer({"x": X}, ["middle", "y:0", "halves:1", "x"])
         assert list(got) == ["middle", "y:0", "halves:1", "x"]
         assert np.array_equal(got["middle"], X * 2)
         assert np.array_equal(got["x"], X)
         with pytest.raises(InvalidRequest, match=r"no output 'midle' .*; did you mean 'middle'"):
             model.infer({"x": X}, ["midle"])
-    server = serve("--model", path)
-    assert np.array_equal(graphpipe.remote.execute(server.url, X, "x", "middle"), X * 2)
+    assert np.array_equal(graphpipe.remote.execute(f"{served}/models/chain", X, "x", "middle"), X * 2)
 
 
 def test_a_name_of_millions_of_letters_is_looked_for_at_once_and_told_in_short(graph):

@@ -11,6 +11,7 @@ import pytest
 
 import graphpipe
 from graphpipe.errors import InvalidRequest, LoadError, ModelFailed
+from tests.serving import serving
 
 torch = pytest.importorskip("torch")
 
@@ -84,14 +85,29 @@ class Writes(torch.nn.Module):
 # --- TorchScript ------------------------------------------------------------------------------------------------------
 
 
-def test_a_bare_file_serves_with_the_names_of_forward(tmp_path, serve):
-    path = write(traced(Double(), torch.ones(2, 3)), tmp_path / "double.pt")
-    server = serve("--model", path)
-    assert np.array_equal(graphpipe.remote.execute(server.url, X), X * 2)
-    meta = graphpipe.remote.metadata(server.url)
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    """The URL of a server with two traces as they are, double and fixed, and fixed with padding, as padded."""
+
+    class Fixed(torch.nn.Module):
+        def forward(self, x):
+            return x + torch.arange(int(x.shape[1]))
+
+    folder = tmp_path_factory.mktemp("served")
+    double = write(traced(Double(), torch.ones(2, 3)), folder / "double.pt")
+    fixed = write(traced(Fixed(), torch.ones(1, 3)), folder / "fixed.pt")
+    models = ("--model", double, "--model", fixed, "--model", f"padded={fixed}")
+    with serving(*models, "--pad", "padded=x:1:0:3") as server:
+        yield server.url
+
+
+def test_a_bare_file_serves_with_the_names_of_forward(served):
+    url = f"{served}/models/double"
+    assert np.array_equal(graphpipe.remote.execute(url, X), X * 2)
+    meta = graphpipe.remote.metadata(url)
     assert [io.name for io in meta.inputs] == ["x"]
     assert [io.name for io in meta.outputs] == ["output_0"]
-    with graphpipe.Client(server.url) as client:
+    with graphpipe.Client(url) as client:
         assert list(client.infer({"x": X})) == ["output_0"]
 
 
@@ -152,19 +168,14 @@ def test_a_sidecar_that_makes_no_sense_is_named(tmp_path, text):
         graphpipe.load(path)
 
 
-def test_a_size_that_a_trace_fixed_is_refused_in_our_words(tmp_path, serve):
-    class Fixed(torch.nn.Module):
-        def forward(self, x):
-            return x + torch.arange(int(x.shape[1]))
-
-    server = serve("--model", write(traced(Fixed(), torch.ones(1, 3)), tmp_path / "fixed.pt"))
-    assert graphpipe.remote.execute(server.url, X).shape == (2, 3)
+def test_a_size_that_a_trace_fixed_is_refused_in_our_words(served):
+    fixed = f"{served}/models/fixed"
+    assert graphpipe.remote.execute(fixed, X).shape == (2, 3)
     with pytest.raises(InvalidRequest, match=r"'x' float32 \[2, 4\]; a trace takes the sizes") as caught:
-        graphpipe.remote.execute(server.url, np.ones((2, 4), np.float32))
+        graphpipe.remote.execute(fixed, np.ones((2, 4), np.float32))
     assert caught.value.http_status == 400
     assert "tensor a" not in caught.value.message
-    padded = serve("--model", tmp_path / "fixed.pt", "--pad", "x:1:0:3")
-    assert graphpipe.remote.execute(padded.url, X[:, :2]).tolist() == [[0, 2, 2], [3, 5, 2]]
+    assert graphpipe.remote.execute(f"{served}/models/padded", X[:, :2]).tolist() == [[0, 2, 2], [3, 5, 2]]
 
 
 def test_a_failure_that_is_not_the_callers_is_the_models(tmp_path):

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import re
 import shutil
-import signal
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 
 import graphpipe
+from tests.processes import start
 from tests.serving import environment, serving
 
 COMMANDS = ("graphpipe", "graphpipe metadata", "graphpipe execute", "graphpipe run", "graphpipe completion")
@@ -78,14 +76,15 @@ def served(line, folder, shell):
         "from graphpipe.server.start import serve_main; serve_main()")  # fmt: skip
     first = ["serve"] if "graphpipe serve" in line else []
     env = environment(GRAPHPIPE_LISTEN="127.0.0.1:0")
-    with subprocess.Popen(
-        [sys.executable, "-c", code, *first, *words.split()], cwd=folder, env=env, stdout=subprocess.PIPE
-    ) as process:
+    with open(folder / "log", "wb") as log:
+        process = start(code, [*first, *words.split()], cwd=folder, env=env, stderr=log)
+    with process.stdout:
         try:
             assert b"listening on " in process.stdout.readline(), line
         finally:
-            process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=30) == 0
+            process.terminate()
+            status = process.wait(timeout=30)
+    assert status == 0, line
 
 
 def test_every_example_of_graphpipe_cache_works_as_it_is_shown(shell, folder, monkeypatch):

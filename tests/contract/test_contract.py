@@ -256,7 +256,7 @@ def test_threads_get_their_own_answers(sample, model):
 
 
 def test_it_answers_over_the_wire_as_in_process(name, sample, served):
-    with graphpipe.Client(f"{served}/models/{name}") as client:
+    with graphpipe.Client(f"{served.url}/models/{name}") as client:
         for rows in (1, 0, 300, 30_000):
             inputs = sample.inputs(rows)
             expected = sample.expected(inputs)
@@ -265,7 +265,7 @@ def test_it_answers_over_the_wire_as_in_process(name, sample, served):
 
 
 def test_its_metadata_is_its_signature(name, sample, model, served):
-    meta = graphpipe.remote.metadata(f"{served}/models/{name}")
+    meta = graphpipe.remote.metadata(f"{served.url}/models/{name}")
     assert meta.name == name
     assert tuple(io.name for io in meta.inputs) == model.signature.input_names
     assert tuple(io.name for io in meta.outputs) == model.signature.output_names
@@ -274,7 +274,7 @@ def test_its_metadata_is_its_signature(name, sample, model, served):
 def test_over_the_wire_it_refuses_with_400_and_goes_on(name, sample, served):
     if not sample.checks:
         pytest.skip("takes anything")
-    with graphpipe.Client(f"{served}/models/{name}") as client:
+    with graphpipe.Client(f"{served.url}/models/{name}") as client:
         inputs = sample.inputs(2)
         with pytest.raises(InvalidRequest, match="float64") as caught:
             client.infer({**inputs, "x": inputs["x"].astype(np.float64)})

@@ -8,31 +8,18 @@ x or of what the model holds.
 from __future__ import annotations
 
 import ctypes
-import importlib
 import mmap
 import threading
-import warnings
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 import graphpipe
-from graphpipe.backends.framework import keep_triton_out
 from graphpipe.errors import ModelFailed
-from tests import onnx_graphs
-from tests.serving import serving
-
-Array = NDArray[Any]
-COLUMNS = 4096
-
-
-def rows(value: float, count: int = 3) -> Array:
-    return np.full((count, COLUMNS), value, np.float32)
-
+from tests.contract.conftest import KEEPER_MODES, SERVED_KEEPERS
+from tests.contract.keepers import COLUMNS, Array, rows
 
 # --- functions --------------------------------------------------------------------------------------------------------
 
@@ -165,202 +152,14 @@ FUNCTIONS = [
 
 # --- models of frameworks ---------------------------------------------------------------------------------------------
 
-_TORCH = """
-import threading
-
-import numpy as np
-import torch
-
-
-class Keeps(torch.nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.register_buffer("buffer", torch.zeros(3, 4096))
-        self.weight = torch.nn.Parameter(torch.ones(3, 4096))
-        self.constant = torch.ones(3, 4096)
-        self.numpy = np.zeros((3, 4096), np.float32)
-        self.kept = []
-
-    def forward(self, x):
-        self.buffer.copy_(x + 1)
-        self.numpy[:] = x.numpy() + 1
-        self.last = x + 1
-        self.kept[:] = [x + 1]
-        return {
-            "buffer": self.buffer, "part": self.buffer[1:], "detached": self.buffer.detach(), "weight": self.weight,
-            "data": self.weight.data, "constant": self.constant, "numpy": self.numpy, "as_tensor":
-            torch.from_numpy(self.numpy), "last": self.last, "kept": self.kept[0], "x": x, "flat": x.view(-1),
-            "one_row": (x[0] + 1).expand(3, 4096), "windows": (x + 1).unfold(1, 64, 1)[:, :64], "fresh": x + 1,
-        }
-
-
-class InPlace(torch.nn.Module):
-    def forward(self, x):
-        return {"y": torch.nn.functional.relu(x, inplace=True).add_(1)}
-
-
-class Scripted(torch.nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.register_buffer("buffer", torch.zeros(1, 4096))
-        self.last = torch.zeros(1, 4096)
-        self.register_buffer("constant", torch.ones(3, 4096))
-
-    def forward(self, x: torch.Tensor):
-        if self.buffer.shape[0] != x.shape[0]:
-            self.buffer = x + 1
-        self.buffer.copy_(x + 1)
-        self.last = x + 1
-        return self.buffer, self.last, x, x.view(-1), self.constant, self.buffer[1:], x + 1
-
-
-class ScriptedBuffer(Scripted):
-    def forward(self, x: torch.Tensor):
-        if self.buffer.shape[0] != x.shape[0]:
-            self.buffer = x + 1
-        self.buffer.copy_(x + 1)
-        return self.buffer
-
-
-class Remembers(torch.nn.Module):
-    '''It writes into what it was given the last time.'''
-
-    def __init__(self):
-        super().__init__()
-        self.last = torch.zeros(3, 4096)
-
-    def forward(self, x: torch.Tensor):
-        self.last.add_(1)
-        self.last = x
-        return x + 1
-
-
-class Exported(torch.nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.register_buffer("constant", torch.ones(3, 4096))
-
-    def forward(self, x):
-        return self.constant, self.constant[1:], x, x.view(-1), x + self.constant
-
-
-kept = np.empty((64, 4096), np.float32)
-mine = threading.local()
-
-
-def keeping(x):
-    return np.add(x, 1, out=kept[: len(x)])
-
-
-def keeping_by_thread(x):
-    if not hasattr(mine, "kept"):
-        mine.kept = np.empty((64, 4096), np.float32)
-    return np.add(x, 1, out=mine.kept[: len(x)])
-
-
-def giving_its_input(x):
-    return x
-"""
-
-
-@pytest.fixture(scope="module")
-def code(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("memory") / "keepers_of_memory.py"
-    path.write_text(_TORCH)
-    return path
-
-
-@pytest.fixture(scope="module")
-def sources(code: Path) -> dict[str, str]:
-    """Models of all frameworks that give more than they compute."""
-    import keras
-    import tensorflow as tf
-    import torch
-
-    keep_triton_out()
-    folder = code.parent
-    spec = importlib.util.spec_from_file_location("keepers_of_memory", code)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of frameworks about their own formats
-        for name in ("Scripted", "ScriptedBuffer", "Remembers"):
-            torch.jit.script(getattr(module, name)()).save(folder / f"{name}.pt")
-        torch.export.save(torch.export.export(module.Exported(), (torch.zeros(3, COLUMNS),)), folder / "Exported.pt2")
-
-        x = keras.Input((COLUMNS,), name="x")
-        y = keras.layers.ReLU(name="y")(x)
-        keras.Model(x, [y, x, keras.layers.Reshape((2, -1))(x), keras.layers.Reshape((2, -1))(y)]).save(
-            folder / "through.keras"
-        )
-
-        class Variables(tf.Module):  # type: ignore[misc,name-defined]
-            def __init__(self) -> None:
-                self.variable = tf.Variable(rows(1))
-                self.state = tf.Variable(rows(1))
-
-            @tf.function(input_signature=[tf.TensorSpec([None, COLUMNS], tf.float32, "x")])  # type: ignore[untyped-decorator]
-            def __call__(self, x: Any) -> Any:
-                read = self.variable.read_value()
-                return {
-                    "variable": read, "product": read * 1.0, "constant": tf.constant(rows(1)), "x": tf.identity(x),
-                    "part": x[:1], "flat": tf.reshape(x, [-1]), "neutral": x * 1.0, "y": x + 1, "y_flat":
-                    tf.reshape(x + 1, [-1]), "chosen": tf.cond(x[0, 0] > 0, lambda: read, lambda: x),
-                }  # fmt: skip
-
-            @tf.function(input_signature=[tf.TensorSpec([None, COLUMNS], tf.float32, "x")])  # type: ignore[untyped-decorator]
-            def assign(self, x: Any) -> Any:
-                self.state.assign(x)
-                self.state.assign_add(tf.ones([3, COLUMNS]))
-                return {"y": x + 1}
-
-        variables = Variables()
-        signatures = {"serving_default": variables.__call__, "assign": variables.assign}
-        tf.saved_model.save(variables, str(folder / "variables"), signatures)
-        graph = tf.Graph()
-        with graph.as_default():
-            entry = tf.compat.v1.placeholder(tf.float32, [None, COLUMNS], name="x")
-            tf.identity(tf.constant(rows(1), name="c"), name="constant")
-            tf.identity(entry, name="same")
-            tf.add(entry, 1.0, name="y")
-        (folder / "graph.pb").write_bytes(graph.as_graph_def().SerializeToString())
-    helper = onnx_graphs.helper
-    nodes = [("same", "x"), ("same_again", "x"), ("held", "w"), ("y_again", "y")]
-    shape = ["n", COLUMNS]
-    onnx_graphs.save(
-        folder / "through.onnx",
-        [
-            helper.make_node("Add", ["x", "w"], ["y"]),
-            *(helper.make_node("Identity", [given], [name]) for name, given in nodes),
-        ],
-        [("x", onnx_graphs.FLOAT, shape)],
-        [(name, onnx_graphs.FLOAT, shape) for name in ("y", *(name for name, _ in nodes))],
-        [onnx_graphs.numpy_helper.from_array(rows(1), "w")],
-    )
-    onnx_graphs.save(
-        folder / "by_row.onnx",
-        [helper.make_node("Add", ["x", "one"], ["y"]), helper.make_node("Identity", ["x"], ["same"])],
-        [("x", onnx_graphs.FLOAT, shape)],
-        [("y", onnx_graphs.FLOAT, shape), ("same", onnx_graphs.FLOAT, shape)],
-        [onnx_graphs.numpy_helper.from_array(np.ones(COLUMNS, np.float32), "one")],
-    )
-    return {
-        "module": f"{code}:Keeps", "in place": f"{code}:InPlace", "script": f"{folder}/Scripted.pt", "remembers":
-        f"{folder}/Remembers.pt", "exported": f"{folder}/Exported.pt2", "keras": f"{folder}/through.keras", "variables":
-        f"{folder}/variables", "graph": f"{folder}/graph.pb", "onnx": f"{folder}/through.onnx", "echo": "echo",
-    }  # fmt: skip
-
-
 FRAMEWORKS = [
     "module", "in place", "script", "remembers", "exported", "keras", "variables", "graph", "onnx", "echo",
 ]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
-def models(sources: dict[str, str]) -> Iterator[dict[str, graphpipe.LoadedModel]]:
-    loaded = {name: graphpipe.load(source) for name, source in sources.items()}
+def models(keepers: dict[str, str]) -> Iterator[dict[str, graphpipe.LoadedModel]]:
+    loaded = {name: graphpipe.load(keepers[name]) for name in FRAMEWORKS}
     yield loaded
     for model in loaded.values():
         model.close()
@@ -534,44 +333,16 @@ def test_what_a_framework_computes_is_given_as_it_lies(models):
 
 # --- on a server ------------------------------------------------------------------------------------------------------
 
-_MODES = {
-    "plain": (),
-    "batched": (("--batch-rows-max", "8"), ("--batch-wait-ms", "5")),
-    "cached": (("--cache", "true"), ("--cache-version", "1")),
-}
-_SERVED = {
-    "function": "1", "threads": "4", "input": "4", "module": "4", "script": "1", "onnx": "4", "keras": "4",
-}  # fmt: skip
 
-
-@pytest.fixture(scope="module")
-def served(sources: dict[str, str], code: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of one server: each model plain, batched and cached; with one thread where it keeps one array for all."""
-    by_name = {
-        "function": f"{code}:keeping", "threads": f"{code}:keeping_by_thread", "input": f"{code}:giving_its_input",
-        "module": sources["in place"], "script": f"{code.parent}/ScriptedBuffer.pt", "onnx": f"{code.parent}/by_row.onnx",
-        "keras": sources["keras"],
-    }  # fmt: skip
-    arguments = ["--cache-dir", str(tmp_path_factory.mktemp("cache"))]
-    for name, source in by_name.items():
-        for mode, flags in _MODES.items():
-            called = f"{name}-{mode}"
-            arguments += ["--model", f"{called}={source}", "--threads", f"{called}={_SERVED[name]}"]
-            for flag, value in flags:
-                arguments += [flag, f"{called}={value}"]
-    with serving(*arguments) as server:
-        yield server.url
-
-
-@pytest.mark.parametrize("mode", _MODES)
-@pytest.mark.parametrize("name", _SERVED)
+@pytest.mark.parametrize("mode", KEEPER_MODES)
+@pytest.mark.parametrize("name", SERVED_KEEPERS)
 def test_each_caller_gets_his_own_answer(served, name, mode):
     wrong: list[Any] = []
     adds = 0 if name == "input" else 1
 
     def call(number: int) -> None:
         try:
-            with graphpipe.Client(f"{served}/models/{name}-{mode}") as client:
+            with graphpipe.Client(f"{served.url}/models/{name}-{mode}") as client:
                 # Twice each: the second time the row may be known.
                 for value in [*range(100 * number, 100 * number + 12)] * 2:
                     count = 1 + value % 4
@@ -591,3 +362,4 @@ def test_each_caller_gets_his_own_answer(served, name, mode):
     for caller in callers:
         caller.join()
     assert not wrong, wrong[:3]
+    assert f"model '{name}-{mode}' failed" not in served.log

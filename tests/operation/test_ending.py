@@ -16,7 +16,7 @@ import graphpipe
 from graphpipe.wire import decode_infer_response, encode_request
 from tests.operation.conftest import Serve, get, until
 from tests.raw_http import Wire, call, request
-from tests.serving import ROOT, environment
+from tests.serving import ROOT, environment, run_to_end
 
 X = np.arange(3, dtype=np.float32)
 BODY = b"".join(encode_request([X]))
@@ -166,6 +166,6 @@ sys.exit(3)
 
 def test_a_program_that_serves_in_a_thread_of_its_own_ends_with_its_own_status() -> None:
     """uvloop's timers would call Python from C when there is none any more: the server is gone by then."""
-    run = subprocess.run([sys.executable, "-c", PROGRAM], env=environment(), capture_output=True, text=True, timeout=60)
+    run = run_to_end(code=PROGRAM)
     assert (run.returncode, run.stdout.split()) == (3, ["[2.]", "ended", "by", "itself"]), run.stderr
     assert "Traceback" not in run.stderr

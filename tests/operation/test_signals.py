@@ -19,11 +19,12 @@ import pytest
 import graphpipe
 from graphpipe.wire import encode_request
 from tests.operation.conftest import Serve, get, until
+from tests.processes import start as start_python
 from tests.raw_http import Wire, call, request
 from tests.serving import ROOT, Server, environment, run_to_end
 
 X = np.arange(3, dtype=np.float32)
-SERVE = [sys.executable, "-c", "from graphpipe.server.start import serve_main; serve_main()"]
+COMMAND = "from graphpipe.server.start import serve_main; serve_main()"
 ENDING = [signal.SIGTERM, signal.SIGINT]
 NOTED = [signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2]
 
@@ -129,13 +130,19 @@ if 'f' in globals():
 """
 
 
+def write_slow(folder: Path, phase: str) -> str:
+    """A model that leaves a sign that it is in this phase of its start, and stays there; its source, seen from there."""
+    (folder / "slow.py").write_text(MARK + LOADING[phase] + SIGNATURE)
+    return "slow:f"
+
+
 @contextlib.contextmanager
 def loading(
     folder: Path, phase: str, *arguments: str, before: tuple[str, ...] = (), code: str = ""
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A server that is in this phase of its start, for ever."""
-    (folder / "slow.py").write_text(MARK + LOADING[phase] + SIGNATURE)
-    command = [sys.executable, "-c", code] if code else [*SERVE, "-m", "slow:f", *arguments]
+    source = write_slow(folder, phase)
+    command = [sys.executable, "-c", code] if code else [sys.executable, "-c", COMMAND, "-m", source, *arguments]
     process = subprocess.Popen(
         [*before, *command], cwd=folder, env=environment(TEST_FOLDER=str(folder)), stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -175,13 +182,23 @@ def test_a_program_that_serves_as_process_1_can_be_ended_while_it_loads(folder: 
 def test_a_signal_at_the_start_ends_it_as_if_there_were_no_handler_and_leaves_no_file(
     folder: Path, phase: str, workers: str, how: signal.Signals
 ) -> None:
-    with loading(folder, phase, "-l", f"unix:{folder}/s", "--workers", workers) as process:
+    arguments = ["-m", write_slow(folder, phase), "-l", f"unix:{folder}/s", "--workers", workers]
+    with (folder / "log").open("wb") as log:
+        process = start_python(COMMAND, arguments, env=environment(TEST_FOLDER=str(folder)), stderr=log, cwd=folder)
+    try:
+        until(lambda: process.poll() is not None or list(folder.glob("begun.*")))
         assert (folder / "s").exists()
         process.send_signal(how)
-        said, log = process.communicate(timeout=10)
-        assert -process.returncode == how or process.returncode == 128 + how
-        assert (said, log) == (b"", b"")
+        status = process.wait(10)
+        assert -status == how or status == 128 + how
+        assert process.stdout is not None
+        assert (process.stdout.read(), (folder / "log").read_bytes()) == (b"", b"")
         assert not (folder / "s").exists()
+    finally:
+        process.kill()
+        process.wait()
+        assert process.stdout is not None
+        process.stdout.close()
 
 
 # --- signals that mean something else ---------------------------------------------------------------------------------
@@ -272,9 +289,7 @@ print("as before")
 
 @pytest.mark.parametrize("how", ["request", "signal", "raise", "own request", "own signal", "own raise"])
 def test_after_serve_every_handler_is_what_it_was(how: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", AFTERWARDS, how], cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=60
-    )
+    done = run_to_end(how, code=AFTERWARDS)
     assert (done.returncode, done.stdout) == (0, "as before\n"), done.stderr
 
 

@@ -5,15 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 
-import pytest
-
 from tests.serving import ROOT, environment
 
 
-@pytest.mark.timeout(300)
-def test_after_a_minute_of_mixed_traffic_the_server_is_as_it_was() -> None:
+def test_after_mixed_traffic_the_server_is_as_it_was() -> None:
     done = subprocess.run(
-        [sys.executable, "scripts/soak.py", "--minutes", "0.7"],
+        [sys.executable, "scripts/soak.py", "--minutes", "0.25"],
         cwd=ROOT,
         env=environment(),
         capture_output=True,

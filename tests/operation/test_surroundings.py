@@ -18,7 +18,7 @@ import pytest
 
 import graphpipe
 from tests.operation.conftest import until
-from tests.serving import ROOT, environment
+from tests.serving import ROOT, environment, run_to_end
 
 X = np.arange(3, dtype=np.float32)
 SERVE = [sys.executable, "-c", "from graphpipe.server.start import serve_main; serve_main()"]
@@ -150,10 +150,12 @@ def test_without_a_home_and_a_name_it_serves_and_says_where_the_cache_could_be(
 # --- whose cache folder is trusted -----------------------------------------------------------------------------------
 
 
-def cached(folder: Path, *before: str) -> subprocess.CompletedProcess[str]:
+def cached(folder: Path, *before: str, umask: int | None = None) -> subprocess.CompletedProcess[str]:
     """A server with its row cache in a folder, from its start to its end."""
     code = "import sys, graphpipe; f = lambda x: x; f.__module__ = 'm'; graphpipe.serve(f, '127.0.0.1:0', name='m', "
     code += "cache=True, cache_version='1', cache_dir=sys.argv[1], on_ready=lambda url: sys.exit(0))"
+    if not before:
+        return run_to_end(folder, code=code if umask is None else f"import os; os.umask({umask}); {code}", cwd=ROOT)
     return subprocess.run(
         [*before, sys.executable, "-c", code, str(folder)],
         cwd=ROOT,
@@ -170,10 +172,8 @@ def test_a_cache_folder_that_anybody_may_write_to_is_refused_with_what_to_do(tmp
     rows = folder / "m.rows"
     rows.mkdir(parents=True, mode=0o700)
     (rows if inner else folder).chmod(0o707)
-    done = subprocess.run(
-        [*SERVE, "-l", "127.0.0.1:0", "-m", "m=echo", "--cache", "--cache-version", "1", "--cache-dir", str(folder)],
-        cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=60,
-    )  # fmt: skip
+    flags = ("--cache", "--cache-version", "1", "--cache-dir", folder)
+    done = run_to_end("-l", "127.0.0.1:0", "-m", "m=echo", *flags)
     assert (done.returncode, done.stdout) == (1, "")
     assert len(done.stderr.splitlines()) == 1
     assert "anybody may write" in done.stderr
@@ -211,11 +211,7 @@ def test_a_cache_folder_that_a_group_may_write_to_is_a_warning(tmp_path: Path) -
 
 
 def test_a_cache_folder_of_our_own_making_is_ours_alone_whatever_the_umask(tmp_path: Path) -> None:
-    before = os.umask(0)
-    try:
-        assert cached(tmp_path / "a" / "cache").returncode == 0
-    finally:
-        os.umask(before)
+    assert cached(tmp_path / "a" / "cache", umask=0).returncode == 0
     assert [path.stat().st_mode & 0o777 for path in (tmp_path / "a" / "cache", tmp_path / "a/cache/m.rows")] == [
         0o700
     ] * 2

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import warnings
-from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -12,11 +11,12 @@ import pytest
 
 import graphpipe
 from graphpipe.errors import InvalidRequest
+from tests.serving import ROOT
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-EXAMPLE = Path(__file__).resolve().parent.parent / "examples" / "bert"
+EXAMPLE = ROOT / "examples" / "bert"
 
 
 def module(name: str) -> ModuleType:
@@ -82,15 +82,15 @@ def test_a_bare_trace_of_one_length_serves_shorter_texts_filled_up(tmp_path, enc
         warnings.simplefilter("ignore")
         traced = torch.jit.trace(Fixed().eval(), example_kwarg_inputs=example)
         torch.jit.save(traced, str(tmp_path / "fixed.pt"))
-    bare = serve("--model", tmp_path / "fixed.pt")
-    padded = serve("--model", tmp_path / "fixed.pt", "--pad", "input_ids:1:0:16,attention_mask:1:0:16")
+    models = ("--model", f"bare={tmp_path}/fixed.pt", "--model", f"padded={tmp_path}/fixed.pt")
+    server = serve(*models, "--pad", "padded=input_ids:1:0:16,attention_mask:1:0:16")
     full = texts(2, 16)
-    with graphpipe.Client(bare.url) as client:
+    with graphpipe.Client(f"{server.url}/models/bare") as client:
         want = client.infer(full)["output_0"]
         with pytest.raises(InvalidRequest, match=r"'input_ids' int64 \[2, 11\].*--pad") as caught:
             client.infer(texts(2, 11))
         assert caught.value.http_status == 400
-    with graphpipe.Client(padded.url) as client:
+    with graphpipe.Client(f"{server.url}/models/padded") as client:
         assert np.allclose(client.infer(full)["output_0"], want, atol=1e-4)
         short = {name: array[:, :11] for name, array in full.items()}
         filled = {name: np.pad(array, ((0, 0), (0, 5))) for name, array in short.items()}

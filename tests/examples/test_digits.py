@@ -3,14 +3,15 @@
 import json
 import re
 from importlib.util import module_from_spec, spec_from_file_location
-from pathlib import Path
 
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
 
-FOLDER = Path(__file__).resolve().parent.parent / "examples" / "digits"
+from tests.serving import ROOT
+
+FOLDER = ROOT / "examples" / "digits"
 
 
 @pytest.fixture(scope="module")
