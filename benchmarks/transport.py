@@ -37,7 +37,8 @@ import numpy as np  # noqa: E402
 
 import graphpipe  # noqa: E402
 from benchmarks.harness.load import run_load  # noqa: E402
-from benchmarks.harness.servers import CROPPED_FLOATS, Running, running  # noqa: E402
+from benchmarks.harness.process import Running
+from benchmarks.harness.servers import CROPPED_FLOATS, running  # noqa: E402
 from graphpipe.wire import decode_infer_response, encode_request  # noqa: E402
 
 LARGE = (128, 224, 224, 3)
@@ -181,7 +182,7 @@ def memory(rounds: int) -> dict[str, Any]:
     try:
         assert process.stdout is not None
         url = process.stdout.readline().split()[-1]
-        server = Running(process, int(url.rpartition(":")[2]))  # type: ignore[arg-type]
+        server = Running(process, int(url.rpartition(":")[2]))
         graphpipe.remote.execute(url, 1.0)
         idle = server.memory("VmRSS")
 

@@ -1,0 +1,98 @@
+"""Callers behind a stock nginx, which speaks HTTP/1.0 to those behind it."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+
+import numpy as np
+
+from benchmarks.attacking.attack import MIB, Saw, Scene, attack
+from benchmarks.attacking.pages import count_of
+from benchmarks.harness.innocent import Calls
+from benchmarks.harness.messages import post, small, tensor
+from benchmarks.harness.served.attacked import ANSWER_BYTES
+from benchmarks.harness.strangers import answer, connect, hang_up
+
+READ_S = 8.0
+
+
+@attack(
+    "hang-ups in an answer, HTTP/1.0",
+    "40 callers, one after another, ask for 16 MB with 1 KB, and hang up at the first byte",
+    "--model", "echo", "--model", "large=attacked:large",
+)  # fmt: skip
+def hang_ups(scene: Scene) -> Saw:
+    message = post("/models/large", small(1), "1.0")
+    for _ in range(40):
+        connection = connect(scene.port)
+        connection.sendall(message)
+        connection.recv(1)
+        hang_up(connection)
+    time.sleep(0.5)
+    return {"bytes sent, KB": 40 * len(message) / 1000}
+
+
+@attack(
+    "hang-ups before an answer, HTTP/1.0",
+    "20 callers send 12 MB each to a model that takes a second, and hang up; 256 MiB may be in flight; innocent bodies: 1 MB",
+    "--model", "echo", "--model", "slower=attacked:slower", "--threads", "slower=8",
+    "--in-flight-bytes-max", 256 * MIB, "--body-bytes-max", 64 * MIB,
+    innocent=Calls(floats=1 << 18, per_second=5),
+)  # fmt: skip
+def bodies(scene: Scene) -> Saw:
+    message = post("/models/slower", tensor(np.ones(3_000_000, np.float32)), "1.0")
+    for _ in range(20):
+        connection = connect(scene.port)
+        with contextlib.suppress(OSError):  # it may be refused in the middle of its body
+            connection.sendall(message)
+        time.sleep(0.05)
+        hang_up(connection)
+    time.sleep(4)
+    return {}
+
+
+@attack(
+    "resets, HTTP/1.0",
+    "900 callers ask a model that takes 10 ms, one at a time, and reset; innocent callers ask the same model",
+    "--model", "slow=attacked:slow", "--threads", "slow=1",
+    innocent=Calls("/models/slow", per_second=20),
+)  # fmt: skip
+def resets(scene: Scene) -> Saw:
+    message = post("/models/slow", small(), "1.0")
+    good = count_of(scene, "graphpipe_requests_total", status="200")
+    began = time.monotonic()
+    for _ in range(900):
+        connection = connect(scene.port)
+        connection.sendall(message)
+        hang_up(connection)
+    connection = connect(scene.port)
+    sent = time.monotonic()
+    answer(connection, post("/models/slow", small()))
+    waited_s = time.monotonic() - sent
+    connection.close()
+    innocents = 20 * (time.monotonic() - began)
+    counted = count_of(scene, "graphpipe_requests_total", status="200") - good
+    return {"the next caller waits, s": waited_s, "of the 900 counted as 200": max(0.0, counted - 1 - innocents)}
+
+
+@attack(
+    "a steady slow reader, HTTP/1.0",
+    "1 caller reads an answer of 16 MB at 100 KB/s for 8 s, then the rest; --send-timeout-s 2",
+    "--model", "echo", "--model", "large=attacked:large", "--send-timeout-s", 2,
+)  # fmt: skip
+def slow_reader(scene: Scene) -> Saw:
+    connection = connect(scene.port, receive_bytes=32 * 1024)
+    connection.sendall(post("/models/large", small(1), "1.0"))
+    began, have = time.monotonic(), 0
+    with contextlib.suppress(OSError):
+        while have < ANSWER_BYTES:
+            if (now := time.monotonic()) - began < READ_S and have > (now - began) * 100_000:
+                time.sleep(0.02)
+                continue
+            part = connection.recv(5_000 if now - began < READ_S else 1 << 20)
+            if not part:
+                break
+            have += len(part)
+    connection.close()
+    return {"MB that came": have / 1e6}
