@@ -2,16 +2,16 @@
 
     python benchmarks/attacks.py [NAME...] [--tree PATH] [--repeat 3] [--save before|after] [--docs] [--list]
 
-Each attack starts a server of its own, from the code of --tree (this checkout unless told otherwise; any other commit's
-works: `git worktree add ../other COMMIT`), lets an innocent caller call it on fixed times from a process of his own
+Each attack starts a server of its own, from the code of --tree (this checkout unless told otherwise; a folder with another,
+or a commit), lets an innocent caller call it on fixed times from a process of his own
 (harness/innocent.py), and does what attacking/ says. Printed are: the server's resident memory above what it had before, at
 its peak and some seconds later; the innocent caller's latencies before and during the attack, and how many of his calls
 failed; what the strangers saw. With --repeat the medians of several times.
 
 --save keeps the figures in benchmarks/results/attacks.json as one of two columns, --docs writes both into
-docs/reliability.md. To have them anew, with OTHER the older checkout:
+docs/reliability.md. To have them anew:
 
-    python benchmarks/attacks.py --tree OTHER --save before && python benchmarks/attacks.py --save after --docs
+    python benchmarks/attacks.py --tree COMMIT --save before && python benchmarks/attacks.py --save after --docs
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def _rounded(value: Any) -> Any:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", nargs="*", help="attacks whose names begin so; all if none is given")
-    parser.add_argument("--tree", type=Path, default=ROOT)
+    parser.add_argument("--tree", default=str(ROOT), help="a folder with a checkout, or a commit")
     parser.add_argument("--repeat", type=int, default=1)
     parser.add_argument("--quiet-s", type=float, default=1.5, help="how long the innocent caller is alone first")
     parser.add_argument("--settle-s", type=float, default=3.0, help="how long memory may take to come back")
@@ -114,19 +114,27 @@ def main() -> None:
         print("\n".join(f"{each.name}: {each.does}" for each in chosen))
         return
     tree = Tree(options.tree)
-    print(f"{tree.path} at {tree.commit}, load average {os.getloadavg()[0]:.1f}", flush=True)
+    print(f"{options.tree} at {tree.commit}, load average {os.getloadavg()[0]:.1f}", flush=True)
     found: dict[str, Found] = {}
+    failed: list[str] = []
     for each in chosen:
         if each.needs and not tree.has(each.needs):
             print(f"{each.name}: left out, {each.needs} is not installed", flush=True)
             continue
-        times = [tried(each, tree, options.quiet_s, options.settle_s) for _ in range(options.repeat)]
+        try:
+            times = [tried(each, tree, options.quiet_s, options.settle_s) for _ in range(options.repeat)]
+        except (OSError, KeyError, RuntimeError) as error:
+            failed.append(f"{each.name}: {type(error).__name__}: {error}")
+            print(f"FAILED {failed[-1]}", flush=True)
+            continue
         found[each.name] = medians(times)
         print(line(each.name, found[each.name]), flush=True)
-    if options.save:
-        save(options.save, tree, found)
+        if options.save:
+            save(options.save, tree, found)
     if options.docs:
         write_docs(ATTACKS)
+    if failed:
+        sys.exit(f"{len(failed)} attacks could not be made, or ended the server")
 
 
 if __name__ == "__main__":

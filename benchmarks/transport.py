@@ -38,39 +38,11 @@ import numpy as np  # noqa: E402
 import graphpipe  # noqa: E402
 from benchmarks.harness.load import run_load  # noqa: E402
 from benchmarks.harness.process import Running
+from benchmarks.harness.raw import Raw
 from benchmarks.harness.servers import CROPPED_FLOATS, running  # noqa: E402
 from graphpipe.wire import decode_infer_response, encode_request  # noqa: E402
 
 LARGE = (128, 224, 224, 3)
-
-
-class Raw:
-    """A raw socket client: sends prebuilt segments, receives into one warm buffer."""
-
-    def __init__(self, port: int, path: str, array: Any) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port))
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        segments = encode_request([array])
-        head = f"POST {path} HTTP/1.1\r\nHost: h\r\nContent-Length: {sum(map(len, segments))}\r\n\r\n".encode()
-        self.pieces = [head, *segments]
-        self.buffer = memoryview(bytearray(90_000_000))
-
-    def call(self) -> memoryview:
-        for piece in self.pieces:
-            self.socket.sendall(piece)
-        have = 0
-        while (end := bytes(self.buffer[: min(have, 4096)]).find(b"\r\n\r\n")) < 0:
-            have += self._receive(have)
-        length = int(bytes(self.buffer[:end]).lower().split(b"content-length:")[1].split(b"\r\n")[0])
-        while have < end + 4 + length:
-            have += self._receive(have)
-        return self.buffer[end + 4 : have]
-
-    def _receive(self, have: int) -> int:
-        count = self.socket.recv_into(self.buffer[have:])
-        if not count:
-            raise ConnectionResetError
-        return count
 
 
 def timed(call: Any) -> float:
@@ -116,7 +88,7 @@ def small(rounds: int) -> dict[str, Any]:
                 for kind, server in servers.items():
                     before = server.cpu_seconds()
                     result = run_load(server.port, connections, 1.5, cpu=1)
-                    cpu = (server.cpu_seconds() - before) / result["requests"] * 1e6
+                    cpu = (server.cpu_seconds() - before) / result["all_requests"] * 1e6
                     row = found.setdefault(f"{kind} {connections}", {"per_second": [], "p99_ms": [], "cpu_us": []})
                     row["per_second"].append(result["per_second"])
                     row["p99_ms"].append(result["p99_ms"])

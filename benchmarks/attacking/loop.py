@@ -34,7 +34,10 @@ def heads(scene: Scene) -> Saw:
     found: Saw = {}
     for what, fields in (
         ("us of CPU, heads that repeat", lambda i, j: ("traceparent: 00-0-0-01", "X-Request-Id: 0")),
-        ("us of CPU, heads that never do", lambda i, j: (f"traceparent: 00-{i:032x}-{j:016x}-01", f"X-Request-Id: {i}-{j}")),
+        (
+            "us of CPU, heads that never do",
+            lambda i, j: (f"traceparent: 00-{i:032x}-{j:016x}-01", f"X-Request-Id: {i}-{j}"),
+        ),
     ):
 
         def call(number: int) -> str:

@@ -1,9 +1,9 @@
 """A load generator for small requests: many keep-alive connections, each sending its next request on its last answer.
 
-    python -m benchmarks.harness.load PORT --connections 64 --seconds 2 [--cpu N]
+    python -m benchmarks.harness.load PORT --connections 64 --seconds 2 [--cpu N] [--stdin]
 
-Sends prebuilt bytes and only counts what comes back, so that one core of it keeps a server's core busy. Prints JSON:
-requests per second, and the latency's quantiles in milliseconds.
+Sends prebuilt bytes (1 KB of float32, or what stdin has) and only counts what comes back, so that one core of it keeps a server's core busy. Prints JSON:
+requests per second, the latency's quantiles in milliseconds, and how many there were with and without the first moments.
 """
 
 from __future__ import annotations
@@ -69,6 +69,7 @@ async def load(port: int, connections: int, seconds: float, message: bytes) -> d
     for _ in range(connections):
         await loop.create_connection(lambda: Caller(message, latencies), "127.0.0.1", port)
     await asyncio.sleep(min(0.3, seconds / 4))  # everybody is under way
+    first = len(latencies)
     latencies.clear()
     started = time.perf_counter()
     await asyncio.sleep(seconds)
@@ -80,15 +81,19 @@ async def load(port: int, connections: int, seconds: float, message: bytes) -> d
         "p50_ms": pick(0.5),
         "p99_ms": pick(0.99),
         "requests": len(ordered),
+        "all_requests": first + len(ordered),
     }
 
 
-def run_load(port: int, connections: int, seconds: float, cpu: int | None = None) -> dict[str, float]:
-    """The same in a process of its own, on a CPU of its own."""
+def run_load(
+    port: int, connections: int, seconds: float, cpu: int | None = None, message: bytes = b""
+) -> dict[str, float]:
+    """The same in a process of its own, on a CPU of its own; ``message`` is sent if it is not empty."""
     command = [sys.executable, "-m", "benchmarks.harness.load", str(port)]
     command += ["--connections", str(connections), "--seconds", str(seconds)]
     command += [] if cpu is None else ["--cpu", str(cpu)]
-    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=True)
+    command += ["--stdin"] if message else []
+    done = subprocess.run(command, cwd=ROOT, input=message, stdout=subprocess.PIPE, check=True)
     result: dict[str, float] = json.loads(done.stdout)
     return result
 
@@ -100,8 +105,10 @@ if __name__ == "__main__":
     parser.add_argument("--seconds", type=float, default=2)
     parser.add_argument("--floats", type=int, default=256)
     parser.add_argument("--cpu", type=int)
+    parser.add_argument("--stdin", action="store_true", help="send what stdin has, a head and a body")
     options = parser.parse_args()
     if options.cpu is not None:
         os.sched_setaffinity(0, {options.cpu})
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        print(json.dumps(runner.run(load(options.port, options.connections, options.seconds, request(options.floats)))))
+        message = sys.stdin.buffer.read() if options.stdin else request(options.floats)
+        print(json.dumps(runner.run(load(options.port, options.connections, options.seconds, message))))

@@ -32,8 +32,10 @@ def small(floats: int = 256) -> bytes:
 
 
 def foreign(array: NDArray[Any]) -> bytes:
-    """The same as every official FlatBuffers builder lays it out: back to front, so that tables and data are mixed."""
+    """A request with one tensor as the official FlatBuffers builders lay it out: back to front, so that what was made first,
+    here as in the original's clients the config, lies behind the tensor's bytes."""
     builder = flatbuffers.Builder(array.nbytes + 1024)
+    config = builder.CreateString("")
     data = builder.CreateNumpyVector(array.reshape(-1).view(np.uint8))
     fbs.TensorStartShapeVector(builder, array.ndim)
     for dim in reversed(array.shape):
@@ -48,6 +50,7 @@ def foreign(array: NDArray[Any]) -> bytes:
     builder.PrependUOffsetTRelative(only)
     tensors = builder.EndVector()
     fbs.InferRequestStart(builder)
+    fbs.InferRequestAddConfig(builder, config)
     fbs.InferRequestAddInputTensors(builder, tensors)
     infer = fbs.InferRequestEnd(builder)
     fbs.RequestStart(builder)

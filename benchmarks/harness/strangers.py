@@ -64,7 +64,9 @@ def answer(connection: socket.socket, message: bytes = b"") -> tuple[str, int]:
 
 
 @contextlib.contextmanager
-def crowd(port: int, count: int, say: bytes = b"", receive_bytes: int = 0, source: str = "") -> Iterator[list[socket.socket]]:
+def crowd(
+    port: int, count: int, say: bytes = b"", receive_bytes: int = 0, source: str = ""
+) -> Iterator[list[socket.socket]]:
     """So many connections, each of which says something; those that could not be made, or were cut at once, are missing."""
     connections = []
     for _ in range(count):
