@@ -17,6 +17,7 @@ docs/reliability.md. To have them anew:
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import platform
@@ -46,19 +47,20 @@ Found = dict[str, dict[str, float]]
 
 def tried(attack: Attack, tree: Tree, quiet_s: float, settle_s: float) -> Found:
     """One attack: memory in bytes above the idle server's, the innocent caller's times, what the strangers saw."""
-    with tempfile.TemporaryDirectory() as folder:
-        flags = (*attack.flags, *attack.prepare(Path(folder)))
-        with tree.serving(*flags, descriptors=attack.descriptors) as server:
-            with Innocent(server.port, attack.innocent) as innocent:
-                began = time.monotonic()
-                time.sleep(quiet_s)
-                idle = server.memory("VmRSS")
-                server.forget_peak()
-                attacked = time.monotonic()
-                saw = attack.run(Scene(server, Path(folder)))
-                ended = time.monotonic()
-                time.sleep(settle_s)
-                peak, left = server.memory("VmHWM") - idle, server.memory("VmRSS") - idle
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        flags = (*attack.flags, *attack.prepare(folder))
+        server = stack.enter_context(tree.serving(*flags, descriptors=attack.descriptors))
+        innocent = stack.enter_context(Innocent(server.port, attack.innocent))
+        began = time.monotonic()
+        time.sleep(quiet_s)
+        idle = server.memory("VmRSS")
+        server.forget_peak()
+        attacked = time.monotonic()
+        saw = attack.run(Scene(server, folder))
+        ended = time.monotonic()
+        time.sleep(settle_s)
+        peak, left = server.memory("VmHWM") - idle, server.memory("VmRSS") - idle
     return {
         "memory": {"peak": peak, "left": left},
         "alone": innocent.between(began, attacked),
@@ -70,10 +72,8 @@ def tried(attack: Attack, tree: Tree, quiet_s: float, settle_s: float) -> Found:
 
 def medians(times: list[Found]) -> Found:
     """Of each number; what was not seen at all in some of the times was seen 0 times."""
-    return {
-        part: {key: median(each[part].get(key, 0) for each in times) for key in dict.fromkeys(k for t in times for k in t[part])}
-        for part in times[0]
-    }  # fmt: skip
+    keys = {part: dict.fromkeys(key for each in times for key in each[part]) for part in times[0]}
+    return {part: {key: median(each[part].get(key, 0) for each in times) for key in keys[part]} for part in keys}
 
 
 def save(column: str, tree: Tree, found: dict[str, Found]) -> None:
@@ -103,7 +103,7 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=1)
     parser.add_argument("--quiet-s", type=float, default=1.5, help="how long the innocent caller is alone first")
     parser.add_argument("--settle-s", type=float, default=3.0, help="how long memory may take to come back")
-    parser.add_argument("--save", choices=["before", "after"])
+    parser.add_argument("--save", metavar="COLUMN", help="before and after are what the docs show")
     parser.add_argument("--docs", action="store_true", help="write what is saved into docs/reliability.md")
     parser.add_argument("--list", action="store_true", help="say what the attacks are, and end")
     options = parser.parse_args()

@@ -6,8 +6,8 @@ Either is a commit or a folder with a checkout; after is this checkout unless to
 alone. All servers are up at once, on one CPU, and are asked in turn from another, so that a noisy machine is noisy for all;
 what counts are medians of the ratios of neighbours. CPU is what the scheduler gave to the server's threads.
 
-small       1 KB through echo at 1, 8 and 64 connections, in our own layout and in that of the official FlatBuffers builders,
-            beside Go (harness/goecho), plain aiohttp that decodes nothing, and a uvloop protocol that answers without looking
+small       1 KB through echo at 1, 8 and 64 connections, in our own layout and in that of FlatBuffers' builders, beside
+            Go (harness/goecho), plain aiohttp that decodes nothing, and a uvloop protocol that answers without looking
 large       77 MB in, 12.8 MB out, one connection, beside a blocking socket that receives into a warm buffer
 squeezenet  8 callers with an image each, beside the model in a process of its own: CPU outside the model's run
 """
@@ -23,7 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -80,7 +80,7 @@ def served(trees: dict[str, Tree], *flags: str) -> Iterator[dict[str, Running]]:
         yield {name: stack.enter_context(tree.serving(*QUIET, *flags, cpu=OURS)) for name, tree in trees.items()}
 
 
-def ask_small(trees: dict[str, Tree], rounds: int, seconds: float) -> dict[str, Any]:
+def ask_small(trees: dict[str, Tree], rounds: int, seconds: float, several: Sequence[int]) -> dict[str, Any]:
     numbers = np.linspace(0, 1, 256, dtype=np.float32)
     own, others = post("/", small()), post("/", foreign(numbers))
     found: dict[str, Any] = {}
@@ -91,7 +91,7 @@ def ask_small(trees: dict[str, Tree], rounds: int, seconds: float) -> dict[str, 
                 beside[kind] = stack.enter_context(running(kind, cpu=OURS))
             except (FileNotFoundError, ValueError) as error:
                 print(f"  {kind} does not run here: {error}")
-        for connections in (1, 8, 64):
+        for connections in several:
 
             def way(server: Running, message: bytes) -> Callable[[], dict[str, float]]:
                 return lambda: loaded(server, connections, seconds, message)  # noqa: B023
@@ -107,7 +107,7 @@ def ask_small(trees: dict[str, Tree], rounds: int, seconds: float) -> dict[str, 
     return found
 
 
-def ask_large(trees: dict[str, Tree], rounds: int, seconds: float) -> dict[str, Any]:
+def ask_large(trees: dict[str, Tree], rounds: int, seconds: float, _: Sequence[int]) -> dict[str, Any]:
     array = np.random.default_rng(0).random(LARGE, dtype=np.float32)
     with served(trees, "--model", "crop=attacked:crop") as servers, running("limit", cpu=OURS) as limit:
 
@@ -125,9 +125,8 @@ def ask_large(trees: dict[str, Tree], rounds: int, seconds: float) -> dict[str, 
                 each = (server.cpu_seconds() - cpu) / len(took)
                 took.sort()
                 p99 = took[min(len(took) - 1, len(took) * 99 // 100)]
-                return {
-                    "per_s": len(took) / sum(took), "p50_ms": 1000 * median(took), "p99_ms": 1000 * p99, "cpu_us": 1e6 * each,
-                }  # fmt: skip
+                per_s, p50 = len(took) / sum(took), median(took)
+                return {"per_s": per_s, "p50_ms": 1000 * p50, "p99_ms": 1000 * p99, "cpu_us": 1e6 * each}
 
             return calls
 
@@ -136,7 +135,7 @@ def ask_large(trees: dict[str, Tree], rounds: int, seconds: float) -> dict[str, 
         return shown("77 MB in, 12.8 MB out", rounds_of(ways, rounds), pairs)
 
 
-def ask_squeezenet(trees: dict[str, Tree], rounds: int, seconds: float) -> dict[str, Any]:
+def ask_squeezenet(trees: dict[str, Tree], rounds: int, seconds: float, _: Sequence[int]) -> dict[str, Any]:
     message = post("/", tensor(np.random.default_rng(0).random(IMAGE, np.float32)))
     with tempfile.TemporaryDirectory() as folder:
         model = squeezenet(Path(folder))
@@ -158,7 +157,7 @@ def ask_squeezenet(trees: dict[str, Tree], rounds: int, seconds: float) -> dict[
         loop = median(server["loop_us"] / server["cpu_us"] for server in times[name])
         found[name]["cpu outside the run"], found[name]["cpu of the loop's thread"] = outside, loop
         print(
-            f"  {name}: {100 * outside:.1f} % of the CPU is outside the model's run; the loop's thread has {100 * loop:.1f} %"
+            f"  {name}: {100 * outside:.1f} % of the CPU is outside the model's run, {100 * loop:.1f} % in the loop's thread"
         )
     return found
 
@@ -208,7 +207,11 @@ def shown(title: str, times: Times, pairs: list[tuple[str, str]]) -> dict[str, A
     return {**found, "ratios": ratios}
 
 
-QUESTIONS = {"small": ask_small, "large": ask_large, "squeezenet": ask_squeezenet}
+QUESTIONS: dict[str, Callable[..., dict[str, Any]]] = {
+    "small": ask_small,
+    "large": ask_large,
+    "squeezenet": ask_squeezenet,
+}
 
 
 def main() -> None:
@@ -218,13 +221,17 @@ def main() -> None:
     parser.add_argument("--after", default=str(ROOT), help="the same; this checkout if it is not given")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=1.0, help="how long each is asked in a round")
+    parser.add_argument("--connections", type=int, nargs="+", default=[1, 8, 64], help="of small calls")
     parser.add_argument("--save", action="store_true", help="write benchmarks/results/before_after.json")
     options = parser.parse_args()
     trees = {"before": Tree(options.before)} if options.before else {}
     trees["after"] = Tree(options.after)
     commits = {name: tree.commit for name, tree in trees.items()}
     print(f"{commits}, {len(CPUS)} CPUs, load average {os.getloadavg()[0]:.1f}")
-    found = {name: QUESTIONS[name](trees, options.rounds, options.seconds) for name in options.question or QUESTIONS}
+    found = {
+        name: QUESTIONS[name](trees, options.rounds, options.seconds, options.connections)
+        for name in options.question or QUESTIONS
+    }
     if options.save:
         about = {
             "machine": f"{len(CPUS)} CPUs ({platform.machine()}, Python {platform.python_version()})",

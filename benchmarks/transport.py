@@ -37,8 +37,8 @@ import numpy as np  # noqa: E402
 
 import graphpipe  # noqa: E402
 from benchmarks.harness.load import run_load  # noqa: E402
-from benchmarks.harness.process import Running
-from benchmarks.harness.raw import Raw
+from benchmarks.harness.process import Running  # noqa: E402
+from benchmarks.harness.raw import Raw  # noqa: E402
 from benchmarks.harness.servers import CROPPED_FLOATS, running  # noqa: E402
 from graphpipe.wire import decode_infer_response, encode_request  # noqa: E402
 

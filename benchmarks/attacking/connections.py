@@ -53,8 +53,8 @@ def silent_tls(scene: Scene) -> Saw:
 
 @attack(
     "one peer with many connections",
-    "1,100 connections of 127.0.0.2 call a model that takes 10 ms, one at a time, again and again, for 10 s; innocent callers "
-    "of 127.0.0.1 ask the same model",
+    "1,100 connections of 127.0.0.2 call a model that takes 10 ms, one at a time, again and again, for 10 s; innocent "
+    "callers of 127.0.0.1 ask the same model",
     "--model", "slow=attacked:slow", "--threads", "slow=1", "--access-lines-per-s", 0,
     innocent=Calls("/models/slow", per_second=10, timeout_s=15),
 )  # fmt: skip

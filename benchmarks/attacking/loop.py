@@ -25,8 +25,8 @@ def metrics(scene: Scene) -> Saw:
 
 @attack(
     "heads that never repeat",
-    "8 connections send 8,000 small requests with one head each, then as many with a traceparent and a request id that never "
-    "come again",
+    "8 connections send 8,000 small requests with one head each, then as many with a traceparent and a request id that "
+    "never come again",
     "--model", "echo", "--access-lines-per-s", 0,
 )  # fmt: skip
 def heads(scene: Scene) -> Saw:

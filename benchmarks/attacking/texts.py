@@ -91,7 +91,8 @@ def _frozen(folder: Path) -> tuple[str, ...]:
 
 @attack(
     "a long output name",
-    "3 callers at once ask a frozen TensorFlow graph for an output with a name of 15 MiB; innocent callers ask the graph too",
+    "3 callers at once ask a frozen TensorFlow graph for an output with a name of 15 MiB; innocent callers ask it "
+    "too",
     "--model", "echo",
     prepare=_frozen, needs="tensorflow", innocent=Calls("/models/frozen"),
 )  # fmt: skip

@@ -38,7 +38,8 @@ Call = tuple[float, float, str]
 @dataclass(frozen=True)
 class Calls:
     """What he asks for, and how. ``floats`` is the size of his one tensor; ``split``: head and body leave apart;
-    ``fresh``: each call has a connection of its own."""
+    ``fresh``: each call has a connection of its own.
+    """
 
     path: str = "/models/echo"
     floats: int = 256
@@ -74,7 +75,8 @@ class Innocent:
 
     def between(self, began: float, ended: float) -> dict[str, float]:
         """Of the calls due in that time: how many; how many were answered with anything but 200, or not; and how long
-        the good ones took, in milliseconds."""
+        the good ones took, in milliseconds.
+        """
         calls = [call for call in self.calls if began <= call[0] < ended]
         good = sorted(1000 * seconds for _, seconds, status in calls if status == "200")
         others = Counter(status for _, _, status in calls if status != "200")

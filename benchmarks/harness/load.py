@@ -2,8 +2,9 @@
 
     python -m benchmarks.harness.load PORT --connections 64 --seconds 2 [--cpu N] [--stdin]
 
-Sends prebuilt bytes (1 KB of float32, or what stdin has) and only counts what comes back, so that one core of it keeps a server's core busy. Prints JSON:
-requests per second, the latency's quantiles in milliseconds, and how many there were with and without the first moments.
+Sends prebuilt bytes (1 KB of float32, or what stdin has) and only counts what comes back, so that one core of it keeps a
+server's core busy. Prints JSON: requests per second, the latency's quantiles in milliseconds, and how many requests there
+were with the first moments, which are in none of these, and without.
 """
 
 from __future__ import annotations

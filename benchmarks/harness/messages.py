@@ -33,7 +33,8 @@ def small(floats: int = 256) -> bytes:
 
 def foreign(array: NDArray[Any]) -> bytes:
     """A request with one tensor as the official FlatBuffers builders lay it out: back to front, so that what was made first,
-    here as in the original's clients the config, lies behind the tensor's bytes."""
+    here as in the original's clients the config, lies behind the tensor's bytes.
+    """
     builder = flatbuffers.Builder(array.nbytes + 1024)
     config = builder.CreateString("")
     data = builder.CreateNumpyVector(array.reshape(-1).view(np.uint8))

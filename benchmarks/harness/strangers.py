@@ -35,7 +35,8 @@ def hang_up(connection: socket.socket) -> None:
 
 def answer(connection: socket.socket, message: bytes = b"") -> tuple[str, int]:
     """What comes back: the status, and the bytes of the body that came; ``cut`` if it ends early, ``silence`` if nothing
-    comes for the connection's time."""
+    comes for the connection's time.
+    """
     try:
         connection.sendall(message)
     except TimeoutError:

@@ -20,6 +20,10 @@ from tests.serving import ROOT, environment
         pytest.param("benchmarks/backends.py --rounds 2 --only echo ONNX", "allowed", marks=pytest.mark.slow),
         ("benchmarks/bookkeeping.py --rounds 1", "refusal with 503"),
         pytest.param("benchmarks/overload.py --seconds 2", "goodput", marks=pytest.mark.slow),
+        ("benchmarks/before_after.py small --rounds 1 --seconds 0.1 --connections 8", "after, foreign to after"),
+        pytest.param(
+            "benchmarks/before_after.py --before HEAD large squeezenet --rounds 1", "outside", marks=pytest.mark.slow
+        ),
         pytest.param("-m benchmarks.batching --rounds 1 --seconds 0.3", "squeezenet", marks=pytest.mark.slow),
         pytest.param("-m benchmarks.cache --rounds 1", "never seen before", marks=pytest.mark.slow),
     ],

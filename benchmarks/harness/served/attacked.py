@@ -33,13 +33,6 @@ def slow(x: Any) -> Any:
     return np.array(x)
 
 
-@graphpipe.model(inputs={"x": "float32[n]"}, outputs={"y": "float32[m]"})
-def slower(x: Any) -> Any:
-    """Takes a second, and no CPU."""
-    time.sleep(1)
-    return x[:1]
-
-
 def fails(x: Any) -> Any:
     """Fails, whatever came, with words of its own."""
     raise ValueError(f"this model cannot do anything with {x.shape}")
