@@ -76,16 +76,17 @@ def medians(times: list[Found]) -> Found:
     return {part: {key: median(each[part].get(key, 0) for each in times) for key in keys[part]} for part in keys}
 
 
-def save(column: str, tree: Tree, found: dict[str, Found]) -> None:
+def save(column: str, tree: Tree, found: dict[str, Found], times: int) -> None:
     """Put the figures beside those of the other column, and of other attacks on the same commit."""
     columns = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     kept = columns.get(column, {})
     attacks = kept["attacks"] if kept.get("commit") == tree.commit else {}
+    attacks |= {name: {**each, "times": times} for name, each in found.items()}
     columns[column] = {
         "commit": tree.commit,
         "machine": f"{os.cpu_count()} CPUs ({platform.machine()}, Python {platform.python_version()})",
         "load average": round(os.getloadavg()[0], 1),
-        "attacks": {name: {**attacks, **found}[name] for name in ATTACKS if name in {**attacks, **found}},
+        "attacks": {name: attacks[name] for name in ATTACKS if name in attacks},
     }
     RESULTS.write_text(json.dumps(_rounded(columns), indent=1, sort_keys=False) + "\n")
 
@@ -104,7 +105,9 @@ def main() -> None:
     parser.add_argument("--quiet-s", type=float, default=1.5, help="how long the innocent caller is alone first")
     parser.add_argument("--settle-s", type=float, default=3.0, help="how long memory may take to come back")
     parser.add_argument("--save", metavar="COLUMN", help="before and after are what the docs show")
-    parser.add_argument("--docs", action="store_true", help="write what is saved into docs/reliability.md")
+    parser.add_argument(
+        "--docs", action="store_true", help="write what is saved into docs/reliability.md; without --save that is all"
+    )
     parser.add_argument("--list", action="store_true", help="say what the attacks are, and end")
     options = parser.parse_args()
     chosen = [each for each in ATTACKS.values() if not options.name or each.name.startswith(tuple(options.name))]
@@ -112,6 +115,9 @@ def main() -> None:
         sys.exit(f"no attack begins with {options.name}; --list names them all")
     if options.list:
         print("\n".join(f"{each.name}: {each.does}" for each in chosen))
+        return
+    if options.docs and not options.save:
+        write_docs(ATTACKS)
         return
     tree = Tree(options.tree)
     print(f"{options.tree} at {tree.commit}, load average {os.getloadavg()[0]:.1f}", flush=True)
@@ -130,7 +136,7 @@ def main() -> None:
         found[each.name] = medians(times)
         print(line(each.name, found[each.name]), flush=True)
         if options.save:
-            save(options.save, tree, found)
+            save(options.save, tree, found, options.repeat)
     if options.docs:
         write_docs(ATTACKS)
     if failed:

@@ -13,7 +13,7 @@ from benchmarks.harness.messages import post, small, tensor
 from benchmarks.harness.served.attacked import ANSWER_BYTES
 from benchmarks.harness.strangers import answer, connect, hang_up
 
-READ_S = 8.0
+READ_S, READ_BYTES_PER_S = 8.0, 1_500_000
 
 
 @attack(
@@ -75,8 +75,8 @@ def resets(scene: Scene) -> Saw:
 
 @attack(
     "a steady slow reader, HTTP/1.0",
-    "1 caller reads an answer of 16 MB at 100 KB/s for 8 s, then the rest; --send-timeout-s 2",
-    "--model", "echo", "--model", "large=attacked:large", "--send-timeout-s", 2,
+    "1 caller reads an answer of 16 MB at 1.5 MB/s for 8 s, then the rest; --send-timeout-s 3",
+    "--model", "echo", "--model", "large=attacked:large", "--send-timeout-s", 3,
 )  # fmt: skip
 def slow_reader(scene: Scene) -> Saw:
     connection = connect(scene.port, receive_bytes=32 * 1024)
@@ -84,10 +84,10 @@ def slow_reader(scene: Scene) -> Saw:
     began, have = time.monotonic(), 0
     with contextlib.suppress(OSError):
         while have < ANSWER_BYTES:
-            if (now := time.monotonic()) - began < READ_S and have > (now - began) * 100_000:
+            if (now := time.monotonic()) - began < READ_S and have > (now - began) * READ_BYTES_PER_S:
                 time.sleep(0.02)
                 continue
-            part = connection.recv(5_000 if now - began < READ_S else 1 << 20)
+            part = connection.recv(32_000 if now - began < READ_S else 1 << 20)
             if not part:
                 break
             have += len(part)
