@@ -23,7 +23,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -49,11 +50,11 @@ IMAGE = (1, 3, 224, 224)
 Times = dict[str, list[dict[str, float]]]
 
 
-def rounds_of(ways: dict[str, Callable[[], dict[str, float]]], rounds: int) -> Times:
+def rounds_of(ways: Mapping[str, Callable[[], dict[str, float]]], rounds: int) -> Times:
     """Every way in turn, forwards and backwards."""
     found: Times = {way: [] for way in ways}
     for number in range(rounds):
-        for way in [*ways] if number % 2 else [*reversed(ways)]:
+        for way in [*ways] if number % 2 else [*ways][::-1]:
             found[way].append(ways[way]())
     return found
 
@@ -92,13 +93,12 @@ def ask_small(trees: dict[str, Tree], rounds: int, seconds: float, several: Sequ
             except (FileNotFoundError, ValueError) as error:
                 print(f"  {kind} does not run here: {error}")
         for connections in several:
-
-            def way(server: Running, message: bytes) -> Callable[[], dict[str, float]]:
-                return lambda: loaded(server, connections, seconds, message)  # noqa: B023
-
-            ways = {name: way(server, own) for name, server in servers.items()}
-            ways |= {f"{name}, foreign": way(server, others) for name, server in servers.items()}
-            ways |= {name: way(server, own) for name, server in beside.items()}
+            ways = {name: partial(loaded, server, connections, seconds, own) for name, server in servers.items()}
+            ways |= {
+                f"{name}, foreign": partial(loaded, server, connections, seconds, others)
+                for name, server in servers.items()
+            }
+            ways |= {name: partial(loaded, server, connections, seconds, own) for name, server in beside.items()}
             pairs = [("after", other) for other in ("before", *beside)] + [("after, foreign", "before, foreign")]
             pairs += [(f"{name}, foreign", name) for name in servers]
             found[f"{connections} connections"] = shown(
@@ -116,7 +116,7 @@ def ask_large(trees: dict[str, Tree], rounds: int, seconds: float, _: Sequence[i
             caller.call()
 
             def calls() -> dict[str, float]:
-                took = []
+                took: list[float] = []
                 cpu, until = server.cpu_seconds(), time.perf_counter() + seconds
                 while not took or time.perf_counter() < until:
                     began = time.perf_counter()
@@ -143,11 +143,10 @@ def ask_squeezenet(trees: dict[str, Tree], rounds: int, seconds: float, _: Seque
             served(trees, "--model", str(model), "--threads", "1") as servers,
             alone(trees["after"], model) as in_process,
         ):
-            ways = {
-                name: lambda server=server: loaded(server, 8, seconds, message)  # type: ignore[misc]
-                for name, server in servers.items()
+            ways: dict[str, Callable[[], dict[str, float]]] = {
+                name: partial(loaded, server, 8, seconds, message) for name, server in servers.items()
             }
-            ways["in process"] = lambda: in_process(seconds)
+            ways["in process"] = partial(in_process, seconds)
             times = rounds_of(ways, rounds)
     pairs = [("after", "before"), *((name, "in process") for name in trees)]
     found = shown("squeezenet, 8 callers", times, pairs)

@@ -79,7 +79,7 @@ def _frozen(folder: Path) -> tuple[str, ...]:
         return bytes([number << 3 | 2]) + length + bytes([size]) + content
 
     def node(name: str, op: str, kind: str, *inputs: str) -> bytes:
-        attribute = field(1, kind.encode()) + field(2, b"\x30\x01")  # type: DT_FLOAT
+        attribute = field(1, kind.encode()) + field(2, b"\x30\x01")  # DT_FLOAT
         content = field(1, name.encode()) + field(2, op.encode())
         content += b"".join(field(3, source.encode()) for source in inputs) + field(5, attribute)
         return field(1, content)

@@ -21,7 +21,7 @@ def test_the_table_in_the_docs_is_what_is_saved() -> None:
     assert written.strip() == table(saved(), ATTACKS)
 
 
-@pytest.mark.parametrize("name", ["config texts", pytest.param("trickling", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", ["hang-ups in an answer", pytest.param("config texts", marks=pytest.mark.slow)])
 def test_an_attack_runs_to_its_end_and_the_innocent_caller_is_answered(name: str) -> None:
     done = subprocess.run(
         [sys.executable, "benchmarks/attacks.py", name, "--quiet-s", "0.2", "--settle-s", "0.2"],
