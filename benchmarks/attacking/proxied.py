@@ -11,7 +11,7 @@ from benchmarks.attacking.attack import MIB, Saw, Scene, attack
 from benchmarks.harness.innocent import Calls
 from benchmarks.harness.messages import post, small, tensor
 from benchmarks.harness.served.attacked import ANSWER_BYTES
-from benchmarks.harness.strangers import answer, connect, crowd, hang_up
+from benchmarks.harness.strangers import answer, connect, hang_up
 
 READ_S, READ_BYTES_PER_S = 8.0, 1_500_000
 
@@ -71,21 +71,6 @@ def resets(scene: Scene) -> Saw:
     status, _ = answer(connection, post("/models/slow", small()))
     connection.close()
     return {"the next caller waits, s": time.monotonic() - began, f"and gets {status}": 1}
-
-
-@attack(
-    "deadlines, HTTP/1.0",
-    "300 callers at once ask a model that takes 10 ms, one at a time, and wait for 100 ms (GraphPipe-Timeout-Ms); innocent "
-    "callers ask the same model",
-    "--model", "slow=attacked:slow", "--threads", "slow=1",
-    innocent=Calls("/models/slow", per_second=20),
-)  # fmt: skip
-def deadlines(scene: Scene) -> Saw:
-    message = post("/models/slow", small(), "1.0", "GraphPipe-Timeout-Ms: 100")
-    with crowd(scene.port, 300, message) as connections:
-        answers = [answer(connection)[0] for connection in connections]
-        time.sleep(1)  # innocent callers go on
-    return {status: answers.count(status) for status in sorted(set(answers))}
 
 
 @attack(
