@@ -115,8 +115,7 @@ def main() -> None:
                         port, process = ports[way]
                         before = cpu_seconds(process)
                         one = measure(port, callers, options.seconds, shape)
-                        warm_up_s = min(0.3, options.seconds / 4)  # whose requests are not in the count
-                        rows = one["requests"] * (1 + warm_up_s / options.seconds)
+                        rows = one["all_requests"]
                         found[way].append({**one, "cpu_ms": 1000 * (cpu_seconds(process) - before) / rows})
                 echo = measure(echo_port, callers, options.seconds, shape)["per_second"]
             print(f"  {'the load alone (echo)':<24}{echo:>10.0f} rows/s")

@@ -1,12 +1,18 @@
 """Ten times more requests than can be answered: what becomes of those that could be?
 
-    python benchmarks/overload.py [--seconds 60] [--times 10] [--queue 32] [--workers 1]
+    python benchmarks/overload.py [--tree COMMIT ...] [--seconds 60] [--rounds 1] [--times 10] [--queue 32] [--workers 1]
 
 The peak is what a few callers get who send their next request on their last answer, measured before and after. In between
 requests leave at ten times that rate, whatever comes back. The model is a Python function of about 5 ms of work
-(harness/busy.py); the server has one CPU, the load generator another.
+(harness/served/busy.py); the server has one CPU, the load generator another.
 
-Wanted: goodput (good answers a second) within 10 % of the peak, memory flat, and 503 in under 50 ms for the rest.
+Several --tree, each a commit or a folder with a checkout, are measured in turn, in as many rounds as asked for; what is
+printed are medians. Without any it is this checkout.
+
+"For its CPU" compares answers for a second of the server's CPU, here and at the peak: on a quiet machine the same figure,
+on a shared one the one to believe (of --workers the parent alone is looked at; it means nothing there).
+
+Wanted: goodput (good answers a second) of at least 95 % of the peak, memory flat, and 503 in under 50 ms for the rest.
 """
 
 from __future__ import annotations
@@ -15,21 +21,20 @@ import argparse
 import contextlib
 import os
 import platform
-import signal
-import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-import numpy as np
-
-from benchmarks.harness.open_load import generate
+from statistics import median
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+import numpy as np  # noqa: E402
+
+from benchmarks.harness.open_load import generate  # noqa: E402
+from benchmarks.harness.process import Running  # noqa: E402
+from benchmarks.harness.tree import Tree  # noqa: E402
 
 
 class Memory(threading.Thread):
@@ -61,68 +66,80 @@ def _resident(pid: int) -> int:
     return 0
 
 
-@contextlib.contextmanager
-def server(queue: int, workers: int, cpu: int | None) -> Iterator[tuple[int, int]]:
-    """The process id and the port of a server of the busy model."""
-    command = [sys.executable, "-c", "from graphpipe.server.cli import main; main()"]
-    command += ["-m", "busy=benchmarks.harness.busy:busy", "-l", "127.0.0.1:0", "--workers", str(workers)]
-    command += ["--queue-requests-max", str(queue)]
-    process = subprocess.Popen(
-        command,
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        preexec_fn=None if cpu is None else lambda: os.sched_setaffinity(0, {cpu}),
-    )
-    try:
-        assert process.stdout is not None
-        yield process.pid, int(process.stdout.readline().decode().rpartition(":")[2])
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait()
+def overloaded(server: Running, seconds: float, times: float, cpu: int | None) -> dict[str, float]:
+    """One round: requests a second, milliseconds, megabytes, and shares."""
+    aside = max(2.0, seconds / 6)
+    generate(server.port, 1, cpu, callers=4)  # it is warm
+    used = [server.cpu_seconds()]
+    quiet = [_good(generate(server.port, aside, cpu, callers=4)["by_status"])]
+    used.append(server.cpu_seconds())
+    before = quiet[0]["per_second"]
+    memory = Memory(server.process.pid)
+    memory.start()
+    result = generate(server.port, seconds, cpu, per_second=before * times)
+    memory.over.set()
+    memory.join()
+    used.append(server.cpu_seconds())
+    time.sleep(1)  # what is left in the queue
+    used.append(server.cpu_seconds())
+    quiet.append(_good(generate(server.port, aside, cpu, callers=4)["by_status"]))
+    used.append(server.cpu_seconds())
+    after = quiet[1]["per_second"]
+    peak_for_cpu = (quiet[0]["count"] + quiet[1]["count"]) / (used[1] - used[0] + used[4] - used[3])
+    good, refused = _good(result["by_status"]), result["by_status"].get("503", _NONE)
+    first, last = memory.growth()
+    others = sum(each["count"] for code, each in result["by_status"].items() if code not in ("200", "503"))
+    return {
+        "peak before, /s": before,
+        "peak after, /s": after,
+        "sent, /s": result.get("sent", 0) / result["seconds"],
+        "found no connection free": result.get("unsent", 0),
+        "the generator's CPU, %": 100 * result["cpu_share"],
+        "goodput, /s": good["per_second"],
+        "goodput, % of the peak": 100 * good["per_second"] / ((before + after) / 2),
+        "the same for its CPU, %": 100 * good["count"] / (used[2] - used[1]) / peak_for_cpu,
+        "answered in, ms median": good["p50_ms"],
+        "answered in, ms p99": good["p99_ms"],
+        "503, /s": refused["per_second"],
+        "503 in, ms median": refused["p50_ms"],
+        "503 in, ms p99": refused["p99_ms"],
+        "answered otherwise": others,
+        "connections closed": result.get("closed", 0),
+        "MB at the start": first,
+        "MB at the end": last,
+    }
+
+
+_NONE = {"count": 0, "per_second": 0.0, "p50_ms": 0.0, "p99_ms": 0.0}
+
+
+def _good(by_status: dict[str, dict[str, float]]) -> dict[str, float]:
+    return by_status.get("200", _NONE)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tree", action="append", default=[], help="a commit, or a folder with a checkout")
     parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--times", type=float, default=10)
     parser.add_argument("--queue", type=int, default=32)
     parser.add_argument("--workers", type=int, default=1)
     options = parser.parse_args()
     cpus = sorted(os.sched_getaffinity(0))
     ours, theirs = (cpus[0], cpus[1]) if len(cpus) > 1 else (None, None)
-    aside = max(4, options.seconds / 6)
-    with server(options.queue, options.workers, ours) as (pid, port):
-        generate(port, 2, theirs, callers=4)  # it is warm
-        before = generate(port, aside, theirs, callers=4)["by_status"]["200"]["per_second"]
-        memory = Memory(pid)
-        memory.start()
-        result = generate(port, options.seconds, theirs, per_second=before * options.times)
-        memory.over.set()
-        time.sleep(1)  # what is left in the queue
-        after = generate(port, aside, theirs, callers=4)["by_status"]["200"]["per_second"]
-    peak = (before + after) / 2
-    good, refused = (
-        result["by_status"]["200"],
-        result["by_status"].get("503", {"per_second": 0, "p50_ms": 0, "p99_ms": 0}),
-    )
-    first, last = memory.growth()
-    others = {code: each["count"] for code, each in result["by_status"].items() if code not in ("200", "503")}
-    lines = {
-        "peak": f"{before:.0f}/s before, {after:.0f}/s after",
-        "sent": f"{result['sent'] / result['seconds']:.0f}/s for {result['seconds']:.0f} s; "
-        f"{result.get('unsent', 0)} found no free connection; "
-        f"the generator used {100 * result['cpu_share']:.0f} % of its CPU",
-        "goodput": f"{good['per_second']:.0f}/s, {100 * good['per_second'] / peak:.0f} % of the peak",
-        "answered in": f"{good['p50_ms']:.1f} ms median, {good['p99_ms']:.1f} ms p99",
-        "503": f"{refused['per_second']:.0f}/s, {refused['p50_ms']:.1f} ms median, {refused['p99_ms']:.1f} ms p99",
-        "anything else": f"{others or 'nothing'}; {result.get('closed', 0)} connections closed",
-        "memory": f"{first:.1f} MB at the start, {last:.1f} MB at the end",
-    }
-    print(f"{platform.machine()}, {len(cpus)} CPUs, Python {platform.python_version()}")
-    for name, text in lines.items():
-        print(f"{name:<14}{text}")
+    trees = [Tree(each) for each in options.tree] or [Tree()]
+    flags = ["--model", "busy=busy:busy", "--workers", str(options.workers), "--queue-requests-max", str(options.queue)]
+    found: list[list[dict[str, float]]] = [[] for _ in trees]
+    with contextlib.ExitStack() as stack:
+        servers = [stack.enter_context(tree.serving(*flags, "--access-lines-per-s", "0", cpu=ours)) for tree in trees]
+        for _ in range(options.rounds):
+            for server, rounds in zip(servers, found, strict=True):
+                rounds.append(overloaded(server, options.seconds, options.times, theirs))
+    print(f"{platform.machine()}, {len(cpus)} CPUs, Python {platform.python_version()}, load {os.getloadavg()[0]:.1f}")
+    print(f"{'':<26}" + "".join(f"{tree.commit:>12}" for tree in trees))
+    for what in found[0][0]:
+        print(f"{what:<26}" + "".join(f"{median(one[what] for one in rounds):>12,.1f}" for rounds in found))
 
 
 if __name__ == "__main__":

@@ -3,8 +3,7 @@
     python benchmarks/transport.py [large] [small] [client] [memory] [hostile] [--rounds N] [--save]
 
 large    77 MB request, 12.8 MB answer, real codec, one connection: ours and aiohttp alone beside the limit server
-small    1 KB through echo, server on one core, 64 connections: ours, asked in our own layout and in the official
-         library's, beside aiohttp that echoes bytes, and beside Go
+small    1 KB through echo, server on one core, 64 connections: ours beside aiohttp that echoes bytes, and beside Go
 client   Client.execute beside a raw socket that sends prebuilt bytes to the same server and decodes nothing
 memory   peak above the idle server for one 77 MB request; 32 callers with 77 MB each against a 512 MB cap
 hostile  a normal caller's p99 while slow heads, slow bodies, aborts and 2,000 idle connections hang on the server
@@ -38,39 +37,12 @@ import numpy as np  # noqa: E402
 
 import graphpipe  # noqa: E402
 from benchmarks.harness.load import run_load  # noqa: E402
-from benchmarks.harness.servers import CROPPED_FLOATS, Running, running  # noqa: E402
+from benchmarks.harness.process import Running  # noqa: E402
+from benchmarks.harness.raw import Raw  # noqa: E402
+from benchmarks.harness.servers import CROPPED_FLOATS, running  # noqa: E402
 from graphpipe.wire import decode_infer_response, encode_request  # noqa: E402
 
 LARGE = (128, 224, 224, 3)
-
-
-class Raw:
-    """A raw socket client: sends prebuilt segments, receives into one warm buffer."""
-
-    def __init__(self, port: int, path: str, array: Any) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port))
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        segments = encode_request([array])
-        head = f"POST {path} HTTP/1.1\r\nHost: h\r\nContent-Length: {sum(map(len, segments))}\r\n\r\n".encode()
-        self.pieces = [head, *segments]
-        self.buffer = memoryview(bytearray(90_000_000))
-
-    def call(self) -> memoryview:
-        for piece in self.pieces:
-            self.socket.sendall(piece)
-        have = 0
-        while (end := bytes(self.buffer[: min(have, 4096)]).find(b"\r\n\r\n")) < 0:
-            have += self._receive(have)
-        length = int(bytes(self.buffer[:end]).lower().split(b"content-length:")[1].split(b"\r\n")[0])
-        while have < end + 4 + length:
-            have += self._receive(have)
-        return self.buffer[end + 4 : have]
-
-    def _receive(self, have: int) -> int:
-        count = self.socket.recv_into(self.buffer[have:])
-        if not count:
-            raise ConnectionResetError
-        return count
 
 
 def timed(call: Any) -> float:
@@ -110,14 +82,13 @@ def small(rounds: int) -> dict[str, Any]:
             servers["go"] = stack.enter_context(running("go", cpu=0))
         except (FileNotFoundError, ValueError) as error:
             print(f"  the Go server does not run here: {error}")
-        servers["official"] = servers["front"]  # the same server, asked by another writer
         found: dict[str, dict[str, list[float]]] = {}
         for connections in (1, 8, 64):
             for _ in range(rounds if connections == 64 else max(1, rounds // 2)):
                 for kind, server in servers.items():
                     before = server.cpu_seconds()
-                    result = run_load(server.port, connections, 1.5, cpu=1, official=kind == "official")
-                    cpu = (server.cpu_seconds() - before) / result["requests"] * 1e6
+                    result = run_load(server.port, connections, 1.5, cpu=1)
+                    cpu = (server.cpu_seconds() - before) / result["all_requests"] * 1e6
                     row = found.setdefault(f"{kind} {connections}", {"per_second": [], "p99_ms": [], "cpu_us": []})
                     row["per_second"].append(result["per_second"])
                     row["p99_ms"].append(result["p99_ms"])
@@ -183,7 +154,7 @@ def memory(rounds: int) -> dict[str, Any]:
     try:
         assert process.stdout is not None
         url = process.stdout.readline().split()[-1]
-        server = Running(process, int(url.rpartition(":")[2]))  # type: ignore[arg-type]
+        server = Running(process, int(url.rpartition(":")[2]))
         graphpipe.remote.execute(url, 1.0)
         idle = server.memory("VmRSS")
 

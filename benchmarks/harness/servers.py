@@ -7,6 +7,7 @@ Prints the port it listens on. KINDS:
   front         our server, as graphpipe-serve runs it
   plain         the same application with aiohttp alone at the socket
   aiohttp       a plain aiohttp handler that echoes bytes and decodes nothing
+  bare          a uvloop protocol that answers 1 KB to whatever comes, without looking: what the loop itself costs
   go            a Go net/http server that decodes and encodes the same messages (clients/go's Handler)
 Models of front and plain: echo, and crop, which answers the first sixth of its input (77 MB in, 12.8 MB out).
 """
@@ -29,6 +30,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.harness.process import Running
 from graphpipe.backends.echo import Echo
 from graphpipe.server.life.app import App
 from graphpipe.server.life.listener import bind
@@ -134,6 +136,34 @@ def plain_bytes() -> None:
         runner.run(main())
 
 
+def bare() -> None:
+    import uvloop
+
+    body = b"".join(encode_infer_response([np.linspace(0, 1, 256, dtype=np.float32)]))
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+
+    class Bare(asyncio.BufferedProtocol):
+        scratch = memoryview(bytearray(64 * 1024))
+
+        def connection_made(self, transport: Any) -> None:
+            self.transport = transport
+
+        def get_buffer(self, sizehint: int) -> memoryview:
+            return self.scratch
+
+        def buffer_updated(self, count: int) -> None:
+            self.transport.write(answer)
+
+    async def main() -> None:
+        listener = bind("127.0.0.1:0")
+        await asyncio.get_running_loop().create_server(Bare, sock=listener)
+        print(listener.getsockname()[1], flush=True)
+        await asyncio.Event().wait()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main())
+
+
 def go() -> None:
     """Built from benchmarks/harness/goecho; GOMAXPROCS follows the CPUs that this process may use."""
     binary = ROOT / ".build" / "goecho"
@@ -142,27 +172,7 @@ def go() -> None:
     os.execv(binary, [str(binary)])
 
 
-KINDS = {"limit": limit, "front": front, "plain": plain, "aiohttp": plain_bytes, "go": go}
-
-
-class Running:
-    """A server process: its port, and what the kernel knows of it."""
-
-    def __init__(self, process: subprocess.Popen[bytes], port: int) -> None:
-        self.process = process
-        self.port = port
-        self.url = f"http://127.0.0.1:{port}"
-
-    def cpu_seconds(self) -> float:
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-    def memory(self, what: str) -> int:
-        """Bytes of VmRSS (now) or VmHWM (the peak)."""
-        for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
-            if line.startswith(f"{what}:"):
-                return int(line.split()[1]) * 1024
-        raise KeyError(what)
+KINDS = {"limit": limit, "front": front, "plain": plain, "aiohttp": plain_bytes, "bare": bare, "go": go}
 
 
 @contextlib.contextmanager

@@ -21,6 +21,10 @@ from tests.serving import ROOT, environment
         ("benchmarks/bookkeeping.py --rounds 1", "refusal with 503"),
         ("benchmarks/scrape.py --models 20 --scrapes 1", "loop held at most"),
         pytest.param("benchmarks/overload.py --seconds 2", "goodput", marks=pytest.mark.slow),
+        ("benchmarks/before_after.py small --rounds 1 --seconds 0.1 --connections 8", "after, foreign to after"),
+        pytest.param(
+            "benchmarks/before_after.py --before HEAD large squeezenet --rounds 1", "outside", marks=pytest.mark.slow
+        ),
         pytest.param("-m benchmarks.batching --rounds 1 --seconds 0.3", "squeezenet", marks=pytest.mark.slow),
         pytest.param("-m benchmarks.cache --rounds 1", "never seen before", marks=pytest.mark.slow),
     ],

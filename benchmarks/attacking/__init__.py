@@ -1,0 +1,1 @@
+"""Attacks on a server, a file for each kind; benchmarks/attacks.py runs them."""
