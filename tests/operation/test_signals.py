@@ -182,18 +182,21 @@ def test_a_program_that_serves_as_process_1_can_be_ended_while_it_loads(folder: 
 def test_a_signal_at_the_start_ends_it_as_if_there_were_no_handler_and_leaves_no_file(
     folder: Path, phase: str, workers: str, how: signal.Signals
 ) -> None:
-    arguments = ["-m", write_slow(folder, phase), "-l", f"unix:{folder}/s", "--workers", workers]
+    addresses = ["-l", f"unix:{folder}/s", "--metrics-listen", f"unix:{folder}/m"]
+    arguments = ["-m", write_slow(folder, phase), *addresses, "--workers", workers]
     with (folder / "log").open("wb") as log:
         process = start_python(COMMAND, arguments, env=environment(TEST_FOLDER=str(folder)), stderr=log, cwd=folder)
     try:
         until(lambda: process.poll() is not None or list(folder.glob("begun.*")))
         assert (folder / "s").exists()
+        assert (folder / "m").exists()
         process.send_signal(how)
         status = process.wait(10)
         assert -status == how or status == 128 + how
         assert process.stdout is not None
         assert (process.stdout.read(), (folder / "log").read_bytes()) == (b"", b"")
         assert not (folder / "s").exists()
+        assert not (folder / "m").exists()
     finally:
         process.kill()
         process.wait()
