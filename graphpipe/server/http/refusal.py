@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from email.utils import formatdate
 from http import HTTPStatus
 
-from graphpipe.errors import ServiceError, Unsupported
+from graphpipe.errors import ServiceError
 from graphpipe.version import SERVER
 
 __all__ = ["error_headers", "response_head"]
@@ -16,8 +16,6 @@ def error_headers(error: ServiceError) -> dict[str, str]:
     """Further headers of a refusal."""
     if error.http_status == 503:
         return {"Retry-After": str(getattr(error, "retry_after_s", 1))}
-    if isinstance(error, Unsupported) and error.http_status == 405:
-        return {"Allow": "GET, POST"}
     return {}
 
 

@@ -208,6 +208,11 @@ FLAGS: tuple[Flag, ...] = (
     ),
     _server("tls-cert", "Network", path(), "PEM file with the server's certificate: serve https."),
     _server("tls-key", "Network", path(), "PEM file with its key.", default_text="in the certificate's file"),
+    _server(
+        "connections-max", "Limits", integer(0),
+        "Connections that a worker has open at once; a further one gets 503.",
+        default_text="what the limit of descriptors (ulimit -n) leaves",
+    ),
     _server("body-bytes-max", "Limits", size(1, 2**31 - 1), "Largest request body; a larger one gets 413."),
     _server(
         "in-flight-bytes-max", "Limits", size(),
@@ -215,7 +220,10 @@ FLAGS: tuple[Flag, ...] = (
         default_text="a quarter of the memory, shared by the workers",
     ),
     _server("admission-wait-s", "Limits", number(), "How long a caller waits for room before it gets 503."),
-    _server("head-timeout-s", "Limits", number(0.001), "How long the head of a request may take to come."),
+    _server(
+        "head-timeout-s", "Limits", number(0.001),
+        "How long the head of a request may take to come, and the first byte, or the TLS handshake, of a new connection.",
+    ),
     _server("body-timeout-s", "Limits", number(0.001), "How long a body may make no progress on its way in."),
     _server("send-timeout-s", "Limits", number(0.001), "How long an answer may make no progress on its way out."),
     _server("keepalive-timeout-s", "Limits", number(0), "How long an idle connection is kept open."),

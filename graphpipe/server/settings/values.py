@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from graphpipe.backends.options import LoadOptions
-from graphpipe.machine import memory_bytes
+from graphpipe.machine import descriptors, memory_bytes
 
 __all__ = ["PROGRESS_BYTES_PER_S", "ModelSettings", "Settings", "fitting_body"]
 
@@ -44,6 +44,7 @@ class Settings:
     """One server. Sizes are bytes, times are seconds; 0 threads means as many as there are CPUs to use."""
 
     listen: str = "127.0.0.1:9000"
+    connections_max: int = 0
     body_bytes_max: int = 1 << 30
     in_flight_bytes_max: int = 0
     admission_wait_s: float = 1.0
@@ -71,6 +72,16 @@ class Settings:
         At least one whole body.
         """
         return max(self.in_flight_bytes_max or memory_bytes() // 4 // self.workers, self.body_bytes_max * 5 // 4)
+
+    def connections_cap(self) -> int:
+        """The connections that may be open in one worker: as told, or what the limit of descriptors leaves at this moment.
+
+        Some are kept for files and for those who are told that there are too many.
+        """
+        if self.connections_max:
+            return self.connections_max
+        limit, is_open = descriptors()
+        return max(1, limit - is_open - max(64, limit // 16)) if limit > 128 else max(1, (limit - is_open) // 2)
 
 
 def fitting_body(body: int, in_flight: int, workers: int, is_said: bool) -> int:
