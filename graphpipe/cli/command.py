@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 from graphpipe.errors import GraphPipeError
 from graphpipe.version import __version__
+from graphpipe.words import visible
 
 __all__ = ["main", "parser"]
 
@@ -102,7 +103,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = "graphpipe") -> NoR
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except (GraphPipeError, ValueError, OSError) as error:
-        sys.exit(f"graphpipe: {error}")
+        sys.exit(f"graphpipe: {visible(str(error), '\n')}")
     except KeyboardInterrupt:
         sys.exit(130)
     sys.exit(0)

@@ -23,7 +23,7 @@ from graphpipe.server.exchange import Exchange, peer_of
 from graphpipe.server.http.admission import Admission
 from graphpipe.server.http.head import HEAD_BYTES_MAX, Head, may_begin, version_of
 from graphpipe.server.http.leaver import Leaver
-from graphpipe.server.http.refusal import response_head
+from graphpipe.server.http.refusal import HEAD_TOO_LARGE, NOT_SPOKEN, response_head
 from graphpipe.server.numbers.counters import Meter
 from graphpipe.server.protocols.protocol import Answer
 from graphpipe.server.settings.values import PROGRESS_BYTES_PER_S, Settings
@@ -266,20 +266,20 @@ class Connection(asyncio.BufferedProtocol):
             if not may_begin(data) or (b"\n" in data and _has_bare_line_feed(data)):
                 self._hand_over(data)
             elif len(data) > HEAD_BYTES_MAX:
-                self._refuse_head(431, f"the head has more than {HEAD_BYTES_MAX} bytes; send fewer or shorter headers")
+                self._refuse_head(431, HEAD_TOO_LARGE)
             else:
                 self._state = _WAITING
                 if len(self._received) < len(data):
                     self._received[:] = data
             return
         if end > HEAD_BYTES_MAX:
-            self._refuse_head(431, f"the head has {end} bytes; at most {HEAD_BYTES_MAX} are taken")
+            self._refuse_head(431, HEAD_TOO_LARGE)
             return
         head, shared = data[:end], self._shared
         request = shared.requests.get(head) or shared.request(head)
         if request is None:
             if version_of(head) not in _VERSIONS:
-                self._refuse_head(505, f"{version_of(head)} is not spoken here; HTTP/1.1 is")
+                self._refuse_head(505, NOT_SPOKEN)
             else:
                 self._hand_over(data)
             return

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from aiohttp import HttpVersion11, web
+from aiohttp import HttpVersion10, HttpVersion11, web
 
 from graphpipe.buffers import POOLED_FROM
 from graphpipe.errors import InvalidRequest, ModelFailed, NotFound, ServiceError, Unsupported, service_error
@@ -18,7 +18,7 @@ from graphpipe.server.http.admission import Admission
 from graphpipe.server.http.control import Control, Handlers
 from graphpipe.server.http.head import is_host
 from graphpipe.server.http.odd_connection import OddServer
-from graphpipe.server.http.refusal import error_headers
+from graphpipe.server.http.refusal import NOT_SPOKEN, error_headers
 from graphpipe.server.numbers.accesslog import AccessLog
 from graphpipe.server.numbers.counters import Counters
 from graphpipe.server.protocols.path import path_of, segments
@@ -287,6 +287,9 @@ class _Pace:
 
 def _check(request: web.BaseRequest) -> None:
     """Raise for what aiohttp lets pass and HTTP does not."""
+    if request._version not in (HttpVersion10, HttpVersion11):  # `version` would keep it for the answer
+        request._version = HttpVersion11
+        raise Unsupported(NOT_SPOKEN, 505)
     hosts = request.headers.getall("Host", [])
     if len(hosts) > 1 or not all(is_host(host.encode("utf-8", "surrogateescape")) for host in hosts):
         raise InvalidRequest("the Host field is not the name of a host")

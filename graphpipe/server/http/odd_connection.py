@@ -11,11 +11,12 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from aiohttp import HttpVersion11, web
-from aiohttp.http_exceptions import HttpProcessingError, InvalidURLError
+from aiohttp.http_exceptions import HttpProcessingError, InvalidURLError, LineTooLong
 
 from graphpipe.errors import ServiceError, service_error
 from graphpipe.server.http.head import HEAD_BYTES_MAX
 from graphpipe.server.http.leaver import Leaver
+from graphpipe.server.http.refusal import HEAD_TOO_LARGE, NOT_SPOKEN
 from graphpipe.server.settings.values import Settings
 
 __all__ = ["OddConnection", "OddServer"]
@@ -106,7 +107,7 @@ class OddConnection(web.RequestHandler):
         if self._body is None or self._body.is_eof():
             self._head_bytes += len(data)
             if self._head_bytes > HEAD_BYTES_MAX:
-                self._refuse_head(431, f"the head has more than {HEAD_BYTES_MAX} bytes; send fewer or shorter headers")
+                self._refuse_head(431, HEAD_TOO_LARGE)
                 return
         came = len(self._messages)
         super().data_received(data)
@@ -181,8 +182,11 @@ class OddConnection(web.RequestHandler):
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
+        is_whole = request.content.is_eof()
         done = await super().finish_response(request, resp, start_time)
         self._answered += 1
+        if not is_whole and not resp.keep_alive:  # what still comes is read, and nothing more is said
+            self._say_no_more()
         if self._refused:
             await self._discard()
         elif self._leaver is not None and self._answered == self._asked:
@@ -191,11 +195,7 @@ class OddConnection(web.RequestHandler):
 
     async def _discard(self) -> None:
         """Read on: closing while something comes would destroy the answer."""
-        transport = self.transport
-        if transport is None:
-            return
-        if transport.can_write_eof():
-            transport.write_eof()  # he need not wait for the end of his own words
+        self._say_no_more()
         until = self._loop.time() + _DISCARD_S
         quiet = 0
         while quiet < 2 and self._loop.time() < until:
@@ -203,16 +203,22 @@ class OddConnection(web.RequestHandler):
             await asyncio.sleep(_QUIET_S)
             quiet = quiet + 1 if self._quiet else 0
 
+    def _say_no_more(self) -> None:
+        if self.transport is not None and self.transport.can_write_eof():
+            self.transport.write_eof()  # he need not wait for the end of his own words
+
 
 def _words(status: int, error: BaseException | None) -> ServiceError:
     """What the parser found, as an error of ours."""
     if not isinstance(error, HttpProcessingError):
         return service_error(0, status, "the server failed on this request; its log has the cause")
+    if isinstance(error, LineTooLong):
+        return service_error(0, 431, HEAD_TOO_LARGE)
     if isinstance(error, InvalidURLError):
         return service_error(0, 400, "the target of the request is no URL")
     words = error.message
     if "HTTP version" in words or words.startswith("Pause on PRI"):
-        return service_error(0, 505, "this version of HTTP is not spoken here; HTTP/1.1 is")
+        return service_error(0, 505, NOT_SPOKEN)
     # What follows the first words are bytes of the request.
     lines = [
         line.strip() for line in words.splitlines() if line.strip() and not line.lstrip().startswith(("b'", 'b"', "^"))

@@ -7,9 +7,14 @@ from email.utils import formatdate
 from http import HTTPStatus
 
 from graphpipe.errors import ServiceError
+from graphpipe.server.http.head import HEAD_BYTES_MAX
 from graphpipe.version import SERVER
 
-__all__ = ["error_headers", "response_head"]
+__all__ = ["HEAD_TOO_LARGE", "NOT_SPOKEN", "error_headers", "response_head"]
+
+# What is said of heads, whoever reads them: the hot route, or aiohttp's parser.
+HEAD_TOO_LARGE = f"the head has more than {HEAD_BYTES_MAX} bytes; send fewer or shorter headers"
+NOT_SPOKEN = "only HTTP/1.1 and HTTP/1.0 are spoken here"
 
 
 def error_headers(error: ServiceError) -> dict[str, str]:

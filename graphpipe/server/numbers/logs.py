@@ -16,6 +16,7 @@ from collections import deque
 from dataclasses import asdict
 
 from graphpipe.server.numbers.places import places
+from graphpipe.words import visible
 
 __all__ = ["log_to_stderr"]
 
@@ -101,6 +102,10 @@ def _write_all(data: bytes) -> None:
 class _Human(logging.Formatter):
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s", "%H:%M:%S")
+
+    def format(self, record: logging.LogRecord) -> str:
+        # Whatever strangers sent, nothing in a line moves the cursor of whoever reads it.
+        return visible(super().format(record), "\n\t")
 
     def formatException(self, ei: object) -> str:  # noqa: N802 - the base class's name
         return _places(ei)
