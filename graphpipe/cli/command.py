@@ -103,7 +103,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = "graphpipe") -> NoR
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except (GraphPipeError, ValueError, OSError) as error:
-        sys.exit(f"graphpipe: {visible(str(error), '\n')}")
+        sys.exit(f"graphpipe: {visible(str(error), also=os.linesep)}")
     except KeyboardInterrupt:
         sys.exit(130)
     sys.exit(0)
