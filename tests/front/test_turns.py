@@ -18,6 +18,7 @@ import trustme
 
 from graphpipe.server.http import hub
 from graphpipe.server.stages.turns import Turns, by_turns
+from graphpipe.signature import Signature, TensorSpec
 from graphpipe.wire import decode_infer_response, encode_request
 from tests.front.servers import Function, InProcess, in_process
 from tests.raw_http import Answer, Wire, request
@@ -191,6 +192,39 @@ def test_a_crowd_that_fills_the_queue_takes_no_place_of_others() -> None:
         model.may_go.set()
         assert caller.answer().status == 200
         assert [wire.answer().status for wire in crowd[:-1]] == [200] * 8
+
+
+def test_a_batch_is_not_one_peers_alone_and_nor_are_the_rows_that_wait() -> None:
+    batches: list[list[float]] = []
+    may_go = threading.Event()
+
+    def note(inputs: Mapping[str, Any]) -> Mapping[str, Any]:
+        batches.append(inputs["x"].ravel().tolist())
+        assert may_go.wait(20)
+        return {"y": inputs["x"]}
+
+    model = Function(note)
+    model.signature = Signature((TensorSpec("x", np.dtype(np.float64), ("n", 1)),), (TensorSpec("y", None, ("n", 1)),))
+    limits = {"batch_rows_max": 4, "queue_rows_max": 12, "batch_sizes": (1, 4)}
+    with in_process({"m": model}, threads=1, model_settings=limits) as server, contextlib.ExitStack() as stack:
+
+        def send(wire: Wire, number: float) -> None:
+            wire.send(request("POST", "/", b"".join(encode_request([np.full((1, 1), float(number))]))))
+
+        crowd = [stack.enter_context(From(server, CROWD)) for _ in range(13)]
+        for number, wire in enumerate(crowd):  # one runs, 12 wait
+            send(wire, number)
+            until(lambda number=number: in_flight(server) == number + 1 and bool(batches))  # type: ignore[misc]
+        more = stack.enter_context(From(server, CROWD))
+        send(more, 99)
+        assert more.answer().status == 503
+        caller = stack.enter_context(From(server, ALONE))
+        send(caller, 1000)
+        assert "--queue-rows-max" in crowd[-1].answer().text
+        may_go.set()
+        assert caller.answer().status == 200
+        assert [wire.answer().status for wire in crowd[:-1]] == [200] * 12
+        assert 1000 in batches[1]
 
 
 def test_a_turn_of_the_loop_is_not_one_peers_alone() -> None:

@@ -2,8 +2,8 @@
 
 A batch closes when it is full, or when some time has passed since its first member came; and while the model is busy it
 goes on growing, since it could not run anyway. Members are requests of one kind (rows.py); other kinds form batches
-beside it, and whoever has waited longest is served first. All of this happens on the event loop, driven by arrivals,
-one timer for each kind and the ends of calls: nothing polls.
+beside it, and whoever has waited longest is served first; peers have turns where more wait than fit. All of this happens
+on the event loop, driven by arrivals, one timer for each kind and the ends of calls: nothing polls.
 
 A caller may leave at any time, so nobody's coroutine does the work of others: each waits for a future of its own, and a
 task runs the batch. When a joined call fails its members are run alone, so that only the owner of the bad row gets the
@@ -15,8 +15,8 @@ from __future__ import annotations
 import asyncio
 import copy
 import logging
-from collections import OrderedDict
-from collections.abc import Sequence
+from collections import Counter, OrderedDict
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
@@ -42,6 +42,7 @@ from graphpipe.server.stages.batching.gain import BatchGain
 from graphpipe.server.stages.batching.padding import Padding
 from graphpipe.server.stages.rows import Against, Kind, RowEvidence, join, kind_of, row_count
 from graphpipe.server.stages.stage import Outputs, Request, Stage
+from graphpipe.server.stages.turns import PEER, by_turns
 
 __all__ = ["BatchCounts", "BatchLimits", "Batcher"]
 
@@ -100,10 +101,11 @@ class BatchCounts:
 class _Member:
     """A request that waits, or runs."""
 
-    __slots__ = ("came", "due", "future", "group", "number", "request", "rows", "run")
+    __slots__ = ("came", "due", "future", "group", "number", "peer", "request", "rows", "run")
 
     def __init__(self, number: int, request: Request, rows: int, came: float, due: float) -> None:
         self.number = number
+        self.peer = PEER.get()
         self.request = request
         self.rows = rows
         self.came = came
@@ -159,6 +161,7 @@ class Batcher:
         if meter is not None:
             meter.follow(self.numbers)
         self.queue_rows = 0
+        self._rows_of: Counter[Hashable] = Counter()  # of each peer
         self.refusal = ""
         self._limits = limits
         self._rows_max = min(limits.rows_max, max(limits.sizes)) if limits.sizes else limits.rows_max
@@ -179,7 +182,9 @@ class Batcher:
             return await self._next.infer(request)
         rows = row_count(request.inputs)
         if self.queue_rows and self.queue_rows + rows > self._limits.queue_rows_max:
-            raise self._overloaded()
+            if self._has_more_than_his_share(rows):
+                raise self._overloaded()
+            self._make_room(rows)
         member = self._enter(request, rows)
         try:
             return await member.future
@@ -189,8 +194,25 @@ class Batcher:
 
     def admit(self) -> None:
         """Raise Overloaded if not one more row may wait now."""
-        if not self.refusal and self.queue_rows >= self._limits.queue_rows_max:
+        if not self.refusal and self.queue_rows >= self._limits.queue_rows_max and self._has_more_than_his_share(1):
             raise self._overloaded()
+
+    def _has_more_than_his_share(self, rows: int) -> bool:
+        """Whether a peer would take more of the places than each peer would get."""
+        peer, rows_of = PEER.get(), self._rows_of
+        peers = len(rows_of) + (peer not in rows_of)
+        return (rows_of[peer] + rows) * peers > self._limits.queue_rows_max
+
+    def _make_room(self, rows: int) -> None:
+        """Whoever has most waiting loses what he sent last, until so many rows have a place."""
+        while self.queue_rows + rows > self._limits.queue_rows_max:
+            most = max(self._rows_of, key=self._rows_of.__getitem__)
+            last = max(
+                (m for group in self._groups.values() for m in group.members.values() if m.peer == most),
+                key=lambda member: member.number,
+            )
+            self._remove(last)
+            _fail(last, self._overloaded())
 
     def _overloaded(self) -> Overloaded:
         self.counts.refused += 1
@@ -239,6 +261,7 @@ class Batcher:
         group.members[member.number] = member
         group.rows += rows
         self.queue_rows += max(rows, 1)
+        self._rows_of[member.peer] += max(rows, 1)
         if alone or due <= now or group.rows >= self._rows_worth:
             group.ready = True
         elif not group.ready:
@@ -276,6 +299,9 @@ class Batcher:
         del group.members[member.number]
         group.rows -= member.rows
         self.queue_rows -= max(member.rows, 1)
+        self._rows_of[member.peer] -= max(member.rows, 1)
+        if not self._rows_of[member.peer]:
+            del self._rows_of[member.peer]
         if not group.members:
             del self._groups[group.key]
             if group.timer is not None:
@@ -320,11 +346,13 @@ class Batcher:
                 run.task.add_done_callback(partial(self._on_end, run))
 
     def _take(self, group: _Group, now: float) -> list[_Member]:
-        """A group's oldest members that fit into one batch, without those whose time is over."""
+        """A group's oldest members that fit into one batch, by turns of their peers, without those whose time is over."""
         taken: list[_Member] = []
         rows, rows_max = 0, self._rows_max if self._gain is None else self._gain.rows_for_next()
-        while group.members:
-            member = group.oldest
+        waiting = list(group.members.values())
+        if group.rows > rows_max and len(self._rows_of) > 1:
+            waiting = by_turns(waiting, lambda member: member.peer)
+        for member in waiting:
             deadline = member.request.deadline
             if deadline is not None and now > deadline:
                 self._remove(member)
