@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-__all__ = ["memory_bytes", "resident_bytes", "usable_cpus"]
+__all__ = ["descriptors", "memory_bytes", "resident_bytes", "usable_cpus"]
 
 _ROOT = Path("/")
 
@@ -46,6 +46,17 @@ def resident_bytes() -> int:
         return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except OSError:
         return 0
+
+
+def descriptors() -> tuple[int, int]:
+    """How many descriptors this process may have open, and how many are; (1024, 0) where nobody says."""
+    try:
+        import resource
+
+        limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        return 1 << 20 if limit == resource.RLIM_INFINITY else limit, len(os.listdir("/proc/self/fd"))
+    except (ImportError, OSError):
+        return 1024, 0
 
 
 def _cgroups(root: Path, controller: str) -> Iterator[Path]:

@@ -1,11 +1,11 @@
-"""What somebody else said, an exception or a caller, fit for a message of ours."""
+"""What somebody else says, an exception or a caller, fit for a message, a log or a terminal of ours."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Collection, Sequence
 
-__all__ = ["WORDS_MAX", "first_line", "listed", "nearest", "quoted"]
+__all__ = ["WORDS_MAX", "first_line", "listed", "nearest", "quoted", "visible"]
 
 WORDS_MAX = 300
 # Enough of a name, and of a list of names, for a message.
@@ -41,3 +41,16 @@ def nearest(name: str, known: Collection[str]) -> str:
         return ""
     near = difflib.get_close_matches(name, list(known), 1)
     return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def visible(text: str, also: str = "") -> str:
+    r"""The text, with what a terminal would obey or not show written as an escape: ``\x1b``, ``\u202e``.
+
+    Ends of lines are such characters too, unless they are among ``also``.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        char if char.isprintable() or char in also else char.encode("unicode_escape", "surrogatepass").decode()
+        for char in text
+    )

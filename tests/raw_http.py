@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -22,8 +23,10 @@ class Answer:
 class Wire:
     """A connection that sends bytes as they are and reads answers as every client of ours may rely on them."""
 
-    def __init__(self, url: str, timeout_s: float = 30) -> None:
+    def __init__(self, url: str, timeout_s: float = 30, tls: ssl.SSLContext | None = None) -> None:
         self.socket = connect(url, timeout_s)
+        if tls is not None:
+            self.socket = tls.wrap_socket(self.socket, server_hostname=urlsplit(url).hostname)
         self._file = self.socket.makefile("rb")
 
     def __enter__(self) -> Wire:
@@ -46,7 +49,7 @@ class Wire:
             assert line.endswith(b"\r\n"), f"the head ends in {line!r}"
             name, _, value = line.decode("latin-1").partition(":")
             headers[name.lower()] = value.strip()
-        if status < 200:
+        if status < 200 or status == 204:
             return Answer(status, headers, b"")
         assert "content-length" in headers, f"no Content-Length: {status} {headers}"
         assert "transfer-encoding" not in headers

@@ -8,6 +8,7 @@ from typing import Any
 from graphpipe.cli.callee import Callee
 from graphpipe.signature import TensorSpec
 from graphpipe.wire.dtypes import dtype_name
+from graphpipe.words import visible
 
 __all__ = ["as_json", "as_text"]
 
@@ -17,10 +18,11 @@ def as_text(callee: Callee) -> str:
     words = [callee.name or "(no name)"]
     words += [f"version {callee.version[:12]}"] if callee.version else []
     words += [f"at {callee.server}"] if callee.server else []
-    lines = ["  ".join(words)]
-    lines += [callee.description] if callee.description else []
+    # A server's words are a stranger's.
+    lines = [visible("  ".join(words))]
+    lines += [visible(callee.description, "\n")] if callee.description else []
     rows = [
-        (what, spec.name, dtype_name(spec.dtype), _shape(spec), spec.description)
+        (what, visible(spec.name), dtype_name(spec.dtype), visible(_shape(spec)), visible(spec.description))
         for what, specs in (("input", callee.inputs), ("output", callee.signature.outputs))
         for spec in specs
     ]

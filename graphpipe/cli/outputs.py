@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graphpipe.wire.dtypes import dtype_name
+from graphpipe.words import visible
 
 __all__ = ["Destinations", "summary", "written_out"]
 
@@ -72,7 +73,7 @@ def summary(outputs: Mapping[str, Array]) -> str:
 
 
 def _summary(name: str, array: Array) -> list[str]:
-    head = f"{name}  {dtype_name(array.dtype)} {list(array.shape)}"
+    head = f"{visible(name)}  {dtype_name(array.dtype)} {list(array.shape)}"
     if not array.size:
         return [f"{head}  empty"]
     if array.dtype.kind == "O":

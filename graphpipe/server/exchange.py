@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Hashable
 from time import perf_counter
 from typing import Any, TypeVar
 
@@ -12,11 +12,12 @@ from graphpipe.server.models.service import Service
 from graphpipe.server.numbers.accesslog import Access, AccessLog
 from graphpipe.server.numbers.meter import Meter
 from graphpipe.server.protocols.protocol import Answer
+from graphpipe.server.stages.turns import PEER
 from graphpipe.server.state import State
 from graphpipe.server.target import Target
 from graphpipe.server.taskless import Taskless
 
-__all__ = ["Exchange"]
+__all__ = ["Exchange", "peer_of"]
 
 T = TypeVar("T")
 
@@ -25,7 +26,8 @@ class Exchange:
     """One request: how long it may take, what of it is under way, and what is counted and written of it.
 
     It is started when its head is known, at the latest by ``answer``, and then finished (it was answered, well or badly) or
-    left (its caller is gone) exactly once. Whoever has one request at a time uses one exchange for all of them.
+    left (its caller is gone) exactly once. Whoever has one request at a time uses one exchange for all of them. ``peer`` is
+    who gets a turn for it.
     """
 
     __slots__ = (
@@ -39,6 +41,7 @@ class Exchange:
         "_state",
         "_timer",
         "_waiting",
+        "peer",
     )
 
     def __init__(self, state: State, access_log: AccessLog, nobody: Meter, loop: asyncio.AbstractEventLoop) -> None:
@@ -46,6 +49,7 @@ class Exchange:
         self._access_log = access_log
         self._nobody = nobody
         self._loop = loop
+        self.peer: Hashable = None
         self._open = False
         self._began = 0.0
         self._service: Service | None = None
@@ -59,6 +63,7 @@ class Exchange:
         self._open = True
         self._began = 0.0
         self._service = service
+        PEER.set(self.peer)
 
     def wait(self, coroutine: Coroutine[Any, Any, T], done: Callable[[T | None, BaseException | None], None]) -> None:
         """Have ``done`` called, once, with what a coroutine gives or raises, unless the caller leaves before."""
@@ -86,6 +91,7 @@ class Exchange:
         if not self._open:
             self._open = True
             self._service = target.service
+        PEER.set(self.peer)
         self._began = perf_counter()
         deadline = None if timeout_ms is None else self._loop.time() + timeout_ms / 1000
         answer = target.answer(body, deadline)
@@ -154,6 +160,12 @@ class Exchange:
         if self._waiting is not None:
             self._waiting.cancel()
             self._on_end(None, DeadlineExceeded("the caller's deadline passed before there was an answer"))
+
+
+def peer_of(transport: asyncio.BaseTransport | None) -> Hashable:
+    """Who is at the other end: his address without the port. Of a Unix socket nothing is known: each is a peer by itself."""
+    name = transport.get_extra_info("peername") if transport is not None else None
+    return name[0] if isinstance(name, tuple) else object()
 
 
 def _peer(transport: asyncio.BaseTransport | None) -> str:

@@ -11,6 +11,9 @@ import sys
 import numpy as np
 import pytest
 
+from graphpipe.wire import IOMetadata, MetadataResponse, Type, decode_request
+from graphpipe.wire.messages import InferRequest, encode_metadata_response
+from tests.canned import answer, canned, outputs
 from tests.serving import environment
 
 
@@ -184,3 +187,40 @@ def test_large_bodies_show_how_far_they_are_on_a_terminal_and_only_there(url, fo
     # The line is gone at the end.
     assert shown.rstrip(b" ").endswith(b"\r")
     np.testing.assert_array_equal(np.load("back.npy"), np.load("large.npy"))
+
+
+def test_what_a_server_says_does_not_move_the_cursor_of_a_terminal(graphpipe, folder):
+    """Names, descriptions and refusals are a stranger's words."""
+    evil = "x\x1b[2J\x9b1A\u202e"
+    description = encode_metadata_response(
+        MetadataResponse(
+            evil,
+            evil,
+            evil,
+            evil,
+            (IOMetadata(evil, evil, (-1,), Type.FLOAT32),),
+            (IOMetadata(evil, evil, (-1,), Type.FLOAT32),),
+        )
+    )
+
+    def talk(caller):
+        while body := caller.read_request():
+            if not isinstance(decode_request(body), InferRequest):
+                caller.send(answer(description))
+            elif b"refuse" in body:
+                caller.send(answer(evil.encode(), "400 Bad Request", "Content-Type: text/plain"))
+            else:
+                caller.send(answer(outputs(np.zeros(2, np.float32))))
+
+    with canned(talk) as server:
+        said = [
+            graphpipe("metadata", server.url),
+            graphpipe("metadata", server.url, "--json"),
+            graphpipe("execute", server.url, "-i", "[1.0]"),
+            graphpipe("execute", server.url, "-i", "[1.0]", "--json"),
+            graphpipe("execute", server.url, "-i", "[1.0]", "--config", "refuse"),
+        ]
+    assert [status for status, _, _ in said] == [0, 0, 0, 0, 1]
+    for _, out, err in said:
+        assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e]", out + err)
+        assert "x" in out + err

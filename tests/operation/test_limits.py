@@ -104,6 +104,16 @@ def over_the_queue_of_rows(start: Serve, folder: Path) -> str:
     return answer.text
 
 
+def one_connection_too_many(start: Serve, folder: Path) -> str:
+    server = start("double", "--connections-max", "2")
+    first = [callers_to_close.enter_context(Wire(server.url)) for _ in range(2)]
+    assert [wire.call("GET", "/livez").status for wire in first] == [200] * 2
+    with Wire(server.url) as wire:
+        answer = wire.answer()
+    assert (answer.status, answer.headers["retry-after"]) == (503, "1")
+    return answer.text
+
+
 def a_head_that_does_not_come(start: Serve, folder: Path) -> str:
     with Wire(start("double", "--head-timeout-s", "0.5").url) as wire:
         wire.send(b"POST / HTTP/1.1\r\nHost: h\r\n")
@@ -157,6 +167,7 @@ def a_drain_that_takes_too_long(start: Serve, folder: Path) -> str:
 
 
 RUN_INTO: dict[str, Callable[[Serve, Path], str]] = {
+    "connections-max": one_connection_too_many,
     "body-bytes-max": over_the_body_limit,
     "strings-max": over_the_strings,
     "in-flight-bytes-max": over_the_bytes_in_flight,

@@ -233,3 +233,22 @@ def test_over_a_unix_socket_the_peer_is_called_unix(start: Serve, tmp_path: Path
         assert wire.call("POST", "/%61", BODY).status == 200
     until(lambda: len(access_lines(server)) == 2)
     assert [line["peer"] for line in access_lines(server)] == ["unix", "unix"]
+
+
+CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+@pytest.mark.parametrize("form", ["human", "json"])
+def test_nothing_in_a_log_moves_the_cursor_of_whoever_reads_it(start: Serve, form: str) -> None:
+    server = start("double", "--log-format", form, "-vv", "--access-lines-per-s", "1000")
+    cursor = "\x9b2J\x9d".encode("latin-1"), "\u009b2J \u202e".encode()
+    for path in (b"/", b"/%1b%0a%9b"):
+        for value in cursor:
+            with connect(server.url) as caller:
+                lines = b"Host: h\r\nX-Request-Id: a" + value + b"z\r\nContent-Length: %d\r\n\r\n" % len(BODY)
+                caller.sendall(b"POST " + path + b" HTTP/1.1\r\n" + lines + BODY)
+                assert b" 200 " in caller.recv(1000)
+    until(lambda: server.log.count("200") >= 4)
+    assert server.stop() == 0
+    assert not CONTROLS.search(server.log)
+    assert "9b2J" in server.log.lower()

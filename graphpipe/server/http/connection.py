@@ -3,23 +3,27 @@ r"""One caller's connection on the hot route.
 A small request arrives in the scratch buffer that all connections share; a large body is received straight into its leased
 buffer. The answer goes out from the model's own arrays.
 
-    waiting --head--> (body) --whole--> answering --answer--> sending --sent--> waiting
-                 \-- not hot: handed to aiohttp             \-- refused with bytes to come: discarding, then closed
+    waiting --bytes--> arrived --head--> (body) --whole--> answering --answer--> (sending) --sent--> waiting
+                          |                 \-- refused with bytes to come: discarding, then closing
+                          \-- not hot: handed to aiohttp, and gone
+
+TRANSITIONS has all of it: which state may follow which.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Protocol, cast
 
 from graphpipe.errors import ModelFailed, ServiceError
-from graphpipe.server.exchange import Exchange
+from graphpipe.server.exchange import Exchange, peer_of
 from graphpipe.server.http.admission import Admission
-from graphpipe.server.http.head import Head
-from graphpipe.server.http.refusal import response_head
+from graphpipe.server.http.head import HEAD_BYTES_MAX, Head, may_begin, version_of
+from graphpipe.server.http.leaver import Leaver
+from graphpipe.server.http.refusal import HEAD_TOO_LARGE, NOT_SPOKEN, response_head
 from graphpipe.server.numbers.failures import FAILURES
 from graphpipe.server.numbers.meter import Meter
 from graphpipe.server.protocols.protocol import Answer
@@ -35,7 +39,6 @@ log = logging.getLogger("graphpipe.front")
 # How often the hub looks at the time of every connection.
 TICK_S = 0.5
 
-_HEAD_BYTES_MAX = 16 * 1024
 # What may arrive while a request is being answered, before reading pauses.
 _SPARE_BYTES = 64 * 1024
 # Less than this at once waits for the end of the turn.
@@ -50,8 +53,26 @@ _DISCARD_S = 2.0
 # An old connection is closed with an answer; only if none is asked for during so long, without one.
 _OLD_IDLE_S = 5.0
 
+# What aiohttp understands, or calls no protocol at all.
+_VERSIONS = ("HTTP/1.1", "HTTP/1.0", "")
+
+# Over the limit of connections, so many are told so; further ones are cut.
+_TOLD_MAX = 64
+
 # The states of a connection.
 _WAITING, _ARRIVED, _BODY, _ANSWERING, _SENDING, _DISCARDING, _CLOSING, _GONE = range(8)
+
+# Which may follow which. A connection can be lost at any time, and any but the last can go on to _GONE.
+TRANSITIONS = {
+    _WAITING: {_ARRIVED, _BODY, _ANSWERING, _DISCARDING, _CLOSING},
+    _ARRIVED: {_WAITING, _BODY, _ANSWERING, _DISCARDING},
+    _BODY: {_ANSWERING, _DISCARDING},
+    _ANSWERING: {_BODY, _SENDING, _WAITING, _DISCARDING},
+    _SENDING: {_WAITING, _CLOSING},
+    _DISCARDING: {_CLOSING},
+    _CLOSING: set(),
+    _GONE: set(),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +88,6 @@ class Request:
 class Shared(Protocol):
     """What a connection knows of what it shares with the others."""
 
-    connections: set[Connection]
     scratch: memoryview
     tick: int
     state: State
@@ -78,6 +98,14 @@ class Shared(Protocol):
     fallback: Callable[[], asyncio.Protocol]
     requests: dict[bytes, Request]
     ok_heads: dict[int, bytes]
+
+    def open(self, connection: Connection) -> int:
+        """A connection is there. How many there are beyond the limit: it is to say so then, and to go."""
+        ...
+
+    def leave(self, connection: Connection) -> None:
+        """It is gone, or somebody else's."""
+        ...
 
     def request(self, head: bytes) -> Request | None:
         """What a head asks for that is not among ``requests``; None if it is not a hot one."""
@@ -95,6 +123,10 @@ class Shared(Protocol):
         """Have ``take`` called when this turn of the loop has read from all sockets."""
         ...
 
+    def take_next(self, connection: Connection) -> None:
+        """Have ``take`` called in a turn of the loop to come."""
+        ...
+
     def write_soon(self, connection: Connection, answer: bytes) -> None:
         """Have ``write_small`` called when this turn of the loop has made all of its answers."""
         ...
@@ -110,6 +142,7 @@ class Connection(asyncio.BufferedProtocol):
         "_exchange",
         "_filled",
         "_keep_alive",
+        "_leaver",
         "_mark",
         "_paused_reading",
         "_paused_writing",
@@ -122,6 +155,7 @@ class Connection(asyncio.BufferedProtocol):
         "_tls",
         "_transport",
         "_unsent",
+        "peer",
     )
 
     _transport: asyncio.Transport
@@ -143,13 +177,20 @@ class Connection(asyncio.BufferedProtocol):
         self._paused_writing = False
         self._unsent: list[Segment] = []
         self._tls = False
+        self._leaver: Leaver | None = None
+        self.peer: Hashable = None
 
     # --- the transport's calls ---
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self._tls = transport.get_extra_info("sslcontext") is not None
-        self._shared.connections.add(self)
+        self.peer = self._exchange.peer = peer_of(transport)
+        over = self._shared.open(self)
+        if over > 0:
+            self._refuse_head(503, "as many connections are open as may be (--connections-max); try again")
+        if over > _TOLD_MAX:
+            self.abort()
 
     def get_buffer(self, sizehint: int) -> memoryview:
         if self._state == _BODY:
@@ -185,13 +226,21 @@ class Connection(asyncio.BufferedProtocol):
             if len(self._received) >= _SPARE_BYTES:
                 self._pause_reading()
 
-    def eof_received(self) -> None:
-        # Before the answer: the caller is gone, and connection_lost takes its work along.
-        return None
+    def eof_received(self) -> bool:
+        """He sends no more. What he has sent is answered, unless it is not whole, or it turns out that he is gone."""
+        self.take()  # there is nothing to wait for
+        protocol = self._transport.get_protocol()
+        if protocol is not self:  # it was handed over in this moment
+            return bool(cast(asyncio.Protocol, protocol).eof_received())
+        if self._tls or self._state not in (_ANSWERING, _SENDING):
+            return False  # TLS ends both ways at once
+        self._leaver = Leaver(self._transport, knows_interim=True)
+        self._paused_reading = True  # for good
+        return True
 
     def connection_lost(self, error: Exception | None) -> None:
         self._state = _GONE
-        self._shared.connections.discard(self)
+        self._shared.leave(self)
         self._exchange.leave()
         self._body = None
         self._unsent = []
@@ -210,30 +259,36 @@ class Connection(asyncio.BufferedProtocol):
         """Look at what arrived in this turn of the loop."""
         if self._state == _ARRIVED:
             data, self._arrived = self._arrived, b""
-            self._state = _WAITING
             self._take_head(data)
 
     def _take_head(self, data: bytes) -> None:
         end = data.find(b"\r\n\r\n") + 4
         if end < 4:
-            if b"\n" in data and _has_bare_line_feed(data):
+            if not may_begin(data) or (b"\n" in data and _has_bare_line_feed(data)):
                 self._hand_over(data)
-            elif len(data) > _HEAD_BYTES_MAX:
-                self._refuse_head(431, f"the head has more than {_HEAD_BYTES_MAX} bytes; send fewer or shorter headers")
-            elif len(self._received) < len(data):
-                self._received[:] = data
+            elif len(data) > HEAD_BYTES_MAX:
+                self._refuse_head(431, HEAD_TOO_LARGE)
+            else:
+                self._state = _WAITING
+                if len(self._received) < len(data):
+                    self._received[:] = data
             return
-        if end > _HEAD_BYTES_MAX:
-            self._refuse_head(431, f"the head has {end} bytes; at most {_HEAD_BYTES_MAX} are taken")
+        if end > HEAD_BYTES_MAX:
+            self._refuse_head(431, HEAD_TOO_LARGE)
             return
         head, shared = data[:end], self._shared
         request = shared.requests.get(head) or shared.request(head)
-        if request is None or len(data) - end > request.length:
-            # Odd; or the next request is here already, and pipelining is for those who know all of HTTP.
-            self._hand_over(data)
+        if request is None:
+            if version_of(head) not in _VERSIONS:
+                self._refuse_head(505, NOT_SPOKEN)
+            else:
+                self._hand_over(data)
             return
         if self._received:
             self._received.clear()
+        if len(data) - end > request.length:  # the next one is here already, and waits for this one's answer
+            self._received += data[end + request.length :]
+            data = data[: end + request.length]
         self._request, self._keep_alive = request, request.head.keep_alive
         if request.small and len(data) - end == request.length:
             # A copy of its own, since bytes objects start at a multiple of 16 and a body in the middle of one does not.
@@ -368,8 +423,12 @@ class Connection(asyncio.BufferedProtocol):
         self._state = _WAITING
         self._since = self._shared.tick
         if self._received:
-            # Whoever sends the next request before the answer to the last goes to aiohttp.
-            self._hand_over(bytes(self._received))
+            self._state, self._arrived = _ARRIVED, bytes(self._received)
+            self._received.clear()
+            self._shared.take_next(self)
+            self._resume_reading()
+        elif self._leaver is not None:
+            self._close_soon()
         else:
             self._resume_reading()
 
@@ -398,7 +457,7 @@ class Connection(asyncio.BufferedProtocol):
     def _refuse_head(self, status: int, message: str) -> None:
         """No to what is not even a request yet, or to a body that does not come."""
         self._keep_alive = False
-        headers = {"Connection": "close"}
+        headers = {"Connection": "close"} | ({"Retry-After": "1"} if status == 503 else {})
         body = f"{message}\n".encode()
         if self._state == _BODY and self._request is not None:
             head = self._request.head
@@ -416,25 +475,34 @@ class Connection(asyncio.BufferedProtocol):
         self._since = self._shared.tick
         self._received.clear()
         self._body = None
+        if self._transport.can_write_eof() and not self._transport.is_closing():
+            self._transport.write_eof()  # he need not wait for the end of his own words
         self._resume_reading()
 
     def _hand_over(self, data: bytes) -> None:
         """Let aiohttp have this connection, from these bytes on."""
         transport, shared = self._transport, self._shared
         self._state = _GONE
-        shared.connections.discard(self)
+        shared.leave(self)
         protocol = shared.fallback()
         transport.set_write_buffer_limits()
         transport.set_protocol(protocol)
         protocol.connection_made(transport)
         self._resume_reading()
         protocol.data_received(data)
+        if self._leaver is not None and not protocol.eof_received():
+            transport.close()
 
     # --- time ---
 
     def check(self, tick: int) -> None:
         """End the connection if it has waited for too long; called with every tick."""
         settings, state = self._shared.settings, self._state
+        if self._leaver is not None and (
+            state in (_WAITING, _BODY) or (state == _ANSWERING and self._leaver.is_gone())
+        ):
+            self.abort()
+            return
         if state == _ANSWERING:
             return
         waited_s = (tick - self._since) * TICK_S
@@ -444,7 +512,7 @@ class Connection(asyncio.BufferedProtocol):
                     self._refuse_head(
                         408, f"the head did not come within {settings.head_timeout_s:g} s (--head-timeout-s)"
                     )
-            elif waited_s > (_OLD_IDLE_S if self._is_old() else settings.keepalive_timeout_s):
+            elif waited_s > self._idle_max_s():
                 self._close_soon()
         elif state == _BODY:
             if waited_s > settings.body_timeout_s:
@@ -468,6 +536,12 @@ class Connection(asyncio.BufferedProtocol):
         elif state == _CLOSING and waited_s > settings.send_timeout_s:
             self.abort()
 
+    def _idle_max_s(self) -> float:
+        settings = self._shared.settings
+        if not self._served:  # who comes has something to say
+            return min(settings.head_timeout_s, settings.keepalive_timeout_s)
+        return _OLD_IDLE_S if self._is_old() else settings.keepalive_timeout_s
+
     def close_if_idle(self, idle_s: float = 0.0) -> None:
         """Close, if nothing of a request has come; a connection that has never sent one only after ``idle_s``."""
         idle = self._state == _WAITING and not self._received
@@ -489,7 +563,7 @@ class Connection(asyncio.BufferedProtocol):
             self._transport.pause_reading()
 
     def _resume_reading(self) -> None:
-        if self._paused_reading:
+        if self._paused_reading and self._leaver is None:
             self._paused_reading = False
             if not self._transport.is_closing():
                 self._transport.resume_reading()

@@ -4,78 +4,85 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from aiohttp import web
 
-from graphpipe.errors import NotFound, Unsupported
+from graphpipe.errors import NotFound
 from graphpipe.server.numbers.counters import Counters
 from graphpipe.server.numbers.metrics import CONTENT_TYPE, Metrics
 from graphpipe.server.protocols.graphpipe import GraphPipe, GraphPipeEndpoint
+from graphpipe.server.protocols.path import path_of
 from graphpipe.server.settings.values import Settings
 from graphpipe.server.state import State
 
-__all__ = ["Control"]
+__all__ = ["Control", "Handlers"]
+
+# What a path does, by method.
+Handlers = dict[str, Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]]
 
 
 class Control:
-    """Handlers of aiohttp."""
+    """Handlers of aiohttp, and where each is. What is at a path that has none is off."""
 
     def __init__(self, dialect: GraphPipe, settings: Settings, state: State, counters: Counters) -> None:
         self._dialect = dialect
         self._settings = settings
         self._state = state
         self._metrics = Metrics(counters)
+        # What puts on an answer what every answer bears.
+        self.sign: Callable[[web.BaseRequest, web.StreamResponse], None] = lambda request, response: None
 
-    def add_to(self, router: web.UrlDispatcher) -> None:
-        """All pages. The metrics only where no other address has them: that is for whoever may see them."""
-        router.add_get(
-            "/metrics",
-            self._metrics_elsewhere if self._settings.metrics_listen else self._metrics_page,
-            allow_head=False,
-        )
-        self._add_health_to(router)
-        router.add_get("/control/is_alive", self._is_alive, allow_head=False)
-        router.add_get("/control/is_ready", self._is_ready, allow_head=False)
-        router.add_get("/control/client_count", self._client_count, allow_head=False)
-        router.add_route("*", "/control/shutdown", self._shutdown)
-        router.add_get("/models", self._models, allow_head=False)
+    def pages(self) -> dict[tuple[str, ...], Handlers]:
+        """All pages, by the segments of their paths, and what each does by method."""
+        shutdown: Handlers = {"POST": self._shutdown} if self._settings.enable_shutdown else {}
+        # The metrics only where no other address has them: that is for whoever may see them.
+        metrics = self._metrics_elsewhere if self._settings.metrics_listen else self._metrics_page
+        return self.side_pages() | {
+            ("metrics",): {"GET": metrics},
+            ("control", "is_alive"): {"GET": self._is_alive},
+            ("control", "is_ready"): {"GET": self._is_ready},
+            ("control", "client_count"): {"GET": self._client_count},
+            ("control", "shutdown"): shutdown,
+            ("models",): {"GET": self._models},
+        }
 
-    def add_side_to(self, router: web.UrlDispatcher) -> None:
+    def side_pages(self) -> dict[tuple[str, ...], Handlers]:
         """The metrics and the health checks alone, for an address of their own."""
-        router.add_get("/metrics", self._metrics_page, allow_head=False)
-        self._add_health_to(router)
+        return {
+            ("metrics",): {"GET": self._metrics_page},
+            ("livez",): {"GET": self._is_alive},
+            ("readyz",): {"GET": self._is_ready},
+        }
 
-    def _add_health_to(self, router: web.UrlDispatcher) -> None:
-        router.add_get("/livez", self._is_alive, allow_head=False)
-        router.add_get("/readyz", self._is_ready, allow_head=False)
-
-    async def describe(self, request: web.Request) -> web.StreamResponse:
+    async def describe(self, request: web.BaseRequest) -> web.StreamResponse:
         """A model's metadata as JSON, as the original gave it."""
-        endpoint = self._dialect.endpoint(request.path)
+        endpoint = self._dialect.endpoint(path_of(request.raw_path))
         endpoint.service.meter.described(200)
         return _json(_description(endpoint))
 
-    async def _models(self, request: web.Request) -> web.StreamResponse:
+    async def _models(self, request: web.BaseRequest) -> web.StreamResponse:
         return _json([_description(endpoint) for endpoint in self._dialect.endpoints()])
 
-    async def _is_alive(self, request: web.Request) -> web.StreamResponse:
+    async def _is_alive(self, request: web.BaseRequest) -> web.StreamResponse:
         status, text = (200, "ok\n") if self._state.alive else (503, "not alive\n")
         if "verbose" in request.query:
             # Whoever reads this knows as much: the event loop has just written it.
             text = f"event loop: ok\nserver: {'ok' if self._state.alive else 'ending'}\n{text}"
         return _text(status, text)
 
-    async def _is_ready(self, request: web.Request) -> web.StreamResponse:
+    async def _is_ready(self, request: web.BaseRequest) -> web.StreamResponse:
         status, text = (200, "ok\n") if self._state.ready else (503, "not ready\n")
         if "verbose" in request.query:
             text = "".join(f"{what}: {how}\n" for what, how in self._state.checks().items()) + text
         return _text(status, text)
 
-    async def _metrics_page(self, request: web.Request) -> web.StreamResponse:
+    async def _metrics_page(self, request: web.BaseRequest) -> web.StreamResponse:
         async with self._metrics.page() as page:
             response = web.StreamResponse(headers={"Content-Type": CONTENT_TYPE})
             response.content_length = page.length
+            self.sign(request, response)
             await response.prepare(request)
             for part in page.parts if request.method != "HEAD" else ():
                 # Who does not read would keep the page for ever.
@@ -84,17 +91,13 @@ class Control:
             await response.write_eof()
             return response
 
-    async def _metrics_elsewhere(self, request: web.Request) -> web.StreamResponse:
+    async def _metrics_elsewhere(self, request: web.BaseRequest) -> web.StreamResponse:
         raise NotFound("/metrics has an address of its own on this server (--metrics-listen)")
 
-    async def _client_count(self, request: web.Request) -> web.StreamResponse:
+    async def _client_count(self, request: web.BaseRequest) -> web.StreamResponse:
         return _text(200, f"{self._state.connections()}\n")
 
-    async def _shutdown(self, request: web.Request) -> web.StreamResponse:
-        if not self._settings.enable_shutdown:
-            raise NotFound("/control/shutdown is off; start the server with --enable-shutdown to turn it on")
-        if request.method not in ("GET", "POST"):
-            raise Unsupported(f"{request.method} is not served here; POST it")
+    async def _shutdown(self, request: web.BaseRequest) -> web.StreamResponse:
         self._state.on_shutdown()
         return _text(200, "ok\n")
 

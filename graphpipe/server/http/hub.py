@@ -10,21 +10,23 @@ Time is counted in ticks by one sweep over all connections, since a timer for ea
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Hashable
 
 from graphpipe.buffers import POOLED_FROM
 from graphpipe.errors import NotFound, ServiceError
 from graphpipe.server.exchange import Exchange
 from graphpipe.server.http.admission import Admission
 from graphpipe.server.http.connection import TICK_S, Connection, Request
-from graphpipe.server.http.head import Head, parse
+from graphpipe.server.http.head import Head, cut, parse
+from graphpipe.server.http.heads import Heads
 from graphpipe.server.http.refusal import error_headers, response_head
 from graphpipe.server.numbers.accesslog import AccessLog
 from graphpipe.server.numbers.counters import Counters
 from graphpipe.server.protocols.graphpipe import ERROR_TYPE
 from graphpipe.server.protocols.protocol import Dialect
 from graphpipe.server.settings.values import Settings
+from graphpipe.server.stages.turns import by_turns
 from graphpipe.server.state import State
 from graphpipe.server.target import Target
 
@@ -32,9 +34,10 @@ __all__ = ["Hub"]
 
 _SCRATCH_BYTES = 256 * 1024
 
-# A stranger cannot fill our memory with heads: 256 of at most 1 KiB are remembered.
-_REMEMBERED_HEADS_MAX = 256
-_REMEMBERED_HEAD_BYTES_MAX = 1024
+# Heads of answers and refusals that are remembered for a moment.
+_ANSWER_HEADS_MAX = 256
+# So many requests are answered in one turn of the loop where several peers ask for more.
+_TURN_REQUESTS_MAX = 64
 
 
 class Hub:
@@ -57,12 +60,14 @@ class Hub:
         self.fallback = fallback
         self.tick = 0
         self.connections: set[Connection] = set()
-        self.requests: dict[bytes, Request] = {}
-        self._odd: set[bytes] = set()
+        self._peers: Counter[Hashable] = Counter()
+        self._heads: Heads[Request] = Heads()
+        self.requests = self._heads.young
         self.scratch = memoryview(bytearray(_SCRATCH_BYTES))
         self._dialect = dialect
         self.settings = settings
         self.age_max_s = settings.connection_age_max_s
+        self._connections_max = settings.connections_cap()
         self._loop = asyncio.get_running_loop()
         self._inbox: list[Connection] = []
         self._outbox: list[tuple[Connection, bytes]] = []
@@ -75,33 +80,46 @@ class Hub:
     def __call__(self) -> Connection:
         return Connection(self, Exchange(self.state, self._access_log, self.nobody, self._loop))
 
+    def open(self, connection: Connection) -> int:
+        """A connection is there. How many there are beyond the limit."""
+        self.connections.add(connection)
+        self._peers[connection.peer] += 1
+        return self.state.connections() - self._connections_max
+
+    def leave(self, connection: Connection) -> None:
+        """It is gone, or somebody else's."""
+        if connection in self.connections:
+            self.connections.discard(connection)
+            self._peers[connection.peer] -= 1
+            if not self._peers[connection.peer]:
+                del self._peers[connection.peer]
+
     def request(self, head: bytes) -> Request | None:
-        """What a head asks for; None if it is not a hot one. ``requests`` has what was asked for before."""
-        if head in self._odd:
-            return None
-        parsed = parse(head)
-        request = None
-        if parsed is not None:
-            with contextlib.suppress(NotFound):
-                small = parsed.length < POOLED_FROM and parsed.length <= self.admission.body_bytes_max
-                request = Request(parsed, Target.of(self._dialect.endpoint(parsed.path)), small, parsed.length)
-        if len(head) <= _REMEMBERED_HEAD_BYTES_MAX:
-            if len(self.requests) + len(self._odd) >= _REMEMBERED_HEADS_MAX:
-                self.forget_heads()
-            if request is None:
-                self._odd.add(head)
-            else:
-                self.requests[head] = request
-        return request
+        """What a head asks for; None if it is not a hot one. ``requests`` has what is often asked for."""
+        core, passing = cut(head)
+        request = self._heads.find(core)
+        if request is None:
+            parsed = parse(core)
+            if parsed is None:
+                return None
+            try:
+                target = Target.of(self._dialect.endpoint(parsed.path))
+            except NotFound:
+                return None
+            small = parsed.length < POOLED_FROM and parsed.length <= self.admission.body_bytes_max
+            request = Request(parsed, target, small, parsed.length)
+            self._heads.saw(core, request)
+        if passing is None:
+            return request
+        return Request(passing.joined(request.head), request.target, request.small, request.length)
 
     def forget_heads(self) -> None:
         """What a path means may have changed."""
-        self.requests.clear()
-        self._odd.clear()
+        self._heads.forget()
 
     def ok_head(self, length: int) -> bytes:
         """The head of a good answer of ``length`` bytes. ``ok_heads`` has those of this moment."""
-        if len(self.ok_heads) >= _REMEMBERED_HEADS_MAX:
+        if len(self.ok_heads) >= _ANSWER_HEADS_MAX:
             self.ok_heads.clear()
         head = self.ok_heads[length] = response_head(200, "application/octet-stream", length, {})
         return head
@@ -121,6 +139,13 @@ class Hub:
             self._loop.call_soon(self._turn)
         self._inbox.append(connection)
 
+    def take_next(self, connection: Connection) -> None:
+        """Look at what arrived before the last answer was out, in a turn of the loop to come."""
+        self._inbox.append(connection)
+        if not self._turn_is_due:
+            self._turn_is_due = True
+            self._loop.call_soon(self._turn)
+
     def write_soon(self, connection: Connection, answer: bytes) -> None:
         """Write a small answer when this turn of the loop has made all of its answers."""
         if not self._turn_is_due:
@@ -133,12 +158,22 @@ class Hub:
 
     def _turn(self) -> None:
         inbox, self._inbox = self._inbox, []
+        later: list[Connection] = []
+        if len(inbox) > _TURN_REQUESTS_MAX and len(self._peers) > 1:
+            # The crowd of one peer is not in the way of the others: they have their turns before its second.
+            inbox = by_turns(inbox, _peer)
+            inbox, later = inbox[:_TURN_REQUESTS_MAX], inbox[_TURN_REQUESTS_MAX:]
         for connection in inbox:
             self._take(connection)
         outbox, self._outbox = self._outbox, []
         self._turn_is_due = False
         for connection, answer in outbox:
             self._write(connection, answer)
+        if later:
+            self._inbox[:0] = later
+            if not self._turn_is_due:
+                self._turn_is_due = True
+                self._loop.call_soon(self._turn)
 
     def _take(self, connection: Connection) -> None:
         try:
@@ -167,7 +202,7 @@ class Hub:
             if not keep_alive:
                 headers["Connection"] = "close"
             answer = response_head(error.http_status, content_type, len(body), headers) + body, len(body)
-            if len(self._refusals) >= _REMEMBERED_HEADS_MAX:
+            if len(self._refusals) >= _ANSWER_HEADS_MAX:
                 self._refusals.clear()
             self._refusals[key] = answer
         return answer
@@ -191,3 +226,7 @@ class Hub:
         self.on_tick()
         for connection in list(self.connections):
             connection.check(self.tick)
+
+
+def _peer(connection: Connection) -> Hashable:
+    return connection.peer

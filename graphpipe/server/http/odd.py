@@ -4,29 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from aiohttp import web
+from aiohttp import HttpVersion10, HttpVersion11, web
 
 from graphpipe.buffers import POOLED_FROM
-from graphpipe.errors import InvalidRequest, ModelFailed, NotFound, ServiceError, Unsupported, let_go
-from graphpipe.server.exchange import Exchange
+from graphpipe.errors import InvalidRequest, ModelFailed, NotFound, ServiceError, Unsupported, let_go, service_error
+from graphpipe.server.exchange import Exchange, peer_of
 from graphpipe.server.http.admission import Admission
-from graphpipe.server.http.control import Control
-from graphpipe.server.http.refusal import error_headers
+from graphpipe.server.http.control import Control, Handlers
+from graphpipe.server.http.head import is_host
+from graphpipe.server.http.odd_connection import OddServer
+from graphpipe.server.http.refusal import NOT_SPOKEN, error_headers
 from graphpipe.server.numbers.accesslog import AccessLog
 from graphpipe.server.numbers.counters import Counters
 from graphpipe.server.numbers.failures import FAILURES
 from graphpipe.server.numbers.places import places
-from graphpipe.server.numbers.printable import printable
+from graphpipe.server.protocols.path import path_of, segments
 from graphpipe.server.protocols.protocol import Answer, Dialect
 from graphpipe.server.settings.values import PROGRESS_BYTES_PER_S, Settings
 from graphpipe.server.state import State
 from graphpipe.server.target import Target
 from graphpipe.version import SERVER
+from graphpipe.words import visible
 
 __all__ = ["Odd"]
 
@@ -37,11 +40,9 @@ TIMEOUT_HEADER = "GraphPipe-Timeout-Ms"
 # Parts of an answer of this size are written one after another, each when the one before has left.
 _PART_BYTES = 256 * 1024
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
 
 class Odd:
-    """The aiohttp application."""
+    """What is answered over aiohttp."""
 
     def __init__(
         self,
@@ -58,34 +59,90 @@ class Odd:
         self._access_log = access_log
         self._dialect = dialect
         self._control = control
+        control.sign = self._sign
         self._admission = admission
         self._settings = settings
         self._state = state
 
-    def application(self) -> web.Application:
-        """A fresh application with all routes."""
-        app = web.Application(middlewares=[self._answer_errors], client_max_size=0)
-        self._control.add_to(app.router)
-        app.router.add_post("/{path:.*}", self._infer, expect_handler=_say_nothing_yet)
-        app.router.add_get("/{path:.*}", self._control.describe, allow_head=False)
-        app.on_response_prepare.append(self._on_prepare)
-        return app
+    def server(self) -> OddServer:
+        """All there is, over aiohttp."""
+        return self._server(self._control.pages(), models=True)
 
-    def side_application(self) -> web.Application:
-        """An application for an address of its own: the metrics and the health checks alone."""
-        app = web.Application(middlewares=[self._answer_errors])
-        self._control.add_side_to(app.router)
-        return app
+    def side_server(self) -> OddServer:
+        """For an address of its own: the metrics and the health checks alone."""
+        return self._server(self._control.side_pages(), models=False)
+
+    def _server(self, pages: Mapping[tuple[str, ...], Handlers], *, models: bool) -> OddServer:
+        return OddServer(partial(self._answer, pages, models), self._turn_away, self._settings)
+
+    # --- what is asked for ---
+
+    async def _answer(
+        self, pages: Mapping[tuple[str, ...], Handlers], models: bool, request: web.BaseRequest
+    ) -> web.StreamResponse:
+        try:
+            handlers = self._handlers(pages, models, request)
+        except ServiceError as error:
+            return self._turn_away(request, error)
+        try:
+            handler = handlers.get("GET" if request.method == "HEAD" else request.method)
+            response = self._only(handlers, request) if handler is None else await handler(request)
+        except ServiceError as error:
+            return self._refuse(request, let_go(error))  # it came through frames that know it by a future
+        except web.HTTPException as error:
+            return self._refuse(request, service_error(0, error.status, (error.text or error.reason).rstrip()))
+        except (ConnectionError, TimeoutError):
+            # The caller is gone or does not read: there is nobody to answer.
+            if request.transport is not None:
+                request.transport.abort()
+            raise
+        except Exception as error:
+            what = partial(_what_failed, request.method, request.raw_path, error)
+            FAILURES.tell(log, "a request failed", error=error, cause=what)
+            return self._refuse(request, ModelFailed("the server failed on this request; its log has the cause"))
+        if not response.prepared:
+            self._sign(request, response)
+        return response
+
+    def _handlers(self, pages: Mapping[tuple[str, ...], Handlers], models: bool, request: web.BaseRequest) -> Handlers:
+        """What may be asked of the path that a request names, by method. Raises ServiceError if that is nothing."""
+        _check(request)
+        path = path_of(request.raw_path)
+        served: Handlers = {"GET": self._control.describe, "POST": self._infer}
+        if path == "*" and request.method == "OPTIONS":  # of the server as a whole
+            return served
+        if request.method == "CONNECT":
+            raise Unsupported("CONNECT is not served here: this is no proxy", 501)
+        if not path.startswith("/"):
+            raise InvalidRequest(f"{path[:40]!r} is no path")
+        handlers = pages.get(segments(path))
+        if handlers == {}:
+            raise NotFound(f"{path[:200]} is off; start the server with --enable-shutdown to turn it on")
+        if handlers is None and not models:
+            raise NotFound(f"nothing is served at {path[:200]}")
+        if handlers is None and request.method != "POST":
+            self._dialect.endpoint(path)
+        return handlers or served
+
+    def _only(self, handlers: Handlers, request: web.BaseRequest) -> web.StreamResponse:
+        """What may be asked of a path, to whoever asks that, or asks anything else."""
+        allowed = ", ".join(sorted({*handlers, "OPTIONS", *(["HEAD"] if "GET" in handlers else [])}))
+        if request.method == "OPTIONS":
+            return web.Response(status=204, headers={"Allow": allowed})
+        self._nobody.described(405)
+        refusal = Unsupported(f"{request.method} is not served here; use {allowed}")
+        return self._refuse(request, refusal, {"Allow": allowed})
 
     # --- inference ---
 
-    async def _infer(self, request: web.Request) -> web.StreamResponse:
+    async def _infer(self, request: web.BaseRequest) -> web.StreamResponse:
         exchange = Exchange(self._state, self._access_log, self._nobody, asyncio.get_running_loop())
+        exchange.peer = peer_of(request.transport)
         size, status, rows, length = 0, 0, 0, 0
         segments: list[Any] = []
         try:
             try:
-                target = Target.of(self._dialect.endpoint(request.path))
+                target = Target.of(self._dialect.endpoint(path_of(request.raw_path)))
             except NotFound:
                 exchange.start(None)
                 raise
@@ -118,6 +175,7 @@ class Odd:
                 exchange.leave()
         response = web.StreamResponse(headers={"Content-Type": OCTETS})
         response.content_length = length
+        self._sign(request, response)
         await response.prepare(request)
         for segment in segments:
             view = memoryview(segment)
@@ -128,10 +186,10 @@ class Odd:
         await response.write_eof()
         return response
 
-    async def _body(self, request: web.Request) -> memoryview:
+    async def _body(self, request: web.BaseRequest) -> memoryview:
         size = request.content_length
         body = await self._admission.soon(POOLED_FROM if size is None else size)
-        if request.headers.get("Expect", "").lower() == "100-continue":
+        if request.headers.get("Expect", "").lower() == "100-continue" and request.version >= HttpVersion11:
             # Only now: who asks before sending wants to hear of a refusal first.
             await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             request.writer.output_size = 0
@@ -153,48 +211,33 @@ class Odd:
 
     # --- errors ---
 
-    async def _on_prepare(self, request: web.Request, response: web.StreamResponse) -> None:
+    def _sign(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
+        """What every answer bears. Before it is prepared."""
         response.headers["Server"] = SERVER
         if request_id := _request_id(request):
             response.headers["X-Request-Id"] = request_id
         if self._state.draining or self._is_old(request):
             response.force_close()
-            response.headers["Connection"] = "close"  # aiohttp has thought about this header already
 
-    def _is_old(self, request: web.Request) -> bool:
+    def _is_old(self, request: web.BaseRequest) -> bool:
         age_max_s = self._settings.connection_age_max_s
         if not age_max_s:
             return False
         now = asyncio.get_running_loop().time()
         return now - self._first_seen.setdefault(request.task, now) > age_max_s  # a task serves one connection
 
-    @web.middleware
-    async def _answer_errors(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        try:
-            return await handler(request)
-        except web.HTTPMethodNotAllowed as error:
-            allowed = ", ".join(sorted(error.allowed_methods))
-            refusal = Unsupported(f"{request.method} is not served here; use {allowed}")
-            self._nobody.described(405)
-            return self._refuse(request, refusal, {"Allow": allowed})
-        except web.HTTPException as error:
-            if error.status == 404:
-                return self._refuse(request, NotFound(f"nothing is served at {request.path}"))
-            raise
-        except ServiceError as error:
-            return self._refuse(request, let_go(error))  # it came through frames that know it by a future
-        except (ConnectionError, TimeoutError):
-            # The caller is gone or does not read: there is nobody to answer.
-            if request.transport is not None:
-                request.transport.abort()
-            raise
-        except Exception as error:
-            what = partial(_what_failed, request.method, request.path, error)
-            FAILURES.tell(log, "a request failed", error=error, cause=what)
-            return self._refuse(request, ModelFailed("the server failed on this request; its log has the cause"))
+    def _turn_away(self, request: web.BaseRequest, error: ServiceError) -> web.StreamResponse:
+        """No to what reaches no model and no page."""
+        exchange = Exchange(self._state, self._access_log, self._nobody, asyncio.get_running_loop())
+        exchange.start(None)
+        exchange.finish(error.http_status, request.transport, 0, 0, 0, _request_id(request))
+        response = self._refuse(request, error)
+        if error.http_status != 404:
+            response.force_close()
+        return response
 
     def _refuse(
-        self, request: web.Request, error: ServiceError, headers: Mapping[str, str] | None = None
+        self, request: web.BaseRequest, error: ServiceError, headers: Mapping[str, str] | None = None
     ) -> web.StreamResponse:
         content_type, body = self._dialect.error_body(error, request.headers.get("Accept", ""))
         response = web.Response(
@@ -204,6 +247,7 @@ class Odd:
         if not request.content.is_eof():
             # What is still to come of the body will not be read.
             response.force_close()
+        self._sign(request, response)
         return response
 
 
@@ -231,7 +275,7 @@ class _Pace:
         self._now = asyncio.get_running_loop().time
         self._since, self._mark = self._now(), 0
 
-    async def chunk(self, request: web.Request, filled: int) -> bytes:
+    async def chunk(self, request: web.BaseRequest, filled: int) -> bytes:
         """The next part after the first ``filled`` bytes; empty at the end."""
         while True:
             try:
@@ -246,8 +290,17 @@ class _Pace:
                 self._since, self._mark = self._now(), filled
 
 
-async def _say_nothing_yet(request: web.Request) -> None:
-    """Leaves the answer to ``Expect: 100-continue`` to whoever knows whether the body is welcome."""
+def _check(request: web.BaseRequest) -> None:
+    """Raise for what aiohttp lets pass and HTTP does not."""
+    if request._version not in (HttpVersion10, HttpVersion11):  # `version` would keep it for the answer
+        request._version = HttpVersion11
+        raise Unsupported(NOT_SPOKEN, 505)
+    hosts = request.headers.getall("Host", [])
+    if len(hosts) > 1 or not all(is_host(host.encode("utf-8", "surrogateescape")) for host in hosts):
+        raise InvalidRequest("the Host field is not the name of a host")
+    coding = request.headers.get("Transfer-Encoding", "chunked")
+    if coding.lower() != "chunked":
+        raise Unsupported(f"Transfer-Encoding {coding[:40]!r} is not understood here; chunked is", 501)
 
 
 def _timeout_ms(value: str | None) -> int | None:
@@ -260,9 +313,9 @@ def _timeout_ms(value: str | None) -> int | None:
 
 
 def _what_failed(method: str, path: str, error: BaseException) -> str:
-    return f"{printable(f'{method} {path}'[:200])}\n{places(error)}"
+    return f"{visible(f'{method} {path}'[:200])}\n{places(error)}"
 
 
-def _request_id(request: web.Request) -> str:
+def _request_id(request: web.BaseRequest) -> str:
     # What is not UTF-8 could be neither logged nor sent back.
     return request.headers.get("X-Request-Id", "")[:128].encode("utf-8", "replace").decode()

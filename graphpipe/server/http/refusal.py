@@ -6,18 +6,21 @@ from collections.abc import Mapping
 from email.utils import formatdate
 from http import HTTPStatus
 
-from graphpipe.errors import ServiceError, Unsupported
+from graphpipe.errors import ServiceError
+from graphpipe.server.http.head import HEAD_BYTES_MAX
 from graphpipe.version import SERVER
 
-__all__ = ["error_headers", "response_head"]
+__all__ = ["HEAD_TOO_LARGE", "NOT_SPOKEN", "error_headers", "response_head"]
+
+# What is said of heads, whoever reads them: the hot route, or aiohttp's parser.
+HEAD_TOO_LARGE = f"the head has more than {HEAD_BYTES_MAX} bytes; send fewer or shorter headers"
+NOT_SPOKEN = "only HTTP/1.1 and HTTP/1.0 are spoken here"
 
 
 def error_headers(error: ServiceError) -> dict[str, str]:
     """Further headers of a refusal."""
     if error.http_status == 503:
         return {"Retry-After": str(getattr(error, "retry_after_s", 1))}
-    if isinstance(error, Unsupported) and error.http_status == 405:
-        return {"Allow": "GET, POST"}
     return {}
 
 

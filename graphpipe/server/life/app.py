@@ -10,7 +10,7 @@ import ssl
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from time import perf_counter
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from aiohttp import web
 
@@ -19,7 +19,6 @@ from graphpipe.backends.find import loading
 from graphpipe.buffers import BufferPool
 from graphpipe.machine import resident_bytes
 from graphpipe.server.http.admission import Admission
-from graphpipe.server.http.aiohttp_log import AIOHTTP_LOG
 from graphpipe.server.http.control import Control
 from graphpipe.server.http.hub import Hub
 from graphpipe.server.http.odd import Odd
@@ -75,26 +74,10 @@ class App:
         self._warmups = {model.name: model.warmup for model, _ in models}
         control = Control(self.dialect, settings, self.state, self.counters)
         self._odd = Odd(self.dialect, control, self.admission, settings, self.state, self.counters, self.access_log)
-        self.behind = self._runner(self._odd.application())
-        self._side: web.AppRunner | None = None
+        self.behind = web.ServerRunner(self._odd.server(), shutdown_timeout=settings.drain_timeout_s)
+        self._side: web.ServerRunner | None = None
         self.on_memory_limit: Callable[[], None] | None = None
         self._ask_again = 0
-
-    def _runner(self, application: web.Application) -> web.AppRunner:
-        return web.AppRunner(
-            application,
-            access_log=None,
-            logger=AIOHTTP_LOG,
-            handle_signals=False,
-            # Who hangs up takes the work along that was under way for it.
-            handler_cancellation=True,
-            # A compressed body is refused, and must not be inflated before anybody can say so.
-            auto_decompress=False,
-            keepalive_timeout=self.settings.keepalive_timeout_s,
-            # What arrives while a connection waits to be closed is thrown away, not read for long.
-            lingering_time=1.0,
-            shutdown_timeout=self.settings.drain_timeout_s,
-        )
 
     async def start(
         self, listener: socket.socket, tls: ssl.SSLContext | None = None, side: socket.socket | None = None
@@ -113,12 +96,15 @@ class App:
         self.hub.on_tick = self._tick
         self.directory.on_change.append(self.hub.forget_heads)
         self.state.connections = lambda: len(self.hub.connections) + len(behind.connections)
+        options: dict[str, Any] = {"sock": listener, "backlog": _BACKLOG, "ssl": tls}
+        if tls is not None:
+            options["ssl_handshake_timeout"] = self.settings.head_timeout_s
         if listener.family == socket.AF_UNIX:
-            self._listening = await loop.create_unix_server(self.hub, sock=listener, backlog=_BACKLOG, ssl=tls)
+            self._listening = await loop.create_unix_server(self.hub, **options)
         else:
-            self._listening = await loop.create_server(self.hub, sock=listener, backlog=_BACKLOG, ssl=tls)
+            self._listening = await loop.create_server(self.hub, **options)
         if side is not None:
-            self._side = self._runner(self._odd.side_application())
+            self._side = web.ServerRunner(self._odd.side_server(), shutdown_timeout=self.settings.drain_timeout_s)
             await self._side.setup()
             await web.SockSite(self._side, side).start()
         memory = resident_bytes()

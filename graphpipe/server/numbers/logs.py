@@ -17,7 +17,7 @@ from dataclasses import asdict
 
 from graphpipe.server.numbers.failures import FAILURES
 from graphpipe.server.numbers.places import places
-from graphpipe.server.numbers.printable import printable, printable_lines
+from graphpipe.words import visible
 
 __all__ = ["log_to_stderr"]
 
@@ -107,7 +107,7 @@ class _Human(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         # One line, whatever came from outside; our own line breaks are below it.
-        record.message = printable(record.getMessage())
+        record.message = visible(record.getMessage())
         record.asctime = self.formatTime(record, self.datefmt)
         return "\n".join(filter(None, (self.formatMessage(record), _below(record))))
 
@@ -130,7 +130,7 @@ class _Json(logging.Formatter):
 def _below(record: logging.LogRecord) -> str:
     """What a line has below it: kinds and places of a failure, or what is to be said of it."""
     if record.exc_text:
-        return printable_lines(record.exc_text)
+        return visible(record.exc_text, "\n")
     # An exception's words may quote a request.
     error = record.exc_info[1] if record.exc_info else None
-    return printable_lines(places(error)) if error is not None else ""
+    return visible(places(error), "\n") if error is not None else ""

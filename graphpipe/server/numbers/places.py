@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import traceback
 
-from graphpipe.server.numbers.printable import printable
+from graphpipe.words import visible
 
 __all__ = ["chain_of", "places", "told"]
 
@@ -34,5 +34,5 @@ def told(error: BaseException, words: str) -> str:
     kind = type(error)
     name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
     lines = "".join(traceback.format_tb(error.__traceback__)).rstrip()
-    what = f"{name}: {printable(words)}".rstrip(": ")
+    what = f"{name}: {visible(words)}".rstrip(": ")
     return "\n".join(filter(None, ["Traceback (most recent call last):", lines, what]))

@@ -6,6 +6,7 @@ Decode, find out what is meant, check it against the signature, infer, encode. K
 from __future__ import annotations
 
 import asyncio
+import difflib
 import logging
 from collections.abc import Coroutine, Sequence
 from dataclasses import replace
@@ -21,6 +22,7 @@ from graphpipe.errors import GraphPipeError, ModelFailed, NotFound, ServiceError
 from graphpipe.server.models.directory import Directory
 from graphpipe.server.models.service import Service
 from graphpipe.server.numbers.failures import FAILURES
+from graphpipe.server.protocols.path import segments
 from graphpipe.server.protocols.protocol import Answer
 from graphpipe.server.stages import Outputs, Request
 from graphpipe.signature import Plan, Signature, TensorSpec
@@ -47,7 +49,7 @@ log = logging.getLogger("graphpipe.service")
 
 ERROR_TYPE = "application/vnd.graphpipe"
 
-# Paths that are not the first model's.
+# First segments of paths that are no model's, unless they say which.
 _RESERVED = frozenset(("control", "models", "metrics", "livez", "readyz", "v1", "v2"))
 # Copying this much on the event loop would be felt by the other callers.
 _OFF_LOOP_FROM = 256 * 1024
@@ -69,14 +71,16 @@ class GraphPipe:
         self._endpoints: WeakKeyDictionary[Service, GraphPipeEndpoint] = WeakKeyDictionary()
 
     def endpoint(self, path: str) -> GraphPipeEndpoint:
-        """Whose inference endpoint a path is. Raises NotFound, which lists the models."""
-        _, first, *rest = path.split("/", 2)
-        if first == "models" and rest and rest[0]:
-            return self.endpoint_of(self._directory.find(rest[0].rstrip("/")))
-        if first in _RESERVED:
-            names = ", ".join(self._directory.names)
-            raise NotFound(f"nothing is served at {path}; POST to / or to /models/NAME: {names}")
-        return self.endpoint_of(self._directory.first)
+        """Whose inference endpoint an escaped path is. Raises NotFound, which lists the models."""
+        first, *rest = segments(path)
+        if first == "models" and rest[:1] not in ([], [""]) and rest[1:] in ([], [""]):
+            return self.endpoint_of(self._directory.find(rest[0]))
+        names = self._directory.names
+        if first not in _RESERVED and (len(names) == 1 or (first, rest) == ("", [])):
+            return self.endpoint_of(self._directory.first)
+        meant = difflib.get_close_matches((rest or [first])[-1], names, 1)
+        hint = f"; did you mean /models/{meant[0]}?" if meant else ""
+        raise NotFound(f"nothing is served at {path}; POST to / or to /models/NAME: {', '.join(names)}{hint}")
 
     def endpoint_of(self, service: Service) -> GraphPipeEndpoint:
         """A service's endpoint, which remembers what its callers send."""

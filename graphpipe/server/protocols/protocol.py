@@ -37,7 +37,7 @@ class Dialect(Protocol):
     """The bytes of one protocol."""
 
     def endpoint(self, path: str) -> Endpoint:
-        """What a POST to a path asks. Raises NotFound."""
+        """What a POST to a path asks, as it came: still escaped, with its dots. Raises NotFound."""
         ...
 
     def error_body(self, error: ServiceError, accept: str) -> tuple[str, bytes]:

@@ -54,6 +54,7 @@ class Keywords(TypedDict, total=False):
     tls_key: str | PathLike[str]
 
     # Limits
+    connections_max: int
     body_bytes_max: int | str
     strings_max: int
     in_flight_bytes_max: int | str

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from graphpipe.backends.options import LoadOptions
 from graphpipe.kinds import choice, count, integer, integers, names, number, path, size, switch, text
-from graphpipe.machine import memory_bytes
+from graphpipe.machine import descriptors, memory_bytes
 from graphpipe.setting import setting
 
 __all__ = ["PROGRESS_BYTES_PER_S", "ModelSettings", "Settings", "fitting_body"]
@@ -102,6 +102,10 @@ class Settings:
     tls_key: str = setting(
         "", "Network", path(), "PEM file with its key.", default_text="in the certificate's file", needs=("tls_cert",)
     )
+    connections_max: int = setting(
+        0, "Limits", integer(0), "Connections that a worker has open at once; a further one gets 503.",
+        default_text="what the limit of descriptors (ulimit -n) leaves",
+    )  # fmt: skip
     body_bytes_max: int = setting(1 << 30, "Limits", size(1, 2**31 - 1), "Largest request body; a larger one gets 413.")
     strings_max: int = setting(
         1 << 20, "Limits", integer(1, 1 << 24), "Most strings in a request; one with more gets 413."
@@ -111,7 +115,10 @@ class Settings:
         default_text="a quarter of the memory, shared by the workers",
     )  # fmt: skip
     admission_wait_s: float = setting(1.0, "Limits", number(), "How long a caller waits for room before it gets 503.")
-    head_timeout_s: float = setting(10.0, "Limits", number(0.001), "How long the head of a request may take to come.")
+    head_timeout_s: float = setting(
+        10.0, "Limits", number(0.001),
+        "How long the head of a request may take to come, and the first byte, or the TLS handshake, of a new connection.",
+    )  # fmt: skip
     body_timeout_s: float = setting(
         30.0, "Limits", number(0.001), "How long a body may make no progress on its way in."
     )
@@ -164,6 +171,16 @@ class Settings:
         At least one whole body.
         """
         return max(self.in_flight_bytes_max or memory_bytes() // 4 // self.workers, self.body_bytes_max * 5 // 4)
+
+    def connections_cap(self) -> int:
+        """The connections that may be open in one worker: as told, or what the limit of descriptors leaves at this moment.
+
+        Some are kept for files and for those who are told that there are too many.
+        """
+        if self.connections_max:
+            return self.connections_max
+        limit, is_open = descriptors()
+        return max(1, limit - is_open - max(64, limit // 16)) if limit > 128 else max(1, (limit - is_open) // 2)
 
 
 def fitting_body(body: int, in_flight: int, workers: int, is_said: bool) -> int:

@@ -12,7 +12,6 @@ import logging
 import threading
 import time
 from functools import partial
-from queue import Empty, SimpleQueue
 from time import perf_counter
 
 import numpy as np
@@ -25,6 +24,7 @@ from graphpipe.server.numbers.meter import Meter
 from graphpipe.server.stages.causes import cause
 from graphpipe.server.stages.handback import HandBack
 from graphpipe.server.stages.stage import Outputs, Request
+from graphpipe.server.stages.turns import PEER, Turns
 from graphpipe.wire.dtypes import DTYPES, NDIM_MAX, to_bytes, to_sendable
 
 __all__ = ["ModelRunner"]
@@ -39,10 +39,11 @@ _PLAIN = frozenset((np.dtype(bool), *(dtype for dtype in DTYPES if dtype is not 
 
 
 class _Job:
-    __slots__ = ("back", "began", "ended", "error", "future", "outputs", "queued", "request")
+    __slots__ = ("back", "began", "ended", "error", "future", "outputs", "peer", "queued", "request")
 
     def __init__(self, request: Request, back: HandBack[_Job]) -> None:
         self.request: Request | None = request  # None: the caller has left
+        self.peer = PEER.get()
         self.queued = perf_counter()
         self.began = self.ended = 0.0
         self.back = back
@@ -54,8 +55,8 @@ class _Job:
 class ModelRunner:
     """Runs one model on ``threads`` threads; a ``quick`` model right on the loop.
 
-    At most ``queue_requests_max`` requests wait for a thread. Who has one connection has at most one request here, so
-    taking them in order of arrival is fair.
+    At most ``queue_requests_max`` requests wait for a thread, by turns of their peers. When as many wait, a peer that has
+    less than its share gets a place all the same: that of the last request of the peer that has most.
     """
 
     def __init__(
@@ -70,7 +71,7 @@ class ModelRunner:
         self._infer = owned(model, inputs_are_ours=True)
         self._name = name
         self.quick = bool(getattr(model, "quick", False))
-        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        self._jobs: Turns[_Job] = Turns()
         self._began = [0.0] * (0 if self.quick else threads)  # when each thread's run under way began; 0: none is
         self._back: HandBack[_Job] | None = None
         self._left = 0  # jobs in the queue whose callers have left, at most
@@ -88,6 +89,8 @@ class ModelRunner:
         if self.quick:
             return self.at_once(request)
         self.admit()
+        if self._jobs.qsize() >= self._queue_requests_max:
+            self._turn_one_away()
         loop, back = asyncio.get_running_loop(), self._back
         if back is None or back.loop is not loop:
             back = self._back = HandBack(loop, self._deliver)
@@ -117,8 +120,16 @@ class ModelRunner:
         """Raise Overloaded if no more requests may wait now."""
         if not self.quick and self._jobs.qsize() >= self._queue_requests_max:
             self._forget_those_who_left()
-            if self._jobs.qsize() >= self._queue_requests_max:
+            if self._jobs.qsize() >= self._queue_requests_max and self._jobs.has_more_than_his_share(
+                PEER.get(), self._queue_requests_max
+            ):
                 raise Overloaded(self._overload)
+
+    def _turn_one_away(self) -> None:
+        """Whoever has most waiting makes room for one who has less than his share."""
+        last = self._jobs.make_room()
+        if last is not None and not last.future.done():
+            last.future.set_exception(Overloaded(self._overload))
 
     @property
     def waiting(self) -> int:
@@ -149,13 +160,7 @@ class ModelRunner:
         """Behind a slow model, callers that have left must not keep others out."""
         if self._left:
             self._left = 0
-            for _ in range(self._jobs.qsize()):
-                try:
-                    job = self._jobs.get_nowait()
-                except Empty:  # the threads were quicker
-                    return
-                if job is None or job.request is not None:
-                    self._jobs.put(job)
+            self._jobs.sift(lambda job: job.request is not None)
 
     def _run(self, request: Request, now: float) -> Outputs:
         left_s = None if request.deadline is None else request.deadline - now

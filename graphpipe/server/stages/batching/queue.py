@@ -2,8 +2,8 @@
 
 A batch closes when it is full, or when some time has passed since its first member came; and while the model is busy it
 goes on growing, since it could not run anyway. Members are requests of one kind (rows.py); other kinds form batches
-beside it, and whoever has waited longest is served first. All of this happens on the event loop, driven by arrivals,
-one timer for each kind and the ends of calls: nothing polls.
+beside it, and whoever has waited longest is served first; peers have turns where more wait than fit. All of this happens
+on the event loop, driven by arrivals, one timer for each kind and the ends of calls: nothing polls.
 
 A caller may leave at any time, so nobody's coroutine does the work of others: each waits for a future of its own, and a
 task runs the batch (run.py).
@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import OrderedDict
+from collections import Counter, OrderedDict
+from collections.abc import Hashable
 from functools import partial
 
 from graphpipe.errors import DeadlineExceeded, ModelFailed, Overloaded
@@ -24,6 +25,7 @@ from graphpipe.server.stages.batching.limits import BatchCounts, BatchLimits
 from graphpipe.server.stages.batching.run import BatchRunner, Member
 from graphpipe.server.stages.rows import Kind, RowEvidence, kind_of, row_count
 from graphpipe.server.stages.stage import Outputs, Request, Stage
+from graphpipe.server.stages.turns import PEER, by_turns
 
 __all__ = ["Batcher"]
 
@@ -33,11 +35,12 @@ log = logging.getLogger("graphpipe.batcher")
 class _Waiting:
     """A member's place in the queue: since when it waits, until when it may, and where it has got to."""
 
-    __slots__ = ("came", "due", "group", "member", "number", "run")
+    __slots__ = ("came", "due", "group", "member", "number", "peer", "run")
 
     def __init__(self, number: int, member: Member, came: float, due: float) -> None:
         self.number = number
         self.member = member
+        self.peer = PEER.get()
         self.came = came
         self.due = due
         self.group: _Group | None = None
@@ -90,6 +93,7 @@ class Batcher:
         if meter is not None:
             meter.follow(self.numbers)
         self.queue_rows = 0
+        self._rows_of: Counter[Hashable] = Counter()  # of each peer
         self._limits = limits
         self._rows_max = min(limits.rows_max, max(limits.sizes)) if limits.sizes else limits.rows_max
         self._next = following
@@ -114,7 +118,9 @@ class Batcher:
             return await self._next.infer(request)
         rows = row_count(request.inputs)
         if self.queue_rows and self.queue_rows + rows > self._limits.queue_rows_max:
-            raise self._overloaded()
+            if self._has_more_than_his_share(rows):
+                raise self._overloaded()
+            self._make_room(rows)
         waiting = self._enter(request, rows)
         try:
             return await waiting.member.future
@@ -126,8 +132,25 @@ class Batcher:
 
     def admit(self) -> None:
         """Raise Overloaded if not one more row may wait now."""
-        if not self.refusal and self.queue_rows >= self._limits.queue_rows_max:
+        if not self.refusal and self.queue_rows >= self._limits.queue_rows_max and self._has_more_than_his_share(1):
             raise self._overloaded()
+
+    def _has_more_than_his_share(self, rows: int) -> bool:
+        """Whether a peer would take more of the places than each peer would get."""
+        peer, rows_of = PEER.get(), self._rows_of
+        peers = len(rows_of) + (peer not in rows_of)
+        return (rows_of[peer] + rows) * peers > self._limits.queue_rows_max
+
+    def _make_room(self, rows: int) -> None:
+        """Whoever has most waiting loses what he sent last, until so many rows have a place."""
+        while self.queue_rows + rows > self._limits.queue_rows_max:
+            most = max(self._rows_of, key=self._rows_of.__getitem__)
+            last = max(
+                (each for group in self._groups.values() for each in group.members.values() if each.peer == most),
+                key=lambda waiting: waiting.number,
+            )
+            self._remove(last)
+            last.member.fail(self._overloaded())
 
     def _overloaded(self) -> Overloaded:
         self.counts.refused += 1
@@ -178,6 +201,7 @@ class Batcher:
         group.members[waiting.number] = waiting
         group.rows += rows
         self.queue_rows += max(rows, 1)
+        self._rows_of[waiting.peer] += max(rows, 1)
         if alone or due <= now or group.rows >= self._rows_worth:
             group.ready = True
         elif not group.ready:
@@ -217,6 +241,9 @@ class Batcher:
         del group.members[waiting.number]
         group.rows -= rows
         self.queue_rows -= max(rows, 1)
+        self._rows_of[waiting.peer] -= max(rows, 1)
+        if not self._rows_of[waiting.peer]:
+            del self._rows_of[waiting.peer]
         if not group.members:
             del self._groups[group.key]
             if group.timer is not None:
@@ -261,11 +288,13 @@ class Batcher:
                 run.task.add_done_callback(partial(self._on_end, run))
 
     def _take(self, group: _Group, now: float) -> list[_Waiting]:
-        """A group's oldest members that fit into one batch, without those whose time is over."""
+        """A group's oldest members that fit into one batch, by turns of their peers, without those whose time is over."""
         taken: list[_Waiting] = []
         rows, rows_max = 0, self._rows_max if self._gain is None else self._gain.rows_for_next()
-        while group.members:
-            waiting = group.oldest
+        in_turn = list(group.members.values())
+        if group.rows > rows_max and len(self._rows_of) > 1:
+            in_turn = by_turns(in_turn, lambda waiting: waiting.peer)
+        for waiting in in_turn:
             member = waiting.member
             deadline = member.request.deadline
             if deadline is not None and now > deadline:
