@@ -8,18 +8,18 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 
-from graphpipe.buffers import POOLED_FROM
-from graphpipe.errors import InvalidRequest, ModelFailed, NotFound, ServiceError, Unsupported
+from graphpipe.errors import DeadlineExceeded, InvalidRequest, ModelFailed, NotFound, ServiceError, Unsupported
 from graphpipe.server.exchange import Exchange
 from graphpipe.server.http.admission import Admission
+from graphpipe.server.http.body import Body, too_slow
 from graphpipe.server.http.control import Control
 from graphpipe.server.http.refusal import error_headers
 from graphpipe.server.numbers.accesslog import AccessLog
 from graphpipe.server.numbers.counters import Counters
 from graphpipe.server.protocols.protocol import Answer, Dialect
-from graphpipe.server.settings.values import PROGRESS_BYTES_PER_S, Settings
+from graphpipe.server.settings.values import Settings
 from graphpipe.server.state import State
 from graphpipe.server.target import Target
 from graphpipe.version import SERVER
@@ -77,7 +77,7 @@ class Odd:
 
     async def _infer(self, request: web.Request) -> web.StreamResponse:
         exchange = Exchange(self._state, self._access_log, self._nobody, asyncio.get_running_loop())
-        size, status, rows, length = 0, 0, 0, 0
+        size, held, status, rows, length = 0, 0, 0, 0, 0
         segments: list[Any] = []
         try:
             try:
@@ -89,13 +89,14 @@ class Odd:
             if request.headers.get("Content-Encoding", "identity").lower() != "identity":
                 raise Unsupported("a compressed body is not taken; send it plain, without Content-Encoding", 415)
             timeout_ms = _timeout_ms(request.headers.get(TIMEOUT_HEADER))
+            if timeout_ms is not None:
+                exchange.limit(timeout_ms, _is_noticed)
             if request.content_length is not None:
                 target.admit(request.content_length)
-            body = await self._body(request)
-            size = len(body)
+            body = await self._body(request, timeout_ms)
+            size, held = body.filled, body.held
             answer = _Answered()
-            done = exchange.answer(target, body, timeout_ms, answer)
-            del body  # what is left of it is in the answer
+            done = exchange.answer(target, body.let_go(), timeout_ms, answer)
             segments, rows = done if done is not None else await answer.future
             status, length = 200, sum(map(len, segments))
         except ServiceError as error:
@@ -112,40 +113,56 @@ class Odd:
                 exchange.finish(status, request.transport, size, length, rows, _request_id(request))
             else:
                 exchange.leave()
+            self._admission.hold(-held)
+        return await self._send(request, segments, length)
+
+    async def _send(self, request: web.Request, segments: list[Any], length: int) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": OCTETS})
         response.content_length = length
-        await response.prepare(request)
-        for segment in segments:
-            view = memoryview(segment)
-            for at in range(0, len(view), _PART_BYTES):
-                # Each write waits for the socket; aiohttp neither joins nor copies a large one.
-                async with asyncio.timeout(self._settings.send_timeout_s):
+        self._admission.hold(length)
+        try:
+            await response.prepare(request)
+            for segment in segments:
+                view = memoryview(segment)
+                for at in range(0, len(view), _PART_BYTES):
+                    # Each write waits for the socket; aiohttp neither joins nor copies a large one.
                     await response.write(view[at : at + _PART_BYTES])
-        await response.write_eof()
+            await response.write_eof()
+        finally:
+            self._admission.hold(-length)
         return response
 
-    async def _body(self, request: web.Request) -> memoryview:
-        size = request.content_length
-        body = await self._admission.soon(POOLED_FROM if size is None else size)
-        if request.headers.get("Expect", "").lower() == "100-continue":
-            # Only now: who asks before sending wants to hear of a refusal first.
-            await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-            request.writer.output_size = 0
-        filled, pace = 0, _Pace(self._settings.body_timeout_s)
+    async def _body(self, request: web.Request, timeout_ms: int | None) -> Body:
+        """The whole body. Raises DeadlineExceeded, and what else may become of one."""
+        if timeout_ms is None:
+            return await self._received(request)
         try:
-            while chunk := await pace.chunk(request, filled):
-                end = filled + len(chunk)
-                if end > len(body):  # chunked: nobody said how much would come
-                    grown = await self._admission.soon(max(end, min(2 * len(body), self._admission.body_bytes_max)))
-                    grown[:filled] = body[:filled]
-                    body = grown
-                body[filled:end] = chunk
-                filled = end
-            return body[:filled]
+            async with asyncio.timeout(timeout_ms / 1000):
+                return await self._received(request)
+        except TimeoutError:
+            raise DeadlineExceeded("the caller's deadline passed before its body had come") from None
+
+    async def _received(self, request: web.Request) -> Body:
+        body, pace = Body(self._admission, request.content_length), _Pace(self._settings.body_timeout_s)
+        try:
+            await self._wait_for_room(body)
+            if request.headers.get("Expect", "").lower() == "100-continue" and request.version >= HttpVersion11:
+                # Only now: who asks before sending wants to hear of a refusal first.
+                await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+                request.writer.output_size = 0
+            while chunk := await pace.chunk(request, body):
+                body.take(memoryview(chunk))
+                await self._wait_for_room(body)
+            body.ended()
+            return body
         except BaseException:
             # Whoever keeps the error keeps this frame: the room is to go back at once.
-            body = grown = memoryview(b"")
+            body.drop()
             raise
+
+    async def _wait_for_room(self, body: Body) -> None:
+        if not self._admission.begin(body):
+            await self._admission.turn(body)
 
     # --- errors ---
 
@@ -224,21 +241,24 @@ class _Pace:
     def __init__(self, limit_s: float) -> None:
         self._limit_s = limit_s
         self._now = asyncio.get_running_loop().time
-        self._since, self._mark = self._now(), 0
+        self._since = self._now()
 
-    async def chunk(self, request: web.Request, filled: int) -> bytes:
-        """The next part after the first ``filled`` bytes; empty at the end."""
+    async def chunk(self, request: web.Request, body: Body) -> bytes:
+        """The next part; empty at the end."""
         while True:
             try:
                 async with asyncio.timeout_at(self._since + self._limit_s):
                     return await request.content.readany()
             except TimeoutError:
-                came = filled - self._mark
-                if came < PROGRESS_BYTES_PER_S * self._limit_s:
-                    raise web.HTTPRequestTimeout(
-                        text=f"the body came too slowly: {came} bytes in {self._limit_s:g} s (--body-timeout-s)\n"
-                    ) from None
-                self._since, self._mark = self._now(), filled
+                body.look(self._limit_s)
+                came, pace = body.filled - body.mark, body.pace(self._limit_s)
+                if came < pace * self._limit_s:
+                    raise web.HTTPRequestTimeout(text=f"{too_slow(came, self._limit_s, pace)}\n") from None
+                self._since, body.mark = self._now(), body.filled
+
+
+def _is_noticed(error: ServiceError) -> None:
+    """The deadline is over while nothing is under way: whoever receives the body finds out himself."""
 
 
 async def _say_nothing_yet(request: web.Request) -> None:

@@ -24,6 +24,7 @@ from graphpipe.server.http.admission import Admission
 from graphpipe.server.http.control import Control
 from graphpipe.server.http.hub import Hub
 from graphpipe.server.http.odd import Odd
+from graphpipe.server.http.readers import Readers
 from graphpipe.server.life.ending import cut_at_exit
 from graphpipe.server.life.listener import bind, tls_context, url_of
 from graphpipe.server.life.warmup import warm_up
@@ -74,6 +75,7 @@ class App:
                 self.dialect.endpoint_of(service)
         self.pool = BufferPool(settings.in_flight_cap())
         self.admission = Admission(self.pool, settings.body_bytes_max, settings.admission_wait_s)
+        self._readers = Readers(settings.send_timeout_s)
         self.access_log = AccessLog(settings.access_lines_per_s)
         self._warmups = {model.name: model.warmup for model, _ in models}
         control = Control(self.dialect, settings, self.state, self.counters)
@@ -158,10 +160,14 @@ class App:
         if self.state.started:
             self._listening.close()
             self.hub.close()
-        for runner in (self.behind, self._side):
-            for connection in runner.server.connections if runner is not None and runner.server is not None else ():
-                if connection.transport is not None:
-                    connection.transport.abort()
+        for transport in self._transports_behind():
+            transport.abort()
+
+    def _transports_behind(self) -> list[asyncio.Transport]:
+        """Those of the connections that aiohttp has."""
+        servers = [runner.server for runner in (self.behind, self._side) if runner is not None]
+        connections = [connection for server in servers if server is not None for connection in server.connections]
+        return [connection.transport for connection in connections if connection.transport is not None]
 
     async def _drain(self) -> None:
         """Answer on for the grace, let no one in any more, finish what is in flight, give everything back.
@@ -215,8 +221,9 @@ class App:
         counters = self.counters
         counters.gauge("graphpipe_connections", self.state.connections())
         counters.gauge("graphpipe_in_flight_requests", self.state.in_flight)
-        counters.gauge("graphpipe_in_flight_bytes", self.pool.leased_bytes)
+        counters.gauge("graphpipe_in_flight_bytes", self.admission.held_bytes)
         counters.gauge("graphpipe_buffer_pool_idle_bytes", self.pool.idle_bytes)
+        self._readers.look(self._transports_behind(), asyncio.get_running_loop().time())
         memory = resident_bytes()
         counters.gauge("graphpipe_memory_bytes", memory)
         over = memory > (self.settings.memory_limit_bytes or memory)

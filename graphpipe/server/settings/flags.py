@@ -211,7 +211,7 @@ FLAGS: tuple[Flag, ...] = (
     _server("body-bytes-max", "Limits", size(1, 2**31 - 1), "Largest request body; a larger one gets 413."),
     _server(
         "in-flight-bytes-max", "Limits", size(),
-        "Bytes of large bodies that a worker holds at once; beyond it callers wait, then get 503.",
+        "Bytes of bodies and of answers that a worker holds at once; beyond it callers wait, then get 503.",
         default_text="a quarter of the memory, shared by the workers",
     ),
     _server("admission-wait-s", "Limits", number(), "How long a caller waits for room before it gets 503."),
