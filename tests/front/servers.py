@@ -46,6 +46,7 @@ def in_process(
     loop_factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop,
     threads: int = 2,
     tls: Any = None,
+    model_options: Mapping[str, Any] | None = None,
     **settings: Any,
 ) -> Iterator[InProcess]:
     """An App on a thread of its own; with ``plain`` the same one without the front: aiohttp alone at the socket."""
@@ -56,7 +57,7 @@ def in_process(
     async def main() -> None:
         app = App(
             [
-                (ModelSettings(name, "", threads=threads, warmup=0), model)
+                (ModelSettings(name, "", threads=threads, warmup=0, **(model_options or {})), model)
                 for name, model in (models or {"echo": Echo()}).items()
             ],
             replace(Settings(drain_grace_s=0.0), **settings),

@@ -44,6 +44,7 @@ class Coming(Protocol):
 class _Waiting:
     body: Coming
     turn: asyncio.Future[None]
+    timer: asyncio.TimerHandle | None = None
 
 
 class Admission:
@@ -120,11 +121,12 @@ class Admission:
         """Wait until this body may be read, or read on. Raises Overloaded if that takes too long."""
         waiting = _Waiting(body, self._loop.create_future())
         insort(self._line, waiting, key=_place)
-        timer = self._loop.call_later(self._wait_s, self._time_out, waiting)
+        self._start_timer(waiting)
         try:
             await waiting.turn
         finally:
-            timer.cancel()
+            if waiting.timer is not None:
+                waiting.timer.cancel()
             if waiting in self._line:
                 self._line.remove(waiting)
                 self._serve()
@@ -188,6 +190,12 @@ class Admission:
             self._let_in(body)
             self._go(waiting)
             return
+        if body.begun:
+            # All that is held may be bodies that cannot go on. The one that came last makes room for the others.
+            last = next(other for other in reversed(self._line) if other.body.begun)
+            if last is not waiting:
+                self._start_timer(waiting)
+                waiting = last
         self._line.remove(waiting)
         waiting.turn.set_exception(
             Overloaded(
@@ -195,6 +203,9 @@ class Admission:
                 "(--in-flight-bytes-max); try again"
             )
         )
+
+    def _start_timer(self, waiting: _Waiting) -> None:
+        waiting.timer = self._loop.call_later(self._wait_s, self._time_out, waiting)
 
     def _on_return(self) -> None:
         if (self._line or self.is_full) and not self._loop.is_closed():

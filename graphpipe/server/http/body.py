@@ -19,6 +19,7 @@ _LITTLE = 4 * 1024
 _TIMES = 20
 # Who has come to a large body waits while others may fill the room within so long.
 _SOON_S = 2.0
+_AHEAD = 8
 
 
 class Body:
@@ -33,6 +34,7 @@ class Body:
     __slots__ = (
         "_admission",
         "_chunks",
+        "_counted",
         "_gathered",
         "_lease",
         "_seen",
@@ -53,7 +55,7 @@ class Body:
             admission.check(length)
         self._lease: Lease | None = None
         self._gathered = bytearray()
-        self.filled = self.held = self.expected = self.mark = self._seen = 0
+        self.filled = self.held = self.expected = self.mark = self._seen = self._counted = 0
         self.begun = False
         self.number = admission.next_number()
         if length is not None and length >= POOLED_FROM:
@@ -61,8 +63,8 @@ class Body:
 
     @property
     def rest(self) -> int:
-        """How much is still to come, as far as anybody knows."""
-        return 0 if self.length is None else self.length - self.filled
+        """How much is still to come that is not counted yet, as far as anybody knows."""
+        return 0 if self.length is None else self.length - max(self.filled, self._counted)
 
     @property
     def is_small(self) -> bool:
@@ -73,6 +75,11 @@ class Body:
     def is_whole(self) -> bool:
         """Whether all of it has come."""
         return self.filled == self.length if self._chunks is None else self._chunks.done
+
+    @property
+    def _is_direct(self) -> bool:
+        """Whether what comes next goes straight into the lease."""
+        return self.length is not None and self.filled < self.length
 
     def pace(self, limit_s: float) -> float:
         """The least bytes a second it has to come at, where it may stand still for ``limit_s``."""
@@ -88,13 +95,13 @@ class Body:
     def window(self, scratch: memoryview) -> memoryview:
         """Where its next bytes are to be received."""
         room = max(self._admission.room, _LITTLE)
-        if self._lease is not None and self.rest:
+        if self._lease is not None and self._is_direct:
             return self._lease.view[self.filled : self.filled + room]
         return scratch[:room]
 
     def received(self, scratch: memoryview, count: int) -> int:
         """So much has come into its ``window``. As ``take``."""
-        if self._lease is not None and self.rest:
+        if self._lease is not None and self._is_direct:
             self._came(count)
             return 0
         return self.take(scratch[:count])
@@ -110,7 +117,7 @@ class Body:
             self._announced(len(data))
             self._append(data)
             return 0
-        mine = data[: self.rest]
+        mine = data[: self.length - self.filled]
         self._append(mine)
         return len(data) - len(mine)
 
@@ -157,8 +164,13 @@ class Body:
     def _came(self, count: int) -> None:
         assert self._lease is not None
         self.filled += count
-        self._lease.touch(self.filled)
-        self._admission.came(self, count)
+        if self.filled > self._counted:
+            # An eighth ahead, so that it is counted a few dozen times and not for every packet; but only what there is.
+            ahead = min(self.filled // _AHEAD, max(0, self._admission.room - self.filled + self._counted))
+            counted = min(self.filled + ahead, len(self._lease.view))
+            self._lease.touch(counted)
+            self._admission.came(self, counted - self._counted)
+            self._counted = counted
 
     def _move(self, size: int) -> None:
         """To a lease of ``size`` bytes, or to a larger one."""
@@ -166,6 +178,7 @@ class Body:
         lease = self._admission.lease(max(size, POOLED_FROM))
         lease.view[: self.filled] = old[: self.filled]
         lease.touch(self.filled)
+        self._counted = self.filled
         del old
         self._lease, self._gathered = lease, bytearray()
         if self.held:

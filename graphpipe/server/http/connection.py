@@ -293,7 +293,7 @@ class Connection(asyncio.BufferedProtocol):
         if self._state == _BODY:
             if body.is_whole:
                 self._answer_body()
-            elif not self._shared.admission.begin(body):
+            elif self._shared.admission.is_full and not self._shared.admission.begin(body):
                 self._wait_for_room()
 
     def _wait_for_room(self) -> None:

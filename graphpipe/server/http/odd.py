@@ -15,6 +15,7 @@ from graphpipe.server.exchange import Exchange
 from graphpipe.server.http.admission import Admission
 from graphpipe.server.http.body import Body, too_slow
 from graphpipe.server.http.control import Control
+from graphpipe.server.http.readers import Readers
 from graphpipe.server.http.refusal import error_headers
 from graphpipe.server.numbers.accesslog import AccessLog
 from graphpipe.server.numbers.counters import Counters
@@ -57,6 +58,7 @@ class Odd:
         self._admission = admission
         self._settings = settings
         self._state = state
+        self.readers = Readers(settings.send_timeout_s)
 
     def application(self) -> web.Application:
         """A fresh application with all routes."""
@@ -79,6 +81,7 @@ class Odd:
         exchange = Exchange(self._state, self._access_log, self._nobody, asyncio.get_running_loop())
         size, held, status, rows, length = 0, 0, 0, 0, 0
         segments: list[Any] = []
+        answer = _Answered()
         try:
             try:
                 target = Target.of(self._dialect.endpoint(request.path))
@@ -95,7 +98,6 @@ class Odd:
                 target.admit(request.content_length)
             body = await self._body(request, timeout_ms)
             size, held = body.filled, body.held
-            answer = _Answered()
             done = exchange.answer(target, body.let_go(), timeout_ms, answer)
             segments, rows = done if done is not None else await answer.future
             status, length = 200, sum(map(len, segments))
@@ -114,6 +116,8 @@ class Odd:
             else:
                 exchange.leave()
             self._admission.hold(-held)
+            # A failure remembers this frame, and the future the failure: a ring that would hold the request's memory.
+            del answer
         return await self._send(request, segments, length)
 
     async def _send(self, request: web.Request, segments: list[Any], length: int) -> web.StreamResponse:
@@ -126,7 +130,10 @@ class Odd:
                 view = memoryview(segment)
                 for at in range(0, len(view), _PART_BYTES):
                     # Each write waits for the socket; aiohttp neither joins nor copies a large one.
-                    await response.write(view[at : at + _PART_BYTES])
+                    part = view[at : at + _PART_BYTES]
+                    if request.transport is not None:
+                        self.readers.wrote(request.transport, len(part))
+                    await response.write(part)
             await response.write_eof()
         finally:
             self._admission.hold(-length)
@@ -146,13 +153,15 @@ class Odd:
         body, pace = Body(self._admission, request.content_length), _Pace(self._settings.body_timeout_s)
         try:
             await self._wait_for_room(body)
+            self._admission.expect(body, 0)  # nobody looks at how fast it comes, so no room is kept for it
             if request.headers.get("Expect", "").lower() == "100-continue" and request.version >= HttpVersion11:
                 # Only now: who asks before sending wants to hear of a refusal first.
                 await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
                 request.writer.output_size = 0
             while chunk := await pace.chunk(request, body):
                 body.take(memoryview(chunk))
-                await self._wait_for_room(body)
+                if self._admission.is_full and not body.is_whole:
+                    await self._wait_for_room(body)
             body.ended()
             return body
         except BaseException:
@@ -250,7 +259,6 @@ class _Pace:
                 async with asyncio.timeout_at(self._since + self._limit_s):
                     return await request.content.readany()
             except TimeoutError:
-                body.look(self._limit_s)
                 came, pace = body.filled - body.mark, body.pace(self._limit_s)
                 if came < pace * self._limit_s:
                     raise web.HTTPRequestTimeout(text=f"{too_slow(came, self._limit_s, pace)}\n") from None

@@ -6,7 +6,6 @@ import asyncio
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
-from weakref import WeakKeyDictionary
 
 from graphpipe.server.settings.values import PROGRESS_BYTES_PER_S
 
@@ -27,24 +26,25 @@ class Readers:
 
     def __init__(self, limit_s: float) -> None:
         self._limit_s = limit_s
-        self._readers: WeakKeyDictionary[asyncio.Transport, _Reader] = WeakKeyDictionary()
+        self._readers: dict[asyncio.Transport, _Reader] = {}
 
     def look(self, transports: Iterable[asyncio.Transport], now_s: float) -> None:
         """To be called more often than once in ``limit_s``, with all of them."""
+        before, self._readers = self._readers, {}
         for transport in transports:
             unsent = transport.get_write_buffer_size()
-            reader = self._readers.get(transport)
-            if not unsent:
-                if reader is not None:
-                    del self._readers[transport]
-            elif reader is None:
-                self._readers[transport] = _Reader(now_s, unsent)
-            else:
+            if unsent:
+                reader = self._readers[transport] = before.get(transport) or _Reader(now_s, unsent)
                 self._judge(transport, reader, unsent, now_s)
 
+    def wrote(self, transport: asyncio.Transport, count: int) -> None:
+        """So much more is to be sent on this one. An answer written at once need not be announced."""
+        reader = self._readers.get(transport)
+        if reader is not None:
+            reader.unsent += count
+
     def _judge(self, transport: asyncio.Transport, reader: _Reader, unsent: int, now_s: float) -> None:
-        # More than before: aiohttp writes on when nearly all of what it wrote before has left.
-        reader.sent += reader.unsent - unsent if unsent <= reader.unsent else reader.unsent
+        reader.sent += max(0, reader.unsent - unsent)
         reader.unsent = unsent
         waited_s = now_s - reader.since_s
         if waited_s <= self._limit_s:

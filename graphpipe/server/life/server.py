@@ -24,7 +24,6 @@ from graphpipe.server.http.admission import Admission
 from graphpipe.server.http.control import Control
 from graphpipe.server.http.hub import Hub
 from graphpipe.server.http.odd import Odd
-from graphpipe.server.http.readers import Readers
 from graphpipe.server.life.ending import cut_at_exit
 from graphpipe.server.life.listener import bind, tls_context, url_of
 from graphpipe.server.life.warmup import warm_up
@@ -75,7 +74,6 @@ class App:
                 self.dialect.endpoint_of(service)
         self.pool = BufferPool(settings.in_flight_cap())
         self.admission = Admission(self.pool, settings.body_bytes_max, settings.admission_wait_s)
-        self._readers = Readers(settings.send_timeout_s)
         self.access_log = AccessLog(settings.access_lines_per_s)
         self._warmups = {model.name: model.warmup for model, _ in models}
         control = Control(self.dialect, settings, self.state, self.counters)
@@ -223,7 +221,7 @@ class App:
         counters.gauge("graphpipe_in_flight_requests", self.state.in_flight)
         counters.gauge("graphpipe_in_flight_bytes", self.admission.held_bytes)
         counters.gauge("graphpipe_buffer_pool_idle_bytes", self.pool.idle_bytes)
-        self._readers.look(self._transports_behind(), asyncio.get_running_loop().time())
+        self._odd.readers.look(self._transports_behind(), asyncio.get_running_loop().time())
         memory = resident_bytes()
         counters.gauge("graphpipe_memory_bytes", memory)
         over = memory > (self.settings.memory_limit_bytes or memory)
