@@ -69,8 +69,8 @@ class Lease:
 class BufferPool:
     """Buffers by size class. At most ``bytes_max`` are leased, and leased and idle ones together stay below it too.
 
-    ``aside`` is what somebody else keeps under the same limit. Open leases are granted without a look at the limit, and so is
-    ``aside``: whoever reads and computes has to ask for ``room`` first.
+    ``aside`` is what somebody else keeps under the same limit. Open leases are granted without a look at the limit, and
+    so is ``aside``: whoever reads and computes has to ask for ``room`` first.
 
     Safe in threads. ``on_return`` is called, in whatever thread the last view died, after each buffer that comes back.
     """

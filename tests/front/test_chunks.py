@@ -72,7 +72,9 @@ def test_nothing_is_read_otherwise_than_others_read_it(sent, data):
     _, raw = sent
     if data is not None:
         at = data.draw(st.integers(0, len(raw) - 1))
-        by = data.draw(st.sampled_from([b"", b"\r", b"\n", b"\r\n", b" ", b";", b"0", b"g", b"-1", b"0x", b"\0", b"\x0b"]))
+        by = data.draw(
+            st.sampled_from([b"", b"\r", b"\n", b"\r\n", b" ", b";", b"0", b"g", b"-1", b"0x", b"\0", b"\x0b"])
+        )
         raw = raw[:at] + by + raw[at + data.draw(st.integers(0, 2)) :]
     # The one thing that RFC 9112 has everybody read, and h11 refuses.
     raw = re.sub(rb"(?m)^([0-9A-Fa-f]+)[ \t]+;", rb"\1;", raw)
@@ -112,7 +114,7 @@ def test_whatever_comes_is_taken_apart_or_refused_alike_in_one_piece_and_in_many
         b" 1\r\na\r\n",
         b"1 \r\na\r\n",
         b"1_0\r\n",
-        "١\r\n".encode(),
+        b"\xd9\xa1\r\n",  # another one's digit
         b"1\na\r\n",
         b"1\r\na\n",
         b"1\r\nab\r\n",

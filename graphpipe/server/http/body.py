@@ -107,7 +107,7 @@ class Body:
         return self.take(scratch[:count])
 
     def take(self, data: memoryview) -> int:
-        """This has come. Says how much of it is behind the body's end.
+        """Take what has come, and say how much of it is behind the body's end.
 
         Raises MalformedMessage if it is not what a chunked body looks like, TooLarge if that is too long.
         """

@@ -1,8 +1,8 @@
 """A chunked body, taken apart as it comes (RFC 9112, 7.1). No sockets, and no memory of the body's size.
 
-Strict, since a server that reads a chunk differently from the proxy before it can be made to see requests that nobody sent:
-lines end in CRLF and nothing else, a size is hexadecimal digits and nothing else. What may follow a size (extensions) and the
-last chunk (trailers) means nothing here: it is checked, bounded and dropped.
+Strict, since a server that reads a chunk differently from the proxy before it can be made to see requests that nobody
+sent: lines end in CRLF and nothing else, a size is hexadecimal digits and nothing else. What may follow a size
+(extensions) and the last chunk (trailers) means nothing here: it is checked, bounded and dropped.
 """
 
 from __future__ import annotations

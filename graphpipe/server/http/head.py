@@ -90,4 +90,6 @@ def parse(head: bytes) -> Head | None:
 
 _TIMEOUT = b"graphpipe-timeout-ms"
 _REQUEST_ID = b"x-request-id"
-_ONCE = frozenset((b"content-length", b"transfer-encoding", b"host", b"connection", b"expect", b"accept", _TIMEOUT, _REQUEST_ID))
+_ONCE = frozenset(
+    (b"content-length", b"transfer-encoding", b"host", b"connection", b"expect", b"accept", _TIMEOUT, _REQUEST_ID)
+)

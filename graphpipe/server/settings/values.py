@@ -66,9 +66,9 @@ class Settings:
     verbose: int = 0
 
     def in_flight_cap(self) -> int:
-        """The bytes that may be in flight in one worker: as told, or its share of a quarter of this machine's memory, but then
-        at least one whole body.
+        """The bytes that may be in flight in one worker: as told, or its share of a quarter of this machine's memory.
 
+        That share is at least one whole body.
         Raises ValueError if one body has no room in what was told.
         """
         told = self.in_flight_bytes_max
