@@ -4,8 +4,8 @@ A small request arrives in the scratch buffer that all connections share; a larg
 buffer (``body.py``). The answer goes out from the model's own arrays.
 
     waiting --head--> (body) --whole--> answering --answer--> sending --sent--> waiting
-                 |       \-- no room: until there is some    \-- refused with bytes to come: discarding, then closed
-                 \-- not hot: handed to aiohttp
+                 |       \-- no room: until there is some    \-- refused with bytes to come: discarding, then closed;
+                 \-- not hot: handed to aiohttp                  few of them: skipping --they have come--> waiting
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ _DISCARD_S = 2.0
 _OLD_IDLE_S = 5.0
 
 # The states of a connection.
-_WAITING, _ARRIVED, _BODY, _ROOM, _ANSWERING, _SENDING, _DISCARDING, _CLOSING, _GONE = range(9)
+_WAITING, _ARRIVED, _BODY, _ROOM, _ANSWERING, _SENDING, _SKIPPING, _DISCARDING, _CLOSING, _GONE = range(10)
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +183,8 @@ class Connection(asyncio.BufferedProtocol):
                 self._take_head(data)
         elif state == _ARRIVED:  # TLS may bring more than once in a turn
             self._arrived += self._shared.scratch[:count]
+        elif state == _SKIPPING:
+            self._skip(count)
         elif state != _DISCARDING:
             self._received += self._shared.scratch[:count]
             if len(self._received) >= _SPARE_BYTES:
@@ -254,7 +256,7 @@ class Connection(asyncio.BufferedProtocol):
             self._body = body = _body(self._shared.admission, request.length)
             self._take_early(data[len(data) - body.take(data) :])
         except ServiceError as error:
-            self._refuse(error, more_to_come=True)
+            self._refuse(error, more_to_come=True, rest=request.length - len(data) if request.small else 0)
             return
         if head.timeout_ms is not None:
             self._exchange.limit(head.timeout_ms, self._late)
@@ -449,10 +451,14 @@ class Connection(asyncio.BufferedProtocol):
 
     # --- or it is not ---
 
-    def _refuse(self, error: ServiceError, *, more_to_come: bool = False) -> None:
+    def _refuse(self, error: ServiceError, *, more_to_come: bool = False, rest: int = 0) -> None:
+        """Say no. If more of the body is to come, that is the end of the connection, unless it is known to be little:
+        ``rest`` bytes, which are skipped. Under overload it would cost more to let everybody connect anew.
+        """
         request, shared = self._request, self._shared
         assert request is not None
-        if more_to_come or shared.state.draining or self._is_old():
+        is_skipped = rest > 0 and not request.head.expects_continue
+        if (more_to_come and not is_skipped) or shared.state.draining or self._is_old():
             self._keep_alive = False
         answer, length = shared.refusal(error, request.head, self._keep_alive)
         self._exchange.finish(
@@ -460,7 +466,10 @@ class Connection(asyncio.BufferedProtocol):
         )
         if more_to_come:
             self._transport.write(answer)
-            self._discard()
+            if self._keep_alive:
+                self._state, self._since, self._mark = _SKIPPING, shared.tick, rest
+            else:
+                self._discard()
         else:
             self._state = _ANSWERING  # until it is written
             shared.write_soon(self, answer)
@@ -489,6 +498,14 @@ class Connection(asyncio.BufferedProtocol):
         self._resume_reading()
         if self._transport.can_write_eof() and not self._transport.is_closing():
             self._transport.write_eof()  # it has heard all that there is to hear
+
+    def _skip(self, count: int) -> None:
+        """So much more has come of a body that was refused before it came."""
+        self._mark -= count
+        if self._mark <= 0:
+            self._state, self._since = _WAITING, self._shared.tick
+            if self._mark:
+                self._take_head(self._shared.scratch[count + self._mark : count].tobytes())
 
     def _hand_over(self, data: bytes) -> None:
         """Let aiohttp have this connection, from these bytes on."""
@@ -528,7 +545,7 @@ class Connection(asyncio.BufferedProtocol):
                     log.info("a caller did not read its answer for %g s (--send-timeout-s)", waited_s)
                     self.abort()
                 self._since, self._mark = tick, left
-        elif state == _DISCARDING:
+        elif state in (_DISCARDING, _SKIPPING):
             if waited_s > _DISCARD_S:
                 self._close_soon()
         elif state == _CLOSING and waited_s > settings.send_timeout_s:
