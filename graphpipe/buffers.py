@@ -6,10 +6,15 @@ over it keep it alive, and so does whatever is made over those: a model may keep
 view of an input. The buffer goes back when the last of them is gone, and not before: the finalizer hangs on a ctypes
 array over the buffer, which every view has to hold, since numpy shortens chains of its own arrays but cannot see
 through a foreign exporter.
+
+Memory that was mapped and never touched costs nothing. So a lease may be *open*: as large as what was promised, and counted
+only as far as it was written. What a buffer still holds behind that, from its last use, counts as idle, and goes when there
+is no room for it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import mmap
 import threading
@@ -17,27 +22,70 @@ import weakref
 from collections import deque
 from collections.abc import Callable
 
-__all__ = ["POOLED_FROM", "BufferPool", "size_class"]
+__all__ = ["POOLED_FROM", "BufferPool", "Lease", "size_class"]
 
 # Below this a plain bytearray is as fast.
 POOLED_FROM = 64 * 1024
 
 
+class _Buffer:
+    """A piece of memory. Its first ``leased`` bytes are somebody's; its first ``warm`` ones are backed by real memory."""
+
+    __slots__ = ("leased", "memory", "size", "warm")
+
+    def __init__(self, size: int) -> None:
+        self.memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        self.size = size
+        self.leased = self.warm = 0
+
+    def take_small_pages(self) -> None:
+        """Have memory come in pages of 4 KiB: where 2 MiB come at the first byte, what is counted would be far from true."""
+        with contextlib.suppress(AttributeError, OSError):  # a system, or a kernel, without large ones
+            self.memory.madvise(mmap.MADV_NOHUGEPAGE)
+
+    def cool(self) -> None:
+        """Give back the memory behind what is leased."""
+        start = -(-self.leased // mmap.PAGESIZE) * mmap.PAGESIZE
+        if start < self.size:
+            self.memory.madvise(mmap.MADV_DONTNEED, start, self.size - start)
+        self.warm = self.leased
+
+
+class Lease:
+    """An open lease: ``view`` may be written from its start, and ``touch`` says how far it was."""
+
+    __slots__ = ("_buffer", "_pool", "view")
+
+    def __init__(self, pool: BufferPool, buffer: _Buffer, view: memoryview) -> None:
+        self._pool = pool
+        self._buffer = buffer
+        self.view = view
+
+    def touch(self, end: int) -> None:
+        """Its first ``end`` bytes are written, and count."""
+        self._pool._touch(self._buffer, end)
+
+
 class BufferPool:
     """Buffers by size class. At most ``bytes_max`` are leased, and leased and idle ones together stay below it too.
+
+    ``aside`` is what somebody else keeps under the same limit. Open leases are granted without a look at the limit, and
+    so is ``aside``: whoever reads and computes has to ask for ``room`` first.
 
     Safe in threads. ``on_return`` is called, in whatever thread the last view died, after each buffer that comes back.
     """
 
     def __init__(self, bytes_max: int, idle_bytes_max: int | None = None) -> None:
         self.bytes_max = bytes_max
+        self.aside = 0
         self.on_return: Callable[[], None] | None = None
         self._idle_bytes_max = bytes_max if idle_bytes_max is None else idle_bytes_max
         self._leased = 0
         self._idle_bytes = 0
-        self._idle: dict[int, list[mmap.mmap]] = {}
+        self._idle: dict[int, list[_Buffer]] = {}
+        self._half_warm: set[_Buffer] = set()  # leased, with warm memory behind what is leased
         # Finalizers run inside anything, even inside our own locked sections, so they only append here.
-        self._returned: deque[mmap.mmap] = deque()
+        self._returned: deque[_Buffer] = deque()
         self._lock = threading.Lock()
 
     def lease(self, size: int) -> memoryview | None:
@@ -47,58 +95,119 @@ class BufferPool:
         wanted = size_class(size)
         with self._lock:
             self._take_back()
-            idle = self._idle.get(wanted)
-            if idle:
-                buffer = idle.pop()
-                self._idle_bytes -= wanted
-            else:
-                if self._leased + wanted > self.bytes_max:
-                    return None
-                self._shrink(self.bytes_max - self._leased - wanted)
-                buffer = mmap.mmap(-1, wanted, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-            self._leased += wanted
-        array = (ctypes.c_ubyte * wanted).from_buffer(buffer)  # ctypes remembers the type for each size
-        weakref.finalize(array, self._give_back, buffer).atexit = False
-        return memoryview(array).cast("B")[:size]
+            if self._leased + self.aside + wanted > self.bytes_max:
+                return None
+            buffer = self._buffer(wanted)
+            self._lease(buffer, wanted)
+        return self._view(buffer)[:size]
+
+    def open_lease(self, size: int) -> Lease:
+        """The same, counted only as far as it is touched, and whether or not there is room.
+
+        Raises OSError if the machine does not even give addresses.
+        """
+        with self._lock:
+            self._take_back()
+            buffer = self._buffer(size_class(size))
+            if not buffer.warm:
+                buffer.take_small_pages()
+            self._note(buffer)
+        return Lease(self, buffer, self._view(buffer)[:size])
+
+    @property
+    def room(self) -> int:
+        """How many more bytes may be leased or put aside; below 0 if it is too many already."""
+        if self._returned:
+            with self._lock:
+                self._take_back()
+        return self.bytes_max - self._leased - self.aside
+
+    def make_room(self) -> None:
+        """Let go of idle memory that no longer fits beside what is leased and put aside."""
+        with self._lock:
+            self._take_back()
+            self._fit()
 
     @property
     def leased_bytes(self) -> int:
-        """Bytes of buffers that somebody still looks at."""
+        """Bytes that somebody still looks at."""
         with self._lock:
             self._take_back()
             return self._leased
 
     @property
     def idle_bytes(self) -> int:
-        """Bytes of buffers that wait for their next use."""
+        """Bytes of memory that waits for its next use."""
         with self._lock:
             self._take_back()
             return self._idle_bytes
 
-    def _give_back(self, buffer: mmap.mmap) -> None:
+    def _touch(self, buffer: _Buffer, end: int) -> None:
+        with self._lock:
+            self._take_back()
+            self._lease(buffer, end)
+
+    def _buffer(self, size: int) -> _Buffer:
+        idle = self._idle.get(size)
+        return idle.pop() if idle else _Buffer(size)
+
+    def _lease(self, buffer: _Buffer, end: int) -> None:
+        """Count the first ``end`` bytes of a buffer as leased."""
+        more, fresh = end - buffer.leased, max(0, end - buffer.warm)
+        if more <= 0:
+            return
+        buffer.leased = end
+        buffer.warm += fresh
+        self._leased += more
+        self._idle_bytes -= more - fresh
+        self._note(buffer)
+        self._fit()
+
+    def _note(self, buffer: _Buffer) -> None:
+        if buffer.warm > buffer.leased:
+            self._half_warm.add(buffer)
+        else:
+            self._half_warm.discard(buffer)
+
+    def _view(self, buffer: _Buffer) -> memoryview:
+        array = (ctypes.c_ubyte * buffer.size).from_buffer(buffer.memory)  # ctypes remembers the type for each size
+        weakref.finalize(array, self._give_back, buffer).atexit = False
+        return memoryview(array).cast("B")
+
+    def _give_back(self, buffer: _Buffer) -> None:
         self._returned.append(buffer)
         if self.on_return is not None:
             self.on_return()
 
     def _take_back(self) -> None:
+        if not self._returned:
+            return
         while self._returned:
             buffer = self._returned.popleft()
-            size = len(buffer)
-            self._leased -= size
-            self._idle_bytes += size
-            self._idle.setdefault(size, []).append(buffer)
-        self._shrink(self._idle_bytes_max)
+            self._half_warm.discard(buffer)
+            self._leased -= buffer.leased
+            self._idle_bytes += buffer.leased
+            buffer.leased = 0
+            if 2 * buffer.warm >= buffer.size:
+                self._idle.setdefault(buffer.size, []).append(buffer)
+            else:  # addresses with hardly any memory behind them
+                self._idle_bytes -= buffer.warm
+        self._fit()
 
-    def _shrink(self, idle_max: int) -> None:
-        """Let go of idle buffers, largest first, until at most ``idle_max`` bytes are idle."""
+    def _fit(self) -> None:
+        """Let go of idle memory, largest buffers first, until it fits beside the rest."""
+        idle_max = max(0, min(self._idle_bytes_max, self.bytes_max - self._leased - self.aside))
         if self._idle_bytes <= idle_max:
             return
         for size in sorted(self._idle, reverse=True):
             buffers = self._idle[size]
             while buffers and self._idle_bytes > idle_max:
                 # Unmapped when its last reference goes; the array that was over it may be dying just now.
-                buffers.pop()
-                self._idle_bytes -= size
+                self._idle_bytes -= buffers.pop().warm
+        while self._half_warm and self._idle_bytes > idle_max:
+            buffer = self._half_warm.pop()
+            self._idle_bytes -= buffer.warm - buffer.leased
+            buffer.cool()
 
 
 def size_class(size: int) -> int:

@@ -33,7 +33,9 @@ class Exchange:
     __slots__ = (
         "_access_log",
         "_began",
+        "_deadline",
         "_done",
+        "_late",
         "_loop",
         "_nobody",
         "_open",
@@ -52,6 +54,8 @@ class Exchange:
         self.peer: Hashable = None
         self._open = False
         self._began = 0.0
+        self._deadline: float | None = None
+        self._late: Callable[[DeadlineExceeded], None] | None = None
         self._service: Service | None = None
         self._done: Callable[[Any, BaseException | None], None] | None = None
         self._waiting: Taskless[Any] | None = None
@@ -64,6 +68,18 @@ class Exchange:
         self._began = 0.0
         self._service = service
         PEER.set(self.peer)
+
+    def limit(self, timeout_ms: int, late: Callable[[DeadlineExceeded], None]) -> None:
+        """From now on its caller waits for so long: when that is over, what is waited for fails, or ``late`` is called."""
+        assert self._open, "an exchange is limited that is not started"
+        self._late = late
+        self._deadline = self._loop.time() + timeout_ms / 1000
+        self._timer = self._loop.call_at(self._deadline, self._on_deadline)
+
+    @property
+    def waits(self) -> bool:
+        """Whether something is under way for it."""
+        return self._waiting is not None
 
     def wait(self, coroutine: Coroutine[Any, Any, T], done: Callable[[T | None, BaseException | None], None]) -> None:
         """Have ``done`` called, once, with what a coroutine gives or raises, unless the caller leaves before."""
@@ -85,21 +101,23 @@ class Exchange:
     ) -> Answer | None:
         """The answer to the whole body, where that takes no waiting; else None, and ``done`` is called later.
 
-        That is with the answer or the error: DeadlineExceeded when ``timeout_ms`` are over. What is wrong with the
-        request may also be raised here.
+        That is with the answer or the error: DeadlineExceeded when ``timeout_ms`` are over, counted from ``limit`` if that
+        was called. What is wrong with the request may also be raised here.
         """
         if not self._open:
             self._open = True
             self._service = target.service
         PEER.set(self.peer)
         self._began = perf_counter()
-        deadline = None if timeout_ms is None else self._loop.time() + timeout_ms / 1000
+        deadline = self._deadline
+        if deadline is None and timeout_ms is not None:
+            deadline = self._loop.time() + timeout_ms / 1000
         answer = target.answer(body, deadline)
         if isinstance(answer, tuple):
             return answer
         del body  # the stages hold it now; nobody else may
         self.wait(answer, done)
-        if deadline is not None and self._waiting is not None:
+        if deadline is not None and self._waiting is not None and self._timer is None:
             self._timer = self._loop.call_at(deadline, self._on_deadline)
         return None
 
@@ -116,6 +134,8 @@ class Exchange:
         assert self._open, "an exchange is finished that is over"
         assert self._waiting is None, "an exchange is finished whose answer is under way"
         self._open = False
+        if self._timer is not None:
+            self._end_timer()
         # What was refused before it was whole took no time.
         seconds = perf_counter() - self._began if self._began else 0.0
         service = self._service
@@ -135,6 +155,8 @@ class Exchange:
             self._waiting.cancel()
             self._end_waiting()
             self._done = None
+        if self._timer is not None:
+            self._end_timer()
         if self._service is not None:
             self._service.meter.abandoned()
 
@@ -143,9 +165,11 @@ class Exchange:
         self._state.in_flight -= 1
         if self._service is not None:
             self._service.release()
+
+    def _end_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-            self._timer = None
+        self._timer = self._deadline = self._late = None
 
     def _on_end(self, result: Any, error: BaseException | None) -> None:
         self._end_waiting()
@@ -156,10 +180,14 @@ class Exchange:
             let_go(error)  # among its frames are some that know it
 
     def _on_deadline(self) -> None:
-        self._timer = None
+        late = self._late
+        self._end_timer()
+        error = DeadlineExceeded("the caller's deadline passed before there was an answer")
         if self._waiting is not None:
             self._waiting.cancel()
-            self._on_end(None, DeadlineExceeded("the caller's deadline passed before there was an answer"))
+            self._on_end(None, error)
+        elif late is not None:
+            late(error)
 
 
 def peer_of(transport: asyncio.BaseTransport | None) -> Hashable:

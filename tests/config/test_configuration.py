@@ -124,17 +124,15 @@ def test_what_follows_from_the_machine_is_printed_as_the_number_in_force(file):
 
 
 def test_the_largest_body_gives_way_to_the_bytes_in_flight_unless_it_was_asked_for(file):
-    assert configure({"in-flight-bytes-max": ["10MB"]}, {}).settings.body_bytes_max == 8_000_000
-    assert "body-bytes-max = 8000000" in str(configure({"in-flight-bytes-max": ["10MB"]}, {}))
+    assert configure({"in-flight-bytes-max": ["10MB"]}, {}).settings.body_bytes_max == 10_000_000
+    assert "body-bytes-max = 10000000" in str(configure({"in-flight-bytes-max": ["10MB"]}, {}))
     # Sixty-four workers leave little to each, whatever the machine.
     share = memory_bytes() // 4 // 64
-    assert configure({"workers": ["64"]}, {}).settings.body_bytes_max == min(1 << 30, share * 4 // 5)
+    assert configure({"workers": ["64"]}, {}).settings.body_bytes_max == min(1 << 30, share)
     both = {"in-flight-bytes-max": ["10MB"], "body-bytes-max": ["8MB"]}
     assert configure(both, {}).settings.in_flight_cap() == 10_000_000
-    with pytest.raises(
-        SettingsError, match="10000000 has no room for one body of --body-bytes-max 9000000; it takes 11250000"
-    ):
-        configure(both | {"body-bytes-max": ["9MB"]}, {})
+    with pytest.raises(SettingsError, match="10000000 has no room for one body of --body-bytes-max 11000000"):
+        configure(both | {"body-bytes-max": ["11MB"]}, {})
 
 
 def test_what_is_printed_says_where_each_value_comes_from(file):

@@ -27,7 +27,6 @@ from graphpipe.backends import LoadOptions, Model, open_model
 from graphpipe.backends.pad import padded
 from graphpipe.errors import GraphPipeError, InvalidRequest
 from graphpipe.server.life.listener import bind
-from graphpipe.server.settings.values import ModelSettings
 from graphpipe.signature import Signature, TensorSpec
 from graphpipe.wire import encode_request
 from tests.front.servers import InProcess, in_process
@@ -152,7 +151,7 @@ def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
             model = open_model(upstream.url, LoadOptions())
         if stage == "pad":
             model, columns = padded(told, ["x:1:0"]), COLUMNS - 100
-        told_of = ModelSettings("m", "", threads=2, warmup=0, cache_dir=str(folder), **STAGES[stage])
+        told_of = {"cache_dir": str(folder), **STAGES[stage]}
         server = stack.enter_context(in_process({"m": model}, model_settings=told_of))
         unix = stack.enter_context(also_at(server, folder / "s"))
         yield Place(server, told, unix, columns, upstream)

@@ -1,90 +1,216 @@
-"""Who may come in: room for a request's body is taken before its first byte is read."""
+"""Who may come in: how much is held of bodies and answers, and whose turn it is when that is too much.
+
+What has come is counted, not what was promised: bytes of bodies that were received and are still looked at, and of answers
+that were computed and are not sent. As long as the count is under the limit, bodies are read; over it nobody's is. What a
+caller has promised and not sent yet takes no memory, so it denies nobody anything. It does decide on the order: a large body
+for which there would be no room if all the others came as promised waits until it is clear whether they do.
+
+Small bodies never wait for large ones: for them there is room unless the count is over the limit.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from bisect import insort
+from dataclasses import dataclass
+from itertools import count
+from typing import Protocol
 
-from graphpipe.buffers import BufferPool, size_class
+from graphpipe.buffers import BufferPool, Lease
 from graphpipe.errors import Overloaded, TooLarge
 
-__all__ = ["Admission"]
+__all__ = ["Admission", "Coming"]
+
+
+class Coming(Protocol):
+    """A body that has not come wholly.
+
+    ``number`` is its place in the order of arrival; ``rest`` bytes of it are still to come, as far as that is known, and
+    ``expected`` of them soon. It has ``begun`` once it was its turn.
+    """
+
+    number: int
+    expected: int
+    begun: bool
+
+    @property
+    def rest(self) -> int: ...
+
+    @property
+    def is_small(self) -> bool: ...
+
+
+@dataclass(slots=True, eq=False)
+class _Waiting:
+    body: Coming
+    turn: asyncio.Future[None]
+    timer: asyncio.TimerHandle | None = None
 
 
 class Admission:
-    """Leases for request bodies, under two limits: of one body, and of all bodies in flight together.
+    """Room for bodies and answers, under two limits: of one body, and of all that is held together.
 
-    Belongs to one event loop. Whoever finds no room waits, in order of arrival, for at most ``wait_s``.
+    Belongs to one event loop. Whoever finds no room waits, in order of arrival, for at most ``wait_s``. ``is_full`` says
+    that more is held than may be.
     """
 
     def __init__(self, pool: BufferPool, body_bytes_max: int, wait_s: float) -> None:
         self.body_bytes_max = body_bytes_max
+        self.is_full = False
         self._pool = pool
         self._wait_s = wait_s
         self._loop = asyncio.get_running_loop()
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._numbers = count()
+        self._expected = 0
+        self._line: list[_Waiting] = []
         pool.on_return = self._on_return
+
+    # --- memory ---
+
+    @property
+    def room(self) -> int:
+        """How many more bytes may be held."""
+        return self._pool.room
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of bodies that have come, and of answers that are not sent."""
+        return self._pool.bytes_max - self._pool.room
 
     def check(self, size: int) -> None:
         """Raise TooLarge if a body of ``size`` bytes is over the limit of one body."""
         if size > self.body_bytes_max:
             raise TooLarge(f"the body has {size} bytes; at most {self.body_bytes_max} are taken (--body-bytes-max)")
 
-    def now(self, size: int) -> memoryview | None:
-        """Room for a body of ``size`` bytes, or None if there is none at this moment.
+    def lease(self, size: int) -> Lease:
+        """Memory for ``size`` bytes, none of them counted yet. Raises Overloaded if the machine gives none."""
+        try:
+            return self._pool.open_lease(size)
+        except OSError as error:
+            raise Overloaded(f"no memory for {size} bytes ({error.strerror}); try again") from None
 
-        Raises TooLarge if there never can be.
-        """
-        self.check(size)
-        if self._waiting:
-            return None
-        return self._lease(size)
+    def hold(self, size: int) -> None:
+        """So many bytes are there that no lease counts: small bodies, answers. Below 0: they are gone."""
+        self._pool.aside += size
+        if size < 0:
+            if self._line or self.is_full:
+                self._serve()
+        elif self._pool.room < 0:
+            self.is_full = True
+            self._pool.make_room()
+        else:
+            self._pool.make_room()
 
-    async def soon(self, size: int) -> memoryview:
-        """Room for a body of ``size`` bytes, after a wait if need be.
+    # --- whose turn it is ---
 
-        Raises Overloaded if no room came in time, TooLarge if it never can.
-        """
-        lease = self.now(size)
-        deadline = self._loop.time() + self._wait_s
-        while lease is None:
-            turn: asyncio.Future[None] = self._loop.create_future()
-            self._waiting.append(turn)
-            timer = self._loop.call_at(deadline, _time_out, turn)
-            try:
-                await turn
-            except TimeoutError:
-                raise Overloaded(
-                    f"{self._pool.leased_bytes} bytes of requests are in flight, of at most {self._pool.bytes_max} "
-                    "(--in-flight-bytes-max); try again"
-                ) from None
-            finally:
-                timer.cancel()
-                if turn in self._waiting:
-                    self._waiting.remove(turn)
-            lease = self._lease(size)
-        return lease
+    def next_number(self) -> int:
+        """The place in the order of arrival of a body that comes now."""
+        return next(self._numbers)
 
-    def _lease(self, size: int) -> memoryview | None:
-        lease = self._pool.lease(size)
-        if lease is None and size_class(size) > self._pool.bytes_max:
-            raise TooLarge(
-                f"the body has {size} bytes, but at most {self._pool.bytes_max} may be in flight "
-                "(--in-flight-bytes-max)"
+    def begin(self, body: Coming) -> bool:
+        """Whether a body may be read, or read on, now; else it is to wait for its ``turn``."""
+        if body.begun or body.is_small:
+            begun = self._fits(body)
+        else:
+            begun = not self._line and self._fits(body)
+        if begun:
+            self._let_in(body)
+        return begun
+
+    async def turn(self, body: Coming) -> None:
+        """Wait until this body may be read, or read on. Raises Overloaded if that takes too long."""
+        waiting = _Waiting(body, self._loop.create_future())
+        insort(self._line, waiting, key=_place)
+        self._start_timer(waiting)
+        try:
+            await waiting.turn
+        finally:
+            if waiting.timer is not None:
+                waiting.timer.cancel()
+            if waiting in self._line:
+                self._line.remove(waiting)
+                self._serve()
+
+    def came(self, body: Coming, size: int) -> None:
+        """So many bytes of a body have come."""
+        if body.expected:
+            self._expect(body, max(0, body.expected - size))
+        if self._pool.room < 0:
+            self.is_full = True
+
+    def expect(self, body: Coming, size: int) -> None:
+        """So much of a body is likely to come soon, judged by how fast it has come. Nothing more: it is over."""
+        less = size < body.expected
+        self._expect(body, size)
+        if less and self._line:
+            self._serve()
+
+    def _expect(self, body: Coming, size: int) -> None:
+        self._expected += size - body.expected
+        body.expected = size
+
+    def _fits(self, body: Coming) -> bool:
+        room = self._pool.room
+        if body.begun:
+            return room > 0
+        return room - (0 if body.is_small else self._expected) >= body.rest
+
+    def _let_in(self, body: Coming) -> None:
+        if not body.begun:
+            body.begun = True
+            if not body.is_small:
+                self._expect(body, body.rest)
+
+    def _serve(self) -> None:
+        """Let those go on for whom there is room, the first first."""
+        room = self._pool.room
+        self.is_full = room < 0
+        while self._line:
+            body = self._line[0].body
+            is_new = not (body.begun or body.is_small)
+            if room - (self._expected if is_new else 0) < (1 if body.begun else body.rest):
+                return
+            # One that goes on is to come to its end before the next one does.
+            room -= 0 if is_new else body.rest
+            self._let_in(body)
+            self._go(self._line[0])
+
+    def _go(self, waiting: _Waiting) -> None:
+        self._line.remove(waiting)
+        if not waiting.turn.done():
+            waiting.turn.set_result(None)
+
+    def _time_out(self, waiting: _Waiting) -> None:
+        self._serve()
+        if waiting.turn.done():
+            return
+        body = waiting.body
+        if not body.begun and self._pool.room >= body.rest:
+            # Others have promised to fill the room, and they take their time: it does not wait for them any longer.
+            self._let_in(body)
+            self._go(waiting)
+            return
+        if body.begun:
+            # All that is held may be bodies that cannot go on. The one that came last makes room for the others.
+            last = next(other for other in reversed(self._line) if other.body.begun)
+            if last is not waiting:
+                self._start_timer(waiting)
+                waiting = last
+        self._line.remove(waiting)
+        waiting.turn.set_exception(
+            Overloaded(
+                f"{self.held_bytes} bytes of requests and answers are in flight, of at most {self._pool.bytes_max} "
+                "(--in-flight-bytes-max); try again"
             )
-        return lease
+        )
+
+    def _start_timer(self, waiting: _Waiting) -> None:
+        waiting.timer = self._loop.call_later(self._wait_s, self._time_out, waiting)
 
     def _on_return(self) -> None:
-        if self._waiting and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._wake)
-
-    def _wake(self) -> None:
-        # All of them: whoever still finds no room waits on, in front of those who come later.
-        for turn in self._waiting:
-            if not turn.done():
-                turn.set_result(None)
+        if (self._line or self.is_full) and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._serve)
 
 
-def _time_out(turn: asyncio.Future[None]) -> None:
-    if not turn.done():
-        turn.set_exception(TimeoutError())
+def _place(waiting: _Waiting) -> int:
+    return waiting.body.number

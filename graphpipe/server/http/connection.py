@@ -1,11 +1,11 @@
 r"""One caller's connection on the hot route.
 
 A small request arrives in the scratch buffer that all connections share; a large body is received straight into its leased
-buffer. The answer goes out from the model's own arrays.
+buffer (``body.py``). The answer goes out from the model's own arrays.
 
     waiting --bytes--> arrived --head--> (body) --whole--> answering --answer--> (sending) --sent--> waiting
-                          |                 \-- refused with bytes to come: discarding, then closing
-                          \-- not hot: handed to aiohttp, and gone
+                          |        \-- no room: until there is some   \-- refused with bytes to come: discarding, then
+                          \-- not hot: handed to aiohttp, and gone         closing; few of them: skipping, then waiting
 
 TRANSITIONS has all of it: which state may follow which.
 """
@@ -15,12 +15,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, cast
 
 from graphpipe.errors import ModelFailed, ServiceError
 from graphpipe.server.exchange import Exchange, peer_of
 from graphpipe.server.http.admission import Admission
+from graphpipe.server.http.body import Body, too_slow
 from graphpipe.server.http.head import HEAD_BYTES_MAX, Head, may_begin, version_of
 from graphpipe.server.http.leaver import Leaver
 from graphpipe.server.http.refusal import HEAD_TOO_LARGE, NOT_SPOKEN, response_head
@@ -60,15 +61,17 @@ _VERSIONS = ("HTTP/1.1", "HTTP/1.0", "")
 _TOLD_MAX = 64
 
 # The states of a connection.
-_WAITING, _ARRIVED, _BODY, _ANSWERING, _SENDING, _DISCARDING, _CLOSING, _GONE = range(8)
+_WAITING, _ARRIVED, _BODY, _ROOM, _ANSWERING, _SENDING, _SKIPPING, _DISCARDING, _CLOSING, _GONE = range(10)
 
 # Which may follow which. A connection can be lost at any time, and any but the last can go on to _GONE.
 TRANSITIONS = {
-    _WAITING: {_ARRIVED, _BODY, _ANSWERING, _DISCARDING, _CLOSING},
-    _ARRIVED: {_WAITING, _BODY, _ANSWERING, _DISCARDING},
-    _BODY: {_ANSWERING, _DISCARDING},
-    _ANSWERING: {_BODY, _SENDING, _WAITING, _DISCARDING},
-    _SENDING: {_WAITING, _CLOSING},
+    _WAITING: {_ARRIVED, _BODY, _ROOM, _ANSWERING, _SKIPPING, _DISCARDING, _CLOSING},
+    _ARRIVED: {_WAITING, _BODY, _ROOM, _ANSWERING, _SKIPPING, _DISCARDING},
+    _BODY: {_ROOM, _ANSWERING, _DISCARDING},
+    _ROOM: {_BODY, _ANSWERING, _DISCARDING},
+    _ANSWERING: {_SENDING, _WAITING},
+    _SENDING: {_WAITING, _ARRIVED, _CLOSING},
+    _SKIPPING: {_WAITING, _BODY, _ROOM, _ANSWERING, _DISCARDING, _CLOSING},
     _DISCARDING: {_CLOSING},
     _CLOSING: set(),
     _GONE: set(),
@@ -77,7 +80,10 @@ TRANSITIONS = {
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a hot request's head asks for. The body of a ``small`` one is not worth a lease, and within all limits."""
+    """What a hot request's head asks for. The body of a ``small`` one is not worth a lease, and within all limits.
+
+    ``length`` is -1 for a body in chunks.
+    """
 
     head: Head
     target: Target
@@ -140,7 +146,7 @@ class Connection(asyncio.BufferedProtocol):
         "_body",
         "_born",
         "_exchange",
-        "_filled",
+        "_held",
         "_keep_alive",
         "_leaver",
         "_mark",
@@ -169,8 +175,8 @@ class Connection(asyncio.BufferedProtocol):
         self._since = self._born = shared.tick
         self._served = False
         self._mark = 0
-        self._body: memoryview | None = None
-        self._filled = 0
+        self._body: Body | None = None
+        self._held = 0  # bytes of a small body that is being answered, or of an answer that is being sent
         self._request: Request | None = None
         self._keep_alive = True
         self._paused_reading = False
@@ -185,6 +191,9 @@ class Connection(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self._tls = transport.get_extra_info("sslcontext") is not None
+        # Nothing may stay behind unnoticed: with no room in the buffer, resume_writing means that all is sent. (Over TLS
+        # that is all but what is encrypted already, and no room at all would be taken for a full buffer.)
+        self._transport.set_write_buffer_limits(high=1 if self._tls else 0)
         self.peer = self._exchange.peer = peer_of(transport)
         over = self._shared.open(self)
         if over > 0:
@@ -193,19 +202,15 @@ class Connection(asyncio.BufferedProtocol):
             self.abort()
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        if self._state == _BODY:
-            assert self._body is not None
-            return self._body[self._filled :]
+        if self._body is not None:
+            return self._body.window(self._shared.scratch)
         # The event loop reads and calls back before it turns to another connection, so one buffer serves them all.
         return self._shared.scratch
 
     def buffer_updated(self, count: int) -> None:
         state = self._state
-        if state == _BODY:
-            self._filled += count
-            assert self._body is not None
-            if self._filled == len(self._body):
-                self._answer_body()
+        if self._body is not None:
+            self._take_more(self._body, count)
         elif state == _WAITING:
             shared = self._shared
             data = shared.scratch[:count].tobytes()
@@ -221,6 +226,8 @@ class Connection(asyncio.BufferedProtocol):
                 self._take_head(data)
         elif state == _ARRIVED:  # TLS may bring more than once in a turn
             self._arrived += self._shared.scratch[:count]
+        elif state == _SKIPPING:
+            self._skip(count)
         elif state != _DISCARDING:
             self._received += self._shared.scratch[:count]
             if len(self._received) >= _SPARE_BYTES:
@@ -242,7 +249,8 @@ class Connection(asyncio.BufferedProtocol):
         self._state = _GONE
         self._shared.leave(self)
         self._exchange.leave()
-        self._body = None
+        self._drop_body()
+        self._release()
         self._unsent = []
 
     def pause_writing(self) -> None:
@@ -286,61 +294,104 @@ class Connection(asyncio.BufferedProtocol):
             return
         if self._received:
             self._received.clear()
-        if len(data) - end > request.length:  # the next one is here already, and waits for this one's answer
+        if len(data) - end > request.length >= 0:  # the next one is here already, and waits for this one's answer
             self._received += data[end + request.length :]
             data = data[: end + request.length]
         self._request, self._keep_alive = request, request.head.keep_alive
-        if request.small and len(data) - end == request.length:
+        if request.small and len(data) - end == request.length and not shared.admission.is_full:
             # A copy of its own, since bytes objects start at a multiple of 16 and a body in the middle of one does not.
             self._answer(request, data[end:])
         else:
-            self._exchange.start(request.target.service)
-            self._take_body(request, data, end)
+            self._take_body(request, memoryview(data)[end:])
 
-    def _take_body(self, request: Request, data: bytes, end: int) -> None:
-        length = request.length
+    def _take_body(self, request: Request, data: memoryview) -> None:
+        """The body begins with ``data``; what has not come yet is received when there is room."""
+        head = request.head
+        self._exchange.start(request.target.service)
         try:
-            request.target.admit(length)
-            body = self._shared.admission.now(length)
+            request.target.admit(max(request.length, len(data)))
+            self._body = body = _body(self._shared.admission, request.length)
+            self._take_early(data[len(data) - body.take(data) :])
+        except ServiceError as error:
+            self._refuse(error, more_to_come=True, rest=request.length - len(data) if request.small else 0)
+            return
+        if head.timeout_ms is not None:
+            self._exchange.limit(head.timeout_ms, self._late)
+        if not self._shared.admission.begin(body):
+            self._wait_for_room()
+        else:
+            self._receive()
+
+    def _take_early(self, data: memoryview) -> None:
+        """The next request begins with this."""
+        self._received += data
+
+    def _receive(self) -> None:
+        """The body is welcome."""
+        body, request = self._body, self._request
+        assert body is not None
+        assert request is not None
+        self._resume_reading()
+        if body.is_whole:
+            self._answer_body()
+            return
+        self._state = _BODY
+        self._since, body.mark = self._shared.tick, body.filled
+        if request.head.expects_continue and not body.filled:
+            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def _take_more(self, body: Body, count: int) -> None:
+        scratch = self._shared.scratch
+        try:
+            early = body.received(scratch, count)
         except ServiceError as error:
             self._refuse(error, more_to_come=True)
             return
-        if body is not None:
-            self._receive(body, request, data, end)
-            return
-        # No room now: wait for it, without reading on.
-        self._state = _ANSWERING
+        if early:
+            self._take_early(scratch[count - early : count])
+        if self._state == _BODY:
+            if body.is_whole:
+                self._answer_body()
+            elif self._shared.admission.is_full and not self._shared.admission.begin(body):
+                self._wait_for_room()
+
+    def _wait_for_room(self) -> None:
+        """Wait, without reading on."""
+        body = self._body
+        assert body is not None
+        self._state = _ROOM
         self._pause_reading()
+        self._exchange.wait(self._shared.admission.turn(body), self._on_turn)
 
-        def admitted(room: memoryview | None, error: BaseException | None) -> None:
-            self._resume_reading()
-            if room is not None:
-                self._receive(room, request, data, end)
-            elif isinstance(error, ServiceError):
-                self._refuse(error, more_to_come=True)
-            else:
-                self.abort()
+    def _on_turn(self, _: None, error: BaseException | None) -> None:
+        if error is None:
+            self._receive()
+        elif isinstance(error, ServiceError):
+            self._refuse(error, more_to_come=True)
+        else:
+            self.abort()
 
-        self._exchange.wait(self._shared.admission.soon(length), admitted)
+    def _late(self, error: ServiceError) -> None:
+        """The deadline is over before the body is whole."""
+        self._refuse(error, more_to_come=True)
 
-    def _receive(self, body: memoryview, request: Request, data: bytes, end: int) -> None:
-        self._filled = len(data) - end
-        body[: self._filled] = data[end:]
-        self._body = body
-        self._state = _BODY
-        self._since, self._mark = self._shared.tick, self._filled
-        if self._filled == len(body):
-            self._answer_body()
-        elif request.head.expects_continue and not self._filled:
-            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    def _drop_body(self) -> None:
+        if self._body is not None:
+            self._body.drop()
+            self._body = None
 
     # --- it is answered ---
 
     def _answer_body(self) -> None:
-        body, self._body = self._body, None
+        body, self._body, request = self._body, None, self._request
         assert body is not None
-        assert self._request is not None
-        self._answer(self._request, body)
+        assert request is not None
+        if request.length < 0:
+            self._request = request = replace(request, length=body.filled)
+        self._held = body.held
+        self._answer(request, body.let_go())
+        if self._held and self._state != _SENDING and not self._exchange.waits:
+            self._release()
 
     def _answer(self, request: Request, body: memoryview | bytes) -> None:
         self._served = True
@@ -352,12 +403,26 @@ class Connection(asyncio.BufferedProtocol):
             self._fail(error)
         if answer is not None:
             self._finish(*answer)
+        elif type(body) is bytes and self._exchange.waits:
+            self._hold(len(body))
 
     def _answered(self, answer: Answer | None, error: BaseException | None) -> None:
+        if self._held:
+            self._release()
         if answer is None:
             self._fail(error)
         else:
             self._finish(*answer)
+
+    def _hold(self, size: int) -> None:
+        """So much more is kept for this connection."""
+        self._held += size
+        self._shared.admission.hold(size)
+
+    def _release(self) -> None:
+        if self._held:
+            held, self._held = self._held, 0
+            self._shared.admission.hold(-held)
 
     def _fail(self, error: BaseException | None) -> None:
         if not isinstance(error, ServiceError):
@@ -371,24 +436,24 @@ class Connection(asyncio.BufferedProtocol):
         assert request is not None
         length = sum(map(len, segments))
         head = shared.ok_heads.get(length) or shared.ok_head(length)
-        if request.head.request_id:
-            head = head[:-2] + f"X-Request-Id: {request.head.request_id}\r\n\r\n".encode("latin-1")
         if not self._keep_alive or shared.state.draining or (shared.age_max_s and self._is_old()):
             self._keep_alive = False
             head = head[:-2] + b"Connection: close\r\n\r\n"
+        elif request.head.is_old:
+            head = head[:-2] + b"Connection: keep-alive\r\n\r\n"
+        if request.head.request_id:
+            head = head[:-2] + f"X-Request-Id: {request.head.request_id}\r\n\r\n".encode("latin-1")
         self._exchange.finish(200, self._transport, request.length, length, rows, request.head.request_id)
         if length <= _JOIN_MAX:
             shared.write_soon(self, b"".join((head, *segments)))
         elif self._tls:
             self._begin_sending(_slices([head, *segments]))
         else:
-            # Nothing may stay behind unnoticed: with no room in the buffer, resume_writing means that all is sent.
-            self._transport.set_write_buffer_limits(high=0)
-            self._state = _SENDING
-            self._since = shared.tick
             self._transport.writelines([head, *segments])
-            self._mark = self._transport.get_write_buffer_size()
-            self._send()
+            self._begin_sending([])
+            if self._state == _SENDING:
+                # Whatever is sent of them, the arrays stay until the last byte is.
+                self._hold(length - self._held)
 
     def _is_old(self) -> bool:
         age_max_s = self._shared.age_max_s
@@ -408,15 +473,23 @@ class Connection(asyncio.BufferedProtocol):
     def _begin_sending(self, pieces: list[Segment]) -> None:
         self._state = _SENDING
         self._since = self._shared.tick
-        self._mark = sum(map(len, pieces))
         self._unsent = pieces
         self._send()
+        if self._state == _SENDING:
+            self._mark = self._left()
+            self._hold(self._mark)
+
+    def _left(self) -> int:
+        """Bytes of an answer that are not sent yet."""
+        return self._transport.get_write_buffer_size() + sum(map(len, self._unsent))
 
     def _send(self) -> None:
         while self._unsent and not self._paused_writing:
             self._transport.write(self._unsent.pop(0))
         if self._unsent or self._paused_writing:
             return
+        if self._held:
+            self._release()
         if not self._keep_alive:
             self._close_soon()
             return
@@ -440,16 +513,25 @@ class Connection(asyncio.BufferedProtocol):
 
     # --- or it is not ---
 
-    def _refuse(self, error: ServiceError, *, more_to_come: bool = False) -> None:
+    def _refuse(self, error: ServiceError, *, more_to_come: bool = False, rest: int = 0) -> None:
+        """Say no. If more of the body is to come, that is the end of the connection, unless it is known to be little:
+        ``rest`` bytes, which are skipped. Under overload it would cost more to let everybody connect anew.
+        """
         request, shared = self._request, self._shared
         assert request is not None
-        if more_to_come or shared.state.draining or self._is_old():
+        is_skipped = rest > 0 and not request.head.expects_continue
+        if (more_to_come and not is_skipped) or shared.state.draining or self._is_old():
             self._keep_alive = False
         answer, length = shared.refusal(error, request.head, self._keep_alive)
-        self._exchange.finish(error.http_status, self._transport, request.length, length, 0, request.head.request_id)
+        self._exchange.finish(
+            error.http_status, self._transport, max(0, request.length), length, 0, request.head.request_id
+        )
         if more_to_come:
             self._transport.write(answer)
-            self._discard()
+            if self._keep_alive:
+                self._state, self._since, self._mark = _SKIPPING, shared.tick, rest
+            else:
+                self._discard()
         else:
             self._state = _ANSWERING  # until it is written
             shared.write_soon(self, answer)
@@ -463,7 +545,7 @@ class Connection(asyncio.BufferedProtocol):
             head = self._request.head
             if head.request_id:
                 headers["X-Request-Id"] = head.request_id
-            self._exchange.finish(status, self._transport, head.length, len(body), 0, head.request_id)
+            self._exchange.finish(status, self._transport, max(0, head.length), len(body), 0, head.request_id)
         else:
             self._exchange.start(None)
             self._exchange.finish(status, self._transport, 0, len(body), 0, "")
@@ -474,10 +556,18 @@ class Connection(asyncio.BufferedProtocol):
         self._state = _DISCARDING
         self._since = self._shared.tick
         self._received.clear()
-        self._body = None
-        if self._transport.can_write_eof() and not self._transport.is_closing():
-            self._transport.write_eof()  # he need not wait for the end of his own words
+        self._drop_body()
         self._resume_reading()
+        if self._transport.can_write_eof() and not self._transport.is_closing():
+            self._transport.write_eof()  # it need not wait for the end of its own words
+
+    def _skip(self, count: int) -> None:
+        """So much more has come of a body that was refused before it came."""
+        self._mark -= count
+        if self._mark <= 0:
+            self._state, self._since = _WAITING, self._shared.tick
+            if self._mark:
+                self._take_head(self._shared.scratch[count + self._mark : count].tobytes())
 
     def _hand_over(self, data: bytes) -> None:
         """Let aiohttp have this connection, from these bytes on."""
@@ -503,7 +593,7 @@ class Connection(asyncio.BufferedProtocol):
         ):
             self.abort()
             return
-        if state == _ANSWERING:
+        if state in (_ANSWERING, _ROOM):
             return
         waited_s = (tick - self._since) * TICK_S
         if state == _WAITING:
@@ -515,22 +605,16 @@ class Connection(asyncio.BufferedProtocol):
             elif waited_s > self._idle_max_s():
                 self._close_soon()
         elif state == _BODY:
-            if waited_s > settings.body_timeout_s:
-                if self._filled - self._mark < PROGRESS_BYTES_PER_S * waited_s:
-                    self._refuse_head(
-                        408,
-                        f"the body came too slowly: {self._filled - self._mark} bytes in {waited_s:g} s (--body-timeout-s)",
-                    )
-                else:
-                    self._since, self._mark = tick, self._filled
+            assert self._body is not None
+            self._check_body(self._body, waited_s)
         elif state == _SENDING:
             if waited_s > settings.send_timeout_s:
-                left = self._transport.get_write_buffer_size() + sum(map(len, self._unsent))
+                left = self._left()
                 if self._mark - left < PROGRESS_BYTES_PER_S * waited_s:
                     log.info("a caller did not read its answer for %g s (--send-timeout-s)", waited_s)
                     self.abort()
                 self._since, self._mark = tick, left
-        elif state == _DISCARDING:
+        elif state in (_DISCARDING, _SKIPPING):
             if waited_s > _DISCARD_S:
                 self._close_soon()
         elif state == _CLOSING and waited_s > settings.send_timeout_s:
@@ -541,6 +625,17 @@ class Connection(asyncio.BufferedProtocol):
         if not self._served:  # who comes has something to say
             return min(settings.head_timeout_s, settings.keepalive_timeout_s)
         return _OLD_IDLE_S if self._is_old() else settings.keepalive_timeout_s
+
+    def _check_body(self, body: Body, waited_s: float) -> None:
+        """End it if it comes too slowly."""
+        limit_s = self._shared.settings.body_timeout_s
+        body.look(TICK_S)
+        if waited_s > limit_s:
+            came, pace = body.filled - body.mark, body.pace(limit_s)
+            if came < pace * waited_s:
+                self._refuse_head(408, too_slow(came, waited_s, pace))
+            else:
+                self._since, body.mark = self._shared.tick, body.filled
 
     def close_if_idle(self, idle_s: float = 0.0) -> None:
         """Close, if nothing of a request has come; a connection that has never sent one only after ``idle_s``."""
@@ -567,6 +662,10 @@ class Connection(asyncio.BufferedProtocol):
             self._paused_reading = False
             if not self._transport.is_closing():
                 self._transport.resume_reading()
+
+
+def _body(admission: Admission, length: int) -> Body:
+    return Body(admission, length) if length >= 0 else Body(admission, None, chunked=True)
 
 
 def _has_bare_line_feed(data: bytes) -> bool:

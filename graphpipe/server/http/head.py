@@ -1,7 +1,7 @@
 """The heads of hot requests, recognised.
 
-The front serves only requests without surprises: ``POST`` to a plain path, HTTP/1.1, one Content-Length, one Host,
-nothing that changes how the body is read. This file decides what is one, by a grammar much narrower than HTTP's; for
+The front serves only requests without surprises: ``POST`` to a plain path, one Host, one Content-Length or chunks and
+nothing else that changes how the body is read. This file decides what is one, by a grammar much narrower than HTTP's; for
 whatever does not match, None, and aiohttp takes the connection over. It refuses nothing itself, so it cannot be
 smuggled past: a head is either exactly this, or somebody else's.
 
@@ -20,14 +20,14 @@ __all__ = ["HEAD_BYTES_MAX", "Head", "Passing", "cut", "is_host", "may_begin", "
 HEAD_BYTES_MAX = 16 * 1024
 
 # Visible ASCII without what would need decoding (%), dropping (#, ?) or an absolute form.
-_REQUEST_LINE = re.compile(rb"POST (/[A-Za-z0-9._~!$&'()*+,;=:@/-]*) HTTP/1\.1\r\n")
+_REQUEST_LINE = re.compile(rb"POST (/[A-Za-z0-9._~!$&'()*+,;=:@/-]*) HTTP/1\.([01])\r\n")
 _FIELD = re.compile(
     rb"([A-Za-z0-9!#$%&'*+.^_`|~-]+):[ \t]*"
     rb"([\x21-\x7e\x80-\xff](?:[\t\x20-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff])?)?[ \t]*\r\n"
 )
 
 # How a body is framed or encoded, or what the connection becomes: none of these is plain.
-_ODD = frozenset((b"transfer-encoding", b"content-encoding", b"upgrade", b"te", b"trailer", b"http2-settings"))
+_ODD = frozenset((b"content-encoding", b"upgrade", b"te", b"trailer", b"http2-settings"))
 
 
 # An IP address in brackets or a name, and a port; all of it may be missing.
@@ -51,10 +51,14 @@ _PASSING = re.compile(
 
 @dataclass(slots=True)  # not frozen: heads that never repeat cost one each
 class Head:
-    """What a hot request's head says. ``timeout_ms`` is None where the caller gave none."""
+    """What a hot request's head says. ``timeout_ms`` is None where the caller gave none, ``length`` -1 for a body in chunks.
+
+    ``is_old`` is HTTP/1.0, where a connection is kept only for those who ask for it, and has to be told to them.
+    """
 
     path: str
     length: int
+    is_old: bool
     keep_alive: bool
     expects_continue: bool
     wants_message: bool
@@ -78,10 +82,17 @@ def parse(head: bytes) -> Head | None:
             return None
         fields[name] = field[2] or b""
         at = field.end()
-    length = fields.get(b"content-length", b"")
-    if at != end or b"host" not in fields or not (length.isdigit() and len(length) < 16):
+    is_old = line[2] == b"0"
+    length, encoding = fields.get(b"content-length"), fields.get(b"transfer-encoding")
+    if encoding is not None:
+        # With a length as well, or before HTTP/1.1, nobody knows what is meant.
+        if encoding.lower() != b"chunked" or length is not None or is_old:
+            return None
+    elif length is None or not (length.isdigit() and len(length) < 16):
         return None
-    connection = fields.get(b"connection", b"keep-alive").lower()
+    if at != end or b"host" not in fields:
+        return None
+    connection = fields.get(b"connection", b"close" if is_old else b"keep-alive").lower()
     expect = fields.get(b"expect", b"").lower()
     timeout = fields.get(_TIMEOUT, b"")
     if not _HOST.fullmatch(fields[b"host"]):
@@ -92,9 +103,10 @@ def parse(head: bytes) -> Head | None:
         return None
     return Head(
         line[1].decode("ascii"),
-        int(length),
+        -1 if length is None else int(length),
+        is_old,
         connection == b"keep-alive",
-        bool(expect),
+        bool(expect) and not is_old,
         b"application/vnd.graphpipe" in fields.get(b"accept", b"").lower(),
         int(timeout) if timeout else None,
         fields.get(_REQUEST_ID, b"")[:128].decode("latin-1"),
@@ -113,6 +125,7 @@ class Passing:
         return Head(
             head.path,
             head.length,
+            head.is_old,
             head.keep_alive,
             head.expects_continue,
             head.wants_message,
@@ -167,4 +180,6 @@ def _is_timeout(value: bytes) -> bool:
 
 _TIMEOUT = b"graphpipe-timeout-ms"
 _REQUEST_ID = b"x-request-id"
-_ONCE = frozenset((b"content-length", b"host", b"connection", b"expect", b"accept", _TIMEOUT, _REQUEST_ID))
+_ONCE = frozenset(
+    (b"content-length", b"transfer-encoding", b"host", b"connection", b"expect", b"accept", _TIMEOUT, _REQUEST_ID)
+)

@@ -73,7 +73,7 @@ class Hub:
         self._outbox: list[tuple[Connection, bytes]] = []
         self._turn_is_due = False
         self.ok_heads: dict[int, bytes] = {}
-        self._refusals: dict[tuple[int, str, bool, str, bool], tuple[bytes, int]] = {}
+        self._refusals: dict[tuple[int, str, bool, str, bool, bool], tuple[bytes, int]] = {}
         self.on_tick: Callable[[], None] = lambda: None
         self._sweeper = self._loop.call_later(TICK_S, self._sweep)
 
@@ -106,7 +106,7 @@ class Hub:
                 target = Target.of(self._dialect.endpoint(parsed.path))
             except NotFound:
                 return None
-            small = parsed.length < POOLED_FROM and parsed.length <= self.admission.body_bytes_max
+            small = 0 <= parsed.length < POOLED_FROM and parsed.length <= self.admission.body_bytes_max
             request = Request(parsed, target, small, parsed.length)
             self._heads.saw(core, request)
         if passing is None:
@@ -192,7 +192,7 @@ class Hub:
 
         Those of an overload are all alike, and remembered for a moment.
         """
-        key = (error.http_status, error.message, head.wants_message, head.request_id, keep_alive)
+        key = (error.http_status, error.message, head.wants_message, head.request_id, head.is_old, keep_alive)
         answer = self._refusals.get(key)
         if answer is None:
             content_type, body = self._dialect.error_body(error, ERROR_TYPE if head.wants_message else "")
@@ -201,6 +201,8 @@ class Hub:
                 headers["X-Request-Id"] = head.request_id
             if not keep_alive:
                 headers["Connection"] = "close"
+            elif head.is_old:
+                headers["Connection"] = "keep-alive"
             answer = response_head(error.http_status, content_type, len(body), headers) + body, len(body)
             if len(self._refusals) >= _ANSWER_HEADS_MAX:
                 self._refusals.clear()

@@ -11,13 +11,23 @@ from weakref import WeakKeyDictionary
 
 from aiohttp import HttpVersion10, HttpVersion11, web
 
-from graphpipe.buffers import POOLED_FROM
-from graphpipe.errors import InvalidRequest, ModelFailed, NotFound, ServiceError, Unsupported, let_go, service_error
+from graphpipe.errors import (
+    DeadlineExceeded,
+    InvalidRequest,
+    ModelFailed,
+    NotFound,
+    ServiceError,
+    Unsupported,
+    let_go,
+    service_error,
+)
 from graphpipe.server.exchange import Exchange, peer_of
 from graphpipe.server.http.admission import Admission
+from graphpipe.server.http.body import Body, too_slow
 from graphpipe.server.http.control import Control, Handlers
 from graphpipe.server.http.head import is_host
 from graphpipe.server.http.odd_connection import OddServer
+from graphpipe.server.http.readers import Readers
 from graphpipe.server.http.refusal import NOT_SPOKEN, error_headers
 from graphpipe.server.numbers.accesslog import AccessLog
 from graphpipe.server.numbers.counters import Counters
@@ -25,7 +35,7 @@ from graphpipe.server.numbers.failures import FAILURES
 from graphpipe.server.numbers.places import places
 from graphpipe.server.protocols.path import path_of, segments
 from graphpipe.server.protocols.protocol import Answer, Dialect
-from graphpipe.server.settings.values import PROGRESS_BYTES_PER_S, Settings
+from graphpipe.server.settings.values import Settings
 from graphpipe.server.state import State
 from graphpipe.server.target import Target
 from graphpipe.version import SERVER
@@ -63,6 +73,7 @@ class Odd:
         self._admission = admission
         self._settings = settings
         self._state = state
+        self.readers = Readers(settings.send_timeout_s)
 
     def server(self) -> OddServer:
         """All there is, over aiohttp."""
@@ -138,8 +149,9 @@ class Odd:
     async def _infer(self, request: web.BaseRequest) -> web.StreamResponse:
         exchange = Exchange(self._state, self._access_log, self._nobody, asyncio.get_running_loop())
         exchange.peer = peer_of(request.transport)
-        size, status, rows, length = 0, 0, 0, 0
+        size, held, status, rows, length = 0, 0, 0, 0, 0
         segments: list[Any] = []
+        answer = _Answered()
         try:
             try:
                 target = Target.of(self._dialect.endpoint(path_of(request.raw_path)))
@@ -150,13 +162,13 @@ class Odd:
             if request.headers.get("Content-Encoding", "identity").lower() != "identity":
                 raise Unsupported("a compressed body is not taken; send it plain, without Content-Encoding", 415)
             timeout_ms = _timeout_ms(request.headers.get(TIMEOUT_HEADER))
+            if timeout_ms is not None:
+                exchange.limit(timeout_ms, _is_noticed)
             if request.content_length is not None:
                 target.admit(request.content_length)
-            body = await self._body(request)
-            size = len(body)
-            answer = _Answered()
-            done = exchange.answer(target, body, timeout_ms, answer)
-            del body  # what is left of it is in the answer
+            body = await self._body(request, timeout_ms)
+            size, held = body.filled, body.held
+            done = exchange.answer(target, body.let_go(), timeout_ms, answer)
             segments, rows = done if done is not None else await answer.future
             status, length = 200, sum(map(len, segments))
         except ServiceError as error:
@@ -173,41 +185,64 @@ class Odd:
                 exchange.finish(status, request.transport, size, length, rows, _request_id(request))
             else:
                 exchange.leave()
+            self._admission.hold(-held)
+            # A failure remembers this frame, and the future the failure: a ring that would hold the request's memory.
+            del answer
+        return await self._send(request, segments, length)
+
+    async def _send(self, request: web.BaseRequest, segments: list[Any], length: int) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": OCTETS})
         response.content_length = length
         self._sign(request, response)
-        await response.prepare(request)
-        for segment in segments:
-            view = memoryview(segment)
-            for at in range(0, len(view), _PART_BYTES):
-                # Each write waits for the socket; aiohttp neither joins nor copies a large one.
-                async with asyncio.timeout(self._settings.send_timeout_s):
-                    await response.write(view[at : at + _PART_BYTES])
-        await response.write_eof()
+        self._admission.hold(length)
+        try:
+            await response.prepare(request)
+            for segment in segments:
+                view = memoryview(segment)
+                for at in range(0, len(view), _PART_BYTES):
+                    # Each write waits for the socket; aiohttp neither joins nor copies a large one.
+                    part = view[at : at + _PART_BYTES]
+                    if request.transport is not None:
+                        self.readers.wrote(request.transport, len(part))
+                    await response.write(part)
+            await response.write_eof()
+        finally:
+            self._admission.hold(-length)
         return response
 
-    async def _body(self, request: web.BaseRequest) -> memoryview:
-        size = request.content_length
-        body = await self._admission.soon(POOLED_FROM if size is None else size)
-        if request.headers.get("Expect", "").lower() == "100-continue" and request.version >= HttpVersion11:
-            # Only now: who asks before sending wants to hear of a refusal first.
-            await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-            request.writer.output_size = 0
-        filled, pace = 0, _Pace(self._settings.body_timeout_s)
+    async def _body(self, request: web.BaseRequest, timeout_ms: int | None) -> Body:
+        """The whole body. Raises DeadlineExceeded, and what else may become of one."""
+        if timeout_ms is None:
+            return await self._received(request)
         try:
-            while chunk := await pace.chunk(request, filled):
-                end = filled + len(chunk)
-                if end > len(body):  # chunked: nobody said how much would come
-                    grown = await self._admission.soon(max(end, min(2 * len(body), self._admission.body_bytes_max)))
-                    grown[:filled] = body[:filled]
-                    body = grown
-                body[filled:end] = chunk
-                filled = end
-            return body[:filled]
+            async with asyncio.timeout(timeout_ms / 1000):
+                return await self._received(request)
+        except TimeoutError:
+            raise DeadlineExceeded("the caller's deadline passed before its body had come") from None
+
+    async def _received(self, request: web.BaseRequest) -> Body:
+        body, pace = Body(self._admission, request.content_length), _Pace(self._settings.body_timeout_s)
+        try:
+            await self._wait_for_room(body)
+            self._admission.expect(body, 0)  # nobody looks at how fast it comes, so no room is kept for it
+            if request.headers.get("Expect", "").lower() == "100-continue" and request.version >= HttpVersion11:
+                # Only now: who asks before sending wants to hear of a refusal first.
+                await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+                request.writer.output_size = 0
+            while chunk := await pace.chunk(request, body):
+                body.take(memoryview(chunk))
+                if self._admission.is_full and not body.is_whole:
+                    await self._wait_for_room(body)
+            body.ended()
+            return body
         except BaseException:
             # Whoever keeps the error keeps this frame: the room is to go back at once.
-            body = grown = memoryview(b"")
+            body.drop()
             raise
+
+    async def _wait_for_room(self, body: Body) -> None:
+        if not self._admission.begin(body):
+            await self._admission.turn(body)
 
     # --- errors ---
 
@@ -273,21 +308,23 @@ class _Pace:
     def __init__(self, limit_s: float) -> None:
         self._limit_s = limit_s
         self._now = asyncio.get_running_loop().time
-        self._since, self._mark = self._now(), 0
+        self._since = self._now()
 
-    async def chunk(self, request: web.BaseRequest, filled: int) -> bytes:
-        """The next part after the first ``filled`` bytes; empty at the end."""
+    async def chunk(self, request: web.BaseRequest, body: Body) -> bytes:
+        """The next part; empty at the end."""
         while True:
             try:
                 async with asyncio.timeout_at(self._since + self._limit_s):
                     return await request.content.readany()
             except TimeoutError:
-                came = filled - self._mark
-                if came < PROGRESS_BYTES_PER_S * self._limit_s:
-                    raise web.HTTPRequestTimeout(
-                        text=f"the body came too slowly: {came} bytes in {self._limit_s:g} s (--body-timeout-s)\n"
-                    ) from None
-                self._since, self._mark = self._now(), filled
+                came, pace = body.filled - body.mark, body.pace(self._limit_s)
+                if came < pace * self._limit_s:
+                    raise web.HTTPRequestTimeout(text=f"{too_slow(came, self._limit_s, pace)}\n") from None
+                self._since, body.mark = self._now(), body.filled
+
+
+def _is_noticed(error: ServiceError) -> None:
+    """The deadline is over while nothing is under way: whoever receives the body finds out himself."""
 
 
 def _check(request: web.BaseRequest) -> None:

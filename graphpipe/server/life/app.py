@@ -148,10 +148,14 @@ class App:
         if self.state.started:
             self._listening.close()
             self.hub.close()
-        for runner in (self.behind, self._side):
-            for connection in runner.server.connections if runner is not None and runner.server is not None else ():
-                if connection.transport is not None:
-                    connection.transport.abort()
+        for transport in self._transports_behind():
+            transport.abort()
+
+    def _transports_behind(self) -> list[asyncio.Transport]:
+        """Those of the connections that aiohttp has."""
+        servers = [runner.server for runner in (self.behind, self._side) if runner is not None]
+        connections = [connection for server in servers if server is not None for connection in server.connections]
+        return [connection.transport for connection in connections if connection.transport is not None]
 
     async def _drain(self) -> None:
         """Answer on for the grace, let no one in any more, finish what is in flight, give everything back.
@@ -205,8 +209,9 @@ class App:
         counters = self.counters
         counters.gauge("graphpipe_connections", self.state.connections())
         counters.gauge("graphpipe_in_flight_requests", self.state.in_flight)
-        counters.gauge("graphpipe_in_flight_bytes", self.pool.leased_bytes)
+        counters.gauge("graphpipe_in_flight_bytes", self.admission.held_bytes)
         counters.gauge("graphpipe_buffer_pool_idle_bytes", self.pool.idle_bytes)
+        self._odd.readers.look(self._transports_behind(), asyncio.get_running_loop().time())
         memory = resident_bytes()
         counters.gauge("graphpipe_memory_bytes", memory)
         over = memory > (self.settings.memory_limit_bytes or memory)

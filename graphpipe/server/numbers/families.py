@@ -118,7 +118,12 @@ FAMILIES = (
     ),
     Family("graphpipe_in_flight_requests", "gauge", "worker", "Requests that are being answered."),
     Family(
-        "graphpipe_in_flight_bytes", "gauge", "worker", "Bytes of leased buffers: large bodies and what looks at them."
+        "graphpipe_in_flight_bytes",
+        "gauge",
+        "worker",
+        
+        "Bytes of bodies that have come, and of answers that are not sent yet.",
+,
     ),
     Family("graphpipe_buffer_pool_idle_bytes", "gauge", "worker", "Bytes of buffers that wait for their next use."),
     Family("graphpipe_connections", "gauge", "worker", "Open connections."),

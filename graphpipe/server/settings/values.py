@@ -111,7 +111,8 @@ class Settings:
         1 << 20, "Limits", integer(1, 1 << 24), "Most strings in a request; one with more gets 413."
     )
     in_flight_bytes_max: int = setting(
-        0, "Limits", size(), "Bytes of large bodies that a worker holds at once; beyond it callers wait, then get 503.",
+        0, "Limits", size(),
+        "Bytes of bodies and of answers that a worker holds at once; beyond it callers wait, then get 503.",
         default_text="a quarter of the memory, shared by the workers",
     )  # fmt: skip
     admission_wait_s: float = setting(1.0, "Limits", number(), "How long a caller waits for room before it gets 503.")
@@ -168,9 +169,13 @@ class Settings:
     def in_flight_cap(self) -> int:
         """The bytes that may be in flight in one worker: as told, or its share of a quarter of this machine's memory.
 
-        At least one whole body.
+        That share is at least one whole body.
+        Raises ValueError if one body has no room in what was told.
         """
-        return max(self.in_flight_bytes_max or memory_bytes() // 4 // self.workers, self.body_bytes_max * 5 // 4)
+        told = self.in_flight_bytes_max
+        if told and told < self.body_bytes_max:
+            raise ValueError(_no_room(self.body_bytes_max, told))
+        return told or max(memory_bytes() // 4 // self.workers, self.body_bytes_max)
 
     def connections_cap(self) -> int:
         """The connections that may be open in one worker: as told, or what the limit of descriptors leaves at this moment.
@@ -188,11 +193,12 @@ def fitting_body(body: int, in_flight: int, workers: int, is_said: bool) -> int:
 
     Raises ValueError if both were said and one body has no room.
     """
-    needed = body * 5 // 4  # buffers come in sizes up to a quarter larger
     if not is_said:
-        return max(1, min(body, (in_flight or memory_bytes() // 4 // workers) * 4 // 5))
-    if in_flight and in_flight < needed:
-        raise ValueError(
-            f"--in-flight-bytes-max {in_flight} has no room for one body of --body-bytes-max {body}; it takes {needed}"
-        )
+        return max(1, min(body, in_flight or memory_bytes() // 4 // workers))
+    if in_flight and in_flight < body:
+        raise ValueError(_no_room(body, in_flight))
     return body
+
+
+def _no_room(body: int, in_flight: int) -> str:
+    return f"--in-flight-bytes-max {in_flight} has no room for one body of --body-bytes-max {body}"
