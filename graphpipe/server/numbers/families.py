@@ -121,9 +121,7 @@ FAMILIES = (
         "graphpipe_in_flight_bytes",
         "gauge",
         "worker",
-        
         "Bytes of bodies that have come, and of answers that are not sent yet.",
-,
     ),
     Family("graphpipe_buffer_pool_idle_bytes", "gauge", "worker", "Bytes of buffers that wait for their next use."),
     Family("graphpipe_connections", "gauge", "worker", "Open connections."),
