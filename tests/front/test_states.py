@@ -20,7 +20,7 @@ from graphpipe.server.http.connection import TRANSITIONS, Connection
 from graphpipe.wire import encode_request
 from tests.front.servers import Function, InProcess, in_process
 
-NAMES = {value: name[1:].lower() for name, value in vars(states).items() if name[1:].isupper() and value in range(8)}
+NAMES = {value: name[1:].lower() for name, value in vars(states).items() if name[1:].isupper() and value in range(10)}
 SLOT = Connection.__dict__["_state"]
 FAR = 1_000_000  # ticks: whatever is waited for is late by then
 
@@ -54,13 +54,19 @@ def model(inputs: Mapping[str, Any]) -> Mapping[str, Any]:
     return {"y": np.zeros(2_000_000 if x.flat[0] == 2 else 1)}
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[InProcess]:
+@contextlib.contextmanager
+def recorded(**options: Any) -> Iterator[InProcess]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(hub, "Connection", Recorded)
-        limits = {"body_bytes_max": 1 << 20, "in_flight_bytes_max": 1 << 21, "admission_wait_s": 0.3}
-        with in_process({"m": Function(model)}, threads=2, **limits) as running:
+        with in_process({"m": Function(model)}, **options) as running:
             yield running
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[InProcess]:
+    limits = {"body_bytes_max": 1 << 20, "in_flight_bytes_max": 1 << 21, "admission_wait_s": 0.3}
+    with recorded(threads=2, **limits) as running:
+        yield running
 
 
 def post(first: float, count: int = 1, *lines: bytes) -> bytes:
@@ -199,6 +205,8 @@ def test_every_way_that_is_drawn_is_gone(server: InProcess) -> None:
     ):
         play(server, events)
     with_a_model_that_is_busy(server)
+    with_answers_that_nobody_reads(server)
+    with_a_queue_that_is_full()
     assert named(drawn() - moves) == set()
     assert named(moves - drawn()) == set()
 
@@ -219,7 +227,7 @@ def with_a_model_that_is_busy(server: InProcess) -> None:
         until(lambda: small_leaver.state() == states._GONE)
         leaver.send(LARGE)
         waiting.send(LARGE[:200])
-        until(lambda: waiting.state() == states._ANSWERING)
+        until(lambda: waiting.state() == states._ROOM)
         leaver.reset()
         gate.set()
         until(lambda: waiting.state() == states._BODY)
@@ -229,3 +237,75 @@ def with_a_model_that_is_busy(server: InProcess) -> None:
         gate.set()
         for caller in (*holders, waiting, refused, leaver):
             caller.socket.close()
+
+
+def with_answers_that_nobody_reads(server: InProcess) -> None:
+    """More is held than may be: whoever comes waits until it is read."""
+    many, reader, late, early, whole, at_once, cut = (Caller(server) for _ in range(7))
+    try:
+        with loop_busy(server):
+            many.send(PLAIN * (100_000 // len(PLAIN)))
+        many.read()
+        early.send(LARGE[:200])
+        until(lambda: early.state() == states._BODY)
+        reader.send(MUCH)
+        until(lambda: reader.state() == states._SENDING)
+        early.send(LARGE[200:5000])
+        for caller in (whole, cut):
+            caller.send(PLAIN)
+        with loop_busy(server):
+            at_once.send(LARGE[:200_000])
+        for caller in (early, whole, cut, at_once):
+            until(lambda caller=caller: caller.state() in (states._ROOM, states._DISCARDING))
+        server.ask(cut.there.abort)
+        reader.read()
+        until(lambda: reader.state() == states._WAITING)
+        with loop_busy(server):
+            late.send(LARGE[:200_000])
+        until(lambda: whole.state() in (states._WAITING, states._DISCARDING))
+    finally:
+        for caller in (many, reader, late, early, whole, at_once, cut):
+            caller.socket.close()
+
+
+@contextlib.contextmanager
+def loop_busy(server: InProcess) -> Iterator[None]:
+    """The server's loop looks at nothing meanwhile, and then at all that has come at once."""
+    free, is_busy = threading.Event(), threading.Event()
+
+    def work() -> None:
+        is_busy.set()
+        free.wait(10)
+
+    server.loop.call_soon_threadsafe(work)
+    assert is_busy.wait(10)
+    yield
+    threading.Event().wait(0.05)  # what was sent has arrived by then
+    free.set()
+
+
+def with_a_queue_that_is_full() -> None:
+    """Small bodies are refused before they have come, and then skipped."""
+    gate.clear()
+    with recorded(threads=1, model_settings={"queue_requests_max": 1}) as server:
+        busy, queued, one, two, three, late = (Caller(server) for _ in range(6))
+        try:
+            busy.send(SLOW)
+            until(lambda: server.ask(lambda: server.app.state.in_flight) == 1)
+            queued.send(SLOW)
+            until(lambda: server.ask(lambda: server.app.state.in_flight) == 2)
+            for caller in (one, two, three, late):
+                caller.send(PLAIN[:-5])
+                until(lambda caller=caller: caller.state() == states._SKIPPING)
+            one.send(PLAIN[-5:])
+            until(lambda: one.state() == states._WAITING)
+            two.send(PLAIN[-5:] + PLAIN[:-5])  # the next is refused in the same way
+            until(lambda: two.state() == states._SKIPPING)
+            three.reset()
+            until(lambda: three.state() == states._GONE)
+            late.late()
+            until(lambda: late.state() in (states._CLOSING, states._GONE))
+        finally:
+            gate.set()
+            for caller in (busy, queued, one, two, late):
+                caller.socket.close()

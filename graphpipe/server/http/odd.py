@@ -10,10 +10,12 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from aiohttp import HttpVersion10, HttpVersion11, web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from graphpipe.errors import (
     DeadlineExceeded,
     InvalidRequest,
+    MalformedMessage,
     ModelFailed,
     NotFound,
     ServiceError,
@@ -235,9 +237,11 @@ class Odd:
                     await self._wait_for_room(body)
             body.ended()
             return body
-        except BaseException:
+        except BaseException as error:
             # Whoever keeps the error keeps this frame: the room is to go back at once.
             body.drop()
+            if isinstance(error, HttpProcessingError):
+                raise MalformedMessage("the body is not in chunks as HTTP has them") from None
             raise
 
     async def _wait_for_room(self, body: Body) -> None:

@@ -113,7 +113,12 @@ class OddConnection(web.RequestHandler):
                 return
         came = len(self._messages)
         super().data_received(data)
-        if len(self._messages) > came:
+        if len(self._messages) > came and self._body is not None and not self._body.is_eof():
+            # What cannot be understood is the body's that is on its way. aiohttp would have it waited for.
+            broken = self._messages.pop()[0]
+            self._body.set_exception(getattr(broken, "exc", None) or ConnectionError("the body broke off"))
+            self._refused = True
+        elif len(self._messages) > came:
             self._asked += len(self._messages) - came
             self._head_bytes = 0
             self._body = self._messages[-1][1]
