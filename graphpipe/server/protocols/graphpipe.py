@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graphpipe.backends.model import Model
-from graphpipe.errors import GraphPipeError, ModelFailed, NotFound, ServiceError
+from graphpipe.errors import GraphPipeError, ModelFailed, NotFound, ServiceError, TooLarge
 from graphpipe.server.models.directory import Directory
 from graphpipe.server.models.service import Service
 from graphpipe.server.numbers.places import places
@@ -50,6 +50,8 @@ _RESERVED = frozenset(("control", "models", "metrics", "livez", "readyz", "v1", 
 # Checking or copying this much on the event loop would be felt by the other callers.
 _OFF_LOOP_FROM = 256 * 1024
 _PLANS_MAX = 256
+# A model's settings for a call are no place for data.
+_CONFIG_CHARACTERS_MAX = 1 << 20
 # So small a message may ask for metadata, which is always there; one with a tensor is larger.
 _DESCRIPTION_BYTES_MAX = 96
 # Encoding less than this is a moment, whatever it is.
@@ -245,6 +247,11 @@ class GraphPipeEndpoint:
         return self._plans.get(head) or self._plan(head)
 
     def _plan(self, head: RequestHead) -> tuple[Plan, int]:
+        if len(head.config) > _CONFIG_CHARACTERS_MAX:
+            raise TooLarge(
+                f"config has {len(head.config):,} characters, and at most {_CONFIG_CHARACTERS_MAX:,} are taken; "
+                "send data as a tensor"
+            )
         plan = self._signature.plan(
             [DTYPES[t] or np.dtype("V0") for t in head.types],
             head.shapes,

@@ -28,7 +28,7 @@ from graphpipe.server.stages.cache.reading import Reading
 from graphpipe.server.stages.cache.store import RowStore
 from graphpipe.server.stages.cache.upstream import UpstreamVersion
 from graphpipe.server.stages.cache.writer import BROKEN, RowWriter
-from graphpipe.server.stages.rows import Against, RowEvidence, row_count
+from graphpipe.server.stages.rows import TEXT_REMEMBERED_MAX, Against, RowEvidence, row_count, text_of_names
 from graphpipe.server.stages.stage import Outputs, Request, Stage
 from graphpipe.words import first_line
 
@@ -102,7 +102,12 @@ class RowCache:
     async def infer(self, request: Request) -> Outputs:
         """What the next stage would give, of which as much as possible is already known."""
         rows = row_count(request.inputs)
-        if not rows or self.writer.broken or self._evidence.rules_out(request):
+        if (
+            not rows
+            or self.writer.broken
+            or self._evidence.rules_out(request)
+            or text_of_names(request) > TEXT_REMEMBERED_MAX
+        ):
             return await self._pass(request)
         version = self._identity.version
         if not isinstance(version, str):
