@@ -23,6 +23,7 @@ __all__ = ["LoadedModel"]
 Array = NDArray[Any]
 _PlanKey = tuple[tuple[str, ...], tuple[str, ...], bool, tuple[tuple[np.dtype[Any], tuple[int, ...]], ...]]
 _PLANS_MAX = 256
+_PLAN_TEXT_MAX = 4096
 
 
 def _as_it_would_arrive(array: Array, name: str) -> Array:
@@ -126,9 +127,10 @@ class LoadedModel:
         plan = plans.get(key)
         if plan is None:
             plan = signature.plan([a.dtype for a in arrays], [a.shape for a in arrays], names, outputs, cast=cast)
-            if len(plans) >= _PLANS_MAX:
-                plans.clear()
-            plans[key] = plan
+            if sum(map(len, names)) + sum(map(len, outputs)) <= _PLAN_TEXT_MAX:
+                if len(plans) >= _PLANS_MAX:
+                    plans.clear()
+                plans[key] = plan
         return plan
 
     def _fitted(self, name: str, value: object) -> Array:

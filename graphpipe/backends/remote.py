@@ -85,6 +85,8 @@ class RemoteModel:
         timeout_s: float | None = None,
     ) -> dict[str, Array]:
         """Ask the upstream."""
+        if timeout_s is not None and timeout_s <= 0:
+            raise DeadlineExceeded(f"the caller's deadline passed before {self._client.url} was asked")
         try:
             if self._stale:
                 self._learn(self._client.metadata(timeout=timeout_s))

@@ -5,15 +5,20 @@ from __future__ import annotations
 import threading
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pytest
 
 import graphpipe
+from graphpipe.backends import LoadOptions, open_model
 from graphpipe.errors import DeadlineExceeded, InvalidRequest, LoadError, ModelFailed, ServiceError, UpstreamFailed
 from graphpipe.server.stages.rows import RowEvidence
 from graphpipe.server.stages.stage import Request
 from graphpipe.wire import encode_request
+from tests import raw_http
+from tests.front.servers import Function, in_process
 from tests.serving import serving
 
 X = np.arange(8, dtype=np.float32).reshape(2, 4)
@@ -269,3 +274,28 @@ def test_an_upstream_that_is_not_there_is_refused_when_loading():
 def test_a_url_that_names_no_server_is_refused(url):
     with pytest.raises(LoadError, match="expected"):
         graphpipe.load(url)
+
+
+@pytest.mark.parametrize("batched", [False, True])
+def test_a_deadline_of_a_moment_through_a_proxy_is_504_and_nobodys_failure(
+    batched: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    over = threading.Event()
+
+    def slow(inputs: Mapping[str, Any]) -> Mapping[str, Any]:
+        over.wait(30)
+        return {"y": inputs["x"]}
+
+    body = b"".join(encode_request([np.zeros((1, 4), np.float32)]))
+    settings = {"batch_rows_max": 4 if batched else 0}
+    with in_process({"m": Function(slow)}) as upstream:
+        model = open_model(upstream.url, LoadOptions())
+        with in_process({"m": model}, threads=4, model_settings=settings) as proxy:
+            for timeout_ms in [0, 1, 2, 3] * 5:
+                answer = raw_http.call(proxy.url, "POST", "/", body, GraphPipe_Timeout_Ms=str(timeout_ms))
+                assert answer.status == 504, answer.text
+            over.set()
+    assert "failed" not in caplog.text
+    for left_s in (0.0, -0.001):
+        with pytest.raises(DeadlineExceeded):
+            model.infer({"x": np.zeros((1, 4), np.float32)}, ["y"], timeout_s=left_s)

@@ -72,7 +72,10 @@ class Told:
     ) -> dict[str, Any]:
         x = inputs["x"]
         self.seen.append(weakref.ref(x))
-        if config == "fail":
+        if config.startswith("hold"):
+            self.began.set()
+            assert self.may_go.wait(60)
+        if config.endswith("fail"):
             try:
                 raise ValueError("as it was told")
             except ValueError as cause:
@@ -81,9 +84,6 @@ class Told:
                 raise failure from cause
         if config == "refuse":
             raise self.refusal
-        if config == "hold":
-            self.began.set()
-            assert self.may_go.wait(60)
         y = x * 2
         self.seen.append(weakref.ref(y))
         return {"y": y}
@@ -164,8 +164,11 @@ ROWS = count()
 class Caller:
     """One request that is sent, on a connection of its own."""
 
-    def __init__(self, place: Place, way: str, config: str, *headers: str, columns: int = 0) -> None:
-        rows = np.full((1, columns or place.columns), next(ROWS), np.float32)  # never the same twice
+    def __init__(
+        self, place: Place, way: str, config: str, *headers: str, columns: int = 0, value: int | None = None
+    ) -> None:
+        # Unless told so, never the same rows twice.
+        rows = np.full((1, columns or place.columns), next(ROWS) if value is None else value, np.float32)
         body = b"".join(encode_request([rows], config=config))
         # Of a target like this aiohttp makes a path; the hot route leaves all such things to it.
         target = b"http://h/" if way == "aiohttp" else b"/"
@@ -226,7 +229,27 @@ def one_leaves(place: Place, way: str) -> None:
     assert [caller.status() for caller in callers] == [200] * 2
 
 
-OUTCOMES = (answered, the_model_fails, the_model_refuses, the_inputs_do_not_fit, it_is_late, all_leave, one_leaves)
+def one_leaves_and_the_model_fails(place: Place, way: str) -> None:
+    value = next(ROWS)  # with a cache they wait for the same rows
+    callers = [Caller(place, way, "hold and fail", value=value) for _ in range(3)]
+    assert place.told.began.wait(30)
+    until(lambda: place.server.app.state.in_flight == 3, "not all have come")
+    callers.pop(0).leave()
+    until(lambda: place.server.app.state.in_flight == 2, "it is still in flight")
+    place.told.may_go.set()
+    assert [caller.status() for caller in callers] == [500] * 2
+
+
+OUTCOMES = (
+    answered,
+    the_model_fails,
+    the_model_refuses,
+    the_inputs_do_not_fit,
+    it_is_late,
+    all_leave,
+    one_leaves,
+    one_leaves_and_the_model_fails,
+)
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -56,6 +56,8 @@ _OFF_LOOP_FROM = 256 * 1024
 # So would reading this much, if nothing like it was read before: it may be strings, each of which is work.
 _READ_ASIDE_FROM = 32 * 1024
 _PLANS_MAX = 256
+# A model's settings for a call are no place for data.
+_CONFIG_CHARACTERS_MAX = 1 << 20
 # So small a message may ask for metadata, which is always there; one with a tensor is larger.
 _DESCRIPTION_BYTES_MAX = 96
 # Encoding less than this is a moment, whatever it is.
@@ -264,6 +266,11 @@ class GraphPipeEndpoint:
         return self._plans.get(head) or self._plan(head)
 
     def _plan(self, head: RequestHead) -> tuple[Plan, int]:
+        if len(head.config) > _CONFIG_CHARACTERS_MAX:
+            raise TooLarge(
+                f"config has {len(head.config):,} characters, and at most {_CONFIG_CHARACTERS_MAX:,} are taken; "
+                "send data as a tensor"
+            )
         plan = self._signature.plan(
             [DTYPES[t] or np.dtype("V0") for t in head.types],
             head.shapes,

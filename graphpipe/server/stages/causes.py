@@ -10,9 +10,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any
-
-from numpy.typing import NDArray
 
 from graphpipe.server.numbers.places import chain_of, told
 from graphpipe.server.stages.stage import Request
@@ -20,8 +17,9 @@ from graphpipe.server.stages.stage import Request
 __all__ = ["cause"]
 
 _WORDS_MAX = 2000
-# To look for the traces of more text than this would take long; the words are left out instead.
-_TEXT_MAX = 256 * 1024
+# To look for the traces of more text than this, or of more strings, would take long; the words are left out instead.
+_TEXT_MAX = 64 * 1024
+_STRINGS_MAX = 4096
 _RUN = 4
 _NUMBER = re.compile(r"(?<![\w.])[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?(?!\w)|\b(?:nan|inf)\b", re.IGNORECASE)
 
@@ -58,28 +56,23 @@ def _masked(words: str, text: str | None, dims: set[str]) -> str:
 
 def _text_of(request: Request) -> str | None:
     """All text of a request; None if it is very much."""
+    if sum(array.size for array in request.inputs.values() if array.dtype.kind in "OSU") > _STRINGS_MAX:
+        return None
     pieces: list[str] = []
-    size = 0
-    for item in _pieces(request):
-        # As it is, and as a repr would write it.
-        pieces += [item, repr(item)[1:-1]]
-        size += len(item) + 1  # empty ones are looked at as well
-        if size > _TEXT_MAX:
+    left = _TEXT_MAX
+    for item in _strings(request):
+        left -= len(item)
+        if left < 0:
             return None
+        text = item.decode("utf-8", "backslashreplace") if isinstance(item, bytes) else item
+        # As it is, and as a repr would write it.
+        pieces += [text, repr(text)[1:-1]]
     return "\0".join(pieces)
 
 
-def _pieces(request: Request) -> Iterator[str]:
+def _strings(request: Request) -> Iterator[str | bytes]:
     yield request.config
     for array in request.inputs.values():
         if array.dtype.kind in "OSU":
-            yield from map(_string, _flat(array))
-
-
-def _flat(array: NDArray[Any]) -> Iterator[Any]:
-    for i in range(array.size):
-        yield array.flat[i]
-
-
-def _string(item: Any) -> str:
-    return item.decode("utf-8", "backslashreplace") if isinstance(item, bytes) else str(item)
+            for item in array.flat:
+                yield item if isinstance(item, bytes | str) else str(item)

@@ -48,6 +48,7 @@ class HandBack(Generic[T]):
     def again(self, finished: T) -> None:
         """The same for one that may have been handed back already, or only in part. Delivered twice it does no harm."""
         self._finished.append(finished)
+        self._looks = False
         self._call(self._look)
 
     def _call(self, what: Callable[[], None]) -> None:

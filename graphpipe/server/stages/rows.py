@@ -7,6 +7,7 @@ them, and which requests are alike enough for their rows to stand in one array.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ from graphpipe.server.stages.stage import Outputs, Request
 from graphpipe.signature import Signature, TensorSpec
 
 __all__ = [
+    "TEXT_REMEMBERED_MAX",
     "Against",
     "Kind",
     "Layout",
@@ -26,6 +28,7 @@ __all__ = [
     "layout_of",
     "not_by_rows",
     "row_count",
+    "text_of_names",
     "why_inputs_have_no_rows",
     "why_not_by_rows",
 ]
@@ -34,6 +37,10 @@ Array = NDArray[Any]
 
 # Callers may ask in endless many ways.
 _MANNERS_MAX = 1024
+_MANNER_TEXT_MAX = 256
+
+# So many characters of what a caller calls things are remembered, and no more.
+TEXT_REMEMBERED_MAX = 4096
 
 # Name, element type and row shape of each input; None stands for an axis that may be padded.
 Layout = tuple[tuple[str, str, tuple[int | None, ...]], ...]
@@ -64,6 +71,11 @@ def layout_of(inputs: Mapping[str, Array]) -> Layout:
 def kind_of(request: Request) -> Kind:
     """What two requests must have in common to share one call of the model."""
     return layout_of(request.inputs), request.outputs, request.config
+
+
+def text_of_names(request: Request) -> int:
+    """How many characters the names of a request's inputs and outputs have."""
+    return sum(map(len, request.inputs)) + sum(map(len, request.outputs))
 
 
 def join(parts: Sequence[Mapping[str, Array]], rows: int = 0) -> dict[str, Array]:
@@ -229,6 +241,8 @@ class RowEvidence:
             if grown is not None:
                 return Against(grown, "changes its shape with the number of rows")
             if seen.inputs == now.inputs or not _follows(seen, now):
+                if len(self._proven) >= _MANNERS_MAX:
+                    self._proven.clear()
                 self._proven.add(manner)
                 del self._seen[manner]
         return None
@@ -254,5 +268,8 @@ def _follows(one: _Sight, other: _Sight) -> bool:
 
 
 def _manner(request: Request) -> object:
-    """What may decide whether an output has rows: some do only if an optional input came, say."""
-    return request.outputs, request.config, tuple([(name, array.ndim) for name, array in request.inputs.items()])
+    """What may decide whether an output has rows: some do only if an optional input came, say. Of long texts a digest."""
+    manner = request.outputs, request.config, tuple([(name, array.ndim) for name, array in request.inputs.items()])
+    if len(request.config) + text_of_names(request) <= _MANNER_TEXT_MAX:
+        return manner
+    return hashlib.sha256(repr(manner).encode("utf-8", "surrogatepass")).digest()

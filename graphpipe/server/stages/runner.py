@@ -215,13 +215,13 @@ class ModelRunner:
         if request is None or job.future.cancelled():
             job.request = None
             return
-        deadline = request.deadline
-        if deadline is not None and job.back.loop.time() >= deadline:
+        now = job.back.loop.time()
+        if request.deadline is not None and now >= request.deadline:
             job.error = DeadlineExceeded("the caller's deadline passed while the request waited; it was not run")
             return
         job.began = self._began[number] = perf_counter()
         try:
-            job.outputs = self._run(request, job.back.loop.time())
+            job.outputs = self._run(request, now)
         except ServiceError as error:
             job.error = let_go(error)
         except BaseException as error:  # out of memory while it said why: the thread lives on

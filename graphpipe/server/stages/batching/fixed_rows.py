@@ -12,7 +12,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from graphpipe.backends.model import Model
+from graphpipe.backends.model import Model, timed
 from graphpipe.signature import Signature, TensorSpec
 
 __all__ = ["AnyRows", "fixed_rows", "takes_fixed_rows"]
@@ -37,6 +37,7 @@ class AnyRows:
 
     def __init__(self, model: Model) -> None:
         self._model = model
+        self._run = timed(model)
         shown = model.signature
         self._signature = replace(
             shown,
@@ -50,10 +51,15 @@ class AnyRows:
         return self._signature
 
     def infer(
-        self, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str] | None = None, *, config: str = ""
+        self,
+        inputs: Mapping[str, NDArray[Any]],
+        outputs: Sequence[str] | None = None,
+        *,
+        config: str = "",
+        timeout_s: float | None = None,
     ) -> dict[str, NDArray[Any]]:
         """Run once, on the one number of rows that the model knows."""
-        return self._model.infer(inputs, outputs, config=config)
+        return self._run(inputs, outputs, config, timeout_s)
 
     def close(self) -> None:
         """Close the model."""

@@ -16,7 +16,7 @@ import numpy as np
 from blake3 import blake3
 from numpy.typing import NDArray
 
-from graphpipe.server.stages.rows import Layout, layout_of
+from graphpipe.server.stages.rows import TEXT_REMEMBERED_MAX, Layout, layout_of
 
 __all__ = ["RowKeys", "output_key", "pack", "pack_all", "unpack", "unpack_alike", "unpack_all"]
 
@@ -70,8 +70,10 @@ class RowKeys:
         return keys
 
     def _prefix(self, identity: tuple[str, ...], config: str, layout: Layout) -> bytes:
-        remembered = (identity, config, layout)
-        prefix = self._prefixes.get(remembered)
+        # A long text is not kept: it is hashed each time, as it has to be read each time.
+        text = len(config) + sum([len(name) for name, _, _ in layout])
+        remembered = (identity, config, layout) if text <= TEXT_REMEMBERED_MAX else None
+        prefix = None if remembered is None else self._prefixes.get(remembered)
         if prefix is None:
             # With the counts in front no request's rows can be taken for another's names.
             counts = [_u64(len(identity)), _u64(len(layout))]
@@ -79,9 +81,10 @@ class RowKeys:
             for name, dtype, shape in layout:
                 fields += [name.encode(), dtype.encode(), *(_u64(dim or 0) for dim in shape), b""]
             prefix = blake3(b"".join(_u64(len(field)) + field for field in fields)).digest()
-            if len(self._prefixes) >= _PREFIXES_MAX:
-                self._prefixes.clear()
-            self._prefixes[remembered] = prefix
+            if remembered is not None:
+                if len(self._prefixes) >= _PREFIXES_MAX:
+                    self._prefixes.clear()
+                self._prefixes[remembered] = prefix
         return prefix
 
 

@@ -30,7 +30,7 @@ from graphpipe.server.stages.cache.reading import Reading
 from graphpipe.server.stages.cache.store import RowStore
 from graphpipe.server.stages.cache.upstream import UpstreamVersion
 from graphpipe.server.stages.cache.writer import BROKEN, RowWriter
-from graphpipe.server.stages.rows import Against, RowEvidence, row_count
+from graphpipe.server.stages.rows import TEXT_REMEMBERED_MAX, Against, RowEvidence, row_count, text_of_names
 from graphpipe.server.stages.stage import Outputs, Request, Stage
 from graphpipe.words import first_line
 
@@ -41,6 +41,9 @@ log = logging.getLogger("graphpipe.cache")
 # Hashing this much takes 0.3 ms (large rows) to 1 ms (small ones), which the other callers would feel. Below it a thread
 # costs more than it spares: it takes and gives back the interpreter's lock for each row, and has to be woken.
 _OFF_LOOP_FROM = 1024 * 1024
+
+# Of more strings than this nobody adds up the lengths on the loop.
+_STRINGS_MAX = 1024
 
 _REFUSED_MAX = 256
 
@@ -108,7 +111,12 @@ class RowCache:
     async def infer(self, request: Request) -> Outputs:
         """What the next stage would give, of which as much as possible is already known."""
         rows = row_count(request.inputs)
-        if not rows or self.writer.broken or self._evidence.rules_out(request):
+        if (
+            not rows
+            or self.writer.broken
+            or self._evidence.rules_out(request)
+            or text_of_names(request) > TEXT_REMEMBERED_MAX
+        ):
             return await self._pass(request)
         version = self._identity.version
         if not isinstance(version, str):
@@ -165,7 +173,7 @@ class RowCache:
             keys = self._keys_of(request, asked, rows, version)
             return None if keys is None else self._read(keys, asked)
 
-        if sum(array.nbytes for array in request.inputs.values()) < _OFF_LOOP_FROM:
+        if _is_little(request):
             return look()
         forgotten = self._forgotten
         found = await asyncio.get_running_loop().run_in_executor(None, look)
@@ -394,7 +402,7 @@ class RowCache:
     async def _keep(self, request: Request, asked: tuple[str, ...], rows: int, version: str, outputs: Outputs) -> None:
         """Store the rows of a request that was answered before anybody knew that it has rows."""
         loop = asyncio.get_running_loop()
-        if sum(array.nbytes for array in request.inputs.values()) < _OFF_LOOP_FROM:
+        if _is_little(request):
             keys = self._keys_of(request, asked, rows, version)
         else:
             keys = await loop.run_in_executor(None, self._keys_of, request, asked, rows, version)
@@ -405,6 +413,19 @@ class RowCache:
         if asked not in self._refused and len(self._refused) < _REFUSED_MAX:
             self._refused.add(asked)
             log.warning("output %r %s; it is not cached", against.output, against.why)
+
+
+def _is_little(request: Request) -> bool:
+    """Whether the keys of its rows are a moment's work."""
+    size = 0
+    for array in request.inputs.values():
+        if array.dtype.kind != "O":
+            size += array.nbytes
+        elif array.size > _STRINGS_MAX:
+            return False
+        else:
+            size += sum([len(item) for item in array.ravel().tolist() if isinstance(item, bytes | str)])
+    return size < _OFF_LOOP_FROM
 
 
 @dataclass(slots=True)
