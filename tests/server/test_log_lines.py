@@ -115,6 +115,24 @@ def test_whichever_threads_tell_every_failure_is_written_or_counted(lines: Lines
     assert len(lines()) + failures.next_second() == 2000
 
 
+class Strange(Exception):
+    """Nothing of it can be had."""
+
+    __traceback__ = property(lambda self: 1 / 0)  # type: ignore[assignment]
+
+    def __str__(self) -> str:
+        raise SystemExit
+
+
+def test_a_failure_of_which_nothing_can_be_had_is_told_all_the_same(lines: Lines):
+    failures = Failures()
+    for _ in range(7):
+        failures.tell(log, "it failed", error=Strange())
+    assert failures.next_second() == 2
+    assert lines()[0] == "it failed"
+    assert "Strange, of which nothing can be told" in str(lines.records[0].exc_text)
+
+
 def raises(inputs: Any) -> Any:
     raise RuntimeError("it\x1b[2J broke\n12:00:00 ERROR graphpipe.model: nothing happened")
 

@@ -11,7 +11,6 @@ import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from graphpipe.server.numbers.places import places
 
@@ -55,7 +54,8 @@ class Failures:
         if not log.isEnabledFor(level):
             return
         text = message % arguments
-        key: object = log.name, text, type(error), _raised_at(error)
+        type_name, place = _seen_from_outside(error)
+        key: object = log.name, text, type_name, place
         with self._one_at_a_time:
             if key not in self._kinds and len(self._kinds) >= _KINDS_MAX:
                 key = None
@@ -68,7 +68,7 @@ class Failures:
         if times > _LINES:
             return
         if times > kind.in_full:
-            log.log(level, "%s: %s", text, type(error).__name__)
+            log.log(level, "%s: %s", text, type_name)
             return
         record = log.makeRecord(log.name, level, "", 0, "%s", (text,), None)
         # Where a log record has its traceback: every formatter puts it below.
@@ -95,14 +95,17 @@ class Failures:
         return left_out
 
 
-def _raised_at(error: BaseException) -> Any:
-    """Where an error comes from: the innermost place."""
-    trace = error.__traceback__
-    if trace is None:
-        return None
-    while trace.tb_next is not None:
-        trace = trace.tb_next
-    return trace.tb_frame.f_code.co_filename, trace.tb_lineno
+def _seen_from_outside(error: BaseException) -> tuple[str, str]:
+    """The name of an error's type, and where it was raised: the innermost place."""
+    try:
+        name, place, trace = str(type(error).__qualname__), "", error.__traceback__
+        while trace is not None:
+            if trace.tb_next is None:
+                place = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"
+            trace = trace.tb_next
+        return name, place
+    except BaseException:  # an error's own attributes may do anything
+        return "an error of which nothing can be told", ""
 
 
 # Of this process, as its log is.
