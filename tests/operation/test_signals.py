@@ -175,13 +175,16 @@ def test_a_program_that_serves_as_process_1_can_be_ended_while_it_loads(folder: 
 def test_a_signal_at_the_start_ends_it_as_if_there_were_no_handler_and_leaves_no_file(
     folder: Path, phase: str, workers: str, how: signal.Signals
 ) -> None:
-    with loading(folder, phase, "-l", f"unix:{folder}/s", "--workers", workers) as process:
+    addresses = ("-l", f"unix:{folder}/s", "--metrics-listen", f"unix:{folder}/m")
+    with loading(folder, phase, *addresses, "--workers", workers) as process:
         assert (folder / "s").exists()
+        assert (folder / "m").exists()
         process.send_signal(how)
         said, log = process.communicate(timeout=10)
         assert -process.returncode == how or process.returncode == 128 + how
         assert (said, log) == (b"", b"")
         assert not (folder / "s").exists()
+        assert not (folder / "m").exists()
 
 
 # --- signals that mean something else ---------------------------------------------------------------------------------
