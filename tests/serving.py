@@ -114,11 +114,12 @@ def run_to_end(
     with tempfile.TemporaryFile() as log:
         process = start(code, arguments, env=environment(**(env or {})), stderr=log, cwd=cwd)
         assert process.stdout is not None
-        overdue = threading.Timer(60, process.kill)
+        overdue = threading.Timer(100, process.kill)
         overdue.start()
         with process.stdout:
             said = process.stdout.read().decode()
         status = process.wait()
+        assert overdue.is_alive(), f"it did not end by itself: {said}"
         overdue.cancel()
         log.seek(0)
         return subprocess.CompletedProcess(arguments, status, said, log.read().decode())

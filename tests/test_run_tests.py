@@ -97,6 +97,12 @@ def test_the_table_ends_with_the_time_that_all_took_together():
     assert row.split() == ["together", "1", "0", "0", "83.4"]
 
 
+def test_chains_of_suites_are_as_long_as_their_suites_together(monkeypatch):
+    monkeypatch.setattr(run_tests, "SECONDS", {"go": 90, "java": 50})
+    chain = [Suite("go", [PASSES]), Suite("java", [PASSES]), Suite("new", [PASSES])]
+    assert run_tests.seconds_of(chain) == 140
+
+
 def test_a_suite_that_is_known_to_take_long_is_one_of_ours():
     assert set(run_tests.SECONDS) <= {suite.name for suite in run_tests.suites()}
 
