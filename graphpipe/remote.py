@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 
 from graphpipe.client import Client
-from graphpipe.client.calls import Array, signature_of
+from graphpipe.client.calls import Array
 from graphpipe.wire import MetadataResponse
+from graphpipe.wire.dtypes import DTYPES
 
 __all__ = [
     "execute",
@@ -83,13 +84,13 @@ def get_output_names(uri: str) -> list[str]:
 
 
 def get_input_types(uri: str) -> list[np.dtype[Any] | None]:
-    """The element types of the model's inputs: object for strings, None where unknown."""
-    return [spec.dtype for spec in signature_of(metadata(uri)).inputs]
+    """The element types of the model's inputs as they travel: object for strings, None where unknown."""
+    return [DTYPES[io.type] for io in metadata(uri).inputs]
 
 
 def get_output_types(uri: str) -> list[np.dtype[Any] | None]:
-    """The element types of the model's outputs: object for strings, None where unknown."""
-    return [spec.dtype for spec in signature_of(metadata(uri)).outputs]
+    """The element types of the model's outputs as they travel: object for strings, None where unknown."""
+    return [DTYPES[io.type] for io in metadata(uri).outputs]
 
 
 def get_input_shapes(uri: str) -> list[list[int | None]]:

@@ -30,7 +30,7 @@ _OUTSIDE_BYTES_MAX = 8192
 _TENSORS_MAX = 64
 # Messages of one size whose tensors' bytes lie in different places. More than a few of them are an accident.
 _OUTLINES_MAX = 4
-# So many newcomers must ask for the place of a reading before one gets it, with no use of the reading in between.
+# So many newcomers must ask for the place of a reading in use before one gets it, with no use of it in between.
 _LIVES = 4
 
 
@@ -63,7 +63,7 @@ class Reading(Generic[T]):
         self.tensors = tensors
         self.outline = outline
         self.key = key
-        self.lives = _LIVES
+        self.lives = 1  # until it is used again
 
 
 class _Outline(NamedTuple, Generic[T]):
@@ -81,8 +81,8 @@ class _Outline(NamedTuple, Generic[T]):
 class LayoutMemory(Generic[T]):
     """Readings of messages of one kind, by the bytes that determined them.
 
-    Who keeps sending new layouts drives none out that is in use: a reading that was used since its turn came up last
-    outlives some newcomers more, and those are not kept.
+    Who keeps sending new layouts drives none out that is in use: newcomers ask for the places of readings in turn, and each
+    use of a reading gives it the lives to turn some of them away, who are not kept.
 
     Safe in threads: looking is dict operations alone, keeping has a lock, and a reading that is lost is only made again.
     """

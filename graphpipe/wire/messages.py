@@ -15,7 +15,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from graphpipe.errors import InvalidRequest, MalformedMessage
+from graphpipe.errors import InvalidRequest, MalformedMessage, TooLarge
 from graphpipe.wire.dtypes import BYTES_MAX, DTYPES, ENTRIES_MAX, NDIM_MAX, STRINGS_MAX, TYPES, Type
 from graphpipe.wire.memory import LayoutMemory, ReadTensor
 from graphpipe.wire.reader import Reader
@@ -231,6 +231,9 @@ def _payloads(arrays: Sequence[object], names: Sequence[str], what: str) -> tupl
         key, segment = payload(array, quoted(names[i]) if i < len(names) and names[i] else f"{what} {i}")
         keys.append(key)
         payloads.append(segment)
+    strings = sum(key.length_word for key in keys if key.type is Type.STRING)
+    if strings > STRINGS_MAX:
+        raise TooLarge(f"the message has {strings} strings; at most {STRINGS_MAX} travel: send fewer rows at once")
     return tuple(keys), payloads
 
 

@@ -222,10 +222,10 @@ def newcomers(count: int, size: int = 0) -> list[bytes]:
 
 
 def test_newcomers_do_not_drive_out_what_is_in_use():
-    """However many come, as long as there are not a thousand between two uses."""
+    """However many come, as long as there are not a thousand between two uses of what was used more than once."""
     memory: LayoutMemory[Any] = LayoutMemory()
     good = [b"".join(encode_request([np.zeros(n, "f4")], [f"good {n}"])) for n in range(20)]
-    heads = heads_of(good, memory)
+    heads = heads_of(good * 2, memory)[:20]
     strangers = newcomers(6000)
     for begin in range(0, len(strangers), 900):
         heads_of(strangers[begin : begin + 900], memory)
