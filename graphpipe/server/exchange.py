@@ -91,7 +91,8 @@ class Exchange:
         if not self._open:
             self._open = True
             self._service = target.service
-        PEER.set(self.peer)
+        if target.waits:
+            PEER.set(self.peer)
         self._began = perf_counter()
         deadline = None if timeout_ms is None else self._loop.time() + timeout_ms / 1000
         answer = target.answer(body, deadline)
