@@ -86,11 +86,14 @@ class StandIn:
         connection.close()
 
     def _answer_to(self, head: bytes) -> bytes:
-        _, _, rest = head.partition(b" ")
+        method, _, rest = head.partition(b" ")
         path = rest.partition(b" ")[0].partition(b"?")[0]
-        if head.startswith(b"GET ") and path in (b"/livez", b"/control/is_alive"):
+        if method == b"HEAD":
+            answer = self._answer_to(b"GET" + head[4:])
+            return answer[: answer.index(b"\r\n\r\n") + 4]
+        if method == b"GET" and path in (b"/livez", b"/control/is_alive"):
             return _answer(200, _TEXT, b"ok\n", {})
-        if head.startswith(b"GET ") and path == b"/metrics":
+        if method == b"GET" and path == b"/metrics":
             return _answer(200, CONTENT_TYPE, self._metrics.page(), {})
         error = NotReady(f"0 of {self._counters.workers_wanted} workers are up; they are being started: try again")
         kind, body = error_body(error, head.decode("latin-1") if b"application/vnd.graphpipe" in head.lower() else "")
