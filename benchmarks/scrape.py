@@ -23,8 +23,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import uvloop
 
 from graphpipe.backends.echo import Echo
+from graphpipe.server.life.app import App
 from graphpipe.server.life.listener import bind, url_of
-from graphpipe.server.life.server import App
 from graphpipe.server.settings.values import ModelSettings, Settings
 
 FETCH = """

@@ -107,7 +107,8 @@ class Exchange:
         if not self._open:
             self._open = True
             self._service = target.service
-        PEER.set(self.peer)
+        if target.waits:
+            PEER.set(self.peer)
         self._began = perf_counter()
         deadline = self._deadline
         if deadline is None and timeout_ms is not None:

@@ -16,14 +16,16 @@ __all__ = ["Target"]
 class Target:
     """A service, and the bound function that answers a request's body in the dialect that was asked in.
 
-    Made once for a head that callers repeat, so that another dialect costs a request nothing.
+    Made once for a head that callers repeat, so that another dialect costs a request nothing. ``waits``: there may be a
+    queue for it, in which it matters who asks.
     """
 
     service: Service
     answer: Callable[[memoryview | bytes, float | None], Answer | Coroutine[Any, Any, Answer]]
     admit: Callable[[int], None]
+    waits: bool = True
 
     @classmethod
     def of(cls, endpoint: Endpoint) -> Target:
         """The target that an endpoint is."""
-        return cls(endpoint.service, endpoint.answer, endpoint.admit)
+        return cls(endpoint.service, endpoint.answer, endpoint.admit, endpoint.service.at_once is None)

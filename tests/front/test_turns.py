@@ -16,7 +16,9 @@ import numpy as np
 import pytest
 import trustme
 
+from graphpipe.machine import descriptors
 from graphpipe.server.http import hub
+from graphpipe.server.settings.values import Settings
 from graphpipe.server.stages.turns import Turns, by_turns
 from graphpipe.signature import Signature, TensorSpec
 from graphpipe.wire import decode_infer_response, encode_request
@@ -282,6 +284,12 @@ def test_one_connection_too_many_is_told_so_and_counted(small: InProcess) -> Non
         until(lambda: small.ask(small.app.state.connections) == 2)
         with Wire(small.url) as wire:
             assert wire.call("GET", "/livez").status == 200
+
+
+def test_unless_told_otherwise_connections_leave_descriptors_for_other_things() -> None:
+    limit, is_open = descriptors()
+    assert 0 < Settings().connections_cap() < limit - is_open
+    assert Settings(connections_max=7).connections_cap() == 7
 
 
 def test_a_flood_of_connections_is_cut_and_those_that_are_there_go_on(small: InProcess) -> None:

@@ -251,4 +251,4 @@ def test_nothing_in_a_log_moves_the_cursor_of_whoever_reads_it(start: Serve, for
     until(lambda: server.log.count("200") >= 4)
     assert server.stop() == 0
     assert not CONTROLS.search(server.log)
-    assert "9b2J" in server.log.lower()
+    assert "9b2j" in server.log.lower()

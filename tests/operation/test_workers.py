@@ -107,6 +107,8 @@ def test_while_no_worker_is_up_health_and_metrics_tell_the_truth(start: Serve, f
     stop_all(server)
     until(lambda: get(f"{server.url}/livez") == (200, "ok\n") and samples(server.url)["graphpipe_workers"] == 0)
     assert get(f"{server.url}/readyz")[0] == 503
+    head = call(server.url, "HEAD", "/livez")
+    assert (head.status, head.headers["content-length"]) == (200, "3")
     found = samples(server.url)
     assert found['graphpipe_rows_total{model="slow_restart"}'] == 9
     assert found["graphpipe_workers_wanted"] == 2

@@ -19,8 +19,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 import graphpipe
 from graphpipe.errors import LoadError
+from graphpipe.server.life.app import App
 from graphpipe.server.life.listener import bind, url_of
-from graphpipe.server.life.server import App
 from graphpipe.server.life.standin import StandIn
 from graphpipe.server.models.wiring import build
 from graphpipe.server.numbers.counters import NAMES_MAX, Counters

@@ -158,22 +158,21 @@ class Hub:
 
     def _turn(self) -> None:
         inbox, self._inbox = self._inbox, []
-        later: list[Connection] = []
         if len(inbox) > _TURN_REQUESTS_MAX and len(self._peers) > 1:
-            # The crowd of one peer is not in the way of the others: they have their turns before its second.
-            inbox = by_turns(inbox, _peer)
-            inbox, later = inbox[:_TURN_REQUESTS_MAX], inbox[_TURN_REQUESTS_MAX:]
+            inbox = self._shared_out(inbox)
         for connection in inbox:
             self._take(connection)
         outbox, self._outbox = self._outbox, []
-        self._turn_is_due = False
+        self._turn_is_due = bool(self._inbox)
         for connection, answer in outbox:
             self._write(connection, answer)
-        if later:
-            self._inbox[:0] = later
-            if not self._turn_is_due:
-                self._turn_is_due = True
-                self._loop.call_soon(self._turn)
+
+    def _shared_out(self, inbox: list[Connection]) -> list[Connection]:
+        """What is looked at in this turn: the first of every peer, then the second. The others have the next one."""
+        inbox = by_turns(inbox, _peer)
+        self._inbox = inbox[_TURN_REQUESTS_MAX:]
+        self._loop.call_soon(self._turn)
+        return inbox[:_TURN_REQUESTS_MAX]
 
     def _take(self, connection: Connection) -> None:
         try:

@@ -104,8 +104,8 @@ class OddConnection(web.RequestHandler):
             self._feed(last)
 
     def _feed(self, data: bytes) -> None:
-        if self._refused or self._refusal is not None:
-            return
+        if data and (self._refused or self._refusal is not None):
+            return  # dropped; without data the parser goes on with what it has
         if self._body is None or self._body.is_eof():
             self._head_bytes += len(data)
             if self._head_bytes > HEAD_BYTES_MAX:

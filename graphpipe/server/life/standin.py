@@ -96,6 +96,9 @@ class StandIn:
         connection.close()
 
     def _answer_to(self, head: bytes) -> bytes:
+        if head.startswith(b"HEAD "):
+            answer = self._answer_to(b"GET" + head[4:])
+            return answer[: answer.index(b"\r\n\r\n") + 4]
         if _path(head) in (b"/livez", b"/control/is_alive"):
             return _head(200, _TEXT, 3, {}) + b"ok\n"
         error = NotReady(f"0 of {self._counters.workers_wanted} workers are up; they are being started: try again")

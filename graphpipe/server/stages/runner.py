@@ -88,8 +88,8 @@ class ModelRunner:
         """The model's outputs, or ModelFailed; what the model itself refuses passes through."""
         if self.quick:
             return self.at_once(request)
-        self.admit()
         if self._jobs.qsize() >= self._queue_requests_max:
+            self.admit()
             self._turn_one_away()
         loop, back = asyncio.get_running_loop(), self._back
         if back is None or back.loop is not loop:
@@ -127,7 +127,7 @@ class ModelRunner:
 
     def _turn_one_away(self) -> None:
         """Whoever has most waiting makes room for one who has less than his share."""
-        last = self._jobs.make_room()
+        last = self._jobs.make_room() if self._jobs.qsize() >= self._queue_requests_max else None
         if last is not None and not last.future.done():
             last.future.set_exception(Overloaded(self._overload))
 

@@ -56,17 +56,19 @@ class Turns(Generic[J]):
         self._lines: dict[Hashable, _Line[J]] = {}
         self._waiting = 0  # in lines
         self._lock = threading.Lock()
+        # Whether nothing waits, as far as can be said at this moment. The other queue's own: it is asked after every job.
+        self.empty = self._turns.empty
 
     def put(self, job: J | None) -> None:
         """Let a job wait for its turn."""
-        turns = self._turns
         if job is None:
-            turns.put(None)
+            self._turns.put(None)
             return
         if not self._lines:
-            if job.peer == self._only or turns.empty():
-                self._only = job.peer
-                turns.put(job)
+            peer = job.peer
+            if peer == self._only or self.empty():
+                self._only = peer
+                self._turns.put(job)
                 return
             self._form_a_line()
         with self._lock:
@@ -81,10 +83,6 @@ class Turns(Generic[J]):
         """The next job. Raises Empty if there is none now."""
         turn = self._turns.get_nowait()
         return self._of_line(turn) if turn is None or isinstance(turn, _Line) else turn
-
-    def empty(self) -> bool:
-        """Whether nothing waits, as far as can be said at this moment."""
-        return self._turns.empty()
 
     def qsize(self) -> int:
         """How many wait, about."""
