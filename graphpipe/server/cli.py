@@ -22,6 +22,7 @@ from graphpipe.server.settings.kinds import Kind
 from graphpipe.server.settings.values import ModelSettings, Settings
 from graphpipe.signals import before_the_end, die_of, ends_at_once, noted
 from graphpipe.version import __version__
+from graphpipe.words import visible
 
 __all__ = ["main"]
 
@@ -121,7 +122,8 @@ def _serve(**texts: Any) -> None:
         try:
             told = _serve_models(configuration.models, settings)
         except GraphPipeError as error:
-            click.echo(f"graphpipe-serve: {error}", err=True)
+            # An upstream's words may be among them.
+            click.echo(f"graphpipe-serve: {visible(str(error), also=os.linesep)}", err=True)
             sys.exit(1)
         if told is not None:
             die_of(told)
