@@ -17,6 +17,7 @@ from graphpipe.server.settings.configuration import Configuration, SettingsError
 from graphpipe.server.settings.flags import FLAGS
 from graphpipe.server.settings.options import of_every_flag
 from graphpipe.signals import die_of, ends_at_once, noted
+from graphpipe.words import visible
 
 __all__ = ["SERVER_MODULES", "main"]
 
@@ -75,7 +76,8 @@ def _run(configuration: Configuration) -> None:
     except NoWorker:
         sys.exit(1)  # each has said why
     except GraphPipeError as error:
-        click.echo(f"graphpipe-serve: {error}", err=True)
+        # An upstream's words may be among them.
+        click.echo(f"graphpipe-serve: {visible(str(error), os.linesep)}", err=True)
         sys.exit(1)
     if told is not None:
         die_of(told)

@@ -335,6 +335,25 @@ def test_a_caller_who_closed_his_side_is_waited_for_as_long_as_his_model_takes(t
         assert wire.ended()
 
 
+@pytest.mark.parametrize("line", ["X: 1", "TE: trailers"])
+def test_whoever_speaks_http_1_0_and_closes_his_side_is_not_asked_whether_he_is_there(line: str) -> None:
+    """He would take it for the answer. What takes long is taken for a hang-up instead."""
+    may_go = threading.Event()
+
+    def slow(inputs: Mapping[str, Any]) -> Mapping[str, Any]:
+        assert may_go.wait(20)
+        return {"y": inputs["x"]}
+
+    with in_process({"m": Function(slow)}) as server, Way(server).wire() as wire:
+        try:
+            wire.send(post("Host: h", line, first="POST / HTTP/1.0").on("hot"))
+            wire.socket.shutdown(socket.SHUT_WR)
+            assert wire.ended()
+            assert server.ask(lambda: server.app.state.in_flight) == 0
+        finally:
+            may_go.set()
+
+
 def until(condition: Any) -> None:
     for _ in range(2000):
         if condition():

@@ -29,6 +29,7 @@ from graphpipe.server.numbers.counters import Counters
 from graphpipe.server.settings.values import ModelSettings, Settings
 from graphpipe.server.state import SignalCount
 from graphpipe.signals import ENDING, restored
+from graphpipe.words import visible
 
 __all__ = ["NoWorker", "supervise"]
 
@@ -264,7 +265,7 @@ class _Supervisor:
         # All of them fail for the same reason, mostly: it is said once.
         if reason not in self._said:
             self._said[reason] = None
-            print(f"graphpipe-serve: {reason}", file=sys.stderr, flush=True)
+            print(f"graphpipe-serve: {visible(reason, os.linesep)}", file=sys.stderr, flush=True)
 
     def _publish(self) -> None:
         self._counters.supervise(len(self._live), self._wanted, self._restarts)
