@@ -14,14 +14,9 @@ import pytest
 
 from graphpipe.wire import encode_request
 from tests.front.servers import Function, in_process
+from tests.front.test_room import WAYS, request
 
 BODY = b"".join(encode_request([np.zeros(100_000, np.float32)]))
-WAYS = {
-    "hot": b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n" % len(BODY) + BODY,
-    "aiohttp": b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n" % len(BODY)
-    + BODY
-    + b"\r\n0\r\n\r\n",
-}
 
 
 def until(condition: Callable[[], bool]) -> None:
@@ -43,7 +38,7 @@ def test_who_hangs_up_is_no_longer_in_flight_and_his_memory_comes_back(way: str)
     with in_process({"m": Function(slow)}) as server:
         url = urlsplit(server.url)
         with socket.create_connection((url.hostname, url.port)) as caller:
-            caller.sendall(WAYS[way])
+            caller.sendall(request(way, BODY))
             assert began.wait(10)
             assert server.ask(lambda: server.app.state.in_flight) == 1
         # The model still runs: nobody waits for it any more.

@@ -58,7 +58,7 @@ def test_the_same_for_people(start: Serve) -> None:
 
 
 @pytest.mark.parametrize("how", ["by aiohttp", "chunked"])
-def test_a_request_that_the_front_passes_on_has_its_line_too(start: Serve, how: str) -> None:
+def test_a_request_that_is_not_the_usual_one_has_its_line_too(start: Serve, how: str) -> None:
     server = start("double", "--log-format", "json")
     if how == "chunked":
         with Wire(server.url) as wire:
