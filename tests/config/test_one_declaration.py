@@ -141,7 +141,7 @@ def test_a_name_that_no_setting_has_is_met_with_the_one_that_was_meant():
         ({"batch_wait_ms": 5}, "--batch-wait-ms does nothing without --batch-rows-max or --batch-sizes"),
         ({"queue_rows_max": 5}, "--queue-rows-max does nothing without"),
         ({"tls_key": "key.pem"}, "--tls-key does nothing without --tls-cert"),
-        ({"in_flight_bytes_max": 10, "body_bytes_max": 10}, "has no room for one body"),
+        ({"in_flight_bytes_max": 9, "body_bytes_max": 10}, "has no room for one body"),
     ],
 )
 def test_what_would_do_nothing_is_refused_on_every_way(said, words):
