@@ -27,8 +27,8 @@ import numpy as np
 import uvloop
 
 from graphpipe.backends.echo import Echo
+from graphpipe.server.life.app import App
 from graphpipe.server.life.listener import bind
-from graphpipe.server.life.server import App
 from graphpipe.server.numbers.accesslog import AccessLog
 from graphpipe.server.numbers.logs import log_to_stderr
 from graphpipe.server.settings.values import ModelSettings, Settings

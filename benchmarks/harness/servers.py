@@ -30,8 +30,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graphpipe.backends.echo import Echo
+from graphpipe.server.life.app import App
 from graphpipe.server.life.listener import bind
-from graphpipe.server.life.server import App, Server
+from graphpipe.server.life.server import Server
 from graphpipe.server.settings.values import ModelSettings, Settings
 from graphpipe.signature import Signature, TensorSpec
 from graphpipe.wire import encode_infer_response

@@ -27,7 +27,7 @@ def offered(shell, folder):
         name = words[0].replace("-", "_")
         line = " ".join(f"'{word}'" for word in words)
         ask = (
-            f'{script("bash")}\nCOMP_WORDS=({line}); COMP_CWORD={len(words) - 1}; '
+            f"{script('bash')}\nCOMP_WORDS=({line}); COMP_CWORD={len(words) - 1}; "
             # Whether files are offered in place of words is said by compopt, which exists only where a key was pressed.
             f'compopt() {{ echo "$@"; }}; _{name}_completion {words[0]}; printf "%s\\n" "${{COMPREPLY[@]-}}"'
         )

@@ -14,8 +14,8 @@ from aiohttp import web
 
 from graphpipe.backends import Model
 from graphpipe.backends.echo import Echo
+from graphpipe.server.life.app import App
 from graphpipe.server.life.listener import bind, url_of
-from graphpipe.server.life.server import App
 from graphpipe.server.settings.values import ModelSettings, Settings
 from graphpipe.signature import Signature, TensorSpec
 

@@ -1,4 +1,4 @@
-"""A server from start to end: it listens, serves, drains and ends."""
+"""A server from start to end, the same behind every door: a command, a call in Python, a worker."""
 
 from __future__ import annotations
 
@@ -14,227 +14,25 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from time import perf_counter
-from typing import Any, TypeVar, cast
-
-from aiohttp import web
+from typing import Any
 
 from graphpipe.backends import Model
-from graphpipe.backends.find import loading
-from graphpipe.buffers import BufferPool
 from graphpipe.errors import LoadError, NotReady
-from graphpipe.machine import resident_bytes
-from graphpipe.server.http.admission import Admission
-from graphpipe.server.http.control import Control
-from graphpipe.server.http.hub import Hub
-from graphpipe.server.http.odd import Odd
 from graphpipe.server.life.ending import cut_at_exit
 from graphpipe.server.life.listener import bind, tls_context, url_of
 from graphpipe.server.life.supervisor import NoWorker, supervise
-from graphpipe.server.life.warmup import warm_up
-from graphpipe.server.models.directory import Directory
-from graphpipe.server.models.service import Service
-from graphpipe.server.models.wiring import build, load_models
-from graphpipe.server.numbers.accesslog import AccessLog
 from graphpipe.server.numbers.counters import Counters
-from graphpipe.server.protocols.graphpipe import GraphPipe
 from graphpipe.server.settings.values import ModelSettings, Settings
 from graphpipe.server.state import State
 from graphpipe.signals import ENDING, before_the_end, restored
-from graphpipe.words import first_line
 
-__all__ = ["App", "NoWorker", "Part", "Server"]
+__all__ = ["NoWorker", "Part", "Server"]
 
-T = TypeVar("T")
-
-_BACKLOG = 1024
-_LINGER_S = 0.3
+log = logging.getLogger("graphpipe.server")
 
 _SIGNALS = dict.fromkeys(ENDING, State.on_signal)
 # A supervisor's: the first drains, and the other, which is its alone, ends at once.
 _SIGNALS_OF_A_WORKER = {signal.SIGTERM: State.begin_drain, signal.SIGQUIT: State.cut}
-
-log = logging.getLogger("graphpipe.server")
-
-
-class App:
-    """A server on this event loop: ``start`` it, wait until its ``stop`` is set, ``finish`` it."""
-
-    def __init__(
-        self,
-        models: Sequence[tuple[ModelSettings, Model]],
-        settings: Settings,
-        counters: Counters | None = None,
-        load_seconds: Mapping[str, float] | None = None,
-    ) -> None:
-        self.settings = settings
-        self._load_seconds = load_seconds or {}
-        self.state = State()
-        self.stop = asyncio.Event()
-        self.state.on_drain = self.stop.set
-        self._cut = asyncio.Event()
-        self.state.on_cut = self._cut.set
-        self.counters = counters or Counters([model.name for model, _ in models])
-        self.state.workers = lambda: (self.counters.workers_live, self.counters.workers_wanted)
-        self.directory = Directory(build(models, self.counters), let_go=_close_aside)
-        self.dialect = GraphPipe(self.directory)
-        for service in self.directory:
-            with loading(f"model {service.name!r}"):  # it is asked what it takes
-                self.dialect.endpoint_of(service)
-        self.pool = BufferPool(settings.in_flight_cap())
-        self.admission = Admission(self.pool, settings.body_bytes_max, settings.admission_wait_s)
-        self.access_log = AccessLog(settings.access_lines_per_s)
-        self._warmups = {model.name: model.warmup for model, _ in models}
-        control = Control(self.dialect, settings, self.state, self.counters)
-        self._odd = Odd(self.dialect, control, self.admission, settings, self.state, self.counters, self.access_log)
-        self.behind = self._runner(self._odd.application())
-        self._side: web.AppRunner | None = None
-        self.on_memory_limit: Callable[[], None] | None = None
-        self._ask_again = 0
-
-    def _runner(self, application: web.Application) -> web.AppRunner:
-        return web.AppRunner(
-            application,
-            access_log=None,
-            handle_signals=False,
-            # Who hangs up takes the work along that was under way for it.
-            handler_cancellation=True,
-            # A compressed body is refused, and must not be inflated before anybody can say so.
-            auto_decompress=False,
-            keepalive_timeout=self.settings.keepalive_timeout_s,
-            # What arrives while a connection waits to be closed is thrown away, not read for long.
-            lingering_time=1.0,
-            shutdown_timeout=self.settings.drain_timeout_s,
-        )
-
-    async def start(
-        self, listener: socket.socket, tls: ssl.SSLContext | None = None, side: socket.socket | None = None
-    ) -> None:
-        """Warm the models up, then listen: from here on requests are welcome. ``side`` is for metrics and health."""
-        loop = asyncio.get_running_loop()
-        for service in self.directory:
-            began = perf_counter()
-            await in_thread(warm_up, service.model, service.name, self._warmups[service.name])
-            seconds = self._load_seconds.get(service.name, 0.0) + perf_counter() - began
-            service.meter.gauge("graphpipe_model_load_seconds", seconds)
-        await self.behind.setup()
-        behind = self.behind.server
-        assert behind is not None
-        self.hub = Hub(self.dialect, self.admission, self.settings, self.state, self.counters, self.access_log, behind)
-        self.hub.on_tick = self._tick
-        self.directory.on_change.append(self.hub.forget_heads)
-        self.state.connections = lambda: len(self.hub.connections) + len(behind.connections)
-        if listener.family == socket.AF_UNIX:
-            self._listening = await loop.create_unix_server(self.hub, sock=listener, backlog=_BACKLOG, ssl=tls)
-        else:
-            self._listening = await loop.create_server(self.hub, sock=listener, backlog=_BACKLOG, ssl=tls)
-        if side is not None:
-            self._side = self._runner(self._odd.side_application())
-            await self._side.setup()
-            await web.SockSite(self._side, side).start()
-        memory = resident_bytes()
-        if memory > (self.settings.memory_limit_bytes or memory):
-            # A fresh one would be no better.
-            log.warning("%d bytes are in use before the first request; --memory-limit-bytes cannot hold", memory)
-            self.on_memory_limit = None
-        self.state.started = True
-
-    async def start_unless_stopped(
-        self, listener: socket.socket, tls: ssl.SSLContext | None = None, side: socket.socket | None = None
-    ) -> bool:
-        """The same, but given up when told to end meanwhile: warming up may take for ever."""
-        start = asyncio.create_task(self.start(listener, tls, side))
-        stop = asyncio.create_task(self.stop.wait())
-        await asyncio.wait({start, stop}, return_when=asyncio.FIRST_COMPLETED)
-        stop.cancel()
-        if not start.done():
-            start.cancel()
-            return False
-        start.result()
-        return True
-
-    async def finish(self) -> None:
-        """Drain, or end at once as soon as that is said."""
-        drain = asyncio.create_task(self._drain())
-        cut = asyncio.create_task(self._cut.wait())
-        await asyncio.wait({drain, cut}, return_when=asyncio.FIRST_COMPLETED)
-        cut.cancel()
-        if drain.done():
-            drain.result()
-            return
-        drain.cancel()
-        log.warning("%d requests in flight are cut: told to end at once", self.state.in_flight)
-        if self.state.started:
-            self._listening.close()
-            self.hub.close()
-        for runner in (self.behind, self._side):
-            for connection in runner.server.connections if runner is not None and runner.server is not None else ():
-                if connection.transport is not None:
-                    connection.transport.abort()
-
-    async def _drain(self) -> None:
-        """Answer on for the grace, let no one in any more, finish what is in flight, give everything back.
-
-        All the while the answers say ``Connection: close``, so that callers who come back go elsewhere.
-        """
-        state, settings = self.state, self.settings
-        state.draining = True
-        log.info("draining: %d requests in flight", state.in_flight)
-        if not state.started:
-            await self._close_services()
-            return
-        await self._wait(settings.drain_grace_s, lambda: False)
-        self._listening.close()
-        # Connections that were accepted a moment ago, and have said nothing yet, are about to.
-        self.hub.drain(_LINGER_S)
-        await self._wait(_LINGER_S, lambda: not self.hub.connections)
-
-        def gone() -> bool:
-            self.hub.drain()
-            return not self.hub.connections
-
-        began = asyncio.get_running_loop().time()
-        await self._wait(settings.drain_timeout_s, gone)
-        if left_over := len(self.hub.connections):
-            what = f"{left_over} connections are cut: their requests took longer than"
-            log.warning("%s %g s (--drain-timeout-s)", what, settings.drain_timeout_s)
-        self.hub.close()
-        # Connections that aiohttp has taken over have been draining all the while: they get what is left of the time.
-        left = max(0.1, settings.drain_timeout_s - (asyncio.get_running_loop().time() - began))
-        for runner in (self.behind, self._side):
-            if runner is not None:
-                runner._shutdown_timeout = left
-                await runner.cleanup()
-        state.alive = False
-        await self._close_services()
-
-    async def _close_services(self) -> None:
-        for service in self.directory:
-            await in_thread(service.close)
-
-    async def _wait(self, seconds: float, done: Callable[[], bool]) -> None:
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + seconds
-        # Looked at now and then: nobody announces the end of the last connection.
-        while not done() and loop.time() < deadline:
-            await asyncio.sleep(0.02)
-
-    def _tick(self) -> None:
-        """Twice a second: say how things are."""
-        counters = self.counters
-        counters.gauge("graphpipe_connections", self.state.connections())
-        counters.gauge("graphpipe_in_flight_requests", self.state.in_flight)
-        counters.gauge("graphpipe_in_flight_bytes", self.pool.leased_bytes)
-        counters.gauge("graphpipe_buffer_pool_idle_bytes", self.pool.idle_bytes)
-        memory = resident_bytes()
-        counters.gauge("graphpipe_memory_bytes", memory)
-        over = memory > (self.settings.memory_limit_bytes or memory)
-        if over and self.on_memory_limit is not None and self.hub.tick >= self._ask_again:
-            self._ask_again = self.hub.tick + 20  # the replacement may have failed
-            self.on_memory_limit()
-        counters.publish()
-        if self.hub.tick % 2 == 0:
-            self.access_log.next_second()
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,6 +85,9 @@ class Server:
                 # Before any framework is loaded: a fork after one has run hangs, and workers are fresh processes anyway.
                 told = [self._for_workers(model, loaded) for model, loaded in self.models]
                 return supervise(told, settings, listener, side, tls, self._is_ready, self._is_running)
+            # Not before: who watches workers needs nothing of it.
+            from graphpipe.server.models.wiring import load_models
+
             seconds: dict[str, float] = {}
             to_load = [model for model, loaded in self.models if loaded is None]
             opened = {model.name: loaded for model, loaded in load_models(to_load, seconds)}
@@ -387,6 +188,8 @@ class Server:
         side: socket.socket | None,
         tls: ssl.SSLContext | None,
     ) -> signal.Signals | None:
+        from graphpipe.server.life.app import App
+
         loop, part = asyncio.get_running_loop(), self._part
         loop.set_exception_handler(_on_trouble)
         app = App(models, self.settings, part.counters if part else None, load_seconds)
@@ -413,41 +216,6 @@ class Server:
                 await app.stop.wait()
             await app.finish()
         return came[0] if came and not app.state.started else None
-
-
-def _close_aside(service: Service) -> None:
-    """Close a service that nobody uses any more: its model may take its time."""
-    threading.Thread(target=service.close, name=f"closing {service.name}", daemon=True).start()
-
-
-async def in_thread(call: Callable[..., T], *arguments: object) -> T:
-    """What a blocking call gives, from a thread that does not hold up the end of the process if it never returns."""
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[T] = loop.create_future()
-
-    def deliver(result: T | None, error: Exception | None) -> None:
-        if future.done():
-            return
-        if error is not None:
-            future.set_exception(error)
-        else:
-            future.set_result(cast(T, result))
-
-    def work() -> None:
-        result, error = None, None
-        try:
-            result = call(*arguments)
-        except Exception as raised:
-            error = raised
-        except BaseException as raised:  # a future cannot tell it without ending the loop
-            error = RuntimeError(f"{type(raised).__name__}: {first_line(raised)}")
-        if isinstance(error, StopIteration):  # nor this one
-            error = RuntimeError("StopIteration")
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            loop.call_soon_threadsafe(deliver, result, error)
-
-    threading.Thread(target=work, daemon=True).start()
-    return await future
 
 
 def _on_trouble(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
