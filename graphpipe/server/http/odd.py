@@ -301,9 +301,11 @@ class _Answered:
             return
         if answer is not None:
             self.future.set_result(answer)
-        else:
-            assert error is not None
+        elif isinstance(error, ServiceError):
             self.future.set_exception(error)
+        else:  # told here, with the frames that it is about to let go of
+            log.error("answering failed", exc_info=error)
+            self.future.set_exception(ModelFailed("the server failed on this request; its log has the cause"))
 
 
 class _Pace:
