@@ -70,7 +70,7 @@ class BufferPool:
     """Buffers by size class. At most ``bytes_max`` are leased, and leased and idle ones together stay below it too.
 
     ``aside`` is what somebody else keeps under the same limit. Open leases are granted without a look at the limit, and
-    so is ``aside``: whoever reads and computes has to ask for ``room`` first.
+    so is what is put aside: whoever reads and computes has to ask for ``room`` first.
 
     Safe in threads. ``on_return`` is called, in whatever thread the last view died, after each buffer that comes back.
     """
@@ -122,11 +122,13 @@ class BufferPool:
                 self._take_back()
         return self.bytes_max - self._leased - self.aside
 
-    def make_room(self) -> None:
-        """Let go of idle memory that no longer fits beside what is leased and put aside."""
-        with self._lock:
-            self._take_back()
-            self._fit()
+    def put_aside(self, size: int) -> None:
+        """So much more is kept elsewhere; below 0: less. To be called in one thread."""
+        self.aside += size
+        if size > 0 and self.bytes_max - self._leased - self.aside < self._idle_bytes:
+            with self._lock:
+                self._take_back()
+                self._fit()
 
     @property
     def leased_bytes(self) -> int:
