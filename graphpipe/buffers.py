@@ -98,7 +98,7 @@ class BufferPool:
             if self._leased + self.aside + wanted > self.bytes_max:
                 return None
             buffer = self._buffer(wanted)
-            self._lease(buffer, wanted)
+            self._lease(buffer, wanted)  # whole, so nothing of it stays half warm
         return self._view(buffer)[:size]
 
     def open_lease(self, size: int) -> Lease:
@@ -109,9 +109,10 @@ class BufferPool:
         with self._lock:
             self._take_back()
             buffer = self._buffer(size_class(size))
-            if not buffer.warm:
+            if buffer.warm:
+                self._half_warm.add(buffer)
+            else:
                 buffer.take_small_pages()
-            self._note(buffer)
         return Lease(self, buffer, self._view(buffer)[:size])
 
     @property
@@ -146,7 +147,8 @@ class BufferPool:
 
     def _touch(self, buffer: _Buffer, end: int) -> None:
         with self._lock:
-            self._take_back()
+            if self._returned:
+                self._take_back()
             self._lease(buffer, end)
 
     def _buffer(self, size: int) -> _Buffer:
@@ -162,14 +164,10 @@ class BufferPool:
         buffer.warm += fresh
         self._leased += more
         self._idle_bytes -= more - fresh
-        self._note(buffer)
-        self._fit()
-
-    def _note(self, buffer: _Buffer) -> None:
-        if buffer.warm > buffer.leased:
-            self._half_warm.add(buffer)
-        else:
+        if buffer.warm == end:
             self._half_warm.discard(buffer)
+        if fresh and self._idle_bytes:
+            self._fit()
 
     def _view(self, buffer: _Buffer) -> memoryview:
         array = (ctypes.c_ubyte * buffer.size).from_buffer(buffer.memory)  # ctypes remembers the type for each size

@@ -131,7 +131,9 @@ class Admission:
     def came(self, body: Coming, size: int) -> None:
         """So many bytes of a body have come."""
         if body.expected:
-            self._expect(body, max(0, body.expected - size))
+            size = min(size, body.expected)
+            body.expected -= size
+            self._expected -= size
         if self._pool.room < 0:
             self.is_full = True
 
