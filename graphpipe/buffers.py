@@ -70,7 +70,7 @@ class BufferPool:
     """Buffers by size class. At most ``bytes_max`` are leased, and leased and idle ones together stay below it too.
 
     ``aside`` is what somebody else keeps under the same limit. Open leases are granted without a look at the limit, and
-    so is ``aside``: whoever reads and computes has to ask for ``room`` first.
+    so is what is put aside: whoever reads and computes has to ask for ``room`` first.
 
     Safe in threads. ``on_return`` is called, in whatever thread the last view died, after each buffer that comes back.
     """
@@ -98,7 +98,7 @@ class BufferPool:
             if self._leased + self.aside + wanted > self.bytes_max:
                 return None
             buffer = self._buffer(wanted)
-            self._lease(buffer, wanted)
+            self._lease(buffer, wanted)  # whole, so nothing of it stays half warm
         return self._view(buffer)[:size]
 
     def open_lease(self, size: int) -> Lease:
@@ -109,9 +109,10 @@ class BufferPool:
         with self._lock:
             self._take_back()
             buffer = self._buffer(size_class(size))
-            if not buffer.warm:
+            if buffer.warm:
+                self._half_warm.add(buffer)
+            else:
                 buffer.take_small_pages()
-            self._note(buffer)
         return Lease(self, buffer, self._view(buffer)[:size])
 
     @property
@@ -122,11 +123,13 @@ class BufferPool:
                 self._take_back()
         return self.bytes_max - self._leased - self.aside
 
-    def make_room(self) -> None:
-        """Let go of idle memory that no longer fits beside what is leased and put aside."""
-        with self._lock:
-            self._take_back()
-            self._fit()
+    def put_aside(self, size: int) -> None:
+        """So much more is kept elsewhere; below 0: less. To be called in one thread."""
+        self.aside += size
+        if size > 0 and self.bytes_max - self._leased - self.aside < self._idle_bytes:
+            with self._lock:
+                self._take_back()
+                self._fit()
 
     @property
     def leased_bytes(self) -> int:
@@ -144,7 +147,8 @@ class BufferPool:
 
     def _touch(self, buffer: _Buffer, end: int) -> None:
         with self._lock:
-            self._take_back()
+            if self._returned:
+                self._take_back()
             self._lease(buffer, end)
 
     def _buffer(self, size: int) -> _Buffer:
@@ -160,14 +164,10 @@ class BufferPool:
         buffer.warm += fresh
         self._leased += more
         self._idle_bytes -= more - fresh
-        self._note(buffer)
-        self._fit()
-
-    def _note(self, buffer: _Buffer) -> None:
-        if buffer.warm > buffer.leased:
-            self._half_warm.add(buffer)
-        else:
+        if buffer.warm == end:
             self._half_warm.discard(buffer)
+        if fresh and self._idle_bytes:
+            self._fit()
 
     def _view(self, buffer: _Buffer) -> memoryview:
         array = (ctypes.c_ubyte * buffer.size).from_buffer(buffer.memory)  # ctypes remembers the type for each size

@@ -285,3 +285,69 @@ def test_a_lease_can_be_received_into_through_a_foreign_pointer():
     lease = leased(BufferPool(64 * MIB))
     ctypes.memmove(address(lease), b"hello", 5)
     assert lease[:5].tobytes() == b"hello"
+
+
+# --- open leases: as large as was promised, counted as far as they are written ---------------------------------------
+
+
+def test_an_open_lease_counts_as_far_as_it_is_touched_whether_or_not_there_is_room():
+    pool = BufferPool(3 * MIB)
+    lease = pool.open_lease(64 * MIB)
+    assert len(lease.view) == 64 * MIB
+    assert (pool.leased_bytes, pool.room) == (0, 3 * MIB)
+    lease.touch(MIB)
+    lease.touch(1000)
+    assert (pool.leased_bytes, pool.room) == (MIB, 2 * MIB)
+    assert pool.lease(3 * MIB) is None
+    lease.touch(4 * MIB)
+    assert pool.room == -MIB
+    del lease
+    assert (pool.leased_bytes, pool.room) == (0, 3 * MIB)
+    assert pool.idle_bytes == 0  # hardly used: addresses are not worth keeping
+
+
+def test_what_is_left_in_a_buffer_from_its_last_use_goes_when_there_is_no_room_for_it():
+    pool = BufferPool(8 * MIB)
+    leased(pool, 4 * MIB)[:] = b"\1" * (4 * MIB)
+    assert pool.idle_bytes == 4 * MIB
+    lease = pool.open_lease(4 * MIB)
+    lease.view[: MIB + 1] = b"\2" * (MIB + 1)
+    lease.touch(MIB + 1)
+    assert (pool.leased_bytes, pool.idle_bytes) == (MIB + 1, 3 * MIB - 1)
+    other = leased(pool, 6 * MIB)
+    assert pool.leased_bytes + pool.idle_bytes <= 8 * MIB
+    assert lease.view[: MIB + 1].tobytes() == b"\2" * (MIB + 1)
+    assert not any(lease.view[2 * MIB :])  # it is fresh memory again
+    lease.touch(2 * MIB)
+    del other, lease
+    assert pool.leased_bytes == 0
+
+
+def test_what_is_put_aside_takes_room_from_leases_and_from_idle_memory():
+    pool = BufferPool(4 * MIB)
+    leased(pool, 3 * MIB)
+    assert pool.idle_bytes == 3 * MIB
+    pool.put_aside(2 * MIB)
+    assert (pool.room, pool.idle_bytes) == (2 * MIB, 0)
+    assert pool.lease(3 * MIB) is None
+    pool.put_aside(-2 * MIB)
+    assert pool.lease(3 * MIB) is not None
+
+
+@given(st.lists(st.tuples(st.sampled_from("otadl"), st.integers(1, 3 * MIB)), max_size=30))
+def test_whatever_is_done_leased_and_idle_memory_stay_below_the_limit(steps):
+    pool = BufferPool(4 * MIB)
+    leases: list[Any] = []
+    for kind, size in steps:
+        if kind == "o":
+            leases.append(pool.open_lease(max(size, POOLED_FROM)))
+        elif kind == "l":
+            leases.append(pool.lease(max(size, POOLED_FROM)))
+        elif kind == "t" and leases and hasattr(leases[-1], "touch"):
+            leases[-1].touch(min(size, max(0, pool.room), len(leases[-1].view)))
+        elif kind == "d" and leases:
+            leases.pop(size % len(leases))
+        assert pool.leased_bytes + pool.idle_bytes <= 4 * MIB
+        assert pool.idle_bytes >= 0
+    leases.clear()
+    assert pool.leased_bytes == 0

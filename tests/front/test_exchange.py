@@ -172,3 +172,40 @@ def test_an_exchange_is_used_again_for_the_next_request():
             life.finish()
 
     run(live())
+
+
+def test_a_limit_counts_from_when_it_was_set_whatever_is_waited_for():
+    async def live() -> None:
+        life = Life(never)
+        late: list[DeadlineExceeded] = []
+        life.exchange.start(life.service)
+        life.exchange.limit(20, late.append)
+        began = asyncio.get_running_loop().time()
+        life.exchange.wait(soon(None, None), lambda *told: life.told.append(told))  # for room, say
+        await until(lambda: life.told)
+        life.exchange.answer(life.target, b"", 60_000, lambda *told: life.told.append(told))
+        await until(lambda: len(life.told) == 2)
+        assert isinstance(life.told[1][1], DeadlineExceeded)
+        assert asyncio.get_running_loop().time() - began < 30
+        assert late == []
+        life.finish(504)
+
+    run(live())
+
+
+def test_a_limit_is_told_of_while_nothing_is_under_way():
+    async def live() -> None:
+        life = Life(never)
+        late: list[DeadlineExceeded] = []
+        for _ in range(2):
+            life.exchange.start(life.service)
+            life.exchange.limit(5, late.append)
+            life.exchange.leave()
+        life.exchange.start(life.service)
+        life.exchange.limit(5, late.append)
+        await until(lambda: late)
+        life.finish(504)
+        await asyncio.sleep(0.02)  # the others' limits ended with them
+        assert len(late) == 1
+
+    run(live())

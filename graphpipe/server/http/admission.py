@@ -91,15 +91,12 @@ class Admission:
 
     def hold(self, size: int) -> None:
         """So many bytes are there that no lease counts: small bodies, answers. Below 0: they are gone."""
-        self._pool.aside += size
+        self._pool.put_aside(size)
         if size < 0:
             if self._line or self.is_full:
                 self._serve()
         elif self._pool.room < 0:
             self.is_full = True
-            self._pool.make_room()
-        else:
-            self._pool.make_room()
 
     # --- whose turn it is ---
 
@@ -134,7 +131,9 @@ class Admission:
     def came(self, body: Coming, size: int) -> None:
         """So many bytes of a body have come."""
         if body.expected:
-            self._expect(body, max(0, body.expected - size))
+            size = min(size, body.expected)
+            body.expected -= size
+            self._expected -= size
         if self._pool.room < 0:
             self.is_full = True
 

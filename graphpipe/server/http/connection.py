@@ -241,7 +241,9 @@ class Connection(asyncio.BufferedProtocol):
             return bool(cast(asyncio.Protocol, protocol).eof_received())
         if self._tls or self._state not in (_ANSWERING, _SENDING):
             return False  # TLS ends both ways at once
-        self._leaver = Leaver(self._transport, knows_interim=True)
+        self._leaver = Leaver(
+            self._transport, knows_interim=self._request is not None and not self._request.head.is_old
+        )
         self._paused_reading = True  # for good
         return True
 
