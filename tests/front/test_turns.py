@@ -8,7 +8,6 @@ import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from queue import Empty
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -19,7 +18,7 @@ import trustme
 from graphpipe.machine import descriptors
 from graphpipe.server.http import hub
 from graphpipe.server.settings.values import Settings
-from graphpipe.server.stages.turns import Turns, by_turns
+from graphpipe.server.stages.turns import Line, Turns, by_turns
 from graphpipe.signature import Signature, TensorSpec
 from graphpipe.wire import decode_infer_response, encode_request
 from tests.front.servers import Function, InProcess, in_process
@@ -34,12 +33,21 @@ class Job:
     number: int = 0
 
 
+def next_of(turns: Turns[Job]) -> Job | None:
+    """As a thread takes it."""
+    while True:
+        turn = turns.take()
+        if turn is not None:
+            return turns.next_of(turn) if isinstance(turn, Line) else turn
+        if turns.is_over():
+            return None
+
+
 def taken(turns: Turns[Job]) -> list[str]:
     found = []
-    with contextlib.suppress(Empty):
-        while True:
-            job = turns.get_nowait()
-            found.append("end" if job is None else f"{job.peer}{job.number}")
+    while not turns.empty():
+        job = next_of(turns)
+        found.append("end" if job is None else f"{job.peer}{job.number}")
     return found
 
 
@@ -92,7 +100,7 @@ def test_no_job_is_lost_or_done_twice_however_many_threads_there_are() -> None:
     found: list[list[Job]] = [[] for _ in range(4)]
 
     def work(mine: list[Job]) -> None:
-        while (job := turns.get()) is not None:
+        while (job := next_of(turns)) is not None:
             mine.append(job)
 
     threads = [threading.Thread(target=work, args=(mine,)) for mine in found]

@@ -11,8 +11,10 @@ import contextlib
 import logging
 import threading
 import time
+from collections.abc import Iterator
 from functools import partial
 from time import perf_counter
+from typing import cast
 
 import numpy as np
 
@@ -24,7 +26,7 @@ from graphpipe.server.numbers.meter import Meter
 from graphpipe.server.stages.causes import cause
 from graphpipe.server.stages.handback import HandBack
 from graphpipe.server.stages.stage import Outputs, Request
-from graphpipe.server.stages.turns import PEER, Turns
+from graphpipe.server.stages.turns import PEER, Line, Turns
 from graphpipe.wire.dtypes import DTYPES, NDIM_MAX, to_bytes, to_sendable
 
 __all__ = ["ModelRunner"]
@@ -196,14 +198,20 @@ class ModelRunner:
     def _run_jobs(self, number: int) -> None:
         jobs = self._jobs
         job: _Job | None = None
+        turn: _Job | Line[_Job] | None = None
         try:
-            # A job has its name as soon as it is taken, whatever is raised into this thread by another, as some
-            # libraries' timeouts are: no call of Python's is between.
-            for job in iter(jobs.get, None):
-                self._do(job, number)
-                job.back.put(job, more=job.ended - job.began < _SHORT_S and not jobs.empty())
-                job = None  # or it would keep its answer while this thread waits for the next
+            while True:
+                # A job has its name as soon as it is taken, whatever is raised into this thread by another, as some
+                # libraries' timeouts are: no call of Python's is between.
+                for turn in cast("Iterator[_Job | Line[_Job]]", iter(jobs.take, None)):
+                    job = turn if type(turn) is _Job else jobs.next_of(cast("Line[_Job]", turn))
+                    self._do(job, number)
+                    job.back.put(job, more=job.ended - job.began < _SHORT_S and not jobs.empty())
+                    job = turn = None  # or they would keep its answer while this thread waits for the next
+                if jobs.is_over():
+                    return
         except BaseException as error:
+            job = turn if job is None and type(turn) is _Job else job
             if job is not None:
                 job.back.again(job)
             self._began[number] = 0.0

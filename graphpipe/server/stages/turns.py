@@ -14,7 +14,7 @@ from itertools import count
 from queue import Empty, SimpleQueue
 from typing import Generic, Protocol, TypeVar
 
-__all__ = ["PEER", "Turns", "by_turns"]
+__all__ = ["PEER", "Line", "Turns", "by_turns"]
 
 # Who asked for what is being done now. What an exchange waits for runs with it, and so does all that it awaits.
 PEER: ContextVar[Hashable] = ContextVar("PEER", default=None)
@@ -39,7 +39,7 @@ class _Asked(Protocol):
 J = TypeVar("J", bound=_Asked)
 
 
-class _Line(deque[J]):
+class Line(deque[J]):
     """What waits of one peer."""
 
 
@@ -51,9 +51,12 @@ class Turns(Generic[J]):
 
     def __init__(self) -> None:
         # What waits, where it is one peer's; else lines, each as often as it has a turn: once.
-        self._turns: SimpleQueue[J | _Line[J] | None] = SimpleQueue()
+        self._turns: SimpleQueue[J | Line[J] | None] = SimpleQueue()
+        # The next job, or a line whose turn it is, when there is one. No call of Python's: whoever takes a job has it,
+        # whatever is raised meanwhile.
+        self.take: Callable[[], J | Line[J] | None] = self._turns.get
         self._only: Hashable = None
-        self._lines: dict[Hashable, _Line[J]] = {}
+        self._lines: dict[Hashable, Line[J]] = {}
         self._waiting = 0  # in lines
         self._lock = threading.Lock()
         # Whether nothing waits, as far as can be said at this moment. The other queue's own: it is asked after every job.
@@ -74,15 +77,23 @@ class Turns(Generic[J]):
         with self._lock:
             self._join(job)
 
-    def get(self) -> J | None:
-        """The next job, when there is one."""
-        turn = self._turns.get()
-        return self._of_line(turn) if turn is None or isinstance(turn, _Line) else turn
+    def next_of(self, line: Line[J]) -> J:
+        """The first of a line that was taken, which then waits for its next turn."""
+        with self._lock:
+            job = line.popleft()
+            self._waiting -= 1
+            if line:
+                self._turns.put(line)
+            else:
+                del self._lines[job.peer]
+        return job
 
-    def get_nowait(self) -> J | None:
-        """The next job. Raises Empty if there is none now."""
-        turn = self._turns.get_nowait()
-        return self._of_line(turn) if turn is None or isinstance(turn, _Line) else turn
+    def is_over(self) -> bool:
+        """Whether the None that was taken came after all that waits. If not, it comes again."""
+        if self._lines:
+            self._turns.put(None)
+            return False
+        return True
 
     def qsize(self) -> int:
         """How many wait, about."""
@@ -115,7 +126,7 @@ class Turns(Generic[J]):
                     job = self._turns.get_nowait()
                 except Empty:  # the threads were quicker
                     return
-                if job is None or isinstance(job, _Line) or stays(job):
+                if job is None or isinstance(job, Line) or stays(job):
                     self._turns.put(job)
             return
         with self._lock:
@@ -131,7 +142,7 @@ class Turns(Generic[J]):
             try:
                 while True:
                     job = self._turns.get_nowait()
-                    if job is None or isinstance(job, _Line):
+                    if job is None or isinstance(job, Line):
                         self._turns.put(job)  # all after it are of this kind too
                         return
                     self._join(job)
@@ -142,23 +153,8 @@ class Turns(Generic[J]):
         self._waiting += 1
         line = self._lines.get(job.peer)
         if line is None:
-            line = self._lines[job.peer] = _Line()
+            line = self._lines[job.peer] = Line()
             line.append(job)
             self._turns.put(line)
         else:
             line.append(job)
-
-    def _of_line(self, turn: J | _Line[J] | None) -> J | None:
-        while turn is None and self._lines:
-            self._turns.put(None)
-            turn = self._turns.get()
-        if not isinstance(turn, _Line):
-            return turn
-        with self._lock:
-            job = turn.popleft()
-            self._waiting -= 1
-            if turn:
-                self._turns.put(turn)
-            else:
-                del self._lines[job.peer]
-        return job
