@@ -20,12 +20,12 @@ from graphpipe.signature import Signature, TensorSpec
 __all__ = [
     "TEXT_REMEMBERED_MAX",
     "Against",
-    "Kind",
     "Layout",
+    "Likeness",
     "RowEvidence",
     "join",
-    "kind_of",
     "layout_of",
+    "likeness_of",
     "not_by_rows",
     "row_count",
     "text_of_names",
@@ -46,7 +46,7 @@ TEXT_REMEMBERED_MAX = 4096
 Layout = tuple[tuple[str, str, tuple[int | None, ...]], ...]
 
 # Requests of one kind differ in their rows alone: their layout, the outputs asked for, and the config.
-Kind = tuple[Layout, tuple[str, ...], str]
+Likeness = tuple[Layout, tuple[str, ...], str]
 
 
 def row_count(inputs: Mapping[str, Array]) -> int:
@@ -68,7 +68,7 @@ def layout_of(inputs: Mapping[str, Array]) -> Layout:
     return tuple([(name, array.dtype.str, array.shape[1:]) for name, array in inputs.items()])
 
 
-def kind_of(request: Request) -> Kind:
+def likeness_of(request: Request) -> Likeness:
     """What two requests must have in common to share one call of the model."""
     return layout_of(request.inputs), request.outputs, request.config
 

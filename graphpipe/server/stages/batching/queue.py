@@ -23,7 +23,7 @@ from graphpipe.server.numbers.meter import Meter
 from graphpipe.server.stages.batching.gain import BatchGain
 from graphpipe.server.stages.batching.limits import BatchCounts, BatchLimits
 from graphpipe.server.stages.batching.run import BatchRunner, Member
-from graphpipe.server.stages.rows import Kind, RowEvidence, kind_of, row_count
+from graphpipe.server.stages.rows import Likeness, RowEvidence, likeness_of, row_count
 from graphpipe.server.stages.stage import Outputs, Request, Stage
 from graphpipe.server.stages.turns import PEER, by_turns
 
@@ -193,7 +193,7 @@ class Batcher:
         waiting = _Waiting(self._numbers, Member(request, rows), now, due)
         # What cannot be joined waits for its turn as a batch of its own.
         alone = not 0 < rows <= self._rows_max or self._evidence.rules_out(request)
-        key: object = waiting.number if alone else self._kind(request)
+        key: object = waiting.number if alone else self._likeness(request)
         group = self._groups.get(key)
         if group is None:
             group = self._groups[key] = _Group(key)
@@ -219,10 +219,10 @@ class Batcher:
         """How many batches may be with the model. One more for each thread where waiting makes no row cheaper."""
         return self._limits.at_once * (1 if self._rows_worth == self._rows_max else 2)
 
-    def _kind(self, request: Request) -> Kind:
-        kind = kind_of(request)
+    def _likeness(self, request: Request) -> Likeness:
+        likeness = likeness_of(request)
         ragged = self._limits.ragged
-        return kind if ragged is None else (ragged.loosen(kind[0]), kind[1], kind[2])
+        return likeness if ragged is None else (ragged.loosen(likeness[0]), likeness[1], likeness[2])
 
     def _leave(self, waiting: _Waiting) -> None:
         run = waiting.run
