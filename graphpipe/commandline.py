@@ -17,6 +17,7 @@ from click.shell_completion import CompletionItem
 
 from graphpipe.errors import GraphPipeError
 from graphpipe.version import __version__
+from graphpipe.words import visible
 
 __all__ = ["Argument", "Command", "Group", "Option", "nearest", "option", "run", "version"]
 
@@ -141,5 +142,5 @@ def run(command: click.Command, name: str, arguments: Sequence[str] | None = Non
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except (GraphPipeError, ValueError, OSError) as error:
-        sys.exit(f"{name}: {error}")
+        sys.exit(f"{name}: {visible(str(error), os.linesep)}")  # a server's words may be among them
     sys.exit(status if isinstance(status, int) else 0)

@@ -9,7 +9,7 @@ import numpy as np
 
 from benchmarks.attacking.attack import MIB, Saw, Scene, attack
 from benchmarks.harness.innocent import Calls
-from benchmarks.harness.messages import post, shared_strings, tensor
+from benchmarks.harness.messages import foreign, post, shared_strings, tensor
 from benchmarks.harness.strangers import all_at_once, answer, connect
 
 TEXT_BYTES = 15 * MIB
@@ -97,7 +97,7 @@ def _frozen(folder: Path) -> tuple[str, ...]:
     prepare=_frozen, needs="tensorflow", innocent=Calls("/models/frozen"),
 )  # fmt: skip
 def output_name(scene: Scene) -> Saw:
-    message = post("/models/frozen", tensor(np.ones(256, np.float32), output_names=["y" * TEXT_BYTES]))
+    message = post("/models/frozen", foreign(np.ones(256, np.float32), "y" * TEXT_BYTES))
     sizes: list[int] = []
 
     def call(number: int) -> str:

@@ -31,12 +31,13 @@ def small(floats: int = 256) -> bytes:
     return tensor(np.linspace(0, 1, floats, dtype=np.float32))
 
 
-def foreign(array: NDArray[Any]) -> bytes:
+def foreign(array: NDArray[Any], asked: str = "") -> bytes:
     """A request with one tensor as the official FlatBuffers builders lay it out: back to front, so that what was made first,
-    here as in the original's clients the config, lies behind the tensor's bytes.
+    here as in the original's clients the config, lies behind the tensor's bytes. ``asked`` is the name of an output.
     """
     builder = flatbuffers.Builder(array.nbytes + 1024)
     config = builder.CreateString("")
+    output = builder.CreateString(asked) if asked else 0
     data = builder.CreateNumpyVector(array.reshape(-1).view(np.uint8))
     fbs.TensorStartShapeVector(builder, array.ndim)
     for dim in reversed(array.shape):
@@ -50,7 +51,14 @@ def foreign(array: NDArray[Any]) -> bytes:
     fbs.InferRequestStartInputTensorsVector(builder, 1)
     builder.PrependUOffsetTRelative(only)
     tensors = builder.EndVector()
+    outputs = 0
+    if output:
+        fbs.InferRequestStartOutputNamesVector(builder, 1)
+        builder.PrependUOffsetTRelative(output)
+        outputs = builder.EndVector()
     fbs.InferRequestStart(builder)
+    if outputs:
+        fbs.InferRequestAddOutputNames(builder, outputs)
     fbs.InferRequestAddConfig(builder, config)
     fbs.InferRequestAddInputTensors(builder, tensors)
     infer = fbs.InferRequestEnd(builder)

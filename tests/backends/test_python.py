@@ -272,6 +272,6 @@ def test_serve_takes_a_function():
     assert graphpipe.remote.metadata(urls[0]).name == "apply"
     import urllib.request
 
-    urllib.request.urlopen(f"{urls[0]}/control/shutdown", timeout=10).read()
+    urllib.request.urlopen(f"{urls[0]}/control/shutdown", b"", timeout=10).read()
     thread.join(30)
     assert not thread.is_alive()

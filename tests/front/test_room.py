@@ -413,3 +413,34 @@ def test_whatever_comes_together_no_more_is_held_than_may_be_and_all_comes_back(
         assert not admission.is_full
 
     asyncio.run(main())
+
+
+def test_no_answer_is_begun_that_has_no_room_and_whoever_reads_nothing_is_cut_for_the_others() -> None:
+    size = 4 * MIB
+    called = []
+
+    def large(inputs: Mapping[str, Any]) -> Mapping[str, Any]:
+        called.append(1)
+        time.sleep(0.02)
+        return {"y": np.zeros(size // 4, np.float32)}
+
+    limits = {"in_flight_bytes_max": 2 * size, "body_bytes_max": MIB}
+    with in_process({"m": Function(large)}, threads=2, **limits) as server, contextlib.ExitStack() as stack:
+        callers = [stack.enter_context(Wire(server.url)) for _ in range(12)]
+        for wire in callers:
+            wire.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            wire.send(request("hot", message()))
+        most = 0
+
+        def are_answered() -> bool:
+            nonlocal most
+            most = max(most, held(server))
+            return bool(server.ask(lambda: server.app.state.in_flight) == 0)
+
+        until(are_answered, 60)
+        assert most < 6 * size  # two threads were at it, and had looked when there was room
+        assert len(called) < len(callers)
+        until(lambda: not server.ask(lambda: server.app.admission.is_full), 60)
+        with Wire(server.url) as wire:
+            wire.send(request("hot", message()))
+            assert wire.answer().status == 200

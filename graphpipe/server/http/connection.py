@@ -60,6 +60,9 @@ _VERSIONS = ("HTTP/1.1", "HTTP/1.0", "")
 # Over the limit of connections, so many are told so; further ones are cut.
 _TOLD_MAX = 64
 
+# While more is held than may be, an answer may make no progress for no longer than this.
+_PRESSED_S = 2.0
+
 # The states of a connection.
 _WAITING, _ARRIVED, _BODY, _ROOM, _ANSWERING, _SENDING, _SKIPPING, _DISCARDING, _CLOSING, _GONE = range(10)
 
@@ -610,7 +613,10 @@ class Connection(asyncio.BufferedProtocol):
             assert self._body is not None
             self._check_body(self._body, waited_s)
         elif state == _SENDING:
-            if waited_s > settings.send_timeout_s:
+            limit_s = settings.send_timeout_s
+            if self._shared.admission.is_full:  # he keeps others out
+                limit_s = min(limit_s, _PRESSED_S)
+            if waited_s > limit_s:
                 left = self._left()
                 if self._mark - left < PROGRESS_BYTES_PER_S * waited_s:
                     log.info("a caller did not read its answer for %g s (--send-timeout-s)", waited_s)

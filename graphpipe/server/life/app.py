@@ -63,13 +63,13 @@ class App:
         self.state.on_cut = self._cut.set
         self.counters = counters or Counters([model.name for model, _ in models])
         self.state.workers = lambda: (self.counters.workers_live, self.counters.workers_wanted)
-        self.directory = Directory(build(models, self.counters), let_go=_close_aside)
+        self.pool = BufferPool(settings.in_flight_cap())
+        self.admission = Admission(self.pool, settings.body_bytes_max, settings.admission_wait_s)
+        self.directory = Directory(build(models, self.counters, lambda: self.admission.is_full), let_go=_close_aside)
         self.dialect = GraphPipe(self.directory, settings.strings_max)
         for service in self.directory:
             with loading(f"model {service.name!r}"):  # it is asked what it takes
                 self.dialect.endpoint_of(service)
-        self.pool = BufferPool(settings.in_flight_cap())
-        self.admission = Admission(self.pool, settings.body_bytes_max, settings.admission_wait_s)
         self.access_log = AccessLog(settings.access_lines_per_s)
         self._warmups = {model.name: model.warmup for model, _ in models}
         control = Control(self.dialect, settings, self.state, self.counters)

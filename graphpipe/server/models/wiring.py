@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from time import perf_counter
 
@@ -56,23 +56,28 @@ def _one_thread(options: LoadOptions) -> LoadOptions:
     return replace(options, intra_threads=options.intra_threads or 1)
 
 
-def build(models: Sequence[tuple[ModelSettings, Model]], counters: Counters) -> list[Service]:
-    """Each model behind its stages. Raises LoadError where a stage cannot be had with a model."""
+def build(
+    models: Sequence[tuple[ModelSettings, Model]], counters: Counters, is_full: Callable[[], bool] = lambda: False
+) -> list[Service]:
+    """Each model behind its stages. ``is_full`` says that more is held of bodies and answers than may be.
+
+    Raises LoadError where a stage cannot be had with a model.
+    """
     services = []
     for settings, model in models:
         with loading(f"model {settings.name!r}"):  # it is asked what it takes
-            services.append(_service(settings, model, counters.meter(settings.name)))
+            services.append(_service(settings, model, counters.meter(settings.name), is_full))
     return services
 
 
-def _service(settings: ModelSettings, model: Model, meter: Meter) -> Service:
+def _service(settings: ModelSettings, model: Model, meter: Meter, is_full: Callable[[], bool]) -> Service:
     if settings.batch_sizes and fixed_rows(model.signature) in settings.batch_sizes:
         model = AnyRows(model)
     threads = settings.threads or getattr(model, "threads", 0) or usable_cpus()
     limits = _batch_limits(settings, model.signature, threads)
     # Batches are bounded in the batcher's own queue.
     queue_max = settings.queue_requests_max if limits is None else max(settings.queue_requests_max, 2 * threads)
-    runner = ModelRunner(model, settings.name, threads, queue_requests_max=queue_max, meter=meter)
+    runner = ModelRunner(model, settings.name, threads, queue_requests_max=queue_max, meter=meter, is_full=is_full)
     stage: Stage = runner
     if limits is not None:
         stage = Batcher(limits, stage, RowEvidence(model.signature), settings.name, meter)

@@ -11,7 +11,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from time import perf_counter
 from typing import cast
@@ -35,6 +35,8 @@ log = logging.getLogger("graphpipe.model")
 
 # A call that still runs when all is over is not waited for longer than this.
 _CLOSE_S = 1.0
+# When there is no room for answers, a call is put off for so long.
+_ROOM_S = 1.0
 # Answers of runs that take longer do not wait for others.
 _SHORT_S = 0.0005
 _PLAIN = frozenset((np.dtype(bool), *(dtype for dtype in DTYPES if dtype is not None and dtype.kind != "O")))
@@ -58,12 +60,21 @@ class ModelRunner:
     """Runs one model on ``threads`` threads; a ``quick`` model right on the loop.
 
     At most ``queue_requests_max`` requests wait for a thread, by turns of their peers. When as many wait, a peer that has
-    less than its share gets a place all the same: that of the last request of the peer that has most.
+    less than its share gets a place all the same: that of the last request of the peer that has most. While ``is_full``
+    nothing is begun, since each answer would be held as well; what has waited for that too long is refused.
     """
 
     def __init__(
-        self, model: Model, name: str, threads: int, *, queue_requests_max: int = 1024, meter: Meter | None = None
+        self,
+        model: Model,
+        name: str,
+        threads: int,
+        *,
+        queue_requests_max: int = 1024,
+        meter: Meter | None = None,
+        is_full: Callable[[], bool] = lambda: False,
     ) -> None:
+        self._is_full = is_full
         self._queue_requests_max = queue_requests_max
         self._overload = (
             f"{queue_requests_max} requests wait for model {name!r} already (--queue-requests-max); try again"
@@ -227,6 +238,11 @@ class ModelRunner:
         if request.deadline is not None and now >= request.deadline:
             job.error = DeadlineExceeded("the caller's deadline passed while the request waited; it was not run")
             return
+        if self._is_full() and not self._has_room():
+            job.error = Overloaded(
+                "answers that nobody reads take all the room that there is (--in-flight-bytes-max); try again"
+            )
+            return
         job.began = self._began[number] = perf_counter()
         try:
             job.outputs = self._run(request, now)
@@ -237,6 +253,15 @@ class ModelRunner:
         job.ended = perf_counter()
         job.request = None  # its memory is free for others now, whatever still knows the job
         self._began[number] = 0.0
+
+    def _has_room(self) -> bool:
+        """Wait until there is room for an answer. False if there is none in time."""
+        until = time.monotonic() + _ROOM_S
+        while self._is_full():
+            if time.monotonic() > until:
+                return False
+            time.sleep(_ROOM_S / 100)
+        return True
 
     def _deliver(self, jobs: list[_Job]) -> None:
         meter = self._meter

@@ -34,6 +34,7 @@ public final class Reader {
 
   /** What of that may still be names and other text for Java's own strings, in bytes. */
   private int textLeft = Limits.TEXT_BYTES_MAX;
+
   private int stringsLeft = Limits.STRINGS_MAX;
 
   private Reader(ByteBuffer message) {
