@@ -2,6 +2,8 @@ package graphpipe
 
 import (
 	"encoding/binary"
+	"errors"
+	"fmt"
 	"math"
 	"unicode/utf8"
 )
@@ -16,6 +18,7 @@ type reader struct {
 	bytes   []byte
 	unspent int // of the message's length
 	text    int // bytes that names and other words may still have
+	strings int // that tensors may still have
 }
 
 // newReader also finds the root table.
@@ -23,7 +26,7 @@ func newReader(b []byte) (*reader, table, error) {
 	if len(b) > messageMax {
 		return nil, table{}, malformed("%d bytes, a message must stay under 2 GiB", len(b))
 	}
-	r := &reader{bytes: b, unspent: len(b), text: textMax}
+	r := &reader{bytes: b, unspent: len(b), text: textMax, strings: stringsMax}
 	at, err := r.follow(0)
 	if err != nil {
 		return nil, table{}, err
@@ -209,6 +212,21 @@ func (t table) runs(id, most int) ([][]byte, error) {
 		}
 	}
 	return all, nil
+}
+
+var errTooManyStrings = errors.New("too many strings")
+
+// strings is runs for a tensor's elements.
+func (t table) strings(id int) ([][]byte, error) {
+	_, n, err := t.vector(id, 4)
+	if err != nil {
+		return nil, err
+	}
+	if n > t.r.strings {
+		return nil, fmt.Errorf("%w: %d in a tensor, where %d are left for the message: %w", errTooManyStrings, n, t.r.strings, ErrMalformed)
+	}
+	t.r.strings -= n
+	return t.runs(id, stringsMax)
 }
 
 // word returns a name or another text.
