@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from email.utils import formatdate
 from http import HTTPStatus
+from math import ceil
 
 from graphpipe.errors import ServiceError, Unsupported
 from graphpipe.version import SERVER
@@ -15,7 +16,7 @@ __all__ = ["error_headers", "response_head"]
 def error_headers(error: ServiceError) -> dict[str, str]:
     """Further headers of a refusal."""
     if error.http_status == 503:
-        return {"Retry-After": str(getattr(error, "retry_after_s", 1))}
+        return {"Retry-After": str(ceil(error.retry_after_s or 1))}
     if isinstance(error, Unsupported) and error.http_status == 405:
         return {"Allow": "GET, POST"}
     return {}
