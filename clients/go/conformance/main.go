@@ -127,8 +127,11 @@ func decode(c *testCase) (*result, error) {
 	default:
 		return nil, fmt.Errorf("unknown message %q", c.Message)
 	}
-	if errors.Is(err, graphpipe.ErrMalformed) {
+	switch {
+	case errors.Is(err, graphpipe.ErrMalformed):
 		return &result{Error: "malformed"}, nil
+	case errors.Is(err, graphpipe.ErrUnsupported):
+		return &result{Error: "unsupported"}, nil
 	}
 	return &result{OK: err == nil, Value: value}, err
 }

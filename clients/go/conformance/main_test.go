@@ -71,7 +71,7 @@ func TestWhatIsWrongIsNamed(t *testing.T) {
 
 func TestCallsReachAServer(t *testing.T) {
 	server := httptest.NewServer(graphpipe.Handler(graphpipe.Function(
-		graphpipe.Metadata{Name: "first", Inputs: []graphpipe.IOMetadata{{Name: "x"}}, Outputs: []graphpipe.IOMetadata{{Name: "y"}}}, first)))
+		graphpipe.Metadata{Name: "first", Inputs: []graphpipe.TensorSpec{{Name: "x"}}, Outputs: []graphpipe.TensorSpec{{Name: "y"}}}, first)))
 	defer server.Close()
 	all := answers(t,
 		fmt.Sprintf(`{"id":"a","op":"call","url":%q,"value":{"type":"infer","inputs":[{"type":"uint8","shape":[1],"data":"Bw=="}]},"timeout_ms":5000}`, server.URL),

@@ -73,7 +73,7 @@ func valueOfMetadata(m *graphpipe.Metadata) any {
 	return metadataValue{m.Name, m.Version, m.Server, m.Description, valuesOfIOs(m.Inputs), valuesOfIOs(m.Outputs)}
 }
 
-func valuesOfIOs(all []graphpipe.IOMetadata) []ioValue {
+func valuesOfIOs(all []graphpipe.TensorSpec) []ioValue {
 	values := []ioValue{}
 	for _, io := range all {
 		values = append(values, ioValue{io.Name, io.Description, list(io.Shape), io.Type.String()})
@@ -158,13 +158,13 @@ func metadataOfValue(text json.RawMessage) (*graphpipe.Metadata, error) {
 	}, errors.Join(errInputs, errOutputs)
 }
 
-func iosOfValues(values []ioValue) (all []graphpipe.IOMetadata, err error) {
+func iosOfValues(values []ioValue) (all []graphpipe.TensorSpec, err error) {
 	for _, v := range values {
 		kind, ok := graphpipe.TypeNamed(v.Type)
 		if !ok {
 			return nil, fmt.Errorf("unknown element type %q", v.Type)
 		}
-		all = append(all, graphpipe.IOMetadata{Name: v.Name, Description: v.Description, Shape: v.Shape, Type: kind})
+		all = append(all, graphpipe.TensorSpec{Name: v.Name, Description: v.Description, Shape: v.Shape, Type: kind})
 	}
 	return all, nil
 }
