@@ -12,7 +12,7 @@
     |   +-- Unauthenticated      8  401
     |   +-- Forbidden            9  403
     |   +-- NotReady            10  503   starting or draining
-    |   +-- Unsupported         11  405   a method or encoding (415) that is not served
+    |   +-- Unsupported         11  405   a method, encoding (415) or kind of request (501) that is not served
     |   +-- UpstreamFailed      12  502   the server behind this server gave no answer
     +-- NoAnswer                no answer was understood: nobody can say whether the model ran
     |   +-- Unreachable         no connection could be made: the model did not run
@@ -146,7 +146,7 @@ class NotReady(ServiceError):
 
 
 class Unsupported(ServiceError):
-    """A method, or an encoding of the body, that is not served."""
+    """A method, an encoding of the body (415) or a kind of request (501) that is not served."""
 
     code, http_status = 11, 405
 

@@ -100,16 +100,21 @@ func DecodeMetadata(b []byte) (*Metadata, error) {
 
 func readTensor(t table) (Tensor, error) {
 	var tensor Tensor
-	var errs [4]error
+	var errs [5]error
 	tensor.Type, errs[0] = t.elementType(0)
 	tensor.Shape, errs[1] = t.shape(1, 0)
 	tensor.Data, errs[2] = t.run(2)
 	tensor.Strings, errs[3] = t.strings(3)
+	isBool, err := t.uint8(4)
+	errs[4] = err
 	if err := firstOf(errs[:]); err != nil {
 		return Tensor{}, err
 	}
 	if err := tensor.check(); err != nil {
 		return Tensor{}, malformed("%v", err)
+	}
+	if isBool != 0 && tensor.Type != Uint8 {
+		return Tensor{}, malformed("a tensor of %v is marked as bool; only uint8 carries bool", tensor.Type)
 	}
 	return tensor, nil
 }
