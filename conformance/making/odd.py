@@ -159,9 +159,6 @@ def _vtables() -> Iterator[Value]:
     size = len(layout.bytes) - top
     content = bytearray(patched(layout.bytes, vtable(layout.bytes, top) + 2, "H", size))
     yield _taken("table-up-to-the-end", comment, ["by-hand", "vtable"], "infer_response", content, one)
-    comment = "a table with nothing in it"
-    content = bytearray(message(Table((), size=4)))
-    yield _taken("table-of-4-bytes", comment, ["by-hand", "vtable"], "infer_response", content, response())
 
 
 def _broken_errors() -> Iterator[Value]:
