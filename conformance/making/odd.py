@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from conformance.making.hand import Layout, patched, root, vtable
+from conformance.making.hand import Layout, field, follow, patched, root, vtable
 from conformance.making.tree import Byte, Dims, Long, Outside, Table, message
 from conformance.making.valid import SIX, THREE
 from conformance.making.values import infer, io, metadata, response, tensor, vector
@@ -61,6 +61,61 @@ def refused() -> Iterator[Value]:
             changed = patched(content, vtable(content, top) + 4 + 2 * slot, "H", place)
             comment = f"field {slot} at {place} of a table of 28 bytes"
             yield _refused(f"metadata-{slot}-at-{place}", comment, ["metadata", "table"], "metadata_response", changed)
+
+
+    yield from _at_the_edges()
+
+
+def _at_the_edges() -> Iterator[Value]:
+    """One byte less than is needed, one more than is allowed, right but for its place."""
+    for by in (1, 3):
+        layout = Layout()
+        top = layout.place(bytes(8))
+        layout.point(0, top)
+        at = layout.place(bytes(by) + struct.pack("<HHH", 6, 8, 4)) + by
+        struct.pack_into("<i", layout.bytes, top, top - at)
+        layout.offsets(top + 4, 0)
+        comment = f"a good vtable at {by} modulo 4"
+        yield _refused(f"good-vtable-at-{by}", comment, ["alignment", "vtable"], "infer_response", bytes(layout.bytes))
+    content = struct.pack("<II", 12, 0) + bytes(4) + b"\4\0\0"
+    yield _refused("root-in-the-last-3-bytes", "a root of 3 bytes", ["table"], "infer_response", content)
+    content = struct.pack("<Ii", 4, -4) + b"\4\0\4"
+    yield _refused("vtable-in-the-last-3-bytes", "a vtable of 3 bytes", ["vtable"], "infer_response", content)
+    for place in (1, 2, 3):
+        one = message(Table((b"", b"", b"", b"", [Table((None, None, None, Byte(0)))], [])))
+        table = _first(one, 4)
+        content = patched(one, vtable(one, table) + 10, "H", place)
+        comment = f"a type at {place} of its table, within the offset to the vtable"
+        yield _refused(f"type-at-{place}", comment, ["metadata", "table"], "metadata_response", content)
+    for by in (1, 2, 3):
+        layout = Layout()
+        table = layout.tensor(layout.response(1)[0], 12)
+        layout.shape(table + 4, [0])
+        layout.run(table + 8, b"")
+        layout.point(table + 12, layout.vector(0, b"", by))
+        layout.place(bytes(8))
+        comment = f"an empty vector of strings at {by} modulo 4"
+        yield _refused(f"no-strings-at-{by}", comment, ["alignment", "strings"], "infer_response", bytes(layout.bytes))
+    comment = "what is shared, counted each time, is one byte more than the message: the last of it a tensor's data"
+    yield _refused("data-over-the-budget", comment, ["budget", "sharing"], "infer_response", _shared_data()[:-1])
+    for name, texts in (("in-two", (2**23, 2**23 + 1)), ("in-four", (2**22, 2**22, 2**22, 2**22 + 1))):
+        content = message(Table([b"x" * count for count in texts]))
+        comment = f"one byte more than 16 MiB of text, {name.replace('-', ' ')}"
+        yield _refused(f"text-{name}", comment, ["large", "limits"], "metadata_response", content)
+
+
+def _shared_data() -> bytes:
+    """Two tensors of 1,000 bytes that are the same, in a message that is as long as all that they claim."""
+    layout = Layout()
+    first, second = layout.response(2)
+    layout.point(second, layout.numbers(first, 1, [1000], bytes(1000)))
+    return bytes(layout.bytes) + bytes(2 * (4 + 8 + 1000) - len(layout.bytes))
+
+
+def _first(content: bytes, slot: int) -> int:
+    """The first table of the vector in a field of the root."""
+    vector = follow(content, field(content, root(content), slot))
+    return follow(content, vector + 4)
 
 
 def _refused(name: str, comment: str, flags: list[str], kind: str, content: bytes) -> Value:
@@ -159,6 +214,23 @@ def _vtables() -> Iterator[Value]:
     size = len(layout.bytes) - top
     content = bytearray(patched(layout.bytes, vtable(layout.bytes, top) + 2, "H", size))
     yield _taken("table-up-to-the-end", comment, ["by-hand", "vtable"], "infer_response", content, one)
+
+
+    content = struct.pack("<I", 0x0004_0004) + bytes(0x0004_0000) + struct.pack("<i", 0x0004_0004)
+    comment = "a vtable at the first byte: the root's offset says that it has 4 bytes, as has the root"
+    yield _taken("vtable-at-0", comment, ["by-hand", "vtable"], "infer_response", content, response())
+    content = struct.pack("<Ii", 4, -4) + struct.pack("<HH", 4, 4)
+    comment = "the shortest message there is, its vtable last"
+    yield _taken("of-12-bytes", comment, ["by-hand", "vtable"], "infer_response", content, response())
+    twice = tensor("uint8", [1000], bytes(1000))
+    comment = "what is shared, counted each time, is as long as the message: the last of it a tensor's data"
+    flags = ["budget", "by-hand", "sharing"]
+    yield _taken("data-up-to-the-budget", comment, flags, "infer_response", _shared_data(), response([twice, twice]))
+    texts = (2**22, 2**22, 2**22, 2**22)
+    value = {**metadata(), **{name: {"repeat": "x", "times": 2**22} for name in ("name", "version", "server", "description")}}
+    comment = "16 MiB of text in four"
+    content = message(Table([b"x" * count for count in texts]))
+    yield _taken("16-mib-in-four", comment, ["by-hand", "large", "limits"], "metadata_response", content, value)
 
 
 def _broken_errors() -> Iterator[Value]:
