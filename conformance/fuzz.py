@@ -2,8 +2,8 @@
 
     python conformance/fuzz.py [--messages N] [--seed N] [--only LANGUAGE ...]
 
-Each message is a valid vector, damaged at some places, or two of them in one. The languages are all whose toolchains are here.
-What they disagree about is shown as a vector would have it, and belongs into the vectors once it is decided.
+Each message is a vector, damaged at some places, or two of them in one. The languages are all whose toolchains are
+here. What they disagree about is shown as a vector would have it, and belongs into the vectors once it is decided.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -43,24 +44,22 @@ _KINDS = ("request", "infer_response", "metadata_response")
 def damaged(count: int, seed: int) -> Iterator[tuple[str, bytes]]:
     """So many messages and their kinds, always the same for one seed."""
     rng = random.Random(seed)
-    seeds = [
-        (vector["message"], content)
-        for vectors in groups().values()
-        for vector in vectors
-        if "bytes" in vector and len(content := expand_bytes(vector["bytes"])) <= _SEED_BYTES_MAX and len(content) >= 8
-    ]
-    # Those that are right lead further than those that are refused.
-    good = [
-        (vector["message"], expand_bytes(vector["bytes"]))
-        for vector in groups()["valid"]
-        if "large" not in vector["flags"] and len(expand_bytes(vector["bytes"])) <= _SEED_BYTES_MAX
-    ]
+    good, bad = _seeds("valid"), _seeds("invalid", "attacks")
     for _ in range(count):
-        kind, content = rng.choice(good if rng.random() < 0.9 else seeds)
+        # Those that are right lead further than those that are refused.
+        kind, content = rng.choice(good if rng.random() < 0.9 else bad)
         changed = bytearray(content)
         for _ in range(rng.choice((1, 1, 1, 1, 2, 2, 3, 5))):
             _damage(rng, changed, good)
         yield kind if rng.random() < 0.97 else rng.choice(_KINDS), bytes(changed)
+
+
+@lru_cache
+def _seeds(*names: str) -> list[tuple[str, bytes]]:
+    """The messages of these groups that are short."""
+    short = [vector for name in names for vector in groups()[name] if isinstance(vector["bytes"], str)]
+    found = [(vector["message"], expand_bytes(vector["bytes"])) for vector in short]
+    return [(kind, content) for kind, content in found if 8 <= len(content) <= _SEED_BYTES_MAX]
 
 
 def _damage(rng: random.Random, message: bytearray, others: Sequence[tuple[str, bytes]]) -> None:
@@ -77,7 +76,9 @@ def _damage(rng: random.Random, message: bytearray, others: Sequence[tuple[str, 
     elif way < 0.55:
         struct.pack_into("<H", message, 2 * rng.randrange(size // 2), rng.choice(_NUMBERS) & 0xFFFF)
     elif way < 0.7:
-        struct.pack_into("<I", message, 4 * rng.randrange(size // 4), rng.choice((*_NUMBERS, size, size - 4, rng.randrange(size))))
+        struct.pack_into(
+            "<I", message, 4 * rng.randrange(size // 4), rng.choice((*_NUMBERS, size, size - 4, rng.randrange(size)))
+        )
     elif way < 0.8:  # an offset that leads to something else, or a count that is another
         at = 4 * rng.randrange(size // 4)
         struct.pack_into("<I", message, at, max(0, 4 * rng.randrange(size // 4) - at))

@@ -2,9 +2,9 @@
 
     python conformance/make_archive.py [FOLDER]
 
-It holds the vectors, their schema, the page that says what to do with them, the wire, the schema of the messages and the
-runner, which needs Python's standard library alone. VERSION counts up when a vector changes what it asks for; one more vector
-is no new version.
+It holds the vectors, their schema, the page that says what to do with them, the wire, the schema of the messages and
+the runner, which needs Python's standard library alone. VERSION counts up when a vector changes what it asks for; one
+more vector is no new version.
 """
 
 from __future__ import annotations

@@ -23,7 +23,11 @@ FILES: dict[str, tuple[str, str, Any]] = {
     "valid-by-hand.json": ("valid", "messages put together by hand", valid.by_hand),
     "valid-growing.json": ("valid", "messages of later and earlier schemas", growing.valid),
     "valid-odd.json": ("valid", "parts in odd places, and large messages", odd.valid),
-    "invalid-growing.json": ("invalid", "kinds that there are not, and tables with too little in them", growing.invalid),
+    "invalid-growing.json": (
+        "invalid",
+        "kinds that there are not, and tables with too little in them",
+        growing.invalid,
+    ),
     "attacks-odd.json": ("attacks", "tables that are too small or misaligned, and fields outside of them", odd.refused),
     "invalid.json": ("invalid", "what a careless writer might send", invalid.cases),
     "attacks-on-structure.json": ("attacks", "parts that stand where nothing may stand", attacks.on_structure),

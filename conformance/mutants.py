@@ -1,10 +1,10 @@
-"""Whether the vectors notice: Python's reader with one of its checks missing or wrong, again and again, over all of them.
+"""Whether the vectors notice: Python's reader with one of its checks missing or wrong, over and over.
 
     python conformance/mutants.py [--sample N]
 
-A mutant is killed where a vector is read otherwise than it should be. One that no vector kills is either a hole in the vectors,
-which is a failure, or the same reader in other words: ``equivalent.py`` says of each of those why. Every change of the kinds
-below is made, each by itself; ``--sample`` takes so many of them, always the same.
+A mutant is killed where a vector is read otherwise than it should be. One that no vector kills is either a hole in the
+vectors, which is a failure, or the same reader in other words: ``equivalent.py`` says of each of those why. Every change
+of the kinds below is made, each by itself; ``--sample`` takes so many of them, always the same.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import ast
 import contextlib
-import copy
 import os
 import random
 import resource
@@ -56,7 +55,7 @@ class Mutant:
 
     name: str
     path: Path
-    tree: ast.Module
+    code: types.CodeType
 
 
 def mutants() -> list[Mutant]:
@@ -72,12 +71,11 @@ def sample(count: int) -> list[Mutant]:
 def survivors(chosen: Sequence[Mutant], tell: Callable[[str], object] = lambda line: None) -> list[str]:
     """The names of those that no vector kills."""
     cases = _cases()
-    for path in (_READER, _MESSAGES):
-        if not _lives(path, ast.parse(path.read_text()), cases):
-            raise AssertionError(f"{path.name} as it is fails the vectors")
+    if not _lives(_READER, compile(_READER.read_text(), str(_READER), "exec"), cases):
+        raise AssertionError("the reader as it is fails the vectors")
 
     def lives(mutant: Mutant) -> bool:
-        found = _lives(mutant.path, mutant.tree, cases)
+        found = _lives(mutant.path, mutant.code, cases)
         tell(f"{'LIVES ' if found else 'killed'} {mutant.name}")
         return found
 
@@ -97,12 +95,12 @@ def _of(path: Path, wanted: Callable[[str], bool]) -> Iterator[Mutant]:
         for node in ast.walk(function):
             for after, restore in _changes(node):
                 name = f"{path.stem}.{function.name}: {after}"
-                restored = copy.deepcopy(tree)
+                code = compile(ast.fix_missing_locations(tree), str(path), "exec")
                 restore()
                 seen[name] = seen.get(name, 0) + 1
                 if seen[name] > 1:
                     name = f"{name} ({seen[name]})"
-                yield Mutant(name, path, ast.fix_missing_locations(restored))
+                yield Mutant(name, path, code)
 
 
 def _changes(node: ast.AST) -> Iterator[tuple[str, Callable[[], None]]]:
@@ -163,7 +161,7 @@ def _cases() -> list[_Case]:
     return sorted(found, key=lambda case: len(case.content))
 
 
-def _lives(path: Path, tree: ast.Module, cases: Sequence[_Case]) -> bool:
+def _lives(path: Path, code: types.CodeType, cases: Sequence[_Case]) -> bool:
     """Whether a reader gets everything right, in a process of its own."""
     child = os.fork()
     if not child:
@@ -172,19 +170,18 @@ def _lives(path: Path, tree: ast.Module, cases: Sequence[_Case]) -> bool:
             resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_MAX, _MEMORY_MAX))
             resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
             signal.alarm(_SECONDS_MAX)
-            _install(path, tree)
+            _install(path, code)
             status = int(not all(_is_right(case) for case in cases))
         os._exit(status)
     return os.waitpid(child, 0)[1] == 0
 
 
-def _install(path: Path, tree: ast.Module) -> None:
+def _install(path: Path, code: types.CodeType) -> None:
     """Have this process read with the changed file."""
     for file in (_READER, _MESSAGES):
         module = types.ModuleType(f"graphpipe.wire.{file.stem}")
         sys.modules[module.__name__] = module
-        code = tree if file == path else ast.parse(file.read_text())
-        exec(compile(code, str(file), "exec"), module.__dict__)
+        exec(code if file == path else compile(file.read_text(), str(file), "exec"), module.__dict__)
     for name in module.__all__:
         if hasattr(wire, name):
             setattr(wire, name, getattr(module, name))

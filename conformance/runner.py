@@ -3,13 +3,15 @@
 
     python runner.py [--vectors FOLDER] [--only TEXT] [--failures N] -- COMMAND [ARGUMENT ...]
 
-COMMAND is a program that reads cases as JSON lines and answers each with a line; docs/new-client.md (NEW-CLIENT.md beside
-this file in the archive) has the lines. This file needs Python 3.8 and nothing else, and is all that there is of the runner.
+COMMAND is a program that reads cases as JSON lines and answers each with a line; NEW-CLIENT.md beside this file in the
+archive (docs/new-client.md of the clone) has the lines. This file is all that there is of the runner, and needs Python
+3.8 and nothing else.
 The status is 0 if nothing failed; what the adapter calls unsupported is counted apart.
 """
 
 import argparse
 import base64
+import contextlib
 import json
 import struct
 import subprocess
@@ -40,7 +42,7 @@ def expand_bytes(content):
         else:
             first, step, count = part["words"], part["step"], part["count"]
             numbers = [(first + step * i) & 0xFFFFFFFF for i in range(count)]
-            parts.append(struct.pack("<%dI" % count, *numbers))
+            parts.append(struct.pack(f"<{count}I", *numbers))
     return b"".join(parts)
 
 
@@ -84,15 +86,13 @@ class Adapter:
         if isinstance(answer, dict) and answer.get("id") == case["id"]:
             return answer
         self.close()
-        return {"ok": False, "error": "no answer with this id, but %r" % line[:200]}
+        return {"ok": False, "error": f"no answer with this id, but {line[:200]!r}"}
 
     def close(self):
         """End it as a shell would: with the end of its input."""
         if self.process is not None:
-            try:
+            with contextlib.suppress(OSError):
                 self.process.stdin.close()
-            except OSError:
-                pass
             self.process.stdout.close()
             try:
                 self.process.wait(10)
@@ -107,7 +107,7 @@ def difference(wanted, answer):
     ((key, value),) = wanted.items()
     if answer.get(key) == value and answer.get("ok") is (key == "value"):
         return ""
-    return "expected %s, got %s" % (str(wanted)[:300], str(answer)[:400])
+    return f"expected {str(wanted)[:300]}, got {str(answer)[:400]}"
 
 
 def faults(kind, message, value):
@@ -131,10 +131,10 @@ def _tensor_faults(message, tensors):
     for i in range(0 if tensors is None else struct.unpack_from("<I", message, tensors)[0]):
         table = _follow(message, tensors + 4 + 4 * i)
         if _target(message, table, 1) is None:
-            found.append("tensor %d has no shape: the originals need it" % i)
+            found.append(f"tensor {i} has no shape: the originals need it")
         is_text = message[table + _place(message, table, 0)] == 12
         if _target(message, table, 3 if is_text else 2) is None:
-            found.append("tensor %d has no %s: the originals need it" % (i, "string_val" if is_text else "data"))
+            found.append(f"tensor {i} has no {'string_val' if is_text else 'data'}: the originals need it")
     return found
 
 
@@ -171,11 +171,11 @@ class Report:
             counts[1] += 1
             self.failed += 1
             if self.failed <= self.failures_shown:
-                print("FAILED %s: %s\n    %s" % (row, case, reason), flush=True)
+                print(f"FAILED {row}: {case}\n    {reason}", flush=True)
 
     def table(self):
-        lines = ["%-40s %8s %8s %12s" % ("", "passed", "failed", "unsupported")]
-        lines += ["%-40s %8d %8d %12d" % (row, *counts) for row, counts in self.rows.items()]
+        lines = [f"{'':<40} {'passed':>8} {'failed':>8} {'unsupported':>12}"]
+        lines += [f"{row:<40} {a:>8} {b:>8} {c:>12}" for row, (a, b, c) in self.rows.items()]
         return "\n".join(lines)
 
 
@@ -189,12 +189,12 @@ def check(adapter, report, group, vector):
         asked = {"op": "encode", "value": expand_value(vector["value"])}
     answer = adapter.ask({**case, **asked})
     reason = difference(wanted, answer)
-    report.add(ROWS[group], vector["id"], answer, reason and "%s: %s" % (vector["comment"], reason))
+    report.add(ROWS[group], vector["id"], answer, reason and f"{vector['comment']}: {reason}")
     if group != "valid" or {"large", "read-only"} & set(vector["flags"]):
         return
     written = adapter.ask({**case, "op": "encode", "value": wanted["value"]})
     if not written.get("ok"):
-        report.add(ROWS["written"], vector["id"], written, "not written: %s" % str(written)[:300])
+        report.add(ROWS["written"], vector["id"], written, f"not written: {str(written)[:300]}")
         return
     again = adapter.ask({**case, "op": "decode", "bytes": written["bytes"]})
     reason = difference(wanted, again)
@@ -208,24 +208,26 @@ def main():
     parser.add_argument("--vectors", type=Path, default=Path(__file__).resolve().parent / "vectors")
     parser.add_argument("--only", default="", help="vectors whose id or flags have this text")
     parser.add_argument("--failures", type=int, default=20, help="how many to show")
-    parser.add_argument("--small", action="store_true", help="leave out what takes a gigabyte of memory to say")
+    parser.add_argument(
+        "--small", action="store_true", help="leave out what takes tens of megabytes to say, or a gigabyte"
+    )
     parser.add_argument("command", nargs="+")
     options = parser.parse_args()
     files = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(options.vectors.glob("*.json"))]
     if not files:
-        parser.error("there are no vectors in %s" % options.vectors)
+        parser.error(f"there are no vectors in {options.vectors}")
     report, adapter = Report(options.failures), Adapter(options.command)
     try:
         for file in files:
             for vector in file["vectors"]:
                 named = options.only in vector["id"] or options.only in vector["flags"]
-                if named and not (options.small and "huge" in vector["flags"]):
+                if named and not (options.small and "large" in vector["flags"]):
                     check(adapter, report, file["group"], vector)
     finally:
         adapter.close()
     print(report.table())
     totals = [sum(counts[i] for counts in report.rows.values()) for i in range(3)]
-    print("%d passed, %d failed, %d unsupported" % tuple(totals))
+    print(f"{totals[0]} passed, {totals[1]} failed, {totals[2]} unsupported")
     return 1 if totals[1] or not totals[0] else 0
 
 

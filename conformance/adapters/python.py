@@ -10,6 +10,7 @@ import json
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +94,12 @@ def _ios(ios: Sequence[wire.IOMetadata]) -> list[Value]:
 
 
 def _io(io: wire.IOMetadata) -> Value:
-    value = {"name": io.name, "description": io.description, "shape": [*map(str, io.shape)], "type": io.type.name.lower()}
+    value = {
+        "name": io.name,
+        "description": io.description,
+        "shape": [*map(str, io.shape)],
+        "type": io.type.name.lower(),
+    }
     return {**value, "type_number": io.type_number} if io.type_number else value
 
 
@@ -149,13 +155,17 @@ def _io_of(io: Value) -> wire.IOMetadata:
 
 
 def call(case: Value) -> Value:
-    return _called(lambda: _answer(_infer(_client(case), case["value"])))
+    return _called(lambda: _asked(_client(case), case["value"]))
 
 
 def calls(case: Value) -> Value:
     """One call after another through one client."""
     client = _client(case)
-    return {"ok": True, "results": [_called(lambda: _answer(_infer(client, each))) for each in case["values"]]}
+    return {"ok": True, "results": [_called(partial(_asked, client, each)) for each in case["values"]]}
+
+
+def _asked(client: graphpipe.Client, value: Value) -> Value:
+    return _answer(_infer(client, value))
 
 
 def metadata(case: Value) -> Value:

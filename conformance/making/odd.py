@@ -62,7 +62,6 @@ def refused() -> Iterator[Value]:
             comment = f"field {slot} at {place} of a table of 28 bytes"
             yield _refused(f"metadata-{slot}-at-{place}", comment, ["metadata", "table"], "metadata_response", changed)
 
-
     yield from _at_the_edges()
 
 
@@ -215,7 +214,6 @@ def _vtables() -> Iterator[Value]:
     content = bytearray(patched(layout.bytes, vtable(layout.bytes, top) + 2, "H", size))
     yield _taken("table-up-to-the-end", comment, ["by-hand", "vtable"], "infer_response", content, one)
 
-
     content = struct.pack("<I", 0x0004_0004) + bytes(0x0004_0000) + struct.pack("<i", 0x0004_0004)
     comment = "a vtable at the first byte: the root's offset says that it has 4 bytes, as has the root"
     yield _taken("vtable-at-0", comment, ["by-hand", "vtable"], "infer_response", content, response())
@@ -227,7 +225,10 @@ def _vtables() -> Iterator[Value]:
     flags = ["budget", "by-hand", "sharing"]
     yield _taken("data-up-to-the-budget", comment, flags, "infer_response", _shared_data(), response([twice, twice]))
     texts = (2**22, 2**22, 2**22, 2**22)
-    value = {**metadata(), **{name: {"repeat": "x", "times": 2**22} for name in ("name", "version", "server", "description")}}
+    value = {
+        **metadata(),
+        **{name: {"repeat": "x", "times": 2**22} for name in ("name", "version", "server", "description")},
+    }
     comment = "16 MiB of text in four"
     content = message(Table([b"x" * count for count in texts]))
     yield _taken("16-mib-in-four", comment, ["by-hand", "large", "limits"], "metadata_response", content, value)
@@ -277,7 +278,9 @@ def _broken_errors() -> Iterator[Value]:
         layout.run(error + 4, b"errors")
         layout.bytes += bytes(4 + 8 + 40 + 500 + left - len(layout.bytes))
         value = response([tensor("string", [10], [b"x" * 50] * 10)], errors)
-        comment = "errors that the outputs have left " + ("too little of the message's length" if not errors else "enough")
+        comment = "errors that the outputs have left " + (
+            "too little of the message's length" if not errors else "enough"
+        )
         yield _taken(f"errors-{name}", comment, ["budget", "by-hand", "errors"], "infer_response", layout.bytes, value)
 
 

@@ -42,7 +42,11 @@ def cases() -> Iterator[Value]:
         ("output-names", "request", infer([SIX], [], {"repeat": ["y"], "times": 4097})),
         ("inputs", "request", {**infer(), "inputs": {"repeat": [THREE], "times": 4097}}),
         ("outputs", "infer_response", {**response(), "outputs": {"repeat": [THREE], "times": 4097}}),
-        ("errors", "infer_response", {**response(), "errors": {"repeat": [{"code": "1", "message": ""}], "times": 4097}}),
+        (
+            "errors",
+            "infer_response",
+            {**response(), "errors": {"repeat": [{"code": "1", "message": ""}], "times": 4097}},
+        ),
         ("described-inputs", "metadata_response", {**metadata(), "inputs": {"repeat": [io()], "times": 4097}}),
         ("described-outputs", "metadata_response", {**metadata(), "outputs": {"repeat": [io()], "times": 4097}}),
     ):

@@ -426,7 +426,9 @@ def decode_metadata_response(buffer: memoryview | bytes | bytearray) -> Metadata
 def _refuse_later_kind(kind: int) -> None:
     """Raise Unsupported for a request that is none of ours. What else is in it is not looked at: it may be anything."""
     if kind > _METADATA:
-        raise Unsupported(f"there are requests of kind 1 (InferRequest) and 2 (MetadataRequest); this one is of {kind}", 501)
+        raise Unsupported(
+            f"there are requests of kind 1 (InferRequest) and 2 (MetadataRequest); this one is of {kind}", 501
+        )
 
 
 def _as_bytes(buffer: memoryview | bytes | bytearray) -> memoryview:
