@@ -8,7 +8,7 @@ export PORT
 RUN := exec sh scripts/with_venv.sh
 
 .DEFAULT_GOAL := help
-.PHONY: help serve demo test test-all lint format conformance soak bench generate clean
+.PHONY: help serve demo test test-all lint format conformance vectors soak bench generate clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | while IFS="$$(printf '\t')" read -r name text; do \
@@ -35,6 +35,9 @@ format: ## put the Python code into the form that lint expects
 
 conformance: ## run the shared vectors over every client language
 	@$(RUN) dev conformance/run.py $(ARGS)
+
+vectors: ## pack the conformance vectors and their runner for a client in a new language: conformance/dist
+	@$(RUN) dev conformance/make_archive.py
 
 soak: ## 15 minutes of mixed traffic, every answer checked, nothing left at the end (ARGS="--minutes 60 --workers 2")
 	@$(RUN) dev scripts/soak.py $(ARGS)

@@ -22,9 +22,9 @@ _CALL: Value = {"op": "call", "value": infer([SIX])}
 _OURS = "Content-Type: application/vnd.graphpipe"
 _TEXT = "Content-Type: text/plain; charset=utf-8"
 _BROKEN = b"\xff\xff\xff\xff garbage"
-# What a status alone tells. 400 and 503 stand for two codes each, the last two for none.
+# What a status alone tells. 400 stands for two codes, 418 for none; 429 and 503 are somebody too busy, whoever that is.
 _CODE_BY_STATUS = {
-    401: 8, 403: 9, 404: 3, 405: 11, 413: 5, 415: 11, 500: 4, 502: 12, 504: 7, 400: 0, 503: 0, 418: 0, 429: 0,
+    401: 8, 403: 9, 404: 3, 405: 11, 413: 5, 415: 11, 500: 4, 501: 11, 502: 12, 503: 6, 504: 7, 429: 6, 400: 0, 418: 0,
 }  # fmt: skip
 _STATUS_BY_CODE = {1: 400, 2: 400, 3: 404, 4: 500, 5: 413, 6: 503, 7: 504, 8: 401, 9: 403, 10: 503, 11: 405, 12: 502}
 

@@ -29,7 +29,7 @@ def _value(kind: str, content: Value) -> Value:
         texts = {name: content[name] for name in ("name", "version", "server", "description")}
         return {**texts, **{side: [_io(io) for io in content[side]] for side in ("inputs", "outputs")}}
     if kind == "infer_response":
-        errors = [{"code": error["code"], "message": error["message"]} for error in content["errors"]]
+        errors = [{"code": str(error["code"]), "message": error["message"]} for error in content["errors"]]
         return {"outputs": [*map(_tensor, content["output_tensors"])], "errors": errors}
     if content["req_type"] == 2:
         return {"type": "metadata"}
@@ -38,11 +38,11 @@ def _value(kind: str, content: Value) -> Value:
 
 
 def _tensor(tensor: Value) -> Value:
-    head = {"type": tensor["type"], "shape": tensor["shape"]}
+    head = {"type": tensor["type"], "shape": [*map(str, tensor["shape"])]}
     if "strings_base64" in tensor:
         return {**head, "strings": tensor["strings_base64"]}
     return {**head, "data": base64.b64encode(bytes.fromhex(tensor["data_hex"])).decode()}
 
 
 def _io(io: Value) -> Value:
-    return {key: io[key] for key in ("name", "description", "shape", "type")}
+    return {**{key: io[key] for key in ("name", "description", "type")}, "shape": [*map(str, io["shape"])]}

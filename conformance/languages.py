@@ -77,6 +77,8 @@ LANGUAGES = (
         ],
         _JAVA,
     ),
+    # It decodes, and does nothing else: the proof that docs/new-client.md is enough to write an adapter from.
+    Language("JavaScript", ["node", str(ROOT / "conformance" / "adapters" / "javascript.mjs")], ["node"]),
 )
 
 

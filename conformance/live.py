@@ -231,7 +231,7 @@ def says_no(code: int, status: int, words: str = "") -> Check:
 
     def check(result: Value) -> str:
         said = (result.get("error"), result.get("code"), result.get("status"))
-        if said != ("server", code, status) or words not in result.get("message", ""):
+        if said != ("server", str(code), status) or words not in result.get("message", ""):
             return f"expected code {code}, status {status} and {words!r}; {_unexpected(result)}"
         return ""
 
@@ -246,7 +246,7 @@ def gives_no_answer(result: Value) -> str:
 def _too_late(result: Value) -> str:
     """The server's 504 or the client's own timeout, whichever is quicker; never the slow answer."""
     said = (result.get("error"), result.get("code"), result.get("status"))
-    return "" if said in (("server", 7, 504), ("no_answer", None, None)) else _unexpected(result)
+    return "" if said in (("server", "7", 504), ("no_answer", None, None)) else _unexpected(result)
 
 
 def _waits_up_to(seconds: float) -> Check:

@@ -25,6 +25,7 @@ class Report:
     not_run: dict[str, str] = field(default_factory=dict)  # languages, and why
     rows: dict[str, dict[str, list[int]]] = field(default_factory=dict)  # passed and failed by row and language
     failures: list[tuple[str, str, str, str]] = field(default_factory=list)  # row, language, case, reason
+    left_out: dict[str, dict[str, int]] = field(default_factory=dict)  # what adapters do not do, by row and language
     known: list[str] = field(default_factory=list)
     _reasons: dict[str, dict[str, str]] = field(default_factory=lambda: json.loads(_KNOWN.read_text()))
 
@@ -40,6 +41,12 @@ class Report:
         counts[bool(reason)] += 1
         if reason:
             self.failures.append((row, language, case, reason))
+
+    def leave_out(self, row: str, language: str) -> None:
+        """Take note of a case that the language's adapter says it does not do."""
+        self.rows.setdefault(row, {}).setdefault(language, [0, 0])
+        counts = self.left_out.setdefault(row, {})
+        counts[language] = counts.get(language, 0) + 1
 
     @property
     def passed(self) -> int:
@@ -64,7 +71,11 @@ class Report:
         if language in self.not_run:
             return "NOT RUN"
         passed, failed = self.rows[row].get(language, (0, 0))
-        return "-" if not passed + failed else f"{passed} of {passed + failed}" if failed else str(passed)
+        left_out = self.left_out.get(row, {}).get(language, 0)
+        if not passed + failed:
+            return "unsupported" if left_out else "-"
+        cell = f"{passed} of {passed + failed}" if failed else str(passed)
+        return f"{cell}, {left_out} unsupported" if left_out else cell
 
     def markdown(self) -> str:
         """The same table for the page."""
@@ -97,6 +108,8 @@ class Report:
         for row, by_language in self.rows.items():
             for language, (passed, failed) in by_language.items():
                 counts = {"tests": str(passed + failed), "failures": str(failed), "errors": "0", "skipped": "0"}
+                skipped = self.left_out.get(row, {}).get(language, 0)
+                counts |= {"tests": str(passed + failed + skipped), "skipped": str(skipped)}
                 suite = ElementTree.SubElement(suites, "testsuite", {"name": f"{language}: {row}", **counts})
                 for failure in self.failures:
                     if failure[:2] == (row, language):

@@ -21,7 +21,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from conformance import answers, golden, writing
+from conformance import answers, golden, sequences, writing
 from conformance.cases import expand_bytes, expand_value, groups
 from conformance.languages import LANGUAGES, Adapter, BuildFailed, Language, adapters
 from conformance.live import FLAGS, Live, against_go, against_server
@@ -45,7 +45,7 @@ def main() -> int:
     ready = prepare(report, options.only)
     print(f"prepared: {time.monotonic() - began:.1f} s", flush=True)
     with adapters(ready) as running:
-        for step in (read_and_refuse, write_and_read, read_golden, call_server, call_go, call_odd):
+        for step in (read_and_refuse, write_and_read, read_golden, call_server, call_go, call_odd, call_again):
             at = time.monotonic()
             step(report, running, groups())
             print(f"{step.__name__.replace('_', ' ')}: {time.monotonic() - at:.1f} s", flush=True)
@@ -89,6 +89,20 @@ def everywhere(running: dict[str, Adapter], case: Value) -> dict[str, Value]:
     return {name: result.result() for name, result in asked.items()}
 
 
+def one_by_one(running: dict[str, Adapter], case: Value) -> dict[str, Value]:
+    """The same in one language after another, for what takes a gigabyte of memory in each."""
+    line = json.dumps(case).encode() + b"\n"
+    return {name: adapter.ask(case["id"], line) for name, adapter in running.items()}
+
+
+def judge(report: Report, row: str, name: str, case: str, result: Value, reason: str) -> None:
+    """Take note of a result: what an adapter says that it does not do neither passes nor fails."""
+    if "unsupported" in result:
+        report.leave_out(row, name)
+    else:
+        report.add(row, name, case, reason)
+
+
 # --- the codec --------------------------------------------------------------------------------------------------------
 
 
@@ -102,8 +116,10 @@ def read_and_refuse(report: Report, running: dict[str, Adapter], vectors: Vector
             else:
                 case |= {"op": "encode", "value": expand_value(vector["value"])}
             wanted = {"error": vector["error"]} if "error" in vector else {"value": expand_value(vector["value"])}
-            for name, result in everywhere(running, case).items():
-                report.add(ROWS[group], name, vector["id"], difference(wanted, result, vector["comment"]))
+            ask = one_by_one if "huge" in vector["flags"] else everywhere
+            for name, result in ask(running, case).items():
+                reason = difference(wanted, result, vector["comment"])
+                judge(report, ROWS[group], name, vector["id"], result, reason)
 
 
 ROWS = {
@@ -126,7 +142,7 @@ def write_and_read(report: Report, running: dict[str, Adapter], vectors: Vectors
     """Every value that is in a valid vector, written by every language and read by every language."""
     values: dict[str, tuple[str, str, Value]] = {}
     for vector in vectors["valid"]:
-        if "large" not in vector["flags"]:
+        if not {"large", "read-only"} & {*vector["flags"]}:
             value = expand_value(vector["value"])
             values.setdefault(vector["message"] + json.dumps(value), (vector["id"], vector["message"], value))
     for case, kind, value in values.values():
@@ -135,11 +151,11 @@ def write_and_read(report: Report, running: dict[str, Adapter], vectors: Vectors
         for writer, result in written.items():
             row = "written as docs/wire.md says"
             if not result.get("ok"):
-                report.add(row, writer, case, f"not written: {str(result)[:300]}")
+                judge(report, row, writer, case, result, f"not written: {str(result)[:300]}")
                 continue
             report.add(row, writer, case, "; ".join(writing.faults(kind, base64.b64decode(result["bytes"]), value)))
             for name, found in everywhere(running, {**asked, "op": "decode", "bytes": result["bytes"]}).items():
-                report.add(f"what {writer} wrote, read", name, case, difference({"value": value}, found))
+                judge(report, f"what {writer} wrote, read", name, case, found, difference({"value": value}, found))
 
 
 def read_golden(report: Report, running: dict[str, Adapter], vectors: Vectors) -> None:
@@ -148,7 +164,8 @@ def read_golden(report: Report, running: dict[str, Adapter], vectors: Vectors) -
     for sample, kind, raw, value in samples:
         case = {"id": sample, "op": "decode", "message": kind, "bytes": base64.b64encode(raw).decode()}
         for name, result in everywhere(running, case).items():
-            report.add("samples of the original programs, read", name, sample, difference({"value": value}, result))
+            row = "samples of the original programs, read"
+            judge(report, row, name, sample, result, difference({"value": value}, result))
     if not samples:
         print("the captured samples of the original programs are not beside this clone: NOT RUN")
 
@@ -183,14 +200,24 @@ def call_odd(report: Report, running: dict[str, Adapter], vectors: Vectors) -> N
             again = server.requests > len(running)
         for name, result in results.items():
             reason = each.check(result) or again * "somebody sent the request again"
-            report.add("answers of odd servers", name, each.name, reason)
+            judge(report, "answers of odd servers", name, each.name, result, reason)
+
+
+def call_again(report: Report, running: dict[str, Adapter], vectors: Vectors) -> None:
+    """Several calls of each client to a server that leaves in between: nothing may be sent twice."""
+    for name, adapter in running.items():
+        for each in sequences.cases():
+            with canned(*each.talks) as server:
+                line = json.dumps({"id": each.name, "url": server.url, **each.case}).encode() + b"\n"
+                result = adapter.ask(each.name, line)
+            judge(report, "sequences of calls", name, each.name, result, each.fault(result))
 
 
 def call_all(report: Report, running: dict[str, Adapter], url: str, cases: Iterable[Live]) -> None:
     """All cases in every language."""
     for live in cases:
         for name, result in everywhere(running, {"id": live.name, "url": url + live.path, **live.case}).items():
-            report.add(live.row, name, live.name, live.check(result))
+            judge(report, live.row, name, live.name, result, live.check(result))
 
 
 # --- the end ----------------------------------------------------------------------------------------------------------

@@ -22,24 +22,55 @@ if TYPE_CHECKING:
     from graphpipe.backends.python.hints import model
     from graphpipe.client import Client
     from graphpipe.client.asyncio_client import AsyncClient
-    from graphpipe.errors import GraphPipeError, InvalidRequest, LoadError, ModelFailed, NoAnswer, ServiceError
+    from graphpipe.errors import (
+        DeadlineExceeded,
+        Forbidden,
+        GraphPipeError,
+        InvalidRequest,
+        LoadError,
+        MalformedMessage,
+        ModelFailed,
+        NoAnswer,
+        NotFound,
+        NotReady,
+        Overloaded,
+        ServiceError,
+        TimedOut,
+        TooLarge,
+        Unauthenticated,
+        Unreachable,
+        Unsupported,
+        UpstreamFailed,
+    )
     from graphpipe.server.serving import serve
     from graphpipe.signature import Signature, TensorSpec
 
 __all__ = [
     "AsyncClient",
     "Client",
+    "DeadlineExceeded",
+    "Forbidden",
     "GraphPipeError",
     "InvalidRequest",
     "LoadError",
     "LoadOptions",
     "LoadedModel",
+    "MalformedMessage",
     "Model",
     "ModelFailed",
     "NoAnswer",
+    "NotFound",
+    "NotReady",
+    "Overloaded",
     "ServiceError",
     "Signature",
     "TensorSpec",
+    "TimedOut",
+    "TooLarge",
+    "Unauthenticated",
+    "Unreachable",
+    "Unsupported",
+    "UpstreamFailed",
     "__version__",
     "errors",
     "load",
@@ -47,6 +78,12 @@ __all__ = [
     "remote",
     "serve",
 ]
+
+_ERRORS = (
+    "DeadlineExceeded", "Forbidden", "GraphPipeError", "InvalidRequest", "LoadError", "MalformedMessage", "ModelFailed",
+    "NoAnswer", "NotFound", "NotReady", "Overloaded", "ServiceError", "TimedOut", "TooLarge", "Unauthenticated",
+    "Unreachable", "Unsupported", "UpstreamFailed",
+)  # fmt: skip
 
 _HOMES = {
     "AsyncClient": "graphpipe.client.asyncio_client",
@@ -59,9 +96,7 @@ _HOMES = {
     "serve": "graphpipe.server.serving",
     "Signature": "graphpipe.signature",
     "TensorSpec": "graphpipe.signature",
-    **dict.fromkeys(
-        ("GraphPipeError", "InvalidRequest", "LoadError", "ModelFailed", "NoAnswer", "ServiceError"), "graphpipe.errors"
-    ),
+    **dict.fromkeys(_ERRORS, "graphpipe.errors"),
 }
 
 

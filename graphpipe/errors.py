@@ -12,7 +12,7 @@
     |   +-- Unauthenticated      8  401
     |   +-- Forbidden            9  403
     |   +-- NotReady            10  503   starting or draining
-    |   +-- Unsupported         11  405   a method or encoding (415) that is not served
+    |   +-- Unsupported         11  405   a method, encoding (415) or kind of request (501) that is not served
     |   +-- UpstreamFailed      12  502   the server behind this server gave no answer
     +-- NoAnswer                no answer was understood: nobody can say whether the model ran
     |   +-- Unreachable         no connection could be made: the model did not run
@@ -21,7 +21,7 @@
 
 The codes are part of the wire (docs/wire.md) and never change. A client raises the class of the code that the server
 sent, with the status that came. A server that sends no code (the original does not) is judged by its status alone:
-``code`` is what that stands for, or 0. 400 and 503 stand for two codes each; they are InvalidRequest and Overloaded.
+``code`` is what that stands for, or 0: 400 stands for two codes, and is InvalidRequest.
 """
 
 from __future__ import annotations
@@ -55,18 +55,25 @@ E = TypeVar("E", bound=BaseException)
 
 
 class GraphPipeError(Exception):
-    """The root of all of them."""
+    """The root of all of them.
+
+    ``safe_to_retry``: nothing has run, and another try may fare better.
+    """
+
+    safe_to_retry: bool = False
 
 
 class ServiceError(GraphPipeError):
     """An answer that says no: the request was read, and refused or failed.
 
     ``code`` is the number on the wire (where there is none, what the status tells, or 0), ``http_status`` the status it
-    travels with, ``message`` what to tell a person.
+    travels with, ``message`` what to tell a person. ``retry_after_s`` is how many seconds the server asks to wait before
+    another try, None where it does not say.
     """
 
     code: int = 0
     http_status: int = 500
+    retry_after_s: float | None = None
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
@@ -106,9 +113,9 @@ class TooLarge(ServiceError):
 class Overloaded(ServiceError):
     """A load limit is reached; nothing ran. ``retry_after_s`` says when another try makes sense."""
 
-    code, http_status = 6, 503
+    code, http_status, safe_to_retry = 6, 503, True
 
-    def __init__(self, message: str, retry_after_s: int = 1) -> None:
+    def __init__(self, message: str, retry_after_s: float | None = 1.0) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
 
@@ -134,11 +141,12 @@ class Forbidden(ServiceError):
 class NotReady(ServiceError):
     """The server is starting or draining."""
 
-    code, http_status = 10, 503
+    code, http_status, safe_to_retry = 10, 503, True
+    retry_after_s = 1.0
 
 
 class Unsupported(ServiceError):
-    """A method, or an encoding of the body, that is not served."""
+    """A method, an encoding of the body (415) or a kind of request (501) that is not served."""
 
     code, http_status = 11, 405
 
@@ -159,6 +167,8 @@ class NoAnswer(GraphPipeError):
 
 class Unreachable(NoAnswer):
     """No connection could be made: the model did not run."""
+
+    safe_to_retry = True
 
 
 class TimedOut(NoAnswer, TimeoutError):
@@ -188,17 +198,19 @@ _BY_CODE: dict[int, type[ServiceError]] = {
 }
 
 # For servers that send no code.
-_CODE_BY_STATUS: dict[int, int] = {401: 8, 403: 9, 404: 3, 405: 11, 413: 5, 415: 11, 500: 4, 502: 12, 504: 7}
-# These stand for two codes each, and tell none. The original says 400 to everything, mostly to requests that do not fit.
-_CLASS_BY_STATUS: dict[int, type[ServiceError]] = {400: InvalidRequest, 503: Overloaded}
+_CODE_BY_STATUS: dict[int, int] = {
+    401: 8, 403: 9, 404: 3, 405: 11, 413: 5, 415: 11, 429: 6, 500: 4, 501: 11, 502: 12, 503: 6, 504: 7, 505: 11,
+}  # fmt: skip
+# It stands for two codes, and tells none. The original says 400 to everything, mostly to requests that do not fit.
+_CLASS_BY_STATUS: dict[int, type[ServiceError]] = {400: InvalidRequest}
 
 
-def service_error(code: int, http_status: int, message: str) -> ServiceError:
+def service_error(code: int, http_status: int, message: str, retry_after_s: float | None = None) -> ServiceError:
     """The error that a server's answer stands for: by its code, or by its status where it sent none."""
     code = code or _CODE_BY_STATUS.get(http_status, 0)
     cls = _BY_CODE.get(code, ServiceError) if code else _CLASS_BY_STATUS.get(http_status, ServiceError)
     error = cls(message)
-    error.code, error.http_status = code, http_status
+    error.code, error.http_status, error.retry_after_s = code, http_status, retry_after_s
     return error
 
 

@@ -9,7 +9,7 @@ graphpipe.errors: a ServiceError if the server said no, NoAnswer if no answer wa
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -45,13 +45,16 @@ def execute(
     config: str = "",
     cast: bool = False,
     timeout: float | None = None,
+    headers: Mapping[str, str] | None = None,
 ) -> Array | list[Array]:
     """Run the model at ``uri`` on one input: an array if it has one output, else a list of them.
 
     ``inp`` is an array of any shape that the model takes, or lists and numbers, which take the model's element type.
-    ``timeout`` is in seconds (60 unless given).
+    ``timeout`` is in seconds (60 unless given); ``headers`` are sent along.
     """
-    return _client(uri).execute(inp, input_name, output_name, config=config, cast=cast, timeout=timeout)
+    return _client(uri).execute(
+        inp, input_name, output_name, config=config, cast=cast, timeout=timeout, headers=headers
+    )
 
 
 def execute_multi(
@@ -63,9 +66,12 @@ def execute_multi(
     *,
     cast: bool = False,
     timeout: float | None = None,
+    headers: Mapping[str, str] | None = None,
 ) -> list[Array]:
     """Run the model at ``uri`` on several inputs: the outputs in the order asked for, or all of its defaults."""
-    return _client(uri).execute_multi(inputs, input_names, output_names, config=config, cast=cast, timeout=timeout)
+    return _client(uri).execute_multi(
+        inputs, input_names, output_names, config=config, cast=cast, timeout=timeout, headers=headers
+    )
 
 
 def metadata(uri: str) -> MetadataResponse:
@@ -118,5 +124,5 @@ def _client(uri: str) -> Client:
         with contextlib.suppress(KeyError, RuntimeError):  # another thread was quicker
             while len(_clients) > _CLIENTS_MAX:
                 # The oldest; calls under way on it finish.
-                _clients.pop(next(iter(_clients))).close()
+                _clients.pop(next(iter(_clients))).close_idle()
     return client

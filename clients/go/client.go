@@ -5,13 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"strings"
 	"sync/atomic"
 	"time"
 )
 
 const (
 	defaultTimeout        = 60 * time.Second
+	defaultConnectTimeout = 30 * time.Second
 	defaultAnswerBytesMax = 1 << 30
 
 	// contentType is what a client that can read an InferResponse with errors accepts, and how such a body is marked.
@@ -24,12 +24,9 @@ const (
 type Client struct {
 	target         target
 	way            exchanger
-	custom         *http.Client
-	header         http.Header
 	timeout        time.Duration
 	answerBytesMax int64
-	keeps          atomic.Bool // the server keeps connections open between answers
-	draining       atomic.Bool // it did, but its last answer said that it closes them
+	closed         atomic.Bool
 }
 
 // New returns a client of the model at the address: http://host:9000 for the server's first model, http://host:9000/models/NAME
@@ -39,51 +36,30 @@ func New(address string, options ...Option) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Client{target: at, timeout: defaultTimeout, answerBytesMax: defaultAnswerBytesMax, header: http.Header{
-		"Accept":          {contentType},
-		"Accept-Encoding": {"identity"},
-		"Content-Type":    {"application/octet-stream"},
-		"User-Agent":      {"graphpipe-go"},
-	}}
+	chosen := defaults()
 	for _, option := range options {
-		option(c)
+		option(chosen)
 	}
-	c.answerBytesMax = min(c.answerBytesMax, messageMax)
-	if err := checkHeader(c.header); err != nil {
+	if err := checkHeader(chosen.header); err != nil {
 		return nil, err
 	}
-	if at.url.User != nil && c.header.Get("Authorization") == "" {
+	if at.url.User != nil && chosen.header.Get("Authorization") == "" {
 		password, _ := at.url.User.Password()
-		basic := http.Request{Header: c.header}
+		basic := http.Request{Header: chosen.header}
 		basic.SetBasicAuth(at.url.User.Username(), password)
 	}
-	if c.way, err = newExchanger(at, c.header, c.custom); err != nil {
+	way, err := newExchanger(at, chosen)
+	if err != nil {
 		return nil, err
 	}
-	return c, nil
+	return &Client{target: at, way: way, timeout: chosen.timeout, answerBytesMax: min(chosen.answerBytesMax, messageMax)}, nil
 }
 
-// checkHeader refuses what would change where a request ends.
-func checkHeader(header http.Header) error {
-	for key, values := range header {
-		switch key {
-		case "Connection", "Content-Encoding", "Content-Length", "Expect", "Host", "Te", "Trailer", "Transfer-Encoding", "Upgrade":
-			return fmt.Errorf("graphpipe: the header %s cannot be set", key)
-		}
-		if key == "" || strings.ContainsFunc(key, func(r rune) bool { return r <= ' ' || r >= 0x7f || r == ':' }) {
-			return fmt.Errorf("graphpipe: %q cannot be a header's name", key)
-		}
-		for _, value := range values {
-			if strings.ContainsFunc(value, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }) {
-				return fmt.Errorf("graphpipe: the value of header %s has control characters", key)
-			}
-		}
-	}
-	return nil
+// Close closes the connections that no call is using, and the others as their calls end. A call afterwards is [ErrClosed].
+func (c *Client) Close() {
+	c.closed.Store(true)
+	c.way.close()
 }
-
-// Close closes the connections that no call is using. The client stays usable.
-func (c *Client) Close() { c.way.close() }
 
 // Execute runs a model of one input and one output once, with the server's defaults for both.
 func (c *Client) Execute(ctx context.Context, input Tensor) (Tensor, error) {
@@ -104,9 +80,9 @@ func (c *Client) Execute(ctx context.Context, input Tensor) (Tensor, error) {
 // answer was understood; it wraps [ErrInvalid] if nothing was sent, and the context's error if that ended the call. The
 // time that is left until the context's deadline, or the client's timeout, is sent along, so that the server can stop too.
 //
-// A model may not be safe to run twice, so a request is sent again, once, in two cases only: a kept connection turned out
-// closed while the request was still being written, or the connection was closed without a byte of an answer by a server
-// that had announced with its last answer that it closes connections. When Infer has returned, nothing reads req any more.
+// A model may not be safe to run twice, so a request is sent again, once, in one case only: a kept connection turned out
+// closed while the request was still being written. [SafeToRetry] tells after which errors a caller may try again without
+// running a model twice. When Infer has returned, nothing reads req any more.
 func (c *Client) Infer(ctx context.Context, req *InferRequest) ([]Tensor, error) {
 	outputs, _, err := c.InferInto(ctx, req, nil)
 	return outputs, err
@@ -157,20 +133,25 @@ func (c *Client) Metadata(ctx context.Context) (*Metadata, error) {
 
 // call posts a message and returns the body of a good answer, in buf if it fits.
 func (c *Client) call(ctx context.Context, message segments, buf []byte) (answer []byte, err error) {
+	if c.closed.Load() {
+		return nil, fmt.Errorf("graphpipe: %w", ErrClosed)
+	}
+	if err := checkHeader(headerOf(ctx)); err != nil {
+		return nil, fmt.Errorf("%w: %w", err, ErrInvalid)
+	}
 	if c.timeout > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, c.timeout)
 		defer cancel()
 	}
 	read := func(resp *http.Response) (err error) {
-		c.noteKeeping(resp)
 		if resp.StatusCode != http.StatusOK {
 			return refusal(resp)
 		}
 		answer, err = receive(resp, c.answerBytesMax, buf)
 		return err
 	}
-	if err = c.way.exchange(ctx, message, read); mayRepeat(err, c.draining.Load()) {
+	if err = c.way.exchange(ctx, message, read); mayRepeat(err) {
 		err = c.way.exchange(ctx, message, read)
 	}
 	var refused *Error
@@ -181,14 +162,6 @@ func (c *Client) call(ctx context.Context, message segments, buf []byte) (answer
 		return nil, refused
 	}
 	return nil, c.noAnswer(err)
-}
-
-// noteKeeping notes whether the server keeps connections open, and whether it has stopped to.
-func (c *Client) noteKeeping(resp *http.Response) {
-	if !resp.Close {
-		c.keeps.Store(true)
-	}
-	c.draining.Store(resp.Close && c.keeps.Load())
 }
 
 func (c *Client) noAnswer(err error) error {

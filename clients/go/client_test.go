@@ -24,7 +24,7 @@ import (
 type echo struct{}
 
 func (echo) Metadata() *Metadata {
-	return &Metadata{Name: "echo", Server: "test", Inputs: []IOMetadata{{Name: "x", Shape: []int64{-1}, Type: Float32}}}
+	return &Metadata{Name: "echo", Server: "test", Inputs: []TensorSpec{{Name: "x", Shape: []int64{-1}, Type: Float32}}}
 }
 
 func (echo) Infer(_ context.Context, req *InferRequest) ([]Tensor, error) { return req.Inputs, nil }
@@ -224,19 +224,19 @@ func TestAServersRefusalIsAnErrorWithCodeAndStatus(t *testing.T) {
 		body   string
 		want   Error
 	}{
-		{"ours", 400, contentType, refusal(2, "no such input"), Error{2, 400, "no such input"}},
-		{"ours with a parameter", 503, "Application/Vnd.GraphPipe; v=1", refusal(10, "loading"), Error{10, 503, "loading"}},
-		{"a code of the future", 422, contentType, refusal(99, "new"), Error{99, 422, "new"}},
-		{"the original's text", 400, "text/plain; charset=utf-8", "shape mismatch\n", Error{0, 400, "shape mismatch"}},
-		{"a proxy's text", 502, "text/html", "<html>bad gateway</html>", Error{12, 502, "<html>bad gateway</html>"}},
-		{"nothing", 404, "", "", Error{3, 404, "Not Found"}},
-		{"overloaded or not ready", 503, "text/plain", "busy", Error{0, 503, "busy"}},
-		{"garbage called ours", 500, contentType, "\xff\xff\xff\xff\x00garbage", Error{4, 500, "Internal Server Error"}},
-		{"text that is not UTF-8", 413, "text/plain", "too \xff large", Error{5, 413, "too \uFFFD large"}},
-		{"a success that is not 200", 204, "", "", Error{0, 204, "No Content"}},
-		{"a redirect", 307, "text/plain", "go away", Error{0, 307, "go away"}},
-		{"errors on a 200", 200, contentType, refusal(4, "failed"), Error{4, 200, "failed"}},
-		{"a very long text", 400, "text/plain", strings.Repeat("x", 1<<20), Error{0, 400, strings.Repeat("x", refusalBytesMax)}},
+		{"ours", 400, contentType, refusal(2, "no such input"), Error{Code: 2, Status: 400, Message: "no such input"}},
+		{"ours with a parameter", 503, "Application/Vnd.GraphPipe; v=1", refusal(10, "loading"), Error{Code: 10, Status: 503, Message: "loading"}},
+		{"a code of the future", 422, contentType, refusal(99, "new"), Error{Code: 99, Status: 422, Message: "new"}},
+		{"the original's text", 400, "text/plain; charset=utf-8", "shape mismatch\n", Error{Code: 0, Status: 400, Message: "shape mismatch"}},
+		{"a proxy's page", 502, "text/html", "<html>bad gateway</html>", Error{Code: 12, Status: 502, Message: "something in between answered 502 Bad Gateway"}},
+		{"nothing", 404, "", "", Error{Code: 3, Status: 404, Message: "Not Found"}},
+		{"busy, whoever says so", 503, "text/plain", "busy", Error{Code: 6, Status: 503, Message: "busy"}},
+		{"garbage called ours", 500, contentType, "\xff\xff\xff\xff\x00garbage", Error{Code: 4, Status: 500, Message: "Internal Server Error"}},
+		{"text that is not UTF-8", 413, "text/plain", "too \xff large", Error{Code: 5, Status: 413, Message: "too \uFFFD large"}},
+		{"a success that is not 200", 204, "", "", Error{Code: 0, Status: 204, Message: "No Content"}},
+		{"a redirect", 307, "text/plain", "go away", Error{Code: 0, Status: 307, Message: "go away"}},
+		{"errors on a 200", 200, contentType, refusal(4, "failed"), Error{Code: 4, Status: 200, Message: "failed"}},
+		{"a very long text", 400, "text/plain", strings.Repeat("x", 1<<20), Error{Code: 0, Status: 400, Message: strings.Repeat("x", refusalBytesMax)}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			bothWays(t, func(t *testing.T, options ...Option) {

@@ -63,11 +63,11 @@ func everyMetadata() []*Metadata {
 		{},
 		{
 			Name: "m", Version: "1", Server: "s", Description: "d",
-			Inputs: []IOMetadata{
+			Inputs: []TensorSpec{
 				{Name: "x", Description: "an input", Shape: []int64{-1, 64}, Type: Float32},
 				{Name: "any", Type: Null},
 			},
-			Outputs: []IOMetadata{{Name: "y", Shape: []int64{0}, Type: String}},
+			Outputs: []TensorSpec{{Name: "y", Shape: []int64{0}, Type: String}},
 		},
 	}
 }
@@ -264,10 +264,10 @@ func TestWhatCannotBeSentIsRefusedBeforeItIs(t *testing.T) {
 	if _, err := encodeInferResponse(&InferResponse{Errors: []ErrorEntry{{Message: "odd \xff text"}}}); err != nil {
 		t.Errorf("an error about odd text: %v", err)
 	}
-	for name, io := range map[string]IOMetadata{
+	for name, io := range map[string]TensorSpec{
 		"type": {Type: 99}, "dimension": {Shape: []int64{-2}}, "33 dimensions": {Shape: make([]int64, 33)},
 	} {
-		if _, err := encodeMetadata(&Metadata{Inputs: []IOMetadata{io}}); !errors.Is(err, ErrInvalid) {
+		if _, err := encodeMetadata(&Metadata{Inputs: []TensorSpec{io}}); !errors.Is(err, ErrInvalid) {
 			t.Errorf("metadata, %s: %v", name, err)
 		}
 	}
@@ -297,6 +297,11 @@ func checkDecoded(t *testing.T, b []byte) {
 	}
 	meta, err := DecodeMetadata(b)
 	if checkError(t, err) {
+		for _, specs := range [][]TensorSpec{meta.Inputs, meta.Outputs} {
+			for i := range specs {
+				specs[i].TypeNumber = 0 // which is not sent
+			}
+		}
 		again, err := meta.MarshalBinary()
 		if err != nil {
 			t.Fatalf("metadata %+v: %v", meta, err)
@@ -308,7 +313,7 @@ func checkDecoded(t *testing.T, b []byte) {
 }
 
 func checkError(t *testing.T, err error) (decoded bool) {
-	if err != nil && !errors.Is(err, ErrMalformed) {
+	if err != nil && !errors.Is(err, ErrMalformed) && !errors.Is(err, ErrUnsupported) {
 		t.Errorf("an error of another kind: %v", err)
 	}
 	return err == nil

@@ -87,8 +87,13 @@ func (w *writing) finish(c *connection, answered bool) error {
 }
 
 // readHead reads the head of the answer.
-func (c *connection) readHead() (*http.Response, error) {
+func (c *connection) readHead(trace tracing) (*http.Response, error) {
 	c.limited.left, c.limited.any = headBytesMax, false
+	if trace.ClientTrace != nil {
+		if _, err := c.in.Peek(1); err == nil {
+			trace.firstByte()
+		}
+	}
 	for {
 		resp, err := http.ReadResponse(c.in, nil)
 		if err != nil {

@@ -3,13 +3,18 @@ package graphpipe
 import (
 	"bufio"
 	"context"
+	"errors"
+	"fmt"
 	"io"
 	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httptrace"
 	"path/filepath"
+	"runtime"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -98,30 +103,36 @@ func TestAFirstConnectionThatBreaksIsNotTriedAgain(t *testing.T) {
 	}
 }
 
-func TestARequestToADrainingServerIsSentAgainOnce(t *testing.T) {
-	answer := goodAnswer(t)
-	closing := strings.Replace(answer, "\r\n", "\r\nConnection: close\r\n", 1)
-	url, connections := rawReply(t, func(n int, conn net.Conn, in *bufio.Reader) {
-		readRequest(in)
-		switch n {
-		case 1: // keeps connections, and then announces that it will not
-			io.WriteString(conn, answer)
-			readRequest(in)
-			io.WriteString(conn, closing)
-		case 2: // answers nothing
-		default: // the next server on this port
-			io.WriteString(conn, answer)
+func TestARequestIsNotSentAgainBecauseOfWhatALastAnswerSaid(t *testing.T) {
+	bothWays(t, func(t *testing.T, options ...Option) {
+		answer := goodAnswer(t)
+		closing := strings.Replace(answer, "\r\n", "\r\nConnection: close\r\n", 1)
+		var had atomic.Int32
+		url, _ := rawReply(t, func(n int, conn net.Conn, in *bufio.Reader) {
+			for i := 0; readRequest(in) == nil; i++ {
+				had.Add(1)
+				switch {
+				case n > 1:
+					return // dies of it: the model has run
+				case i == 0:
+					io.WriteString(conn, answer)
+				default:
+					io.WriteString(conn, closing) // this connection is too old, says a proxy
+					return
+				}
+			}
+		})
+		c := newClient(t, url, options...)
+		for range 2 {
+			if _, err := c.Infer(context.Background(), smallRequest()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		_, err := c.Infer(context.Background(), smallRequest())
+		if err == nil || SafeToRetry(err) || had.Load() != 3 {
+			t.Errorf("%v after %d requests, of which the last was to be sent once", err, had.Load())
 		}
 	})
-	c := newClient(t, url)
-	for i := range 3 {
-		if _, err := c.Infer(context.Background(), smallRequest()); err != nil {
-			t.Fatalf("call %d: %v", i, err)
-		}
-	}
-	if connections.Load() != 3 {
-		t.Errorf("%d connections", connections.Load())
-	}
 }
 
 func TestAnAnswerWithMoreBehindItEndsItsConnection(t *testing.T) {
@@ -211,7 +222,8 @@ func TestHTTPSIsServed(t *testing.T) {
 	if _, err := c.Execute(context.Background(), Scalar(1.0)); err == nil {
 		t.Error("a certificate that nobody signed was accepted")
 	}
-	c.way.(*pool).tls.RootCAs = server.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs
+	roots := server.Client().Transport.(*http.Transport).TLSClientConfig
+	c = newClient(t, server.URL, WithTLSConfig(roots))
 	for _, n := range []int{1, 1 << 20, 1} {
 		if _, err := c.Execute(context.Background(), FromSlice(make([]float32, n))); err != nil {
 			t.Error(err)
@@ -234,10 +246,137 @@ func TestIdleConnectionsAreSweptAway(t *testing.T) {
 	p := c.way.(*pool)
 	p.idle[0].since = time.Now().Add(-2 * idleMax)
 	p.sweep()
-	if len(p.idle) != 0 || p.sweeping {
+	if len(p.idle) != 0 || p.sweeper != nil {
 		t.Error("an old connection was kept")
 	}
 	if _, err := c.Execute(context.Background(), Scalar(1.0)); err != nil {
 		t.Fatal(err)
+	}
+}
+
+func TestACallAfterCloseIsAnError(t *testing.T) {
+	bothWays(t, func(t *testing.T, options ...Option) {
+		c := clientOf(t, Handler(echo{}), options...)
+		if _, err := c.Execute(context.Background(), Scalar(1.0)); err != nil {
+			t.Fatal(err)
+		}
+		c.Close()
+		if _, err := c.Execute(context.Background(), Scalar(1.0)); !errors.Is(err, ErrClosed) {
+			t.Error(err)
+		}
+		c.Close()
+	})
+}
+
+func TestAThousandClientsLeaveNothingBehind(t *testing.T) {
+	server := httptest.NewTLSServer(Handler(echo{}))
+	defer server.Close()
+	plain := httptest.NewServer(Handler(echo{}))
+	defer plain.Close()
+	trusting := WithTLSConfig(server.Client().Transport.(*http.Transport).TLSClientConfig)
+	use := func(url string, options ...Option) {
+		c, err := New(url, options...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.Execute(context.Background(), Scalar(1.0)); err != nil {
+			t.Fatal(err)
+		}
+		c.Close()
+	}
+	use(plain.URL)
+	before := runtime.NumGoroutine()
+	for i := range 1000 {
+		if i%4 == 0 {
+			use(server.URL, trusting)
+		} else {
+			use(plain.URL)
+		}
+	}
+	server.CloseClientConnections() // of the server's own goroutines none is to be counted
+	plain.CloseClientConnections()
+	for end := time.Now().Add(20 * time.Second); runtime.NumGoroutine() > before+2; {
+		if time.Now().After(end) {
+			stacks := make([]byte, 1<<16)
+			t.Fatalf("%d goroutines, before there were %d: %s", runtime.NumGoroutine(), before, stacks[:runtime.Stack(stacks, true)])
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+func TestConnectionsAreBounded(t *testing.T) {
+	var open, most atomic.Int32
+	server := httptest.NewUnstartedServer(Handler(failing{func(context.Context) ([]Tensor, error) {
+		time.Sleep(5 * time.Millisecond)
+		return nil, nil
+	}}))
+	server.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		switch state {
+		case http.StateNew:
+			most.Store(max(most.Load(), open.Add(1)))
+		case http.StateClosed:
+			open.Add(-1)
+		}
+	}
+	server.Start()
+	defer server.Close()
+	c := newClient(t, server.URL, WithConnectionsMax(3))
+	var group sync.WaitGroup
+	for range 30 {
+		group.Add(1)
+		go func() {
+			defer group.Done()
+			if _, err := c.Infer(context.Background(), smallRequest()); err != nil {
+				t.Error(err)
+			}
+		}()
+	}
+	group.Wait()
+	if most.Load() > 3 {
+		t.Errorf("%d connections at once", most.Load())
+	}
+	c.way.(*pool).open <- struct{}{}
+	c.way.(*pool).open <- struct{}{}
+	c.way.(*pool).open <- struct{}{}
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
+	defer cancel()
+	if _, err := c.Infer(ctx, smallRequest()); !errors.Is(err, context.DeadlineExceeded) {
+		t.Error(err)
+	}
+}
+
+func TestNoConnectionIsSafeToRetry(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	listener.Close()
+	bothWays(t, func(t *testing.T, options ...Option) {
+		c := newClient(t, "http://"+listener.Addr().String(), options...)
+		if _, err := c.Infer(context.Background(), smallRequest()); !errors.Is(err, ErrUnreachable) || !SafeToRetry(err) {
+			t.Error(err)
+		}
+	})
+}
+
+func TestATraceIsToldWhatHappens(t *testing.T) {
+	c := clientOf(t, Handler(echo{}))
+	var told []string
+	trace := &httptrace.ClientTrace{
+		GetConn:              func(string) { told = append(told, "get") },
+		ConnectDone:          func(string, string, error) { told = append(told, "connected") },
+		GotConn:              func(i httptrace.GotConnInfo) { told = append(told, fmt.Sprint("got ", i.Reused)) },
+		WroteRequest:         func(httptrace.WroteRequestInfo) { told = append(told, "wrote") },
+		GotFirstResponseByte: func() { told = append(told, "first byte") },
+		PutIdleConn:          func(error) { told = append(told, "idle") },
+	}
+	for range 2 {
+		if _, err := c.Infer(httptrace.WithClientTrace(context.Background(), trace), smallRequest()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := "get connected got false wrote first byte idle get got true wrote first byte idle"
+	if got := strings.Join(told, " "); got != want {
+		t.Errorf("told %s", got)
 	}
 }

@@ -1,5 +1,7 @@
 package graphpipe
 
+import "fmt"
+
 // The members of the union Req.
 const (
 	reqInfer    = 1
@@ -9,16 +11,25 @@ const (
 // DecodeRequest reads the body of a request. Its tensors borrow b. Whatever the bytes are, it returns a request or an error
 // that wraps [ErrMalformed].
 func DecodeRequest(b []byte) (*Request, error) {
-	_, root, err := newReader(b)
+	return decodeRequest(b, stringsMax)
+}
+
+// decodeRequest is DecodeRequest with a bound on the strings of all tensors together, over which it is errTooManyStrings.
+func decodeRequest(b []byte, most int) (*Request, error) {
+	r, root, err := newReader(b)
 	if err != nil {
 		return nil, err
 	}
+	r.strings = min(most, stringsMax)
 	kind, err := root.uint8(0)
 	if err != nil {
 		return nil, err
 	}
-	if kind != reqInfer && kind != reqMetadata {
-		return nil, malformed("unknown kind of request %d", kind)
+	if kind == 0 {
+		return nil, malformed("a request of no kind")
+	}
+	if kind > reqMetadata {
+		return nil, fmt.Errorf("%w: a request of kind %d; known are inference (1) and metadata (2)", ErrUnsupported, kind)
 	}
 	body, present, err := root.table(1)
 	if err != nil {
@@ -79,8 +90,8 @@ func DecodeMetadata(b []byte) (*Metadata, error) {
 	m.Version, errs[1] = root.word(1)
 	m.Server, errs[2] = root.word(2)
 	m.Description, errs[3] = root.word(3)
-	m.Inputs, errs[4] = tables(root, 4, readIOMetadata)
-	m.Outputs, errs[5] = tables(root, 5, readIOMetadata)
+	m.Inputs, errs[4] = tables(root, 4, readTensorSpec)
+	m.Outputs, errs[5] = tables(root, 5, readTensorSpec)
 	if err := firstOf(errs[:]); err != nil {
 		return nil, err
 	}
@@ -89,17 +100,21 @@ func DecodeMetadata(b []byte) (*Metadata, error) {
 
 func readTensor(t table) (Tensor, error) {
 	var tensor Tensor
-	var errs [4]error
+	var errs [5]error
 	tensor.Type, errs[0] = t.elementType(0)
 	tensor.Shape, errs[1] = t.shape(1, 0)
 	tensor.Data, errs[2] = t.run(2)
-	tensor.Strings, errs[3] = t.runs(3, t.r.strings)
-	t.r.strings -= len(tensor.Strings)
+	tensor.Strings, errs[3] = t.strings(3)
+	isBool, err := t.uint8(4)
+	errs[4] = err
 	if err := firstOf(errs[:]); err != nil {
 		return Tensor{}, err
 	}
 	if err := tensor.check(); err != nil {
 		return Tensor{}, malformed("%v", err)
+	}
+	if isBool != 0 && tensor.Type != Uint8 {
+		return Tensor{}, malformed("a tensor of %v is marked as bool; only uint8 carries bool", tensor.Type)
 	}
 	return tensor, nil
 }
@@ -113,14 +128,18 @@ func readError(t table) (ErrorEntry, error) {
 	return ErrorEntry{Code: Code(code), Message: message}, err
 }
 
-func readIOMetadata(t table) (IOMetadata, error) {
-	var io IOMetadata
+func readTensorSpec(t table) (TensorSpec, error) {
+	var spec TensorSpec
 	var errs [4]error
-	io.Name, errs[0] = t.word(0)
-	io.Description, errs[1] = t.word(1)
-	io.Shape, errs[2] = t.shape(2, -1)
-	io.Type, errs[3] = t.elementType(3)
-	return io, firstOf(errs[:])
+	spec.Name, errs[0] = t.word(0)
+	spec.Description, errs[1] = t.word(1)
+	spec.Shape, errs[2] = t.shape(2, -1)
+	number, err := t.uint8(3)
+	errs[3] = err
+	if spec.Type = Type(number); !spec.Type.known() {
+		spec.Type, spec.TypeNumber = Null, number // of a later writer
+	}
+	return spec, firstOf(errs[:])
 }
 
 func firstOf(errs []error) error {

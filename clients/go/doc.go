@@ -9,7 +9,7 @@
 // [Tensor] borrows the answer's buffer.
 //
 // One request walks through the files in this order: values.go or nested.go (Go values to [Tensor]), messages.go,
-// encode.go over writer.go (messages to segments), client.go, segments.go and transport.go (segments to the socket),
+// encode.go over writer.go (messages to segments), client.go, pool.go and connection.go (segments to the socket),
 // receive.go (the answer into one buffer), decode.go over reader.go (bytes to messages). handler.go and function.go are
 // the other end.
 package graphpipe

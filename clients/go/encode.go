@@ -61,7 +61,7 @@ func encodeInferResponse(r *InferResponse) (segments, error) {
 }
 
 func encodeMetadata(m *Metadata) (segments, error) {
-	for _, all := range [][]IOMetadata{m.Inputs, m.Outputs} {
+	for _, all := range [][]TensorSpec{m.Inputs, m.Outputs} {
 		for i := range all {
 			if err := all[i].check(); err != nil {
 				return nil, err
@@ -79,10 +79,10 @@ func encodeMetadata(m *Metadata) (segments, error) {
 	return w.finish()
 }
 
-func (w *writer) ios(slot place, all []IOMetadata) {
+func (w *writer) ios(slot place, all []TensorSpec) {
 	first, ok := w.entries(slot, len(all))
 	for i := 0; ok && i < len(all); i++ {
-		one := w.child(first.field(4*i), layoutIOMetadata)
+		one := w.child(first.field(4*i), layoutTensorSpec)
 		w.word(one.field(4), all[i].Name)
 		w.word(one.field(8), all[i].Description)
 		w.shape(one.field(12), all[i].Shape)
@@ -123,15 +123,20 @@ func (w *writer) tensors(slot place, all []Tensor) {
 
 // checkOutgoing says which tensor cannot be sent, and why.
 func checkOutgoing(role string, all []Tensor) error {
+	strings := 0
 	for i := range all {
 		if err := all[i].check(); err != nil {
 			return invalid("%s %d: %v", role, i, err)
 		}
+		strings += len(all[i].Strings)
+	}
+	if strings > stringsMax {
+		return invalid("%d strings in one message, at most %d are allowed", strings, stringsMax)
 	}
 	return nil
 }
 
-func (m *IOMetadata) check() error {
+func (m *TensorSpec) check() error {
 	if !m.Type.known() {
 		return invalid("%q has the unknown element type %d", m.Name, uint8(m.Type))
 	}

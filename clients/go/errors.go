@@ -4,13 +4,15 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"time"
 )
 
 // Error is a server's own answer: it read the request and refused or failed it. Every other error of a call means that no
 // answer was understood.
 //
 //	var refused *graphpipe.Error
-//	if errors.As(err, &refused) && refused.Code == graphpipe.CodeOverloaded { ... }
+//	if errors.As(err, &refused) { log.Print(refused.Code, refused.Status, refused.Message) }
+//	if errors.Is(err, graphpipe.CodeOverloaded) { ... }
 //
 // A [Model] returns an Error to choose what its caller sees.
 type Error struct {
@@ -20,6 +22,8 @@ type Error struct {
 	Status int
 	// Message is for people.
 	Message string
+	// RetryAfter is how long the server asks to wait before another try; 0 where it does not say.
+	RetryAfter time.Duration
 }
 
 // Error returns the message behind the status and the meaning of the code.
@@ -33,6 +37,19 @@ func (e *Error) Error() string {
 	return fmt.Sprintf("graphpipe: server answered %d (%v): %s", e.Status, e.Code, e.Message)
 }
 
+// Is makes errors.Is(err, graphpipe.CodeOverloaded) say whether that is the error's code.
+func (e *Error) Is(target error) bool {
+	code, ok := target.(Code)
+	return ok && e.Code == code
+}
+
+// SafeToRetry says whether the model has surely not run for a call that failed with this error, and may run for the next
+// one: no connection was made, or the server was too busy or not ready. After any other error of a call without an answer
+// nobody can say whether the model ran.
+func SafeToRetry(err error) bool {
+	return errors.Is(err, ErrUnreachable) || errors.Is(err, CodeOverloaded) || errors.Is(err, CodeNotReady)
+}
+
 var (
 	// ErrMalformed is wrapped by the error for bytes that are not a valid message.
 	ErrMalformed = errors.New("malformed message")
@@ -40,9 +57,15 @@ var (
 	ErrInvalid = errors.New("invalid message")
 	// ErrAnswerTooLarge is wrapped by the error for an answer over the client's limit.
 	ErrAnswerTooLarge = errors.New("answer too large")
+	// ErrUnsupported is wrapped by the error for a request of a kind that did not exist when this was written.
+	ErrUnsupported = errors.New("unsupported message")
+	// ErrUnreachable is wrapped by the error of a call for which no connection was made: the model did not run.
+	ErrUnreachable = errors.New("no connection")
+	// ErrClosed is wrapped by the error of a call after [Client.Close]; nothing was sent.
+	ErrClosed = errors.New("the client is closed")
 )
 
-// Code is the stable number of a kind of failure, the same in every language.
+// Code is the stable number of a kind of failure, the same in every language. It is an error only so that [errors.Is] takes it.
 type Code int64
 
 // The codes that servers of this protocol answer with.
@@ -87,6 +110,9 @@ func (c Code) String() string {
 	return fmt.Sprintf("code %d", int64(c))
 }
 
+// Error returns what String does.
+func (c Code) Error() string { return c.String() }
+
 // Status returns the HTTP status that goes with the code, 500 for a code that is not ours.
 func (c Code) Status() int {
 	if known, ok := codes[c]; ok {
@@ -95,13 +121,15 @@ func (c Code) Status() int {
 	return http.StatusInternalServerError
 }
 
-// codeOfStatus reads a code from a status of a server that sends none. 400 and 503 stand for two codes each, so they tell
-// none.
+// codeOfStatus reads a code from a status of a server that sends none. 400 stands for two codes, so it tells none; a 503 or
+// a 429 is somebody too busy, whoever that is.
 func codeOfStatus(status int) Code {
 	switch status {
-	case http.StatusBadRequest, http.StatusServiceUnavailable:
+	case http.StatusBadRequest:
 		return 0
-	case http.StatusMethodNotAllowed:
+	case http.StatusServiceUnavailable, http.StatusTooManyRequests:
+		return CodeOverloaded
+	case http.StatusMethodNotAllowed, http.StatusNotImplemented, http.StatusHTTPVersionNotSupported:
 		return CodeUnsupported
 	}
 	for code, known := range codes {

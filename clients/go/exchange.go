@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -32,36 +33,40 @@ func (b *brokenExchange) Error() string { return b.err.Error() }
 
 func (b *brokenExchange) Unwrap() error { return b.err }
 
-// mayRepeat says whether the request may be sent once more after the error. Nothing may have come back, and the server must
-// either not have had the whole request on a connection that was kept too long, or have announced that it closes
-// connections. Whatever else went wrong, the model may have run, and it may not be safe to run twice.
-func mayRepeat(err error, draining bool) bool {
+// mayRepeat says whether the request may be sent once more after the error: the server closed a connection that was kept too
+// long, and had not been given the whole request. Whatever else went wrong, the model may have run, and it may not be safe
+// to run twice.
+func mayRepeat(err error) bool {
 	var broken *brokenExchange
-	if !errors.As(err, &broken) || broken.answered || !broken.closed {
-		return false
-	}
-	return draining || (broken.reused && !broken.sent)
+	return errors.As(err, &broken) && broken.reused && broken.closed && !broken.sent && !broken.answered
 }
 
 // newExchanger chooses how a client talks to the target: by our own connections, unless the user or the environment's proxy
 // settings want it otherwise, or a kept connection cannot be probed on this system.
-func newExchanger(at target, header http.Header, custom *http.Client) (exchanger, error) {
-	if custom != nil {
+func newExchanger(at target, o *options) (exchanger, error) {
+	if o.custom != nil {
 		if at.socket != "" {
 			return nil, errors.New("graphpipe: a unix: URL needs the client's own connections, not WithHTTPClient")
 		}
-		return newViaHTTP(at, header, custom), nil
+		if o.tls != nil || o.proxy != nil || o.connectionsMax != 0 {
+			return nil, errors.New("graphpipe: WithHTTPClient brings its own TLS, proxy and limits; give them to its Transport")
+		}
+		return newViaHTTP(at, o.header, o.custom), nil
 	}
 	if at.socket == "" {
-		proxy, err := http.ProxyFromEnvironment(&http.Request{URL: at.url})
+		proxy, err := o.proxyFor(at)
 		if err != nil {
 			return nil, err
 		}
 		if proxy != nil || !canProbe {
-			return newViaHTTP(at, header, &http.Client{Transport: tunedTransport(http.ProxyURL(proxy))}), nil
+			transport := tunedTransport(http.ProxyURL(proxy))
+			transport.TLSClientConfig = o.tls
+			transport.MaxConnsPerHost = o.connectionsMax
+			transport.DialContext = (&net.Dialer{Timeout: o.connectTimeout, KeepAlive: keepAlive}).DialContext
+			return newViaHTTP(at, o.header, &http.Client{Transport: transport}), nil
 		}
 	}
-	return newPool(at, header), nil
+	return newPool(at, o), nil
 }
 
 // millisecondsLeft is the time until the context's deadline, as the server is told it.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 )
 
 // Function makes a [Model] of a function that takes every input of the metadata and gives every output of it, in the
@@ -90,7 +91,7 @@ func (m *function) wanted(asked []string) ([]int, error) {
 }
 
 // takes checks a tensor against what is known of an input.
-func (m *IOMetadata) takes(t *Tensor) error {
+func (m *TensorSpec) takes(t *Tensor) error {
 	if m.Type != Null && t.Type != m.Type {
 		return invalidRequest("input %q takes %v, got %v", m.Name, m.Type, t.Type)
 	}
@@ -107,11 +108,17 @@ func (m *IOMetadata) takes(t *Tensor) error {
 	return nil
 }
 
-func position(all []IOMetadata, name string) int {
-	return slices.IndexFunc(all, func(io IOMetadata) bool { return io.Name == name })
+// position is where the name is in the metadata. TensorFlow's callers write x and x:0 for the same tensor.
+func position(all []TensorSpec, name string) int {
+	at := slices.IndexFunc(all, func(spec TensorSpec) bool { return spec.Name == name })
+	if at < 0 {
+		bare := strings.TrimSuffix(name, ":0")
+		at = slices.IndexFunc(all, func(spec TensorSpec) bool { return strings.TrimSuffix(spec.Name, ":0") == bare })
+	}
+	return at
 }
 
-func names(all []IOMetadata) []string {
+func names(all []TensorSpec) []string {
 	list := make([]string, len(all))
 	for i := range all {
 		list[i] = all[i].Name

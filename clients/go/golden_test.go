@@ -151,7 +151,7 @@ func compareGoldenTensors(t *testing.T, got []Tensor, want []goldenTensor) {
 	}
 }
 
-func compareGoldenIOs(t *testing.T, got []IOMetadata, want []goldenIO) {
+func compareGoldenIOs(t *testing.T, got []TensorSpec, want []goldenIO) {
 	t.Helper()
 	if len(got) != len(want) {
 		t.Fatalf("read %d inputs or outputs, want %d", len(got), len(want))

@@ -10,12 +10,16 @@ import (
 	"runtime/debug"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
 const (
-	defaultBodyBytesMax = 1 << 30
-	errorMessageMax     = 4 << 10 // bytes of an error's message
+	defaultBodyBytesMax     = 64 << 20
+	defaultInFlightBytesMax = 512 << 20
+	defaultStringsMax       = 1 << 20
+	errorMessageMax         = 4 << 10 // bytes of an error's message
+	retryAfter              = time.Second
 )
 
 // Model answers inferences. Its methods are called from many goroutines at once.
@@ -31,34 +35,55 @@ type Model interface {
 // HandlerOption changes how [Handler] serves.
 type HandlerOption func(*handler)
 
-// WithBodyBytesMax bounds the body of a request; the default is 1 GiB. A larger one is refused before memory is taken for it.
+// WithBodyBytesMax bounds the body of a request; the default is 64 MiB. A larger one is refused before memory is taken for it.
 func WithBodyBytesMax(n int64) HandlerOption { return func(h *handler) { h.bodyBytesMax = n } }
+
+// WithInFlightBytesMax bounds the memory of all requests' bodies together, from their first byte to the end of their answers;
+// the default is 512 MiB, or one body if that is more. What does not fit is refused with [CodeOverloaded].
+func WithInFlightBytesMax(n int64) HandlerOption { return func(h *handler) { h.inFlightBytesMax = n } }
+
+// WithStringsMax bounds the strings in a request; the default is 2^20. Each takes 24 bytes of memory beside its own.
+func WithStringsMax(n int) HandlerOption { return func(h *handler) { h.stringsMax = n } }
 
 // WithLogger chooses where failures of the model are logged; the default is [slog.Default].
 func WithLogger(l *slog.Logger) HandlerOption { return func(h *handler) { h.log = l } }
 
 // Handler serves the model: an inference or a request for metadata by POST, the metadata as JSON by GET. It answers on every
-// path that it is mounted at.
+// path that it is mounted at. Memory for a body is taken as its bytes come. How long they may take to come is for the server
+// to say:
 //
-//	http.ListenAndServe("127.0.0.1:9000", graphpipe.Handler(model))
+//	server := &http.Server{
+//		Addr: "127.0.0.1:9000", Handler: graphpipe.Handler(model),
+//		ReadHeaderTimeout: 10 * time.Second, ReadTimeout: time.Minute, WriteTimeout: 2 * time.Minute, IdleTimeout: time.Minute,
+//	}
+//	log.Fatal(server.ListenAndServe())
 func Handler(model Model, options ...HandlerOption) http.Handler {
-	h := &handler{model: model, bodyBytesMax: defaultBodyBytesMax, log: slog.Default()}
+	h := &handler{
+		model: model, bodyBytesMax: defaultBodyBytesMax, inFlightBytesMax: defaultInFlightBytesMax,
+		stringsMax: defaultStringsMax, log: slog.Default(),
+	}
 	for _, option := range options {
 		option(h)
 	}
 	h.bodyBytesMax = min(h.bodyBytesMax, messageMax)
+	h.inFlightBytesMax = max(h.inFlightBytesMax, h.bodyBytesMax)
 	return h
 }
 
 type handler struct {
-	model        Model
-	bodyBytesMax int64
-	log          *slog.Logger
+	model            Model
+	bodyBytesMax     int64
+	inFlightBytesMax int64
+	stringsMax       int
+	log              *slog.Logger
+	inFlight         atomic.Int64 // bytes of memory that requests have
 }
 
 // ServeHTTP implements [http.Handler].
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	kind, answer, err := h.answer(r)
+	room := &room{taken: &h.inFlight, most: h.inFlightBytesMax}
+	defer room.leave()
+	kind, answer, err := h.answer(r, room)
 	if err != nil {
 		kind, answer = h.refuse(w, r, err)
 	}
@@ -75,18 +100,18 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // answer returns a good answer's body and its content type.
-func (h *handler) answer(r *http.Request) (string, segments, *Error) {
+func (h *handler) answer(r *http.Request, room *room) (string, segments, *Error) {
 	switch r.Method {
 	case http.MethodGet:
 		body, err := h.metadataJSON()
 		return "application/json", segments{body}, err
 	case http.MethodPost:
-		body, err := h.post(r)
+		body, err := h.post(r, room)
 		return "application/octet-stream", body, err
 	}
 	return "", nil, &Error{
-		CodeUnsupported, http.StatusMethodNotAllowed,
-		fmt.Sprintf("method %s is not served; POST a request, or GET the metadata", r.Method),
+		Code: CodeUnsupported, Status: http.StatusMethodNotAllowed,
+		Message: fmt.Sprintf("method %s is not served; POST a request, or GET the metadata", r.Method),
 	}
 }
 
@@ -102,8 +127,8 @@ func (h *handler) metadataJSON() (body []byte, err *Error) {
 }
 
 // withShapes makes lists of nothing be [] in JSON, not null.
-func withShapes(all []IOMetadata) []IOMetadata {
-	shaped := make([]IOMetadata, len(all))
+func withShapes(all []TensorSpec) []TensorSpec {
+	shaped := make([]TensorSpec, len(all))
 	copy(shaped, all)
 	for i := range shaped {
 		if shaped[i].Shape == nil {
@@ -113,18 +138,23 @@ func withShapes(all []IOMetadata) []IOMetadata {
 	return shaped
 }
 
-func (h *handler) post(r *http.Request) (segments, *Error) {
+func (h *handler) post(r *http.Request, room *room) (segments, *Error) {
 	ctx, cancel, refused := deadlineOf(r)
 	if refused != nil {
 		return nil, refused
 	}
 	defer cancel()
-	body, refused := h.receive(r)
+	body, refused := h.receive(r, room)
 	if refused != nil {
 		return nil, refused
 	}
-	req, err := DecodeRequest(body)
-	if err != nil {
+	req, err := decodeRequest(body, h.stringsMax)
+	switch {
+	case errors.Is(err, ErrUnsupported):
+		return nil, &Error{Code: CodeUnsupported, Status: http.StatusNotImplemented, Message: err.Error()}
+	case errors.Is(err, errTooManyStrings) && h.stringsMax < stringsMax:
+		return nil, &Error{Code: CodeTooLarge, Message: fmt.Sprintf("the request has more than %d strings", h.stringsMax)}
+	case err != nil:
 		return nil, &Error{Code: CodeMalformed, Message: err.Error()}
 	}
 	return h.run(ctx, req)
@@ -201,15 +231,21 @@ func deadlineOf(r *http.Request) (context.Context, context.CancelFunc, *Error) {
 }
 
 // receive reads the request's body.
-func (h *handler) receive(r *http.Request) ([]byte, *Error) {
+func (h *handler) receive(r *http.Request, room *room) ([]byte, *Error) {
 	if encoding := r.Header.Get("Content-Encoding"); encoding != "" && !strings.EqualFold(encoding, "identity") {
 		return nil, &Error{
 			Code: CodeUnsupported, Message: fmt.Sprintf("Content-Encoding %q is not supported; send the message as it is", encoding),
 		}
 	}
-	body, err := receiveBody(r.Body, r.ContentLength, h.bodyBytesMax, nil)
-	if errors.Is(err, errTooLong) {
+	body, err := grow(r.Body, r.ContentLength, h.bodyBytesMax, room)
+	switch {
+	case errors.Is(err, errTooLong):
 		return nil, &Error{Code: CodeTooLarge, Message: fmt.Sprintf("the request is over the limit of %d bytes", h.bodyBytesMax)}
+	case errors.Is(err, errNoRoom):
+		return nil, &Error{
+			Code: CodeOverloaded, RetryAfter: retryAfter,
+			Message: fmt.Sprintf("requests of more than %d bytes are in flight; try again", h.inFlightBytesMax),
+		}
 	}
 	if err != nil {
 		return nil, &Error{Code: CodeMalformed, Message: "the request broke off"}
@@ -221,6 +257,9 @@ func (h *handler) receive(r *http.Request) ([]byte, *Error) {
 func (h *handler) refuse(w http.ResponseWriter, r *http.Request, refused *Error) (string, segments) {
 	if refused.httpStatus() == http.StatusMethodNotAllowed {
 		w.Header().Set("Allow", "GET, POST")
+	}
+	if refused.RetryAfter > 0 {
+		w.Header().Set("Retry-After", strconv.FormatInt(int64((refused.RetryAfter+time.Second-1)/time.Second), 10))
 	}
 	message := cut(refused.Message, errorMessageMax)
 	if accepts(r, contentType) {

@@ -19,11 +19,11 @@ import (
 func adder() Model {
 	return Function(Metadata{
 		Name: "adder",
-		Inputs: []IOMetadata{
+		Inputs: []TensorSpec{
 			{Name: "a", Type: Float32, Shape: []int64{-1}},
 			{Name: "b", Type: Float32, Shape: []int64{-1}},
 		},
-		Outputs: []IOMetadata{{Name: "sum", Type: Float32}, {Name: "config", Type: String}},
+		Outputs: []TensorSpec{{Name: "sum", Type: Float32}, {Name: "config", Type: String}},
 	}, func(_ context.Context, config string, inputs []Tensor) ([]Tensor, error) {
 		a, _ := Values[float32](inputs[0])
 		b, _ := Values[float32](inputs[1])
@@ -104,18 +104,18 @@ func TestAModelsFailureIsToldInOurWordsAndLogged(t *testing.T) {
 		want  Error
 		log   string
 	}{
-		"error":      {func(context.Context) ([]Tensor, error) { return nil, errors.New("/secret/path") }, Error{4, 500, "the model failed on this input"}, "/secret/path"},
-		"panic":      {func(context.Context) ([]Tensor, error) { panic("/secret/path") }, Error{4, 500, "the model failed on this input"}, "/secret/path"},
-		"bug":        {func(context.Context) ([]Tensor, error) { return outOfRange(nil), nil }, Error{4, 500, "the model failed on this input"}, "out of range"},
-		"bad output": {func(context.Context) ([]Tensor, error) { return []Tensor{{Type: Float32, Shape: []int64{3}}}, nil }, Error{4, 500, "the model failed on this input"}, "output 0"},
+		"error":      {func(context.Context) ([]Tensor, error) { return nil, errors.New("/secret/path") }, Error{Code: 4, Status: 500, Message: "the model failed on this input"}, "/secret/path"},
+		"panic":      {func(context.Context) ([]Tensor, error) { panic("/secret/path") }, Error{Code: 4, Status: 500, Message: "the model failed on this input"}, "/secret/path"},
+		"bug":        {func(context.Context) ([]Tensor, error) { return outOfRange(nil), nil }, Error{Code: 4, Status: 500, Message: "the model failed on this input"}, "out of range"},
+		"bad output": {func(context.Context) ([]Tensor, error) { return []Tensor{{Type: Float32, Shape: []int64{3}}}, nil }, Error{Code: 4, Status: 500, Message: "the model failed on this input"}, "output 0"},
 		"own words": {func(context.Context) ([]Tensor, error) {
 			return nil, fmt.Errorf("x: %w", &Error{Code: CodeOverloaded, Message: "busy"})
-		}, Error{6, 503, "busy"}, ""},
-		"own status": {func(context.Context) ([]Tensor, error) { return nil, &Error{Code: 99, Status: 422, Message: "odd"} }, Error{99, 422, "odd"}, ""},
+		}, Error{Code: 6, Status: 503, Message: "busy"}, ""},
+		"own status": {func(context.Context) ([]Tensor, error) { return nil, &Error{Code: 99, Status: 422, Message: "odd"} }, Error{Code: 99, Status: 422, Message: "odd"}, ""},
 		"long words": {func(context.Context) ([]Tensor, error) {
 			return nil, &Error{Code: 2, Message: strings.Repeat("é", 4000)}
-		}, Error{2, 400, strings.Repeat("é", 2046) + "..."}, ""},
-		"its own deadline": {func(ctx context.Context) ([]Tensor, error) { return nil, context.DeadlineExceeded }, Error{4, 500, "the model failed on this input"}, "deadline"},
+		}, Error{Code: 2, Status: 400, Message: strings.Repeat("é", 2046) + "..."}, ""},
+		"its own deadline": {func(ctx context.Context) ([]Tensor, error) { return nil, context.DeadlineExceeded }, Error{Code: 4, Status: 500, Message: "the model failed on this input"}, "deadline"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var log bytes.Buffer

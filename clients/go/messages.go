@@ -39,16 +39,18 @@ type Metadata struct {
 	Server      string
 	Description string
 	// Inputs and Outputs are the defaults, in order.
-	Inputs  []IOMetadata
-	Outputs []IOMetadata
+	Inputs  []TensorSpec
+	Outputs []TensorSpec
 }
 
-// IOMetadata describes one input or output.
-type IOMetadata struct {
+// TensorSpec describes one input or output.
+type TensorSpec struct {
 	Name        string
 	Description string
 	// Shape has -1 for a dimension that varies. An empty shape is a scalar's or an unknown one.
 	Shape []int64
 	// Type is Null where it is unknown.
 	Type Type
+	// TypeNumber is the number on the wire of a type that this package does not know; else 0. It is never sent.
+	TypeNumber uint8 `json:"-"`
 }

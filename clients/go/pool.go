@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"os"
 	"strconv"
 	"sync"
@@ -19,6 +20,7 @@ import (
 const (
 	// A connection that waited longer than this is closed here, before servers with the usual limits close it.
 	idleMax      = 30 * time.Second
+	keepAlive    = 30 * time.Second // between the kernel's own questions
 	idleConnsMax = 1024
 )
 
@@ -30,38 +32,68 @@ type pool struct {
 	at     target
 	dialer net.Dialer
 	tls    *tls.Config // for https
-	fixed  []byte      // what every request's head starts with
+	header http.Header
+	fixed  []byte        // what every request's head starts with
+	open   chan struct{} // holds one for each connection in use, where they are bounded
 
 	mu       sync.Mutex
 	idle     []*connection // the one used last comes last
-	sweeping bool          // a timer will call sweep
+	sweeper  *time.Timer   // runs while there are idle connections
+	isClosed bool
 }
 
-func newPool(at target, header http.Header) *pool {
+func newPool(at target, o *options) *pool {
 	p := &pool{
 		at:     at,
-		dialer: net.Dialer{Timeout: 30 * time.Second, KeepAlive: 30 * time.Second},
-		fixed:  fmt.Appendf(nil, "POST %s HTTP/1.1\r\nHost: %s\r\n", at.url.RequestURI(), at.url.Host),
+		dialer: net.Dialer{Timeout: o.connectTimeout, KeepAlive: keepAlive},
+		header: o.header,
 	}
-	var lines bytes.Buffer
-	header.Write(&lines) // to memory: there is no error
-	p.fixed = append(p.fixed, lines.Bytes()...)
+	p.fixed = p.start(o.header)
+	if o.connectionsMax > 0 {
+		p.open = make(chan struct{}, o.connectionsMax)
+	}
 	if at.url.Scheme == "https" {
-		p.tls = &tls.Config{ServerName: at.url.Hostname(), MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}}
+		p.tls = &tls.Config{MinVersion: tls.VersionTLS12}
+		if o.tls != nil {
+			p.tls = o.tls
+		}
+		if p.tls.ServerName == "" {
+			p.tls.ServerName = at.url.Hostname()
+		}
+		p.tls.NextProtos = []string{"http/1.1"}
 	}
 	return p
 }
 
+// start is what the head of a request with these headers starts with.
+func (p *pool) start(header http.Header) []byte {
+	head := bytes.NewBuffer(fmt.Appendf(nil, "POST %s HTTP/1.1\r\nHost: %s\r\n", p.at.url.RequestURI(), p.at.url.Host))
+	header.Write(head) // to memory: there is no error
+	return head.Bytes()
+}
+
 func (p *pool) exchange(ctx context.Context, message segments, read func(*http.Response) error) error {
-	c, err := p.take(ctx)
+	if p.open != nil {
+		select {
+		case p.open <- struct{}{}:
+			defer func() { <-p.open }()
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	trace := tracing{httptrace.ContextClientTrace(ctx)}
+	trace.getConn(p.at)
+	c, err := p.take(ctx, trace)
 	if err != nil {
 		return ended(ctx, err)
 	}
 	reused := c.used
+	trace.gotConn(c)
 	// Whatever ends the context wakes whoever reads or writes.
 	stop := context.AfterFunc(ctx, func() { c.SetDeadline(time.Unix(1, 0)) })
 	writing := c.write(p.head(ctx, c, message.size()), message)
-	resp, err := c.readHead()
+	trace.wrote(writing)
+	resp, err := c.readHead(trace)
 	whole := false
 	if err == nil {
 		c.used = true
@@ -73,6 +105,7 @@ func (p *pool) exchange(ctx context.Context, message segments, read func(*http.R
 	unsent := writing.finish(c, resp != nil)
 	if stop() && whole && unsent == nil {
 		p.put(c)
+		trace.putIdle()
 	} else {
 		c.Close()
 	}
@@ -90,7 +123,11 @@ func (p *pool) exchange(ctx context.Context, message segments, read func(*http.R
 
 // head writes the request's head into the connection's own memory.
 func (p *pool) head(ctx context.Context, c *connection, length int64) []byte {
-	c.head = append(c.head[:0], p.fixed...)
+	start := p.fixed
+	if own := headerOf(ctx); own != nil {
+		start = p.start(merged(p.header, own))
+	}
+	c.head = append(c.head[:0], start...)
 	if left := millisecondsLeft(ctx); left != "" {
 		c.head = append(append(append(c.head, timeoutHeader+": "...), left...), "\r\n"...)
 	}
@@ -101,11 +138,11 @@ func (p *pool) head(ctx context.Context, c *connection, length int64) []byte {
 }
 
 // take returns a kept connection that is still good, or a new one.
-func (p *pool) take(ctx context.Context) (*connection, error) {
+func (p *pool) take(ctx context.Context, trace tracing) (*connection, error) {
 	for {
 		c := p.kept()
 		if c == nil {
-			return p.dial(ctx)
+			return p.dial(ctx, trace)
 		}
 		if time.Since(c.since) < idleMax && quiet(c.raw) {
 			return c, nil
@@ -131,14 +168,13 @@ func (p *pool) put(c *connection) {
 	c.since = time.Now()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if len(p.idle) >= idleConnsMax {
+	if p.isClosed || len(p.idle) >= idleConnsMax {
 		c.Close()
 		return
 	}
 	p.idle = append(p.idle, c)
-	if !p.sweeping {
-		p.sweeping = true
-		time.AfterFunc(idleMax, p.sweep)
+	if p.sweeper == nil {
+		p.sweeper = time.AfterFunc(idleMax, p.sweep)
 	}
 }
 
@@ -156,8 +192,9 @@ func (p *pool) sweep() {
 	}
 	clear(p.idle[len(fresh):])
 	p.idle = fresh
-	if p.sweeping = len(fresh) > 0; p.sweeping {
-		time.AfterFunc(idleMax, p.sweep)
+	p.sweeper = nil
+	if len(fresh) > 0 {
+		p.sweeper = time.AfterFunc(idleMax, p.sweep)
 	}
 }
 
@@ -168,13 +205,17 @@ func (p *pool) close() {
 		c.Close()
 	}
 	p.idle = nil
+	p.isClosed = true
+	if p.sweeper != nil {
+		p.sweeper.Stop()
+	}
 }
 
-func (p *pool) dial(ctx context.Context) (*connection, error) {
+func (p *pool) dial(ctx context.Context, trace tracing) (*connection, error) {
 	network, address := p.at.address()
 	conn, err := p.dialer.DialContext(ctx, network, address)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w: %w", ErrUnreachable, err)
 	}
 	raw, err := conn.(syscall.Conn).SyscallConn() // TCP and Unix connections have one
 	if err != nil {
@@ -184,9 +225,12 @@ func (p *pool) dial(ctx context.Context) (*connection, error) {
 	plain := conn
 	if p.tls != nil {
 		secure := tls.Client(conn, p.tls)
-		if err := secure.HandshakeContext(ctx); err != nil {
+		trace.tlsStart()
+		err := secure.HandshakeContext(ctx)
+		trace.tlsDone(secure, err)
+		if err != nil {
 			conn.Close()
-			return nil, err
+			return nil, fmt.Errorf("%w: %w", ErrUnreachable, err)
 		}
 		conn = secure
 	}

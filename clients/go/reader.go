@@ -2,6 +2,8 @@ package graphpipe
 
 import (
 	"encoding/binary"
+	"errors"
+	"fmt"
 	"math"
 	"unicode/utf8"
 )
@@ -210,6 +212,21 @@ func (t table) runs(id, most int) ([][]byte, error) {
 		}
 	}
 	return all, nil
+}
+
+var errTooManyStrings = errors.New("too many strings")
+
+// strings is runs for a tensor's elements.
+func (t table) strings(id int) ([][]byte, error) {
+	_, n, err := t.vector(id, 4)
+	if err != nil {
+		return nil, err
+	}
+	if n > t.r.strings {
+		return nil, fmt.Errorf("%w: %d in a tensor, where %d are left for the message: %w", errTooManyStrings, n, t.r.strings, ErrMalformed)
+	}
+	t.r.strings -= n
+	return t.runs(id, stringsMax)
 }
 
 // word returns a name or another text.

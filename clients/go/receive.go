@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strconv"
 	"strings"
+	"time"
 )
 
 const (
@@ -64,22 +66,59 @@ func receive(resp *http.Response, limit int64, buf []byte) ([]byte, error) {
 	return body, err
 }
 
-// refusal reads the answer of a status other than 200. Our servers send an InferResponse with errors, others a text.
+// refusal reads the answer of a status other than 200. Our servers send an InferResponse with errors, others a text, proxies a
+// page of HTML.
 func refusal(resp *http.Response) *Error {
-	refused := &Error{Code: codeOfStatus(resp.StatusCode), Status: resp.StatusCode}
+	refused := &Error{Code: codeOfStatus(resp.StatusCode), Status: resp.StatusCode, RetryAfter: retryAfterOf(resp.Header)}
 	// What cannot be read adds nothing to the status, so an error here has nobody to tell.
 	body, _ := io.ReadAll(io.LimitReader(resp.Body, refusalBytesMax))
 	kind, _, _ := strings.Cut(resp.Header.Get("Content-Type"), ";")
-	if strings.EqualFold(strings.TrimSpace(kind), contentType) {
+	kind = strings.ToLower(strings.TrimSpace(kind))
+	switch {
+	case kind == contentType:
 		if r, err := DecodeInferResponse(body); err == nil && len(r.Errors) > 0 {
 			refused.Code, refused.Message = r.Errors[0].Code, r.Errors[0].Message
 			return refused
 		}
-		body = nil
+	case kind == "text/html":
+		refused.Message = ofProxy(resp)
+		return refused
+	default:
+		refused.Message = strings.TrimSpace(strings.ToValidUTF8(string(body), "\uFFFD"))
 	}
-	refused.Message = strings.TrimSpace(strings.ToValidUTF8(string(body), "\uFFFD"))
 	if refused.Message == "" {
 		refused.Message = http.StatusText(resp.StatusCode)
 	}
 	return refused
+}
+
+// ofProxy says in words what a page of HTML stands for: no server of this protocol sends one.
+func ofProxy(resp *http.Response) string {
+	who, _, _ := strings.Cut(cut(resp.Header.Get("Server"), 40), "/")
+	if who == "" {
+		who = "something in between"
+	}
+	words := fmt.Sprintf("%s answered %d %s", who, resp.StatusCode, http.StatusText(resp.StatusCode))
+	if resp.StatusCode == http.StatusRequestEntityTooLarge && who == "nginx" {
+		words = "nginx answered 413: is its client_max_body_size too small?"
+	}
+	return words
+}
+
+// retryAfterOf reads a Retry-After of seconds or of a date, of at most a day. What is neither is as if it were not there.
+func retryAfterOf(header http.Header) time.Duration {
+	const longest = 24 * time.Hour
+	text := strings.TrimSpace(header.Get("Retry-After"))
+	if n, err := strconv.ParseUint(text, 10, 32); err == nil {
+		return min(time.Duration(n)*time.Second, longest)
+	}
+	at, err := http.ParseTime(text)
+	if err != nil {
+		return 0
+	}
+	now := time.Now()
+	if said, err := http.ParseTime(header.Get("Date")); err == nil {
+		now = said // their clock
+	}
+	return min(max(at.Sub(now), 0), longest)
 }

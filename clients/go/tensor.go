@@ -21,7 +21,7 @@ type Tensor struct {
 const (
 	dimsMax    = 32
 	entriesMax = 4096      // of each vector of tensors, names, errors, and described inputs or outputs
-	stringsMax = 1 << 24   // of all tensors of one message
+	stringsMax = 1 << 24   // of one message
 	textMax    = 1 << 24   // bytes of names, config and other words of one message
 	messageMax = 1<<31 - 1 // bytes; FlatBuffers offsets have 31 bits
 )

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"sync"
@@ -34,7 +36,7 @@ func (v *viaHTTP) exchange(ctx context.Context, message segments, read func(*htt
 	defer out.release()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel() // before release: a body that is still being sent is given up
-	header := v.header.Clone()
+	header := merged(v.header, headerOf(ctx))
 	if left := millisecondsLeft(ctx); left != "" {
 		header.Set(timeoutHeader, left)
 	}
@@ -48,6 +50,10 @@ func (v *viaHTTP) exchange(ctx context.Context, message segments, read func(*htt
 		var wrapped *url.Error // which would say the URL twice
 		if errors.As(err, &wrapped) {
 			err = wrapped.Err
+		}
+		var dialing *net.OpError
+		if errors.As(err, &dialing) && dialing.Op == "dial" && ctx.Err() == nil {
+			err = fmt.Errorf("%w: %w", ErrUnreachable, err)
 		}
 		return err
 	}

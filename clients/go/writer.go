@@ -46,7 +46,7 @@ const (
 	layoutFailedResponse
 	layoutError
 	layoutMetadata
-	layoutIOMetadata
+	layoutTensorSpec
 	layoutCount
 )
 
@@ -64,7 +64,7 @@ var layouts = [layoutCount]struct {
 	layoutFailedResponse:  {12, 4, []uint16{4, 8}},
 	layoutError:           {16, 8, []uint16{8, 4}},
 	layoutMetadata:        {28, 4, []uint16{4, 8, 12, 16, 20, 24}},
-	layoutIOMetadata:      {20, 4, []uint16{4, 8, 12, 16}},
+	layoutTensorSpec:      {20, 4, []uint16{4, 8, 12, 16}},
 }
 
 const (

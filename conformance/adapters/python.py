@@ -1,6 +1,6 @@
 """The conformance adapter of the Python package: cases as JSON lines on stdin, results as JSON lines on stdout.
 
-Every language has such an adapter and all speak the same lines; conformance/README.md has them.
+Every language has such an adapter and all speak the same lines; docs/new-client.md has them.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import json
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import graphpipe
 from graphpipe import wire
-from graphpipe.errors import GraphPipeError, InvalidRequest, MalformedMessage, NoAnswer, ServiceError, TooLarge
+from graphpipe.errors import (
+    GraphPipeError,
+    InvalidRequest,
+    MalformedMessage,
+    NoAnswer,
+    ServiceError,
+    TooLarge,
+    Unsupported,
+)
 from graphpipe.wire.dtypes import DTYPES, type_of
 from graphpipe.wire.messages import encode_metadata_request
 
@@ -45,11 +54,13 @@ def decode(case: Value) -> Value:
             answers.append({"ok": True, "value": read(case["message"], message)})
         except MalformedMessage:
             answers.append({"ok": False, "error": "malformed"})
+        except Unsupported:
+            answers.append({"ok": False, "error": "unsupported"})
     return answers[0] if answers[0] == answers[1] else {"ok": False, "error": f"read in two ways: {answers}"}
 
 
 def read(kind: str, message: bytes) -> Value:
-    """What the bytes say. Raises MalformedMessage."""
+    """What the bytes say. Raises MalformedMessage or Unsupported."""
     if kind == "metadata_response":
         meta = wire.decode_metadata_response(message)
         texts = {name: getattr(meta, name) for name in ("name", "version", "server", "description")}
@@ -66,23 +77,30 @@ def read(kind: str, message: bytes) -> Value:
 
 
 def _answer(outputs: Sequence[Any], errors: Sequence[wire.ErrorInfo] = ()) -> Value:
-    failures = [{"code": error.code, "message": error.message} for error in errors]
+    failures = [{"code": str(error.code), "message": error.message} for error in errors]
     return {"outputs": list(map(_tensor, outputs)), "errors": failures}
 
 
 def _tensor(array: Any) -> Value:
     kind = type_of(array.dtype)
-    head = {"type": kind.name.lower(), "shape": list(array.shape)}
+    head = {"type": kind.name.lower(), "shape": [*map(str, array.shape)]}
     if kind is wire.Type.STRING:
         return {**head, "strings": [base64.b64encode(item).decode() for item in array.reshape(-1).tolist()]}
     return {**head, "data": base64.b64encode(array.tobytes()).decode()}
 
 
 def _ios(ios: Sequence[wire.IOMetadata]) -> list[Value]:
-    return [
-        {"name": io.name, "description": io.description, "shape": list(io.shape), "type": io.type.name.lower()}
-        for io in ios
-    ]
+    return list(map(_io, ios))
+
+
+def _io(io: wire.IOMetadata) -> Value:
+    value = {
+        "name": io.name,
+        "description": io.description,
+        "shape": [*map(str, io.shape)],
+        "type": io.type.name.lower(),
+    }
+    return {**value, "type_number": io.type_number} if io.type_number else value
 
 
 def encode(case: Value) -> Value:
@@ -100,7 +118,7 @@ def write(kind: str, value: Value) -> bytes:
         sides = [tuple(map(_io_of, value[side])) for side in ("inputs", "outputs")]
         return wire.encode_metadata_response(wire.MetadataResponse(*texts, *sides))
     if kind == "infer_response":
-        errors = [wire.ErrorInfo(error["code"], error["message"]) for error in value["errors"]]
+        errors = [wire.ErrorInfo(int(error["code"]), error["message"]) for error in value["errors"]]
         return b"".join(wire.encode_infer_response(list(map(_array, value["outputs"])), errors))
     if value["type"] == "metadata":
         return encode_metadata_request()
@@ -114,29 +132,40 @@ def _array(tensor: Value) -> Any:
     dtype = DTYPES[kind]
     if dtype is None or ("data" if kind is wire.Type.STRING else "strings") in tensor:
         raise InvalidRequest(f"no array has type {tensor['type']} and {', '.join(tensor)}")
+    shape = [*map(int, tensor["shape"])]
     try:
-        if any(dim < 0 for dim in tensor["shape"]):
+        if any(dim < 0 for dim in shape):
             raise ValueError("a negative dimension")  # which reshape would work out
         if kind is not wire.Type.STRING:
-            return np.frombuffer(base64.b64decode(tensor["data"]), dtype).reshape(tensor["shape"])
+            return np.frombuffer(base64.b64decode(tensor["data"]), dtype).reshape(shape)
         strings = np.empty(len(tensor["strings"]), object)
         strings[:] = [base64.b64decode(item) for item in tensor["strings"]]
-        return strings.reshape(tensor["shape"])
+        return strings.reshape(shape)
     except (ValueError, OverflowError) as error:
-        raise InvalidRequest(f"no array has shape {tensor['shape']}: {error}") from None
+        raise InvalidRequest(f"no array has shape {shape}: {error}") from None
 
 
 def _io_of(io: Value) -> wire.IOMetadata:
     if io["type"].upper() not in wire.Type.__members__:
         raise InvalidRequest(f"there is no type {io['type']}")
-    return wire.IOMetadata(io["name"], io["description"], tuple(io["shape"]), wire.Type[io["type"].upper()])
+    return wire.IOMetadata(io["name"], io["description"], tuple(map(int, io["shape"])), wire.Type[io["type"].upper()])
 
 
 # --- calls ------------------------------------------------------------------------------------------------------------
 
 
 def call(case: Value) -> Value:
-    return _called(lambda: _answer(_infer(_client(case), case["value"])), case)
+    return _called(lambda: _asked(_client(case), case["value"]))
+
+
+def calls(case: Value) -> Value:
+    """One call after another through one client."""
+    client = _client(case)
+    return {"ok": True, "results": [_called(partial(_asked, client, each)) for each in case["values"]]}
+
+
+def _asked(client: graphpipe.Client, value: Value) -> Value:
+    return _answer(_infer(client, value))
 
 
 def metadata(case: Value) -> Value:
@@ -144,7 +173,7 @@ def metadata(case: Value) -> Value:
         meta = _client(case).metadata()
         return read("metadata_response", wire.encode_metadata_response(meta))
 
-    return _called(ask, case)
+    return _called(ask)
 
 
 def loops(case: Value) -> Value:
@@ -182,7 +211,7 @@ def _infer(client: graphpipe.Client, value: Value) -> list[Any]:
     return client.execute_multi(arrays, value["input_names"], value["output_names"], config=value["config"])
 
 
-def _called(ask: Callable[[], Value], case: Value) -> Value:
+def _called(ask: Callable[[], Value]) -> Value:
     try:
         return {"ok": True, "value": ask()}
     except GraphPipeError as error:
@@ -191,12 +220,12 @@ def _called(ask: Callable[[], Value], case: Value) -> Value:
 
 def _failed(error: GraphPipeError) -> Value:
     if isinstance(error, ServiceError):
-        told = {"error": "server", "code": error.code, "status": error.http_status, "message": error.message}
+        told = {"error": "server", "code": str(error.code), "status": error.http_status, "message": error.message}
         return {"ok": False, **told}
     return {"ok": False, "error": "no_answer", "message": str(error)}
 
 
-OPS = {"decode": decode, "encode": encode, "call": call, "metadata": metadata, "loops": loops}
+OPS = {"decode": decode, "encode": encode, "call": call, "calls": calls, "metadata": metadata, "loops": loops}
 
 if __name__ == "__main__":
     main()

@@ -27,7 +27,7 @@ def text(raw: bytes) -> str:
 
 def tensor(kind: str, shape: Sequence[int], content: Content) -> Value:
     """A tensor: ``content`` is its little-endian bytes or its strings."""
-    head: Value = {"type": kind, "shape": list(shape)}
+    head: Value = {"type": kind, "shape": [*map(str, shape)]}
     return {**head, "data": text(content)} if isinstance(content, bytes) else {**head, "strings": [*map(text, content)]}
 
 
@@ -48,13 +48,13 @@ def _listed(names: Sequence[str] | Value) -> list[str] | Value:
 
 def response(outputs: Sequence[Value] | Value = (), errors: Sequence[tuple[int, str]] = ()) -> Value:
     """An InferResponse."""
-    failures = [{"code": code, "message": message} for code, message in errors]
+    failures = [{"code": str(code), "message": message} for code, message in errors]
     return {"outputs": outputs if isinstance(outputs, dict) else list(outputs), "errors": failures}
 
 
 def io(name: str = "", description: str = "", shape: Sequence[int] = (), kind: str = "null") -> Value:
     """One input or output of a MetadataResponse."""
-    return {"name": name, "description": description, "shape": list(shape), "type": kind}
+    return {"name": name, "description": description, "shape": [*map(str, shape)], "type": kind}
 
 
 def metadata(

@@ -23,7 +23,7 @@ def builder(message: str, value: Value, manner: Manner = PLAIN) -> bytes:
         sides = [tuple(map(_io, value[side])) for side in ("inputs", "outputs")]
         return official.write_metadata_response(MetadataResponse(*texts, *sides), manner)
     if message == "infer_response":
-        errors = [(error["code"], error["message"]) for error in value["errors"]]
+        errors = [(int(error["code"]), error["message"]) for error in value["errors"]]
         return official.write_infer_response([*map(_tensor, value["outputs"])], errors, manner)
     if value["type"] == "metadata":
         return official.write_metadata_request(manner)
@@ -35,9 +35,9 @@ def _tensor(value: Value) -> official.Tensor:
     kind = value["type"]
     number = TYPES.index(kind) if isinstance(kind, str) else kind
     data: Any = base64.b64decode(value["data"]) if "data" in value else [*map(base64.b64decode, value["strings"])]
-    return official.Tensor(number, tuple(value["shape"]), data)
+    return official.Tensor(number, tuple(map(int, value["shape"])), data)
 
 
 def _io(value: Value) -> IOMetadata:
     kind: Any = Type[value["type"].upper()] if isinstance(value["type"], str) else value["type"]
-    return IOMetadata(value["name"], value["description"], tuple(value["shape"]), kind)
+    return IOMetadata(value["name"], value["description"], tuple(map(int, value["shape"])), kind)

@@ -13,12 +13,13 @@ from opcode import opmap
 from types import CodeType, TracebackType
 from typing import Any
 
-from graphpipe.errors import Overloaded, ServiceError, service_error
+from graphpipe.errors import ServiceError, service_error
 
 __all__ = ["ends_the_program", "refusal"]
 
 _RAISE = opmap["RAISE_VARARGS"]
 _CHAIN_MAX = 100
+_RETRY_AFTER_S_MAX = 86400.0
 
 
 def refusal(error: BaseException) -> ServiceError | None:
@@ -36,8 +37,8 @@ def refusal(error: BaseException) -> ServiceError | None:
         if not (0 <= code < 2**31 and 400 <= status <= 599):
             return None
         said = service_error(int(code), int(status), str.__str__(message))
-        if isinstance(said, Overloaded) and isinstance(error, Overloaded):
-            said.retry_after_s = int(error.retry_after_s)
+        if (after := getattr(error, "retry_after_s", None)) is not None:
+            said.retry_after_s = min(max(float(after), 0.0), _RETRY_AFTER_S_MAX)
     except BaseException:  # its attributes may be properties
         return None
     return said

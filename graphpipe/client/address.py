@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import re
-from dataclasses import dataclass
-from urllib.parse import quote, urlsplit
+from dataclasses import dataclass, field
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from graphpipe.arguments import came
 
@@ -15,7 +16,10 @@ _FORMS = "expected http://HOST:PORT, https://HOST or unix:/path/to.sock"
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """A server's place: a host and port, or the path of a Unix socket; and the target of requests to it."""
+    """A server's place: a host and port, or the path of a Unix socket; and the target of requests to it.
+
+    ``login`` is what a URL's user name and password are in a header; ``url`` has neither.
+    """
 
     url: str
     host: str
@@ -23,6 +27,7 @@ class Address:
     tls: bool
     unix_path: str
     target: str
+    login: str | None = field(default=None, repr=False)
 
     @classmethod
     def of(cls, url: str) -> Address:
@@ -45,21 +50,29 @@ class Address:
             parts = urlsplit(url)
             given_port = parts.port
         except ValueError as error:
-            raise ValueError(f"{url!r} is not a server's URL: {error}; {_FORMS}") from None
+            raise ValueError(f"{_redacted(url)!r} is not a server's URL: {error}; {_FORMS}") from None
         if parts.scheme not in ("http", "https") or not parts.hostname or re.search(r"\s", parts.netloc):
-            raise ValueError(f"{url!r} is not a server's URL; {_FORMS}")
+            raise ValueError(f"{_redacted(url)!r} is not a server's URL; {_FORMS}")
+        login = None
         if parts.username is not None:
-            raise ValueError("the URL has a user name in it, which is not sent; leave it out")
+            words = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+            login = base64.b64encode(words.encode()).decode()
+            url = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
         tls = parts.scheme == "https"
         port = given_port if given_port is not None else 443 if tls else 80
         target = _target(parts.path) + (f"?{_quoted(parts.query)}" if parts.query else "")
-        return cls(url, _host(parts.hostname, url), port, tls, "", target)
+        return cls(url, _host(parts.hostname, url), port, tls, "", target, login)
 
     @property
     def host_header(self) -> str:
         """The value of the Host header."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port in (0, 443 if self.tls else 80) else f"{host}:{self.port}"
+
+
+def _redacted(url: str) -> str:
+    """A URL that may be none, without what may be a login in it."""
+    return re.sub(r"(?<=//)[^/]*@", "", url)
 
 
 def _host(name: str, url: str) -> str:

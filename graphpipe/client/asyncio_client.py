@@ -13,15 +13,14 @@ import numpy as np
 
 from graphpipe.arguments import came, named_tensors, seconds, tensors, whole
 from graphpipe.buffers import BufferPool
-from graphpipe.client.address import Address
 from graphpipe.client.asyncio_connection import AsyncConnection, OnProgress, connect
 from graphpipe.client.asyncio_pool import ConnectionPool
 from graphpipe.client.calls import Array, Reply
-from graphpipe.client.copies import made_anew, pickled, tls_context
 from graphpipe.client.failures import NotSent
 from graphpipe.client.http1 import request_head
+from graphpipe.client.options import ANSWER_BYTES_MAX, Options, made_anew, pickled
 from graphpipe.client.steps import Calls, Steps
-from graphpipe.errors import TimedOut
+from graphpipe.errors import GraphPipeError, TimedOut
 from graphpipe.wire import MetadataResponse, Segment
 
 __all__ = ["AsyncClient"]
@@ -54,35 +53,40 @@ class AsyncClient:
         timeout: float = 60.0,
         *,
         connections_max: int = 100,
-        response_bytes_max: int = 2**31 - 1,
+        connect_timeout: float = 30.0,
+        answer_bytes_max: int = ANSWER_BYTES_MAX,
         tls: ssl.SSLContext | None = None,
+        headers: Mapping[str, str] | None = None,
+        api_key: str | None = None,
+        proxy: str | None = None,
         progress: OnProgress | None = None,
     ) -> None:
-        self._address = Address.of(url)
-        self._timeout = seconds(timeout)
         self._connections_max = whole(connections_max, "connections_max")
-        self._response_bytes_max = whole(response_bytes_max, "response_bytes_max")
-        self._tls = tls_context(tls, self._address)
         if progress is not None and not callable(progress):
             raise TypeError(f"progress is a function; {came(progress)}")
         self._progress = progress
-        self._calls = Calls(self._address)
+        self._options = Options.of(
+            url,
+            timeout=timeout,
+            connect_timeout=connect_timeout,
+            answer_bytes_max=answer_bytes_max,
+            tls=tls,
+            headers=headers,
+            api_key=api_key,
+            proxy=proxy,
+            connections_max=connections_max,
+            progress=progress,
+        )
+        self._calls = Calls(self._options.address)
         self._buffers = BufferPool(1 << 62, _IDLE_BUFFER_BYTES_MAX)
         self._pool: ConnectionPool | None = None
         self._home: tuple[int, asyncio.AbstractEventLoop] | None = None
-        self._options = {
-            "url": url,
-            "timeout": timeout,
-            "connections_max": connections_max,
-            "response_bytes_max": response_bytes_max,
-            "tls": tls,
-            "progress": progress,
-        }
+        self._closed = False
 
     @property
     def url(self) -> str:
         """The URL that this client calls."""
-        return self._address.url
+        return self._options.address.url
 
     # --- calls ---
 
@@ -95,6 +99,7 @@ class AsyncClient:
         config: str = "",
         cast: bool = False,
         timeout: float | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> Array | list[Array]:
         """Run the model on one input: an array if there is one output, else a list of them.
 
@@ -102,7 +107,7 @@ class AsyncClient:
         an array's numbers too (float64 to float32, say).
         """
         steps = self._calls.execute(value, input_name, output_name, config, cast)
-        return await self._run(steps, timeout, _is_work(value, cast))
+        return await self._run(steps, timeout, headers, _is_work(value, cast))
 
     async def execute_multi(
         self,
@@ -113,6 +118,7 @@ class AsyncClient:
         config: str | None = "",
         cast: bool = False,
         timeout: float | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> list[Array]:
         """Run the model on several inputs: the outputs in the order asked for, repeats included.
 
@@ -120,7 +126,7 @@ class AsyncClient:
         """
         inputs = tensors(inputs)
         steps = self._calls.execute_multi(inputs, input_names, output_names, config, cast)
-        return await self._run(steps, timeout, any(_is_work(value, cast) for value in inputs))
+        return await self._run(steps, timeout, headers, any(_is_work(value, cast) for value in inputs))
 
     async def infer(
         self,
@@ -130,6 +136,7 @@ class AsyncClient:
         config: str = "",
         cast: bool = False,
         timeout: float | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> dict[str, Array]:
         """Run the model on named inputs: the ``outputs`` asked for by name, or all of the model's defaults.
 
@@ -137,18 +144,30 @@ class AsyncClient:
         """
         inputs = named_tensors(inputs)
         steps = self._calls.infer(inputs, outputs, config, cast)
-        return await self._run(steps, timeout, any(_is_work(value, cast) for value in inputs.values()))
+        return await self._run(steps, timeout, headers, any(_is_work(value, cast) for value in inputs.values()))
 
-    async def metadata(self, *, timeout: float | None = None) -> MetadataResponse:
+    async def metadata(
+        self, *, timeout: float | None = None, headers: Mapping[str, str] | None = None
+    ) -> MetadataResponse:
         """What the model takes and gives, asked anew."""
-        return await self._run(self._calls.metadata(), timeout, False)
+        return await self._run(self._calls.metadata(), timeout, headers, False)
 
     # --- connections ---
 
     async def close(self) -> None:
-        """Close the idle connections; calls under way finish."""
-        if self._pool is not None and self._home == (os.getpid(), asyncio.get_running_loop()):
-            await self._pool.close()
+        """Close the idle connections, and the others as their calls end; a call afterwards is an error."""
+        self._closed = True
+        if (pool := self._own_pool()) is not None:
+            await pool.close()
+
+    async def close_idle(self) -> None:
+        """Close the connections that no call is using; the client stays usable."""
+        if (pool := self._own_pool()) is not None:
+            await pool.close_idle()
+
+    def _own_pool(self) -> ConnectionPool | None:
+        """The connections, if they are on this event loop, in this process."""
+        return self._pool if self._home == (os.getpid(), asyncio.get_running_loop()) else None
 
     async def __aenter__(self) -> AsyncClient:
         return self
@@ -164,38 +183,41 @@ class AsyncClient:
     # A copy, also one in another process, has the same options and connections of its own.
 
     def __copy__(self) -> AsyncClient:
-        return made_anew(type(self), self._options)
+        return made_anew(type(self), self._options.given)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> AsyncClient:
-        return made_anew(type(self), self._options)
+        return made_anew(type(self), self._options.given)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return pickled(type(self), self._options)
+        return pickled(type(self), self._options.given)
 
-    async def _run(self, steps: Steps[T], timeout: float | None, work: bool) -> T:
+    async def _run(self, steps: Steps[T], timeout: float | None, headers: Mapping[str, str] | None, work: bool) -> T:
+        if self._closed:
+            raise GraphPipeError(f"this client of {self.url} is closed; make another one")
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + (self._timeout if timeout is None else seconds(timeout))
+        deadline = loop.time() + (self._options.timeout if timeout is None else seconds(timeout))
+        start = self._options.start(headers)
         reply: Reply | None = None
         while True:
             segments, value = await loop.run_in_executor(None, _step, steps, reply) if work else _step(steps, reply)
             if segments is None:
                 answer: T = value
                 return answer
-            reply = await self._call(segments, deadline)
+            reply = await self._call(start, segments, deadline)
             work = work or len(reply.body) >= _OFF_LOOP_BYTES
 
-    async def _call(self, segments: list[Segment], deadline: float) -> Reply:
+    async def _call(self, start: bytes, segments: list[Segment], deadline: float) -> Reply:
         pool = self._pool_here()
         connection: AsyncConnection | None = None
         try:
             async with asyncio.timeout_at(deadline):
                 connection = await pool.take()
                 try:
-                    return await self._call_on(connection, segments, deadline)
+                    return await self._call_on(connection, start, segments, deadline)
                 except NotSent:
                     dead, connection = connection, None
                     connection = await pool.replace(dead)
-                    return await self._call_on(connection, segments, deadline)
+                    return await self._call_on(connection, start, segments, deadline)
         except TimeoutError:
             raise TimedOut(self._what_was_late(connection)) from None
         finally:
@@ -203,11 +225,13 @@ class AsyncClient:
             if connection is not None:
                 pool.put_back(connection)
 
-    async def _call_on(self, connection: AsyncConnection, segments: list[Segment], deadline: float) -> Reply:
+    async def _call_on(
+        self, connection: AsyncConnection, start: bytes, segments: list[Segment], deadline: float
+    ) -> Reply:
         left_ms = max(1, int((deadline - asyncio.get_running_loop().time()) * 1000))
-        head = request_head(self._address, sum(map(len, segments)), left_ms)
+        head = request_head(start, sum(map(len, segments)), left_ms)
         connection.on_progress = self._progress
-        return await connection.call(head, segments, self._buffers, self._response_bytes_max)
+        return await connection.call(head, segments, self._buffers, self._options.answer_bytes_max)
 
     def _what_was_late(self, connection: AsyncConnection | None) -> str:
         if connection is not None:
@@ -226,7 +250,7 @@ class AsyncClient:
                 )
             # A forked child must not talk into its parent's connections; those of a closed loop are gone.
             self._home = here
-            self._pool = ConnectionPool(lambda: connect(self._address, self._tls), self._connections_max)
+            self._pool = ConnectionPool(lambda: connect(self._options), self._connections_max)
         return self._pool
 
 

@@ -11,15 +11,17 @@ import asyncio
 import contextlib
 import os
 import socket
-import ssl
 from collections.abc import Callable, Iterator, Sequence
-from typing import cast
+from time import monotonic
+from typing import Any, cast
 
 from graphpipe.buffers import BufferPool
 from graphpipe.client.address import Address
 from graphpipe.client.answer import SCRATCH_BYTES, AnswerReader
 from graphpipe.client.calls import Reply
-from graphpipe.client.failures import never_arrived, unanswered, unreachable
+from graphpipe.client.dialing import connected
+from graphpipe.client.failures import never_arrived, not_in_time, unanswered, unreachable
+from graphpipe.client.options import Options
 from graphpipe.errors import NoAnswer
 from graphpipe.wire import Segment
 
@@ -70,13 +72,13 @@ class AsyncConnection(asyncio.BufferedProtocol):
         """Wait until the socket is gone, after ``abort``."""
         await asyncio.shield(self._gone)
 
-    async def call(self, head: bytes, segments: Sequence[Segment], pool: BufferPool, response_bytes_max: int) -> Reply:
+    async def call(self, head: bytes, segments: Sequence[Segment], pool: BufferPool, answer_bytes_max: int) -> Reply:
         """Send a request and receive the whole answer.
 
         Raises NotSent if a reused connection turned out closed, NoAnswer for whatever else is not an answer.
         """
         self.reusable = False
-        answer = self._answer = AnswerReader(self._address.url, self._scratch, pool, response_bytes_max)
+        answer = self._answer = AnswerReader(self._address.url, self._scratch, pool, answer_bytes_max)
         try:
             sent = await self._send(head, segments, answer)
             while answer.reply is None and self.open:
@@ -236,21 +238,29 @@ def _pieces(head: bytes, segments: Sequence[Segment]) -> Iterator[Segment]:
         yield b"".join(small)
 
 
-async def connect(address: Address, tls: ssl.SSLContext | None) -> AsyncConnection:
+async def connect(options: Options) -> AsyncConnection:
     """A new connection. Raises Unreachable."""
     loop = asyncio.get_running_loop()
+    address = options.address
     connection = AsyncConnection(address)
+    tls: dict[str, Any] = {"ssl": options.tls, "server_hostname": address.host if options.tls else None}
     try:
-        if address.unix_path:
-            await loop.create_unix_connection(lambda: connection, address.unix_path)
-        else:
-            await loop.create_connection(
-                lambda: connection,
-                address.host,
-                address.port,
-                ssl=tls,
-                server_hostname=address.host if tls else None,
-            )
+        async with asyncio.timeout(options.connect_timeout):
+            if address.unix_path:
+                await loop.create_unix_connection(lambda: connection, address.unix_path)
+            elif options.proxy is None:
+                await loop.create_connection(lambda: connection, address.host, address.port, **tls)
+            elif options.tls is None:
+                await loop.create_connection(lambda: connection, options.proxy.host, options.proxy.port)
+            else:
+                # The tunnel is made in a thread: it is small talk with a plain socket.
+                deadline = monotonic() + options.connect_timeout
+                tunnel = await loop.run_in_executor(None, connected, address, options.proxy, deadline)
+                tunnel.setblocking(False)
+                await loop.create_connection(lambda: connection, sock=tunnel, **tls)
+    except TimeoutError:
+        connection.abort()
+        raise not_in_time(address) from None
     except OSError as error:
         raise unreachable(address, error) from error
     except BaseException:

@@ -62,6 +62,10 @@ class ConnectionPool:
     async def close(self) -> None:
         """Close the idle connections, and the others when their calls end."""
         self.closed = True
+        await self.close_idle()
+
+    async def close_idle(self) -> None:
+        """Close the idle connections."""
         idle, self._idle = self._idle, []
         self._count -= len(idle)
         for connection in idle:

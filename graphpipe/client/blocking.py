@@ -9,15 +9,15 @@ from time import monotonic
 from types import TracebackType
 from typing import Any, TypeVar
 
-from graphpipe.arguments import seconds, whole
+from graphpipe.arguments import seconds
 from graphpipe.buffers import BufferPool
-from graphpipe.client.address import Address
 from graphpipe.client.calls import Array, Reply
 from graphpipe.client.connection import Connection
-from graphpipe.client.copies import made_anew, pickled, tls_context
 from graphpipe.client.failures import NotSent
 from graphpipe.client.http1 import request_head
+from graphpipe.client.options import ANSWER_BYTES_MAX, Options, made_anew, pickled
 from graphpipe.client.steps import Calls, Steps
+from graphpipe.errors import GraphPipeError
 from graphpipe.wire import MetadataResponse, Segment
 
 __all__ = ["Client"]
@@ -32,16 +32,18 @@ class Client:
     """Calls one model on one server.
 
     ``url`` is ``http://HOST:PORT``, ``https://...`` or ``unix:/path/to.sock``, with ``/models/NAME`` at the end for
-    another model than the first (``unix:/path/to.sock:/models/NAME``). ``timeout`` is in seconds, for each call as a
-    whole, and is told to the server. Answers larger than ``response_bytes_max`` are not taken. ``tls`` replaces the
-    default TLS context.
+    another model than the first (``unix:/path/to.sock:/models/NAME``). A login in it is sent as Basic, and never shown.
+    ``timeout`` is in seconds, for each call as a whole, and is told to the server; ``connect_timeout`` is the part of it
+    that a connection may take. Answers larger than ``answer_bytes_max`` are not taken. ``tls`` replaces the default TLS
+    context. ``headers`` go with every call, and ``api_key`` as ``Authorization: Bearer``. ``proxy`` is a proxy's URL;
+    None stands for the platform's (HTTP_PROXY, HTTPS_PROXY, NO_PROXY), "" for none.
 
     One client may be used by many threads, and by a child process after fork; a copy, or one that was pickled, has the
-    same options and connects anew. A request is sent a second time only if
-    the server closed a reused connection before it can have read all of it: a model may not be safe to run twice.
+    same options and connects anew. A request is sent a second time only if the server closed a reused connection before
+    it can have read all of it: a model may not be safe to run twice. After ``close`` a call is a GraphPipeError.
 
-    Calls raise a ServiceError if the server said no (``code``, ``http_status``, ``message``), and NoAnswer if no answer
-    was understood.
+    Calls raise a ServiceError if the server said no (``code``, ``http_status``, ``message``, ``retry_after_s``), and
+    NoAnswer if no answer was understood. ``safe_to_retry`` says of each whether the model has surely not run.
     """
 
     def __init__(
@@ -49,28 +51,37 @@ class Client:
         url: str,
         timeout: float = 60.0,
         *,
-        response_bytes_max: int = 2**31 - 1,
+        connect_timeout: float = 30.0,
+        answer_bytes_max: int = ANSWER_BYTES_MAX,
         tls: ssl.SSLContext | None = None,
+        headers: Mapping[str, str] | None = None,
+        api_key: str | None = None,
+        proxy: str | None = None,
     ) -> None:
-        self._address = Address.of(url)
-        self._timeout = seconds(timeout)
-        self._response_bytes_max = whole(response_bytes_max, "response_bytes_max")
-        self._tls = tls_context(tls, self._address)
-        self._options = {"url": url, "timeout": timeout, "response_bytes_max": response_bytes_max, "tls": tls}
+        self._options = Options.of(
+            url,
+            timeout=timeout,
+            connect_timeout=connect_timeout,
+            answer_bytes_max=answer_bytes_max,
+            tls=tls,
+            headers=headers,
+            api_key=api_key,
+            proxy=proxy,
+        )
+        self._closed = False
         self._start()
 
     def _start(self) -> None:
         self._pid = os.getpid()
         # No lock: appending and popping are whole steps, and a child must not find one held by its parent's threads.
         self._idle: list[Connection] = []
-        self._closed = False
         self._buffers = BufferPool(1 << 62, _IDLE_BUFFER_BYTES_MAX)
-        self._calls = Calls(self._address)
+        self._calls = Calls(self._options.address)
 
     @property
     def url(self) -> str:
         """The URL that this client calls."""
-        return self._address.url
+        return self._options.address.url
 
     # --- calls ---
 
@@ -83,13 +94,14 @@ class Client:
         config: str = "",
         cast: bool = False,
         timeout: float | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> Array | list[Array]:
         """Run the model on one input: an array if there is one output, else a list of them.
 
         ``value`` is an array, or lists and numbers, which take the model's element type. ``cast`` allows conversion of
-        an array's numbers too (float64 to float32, say).
+        an array's numbers too (float64 to float32, say). ``headers`` take the place of the client's of the same names.
         """
-        return self._run(self._calls.execute(value, input_name, output_name, config, cast), timeout)
+        return self._run(self._calls.execute(value, input_name, output_name, config, cast), timeout, headers)
 
     def execute_multi(
         self,
@@ -100,12 +112,13 @@ class Client:
         config: str | None = "",
         cast: bool = False,
         timeout: float | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> list[Array]:
         """Run the model on several inputs: the outputs in the order asked for, repeats included.
 
         Without names the inputs are the server's default inputs, in order, and its default outputs are answered.
         """
-        return self._run(self._calls.execute_multi(inputs, input_names, output_names, config, cast), timeout)
+        return self._run(self._calls.execute_multi(inputs, input_names, output_names, config, cast), timeout, headers)
 
     def infer(
         self,
@@ -115,23 +128,28 @@ class Client:
         config: str = "",
         cast: bool = False,
         timeout: float | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> dict[str, Array]:
         """Run the model on named inputs: the ``outputs`` asked for by name, or all of the model's defaults.
 
         Answers carry no names on the wire; without ``outputs`` the model's metadata is fetched once to ask by name.
         """
-        return self._run(self._calls.infer(inputs, outputs, config, cast), timeout)
+        return self._run(self._calls.infer(inputs, outputs, config, cast), timeout, headers)
 
-    def metadata(self, *, timeout: float | None = None) -> MetadataResponse:
+    def metadata(self, *, timeout: float | None = None, headers: Mapping[str, str] | None = None) -> MetadataResponse:
         """What the model takes and gives, asked anew."""
-        return self._run(self._calls.metadata(), timeout)
+        return self._run(self._calls.metadata(), timeout, headers)
 
     # --- connections ---
 
     def close(self) -> None:
-        """Close the idle connections; calls under way finish."""
-        self._part_from_parent()
+        """Close the idle connections, and the others as their calls end; a call afterwards is an error."""
         self._closed = True
+        self.close_idle()
+
+    def close_idle(self) -> None:
+        """Close the connections that no call is using; the client stays usable."""
+        self._part_from_parent()
         idle, self._idle = self._idle, []
         for connection in idle:
             connection.close()
@@ -150,39 +168,42 @@ class Client:
     # A copy, also one in another process, has the same options and connections of its own.
 
     def __copy__(self) -> Client:
-        return made_anew(type(self), self._options)
+        return made_anew(type(self), self._options.given)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Client:
-        return made_anew(type(self), self._options)
+        return made_anew(type(self), self._options.given)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return pickled(type(self), self._options)
+        return pickled(type(self), self._options.given)
 
-    def _run(self, steps: Steps[T], timeout: float | None) -> T:
-        deadline = monotonic() + (self._timeout if timeout is None else seconds(timeout))
+    def _run(self, steps: Steps[T], timeout: float | None, headers: Mapping[str, str] | None) -> T:
+        if self._closed:
+            raise GraphPipeError(f"this client of {self.url} is closed; make another one")
+        deadline = monotonic() + (self._options.timeout if timeout is None else seconds(timeout))
+        start = self._options.start(headers)
         try:
             segments = next(steps)
             while True:
-                segments = steps.send(self._call(segments, deadline))
+                segments = steps.send(self._call(start, segments, deadline))
         except StopIteration as done:
             value: T = done.value
             return value
 
-    def _call(self, segments: list[Segment], deadline: float) -> Reply:
+    def _call(self, start: bytes, segments: list[Segment], deadline: float) -> Reply:
         self._part_from_parent()
         left_ms = max(1, int((deadline - monotonic()) * 1000))
-        head = request_head(self._address, sum(map(len, segments)), left_ms)
+        head = request_head(start, sum(map(len, segments)), left_ms)
         connection = self._take()
         if connection is not None:
             try:
                 return self._call_on(connection, head, segments, deadline)
             except NotSent:
                 pass
-        return self._call_on(Connection(self._address, deadline, self._tls), head, segments, deadline)
+        return self._call_on(Connection(self._options, deadline), head, segments, deadline)
 
     def _call_on(self, connection: Connection, head: bytes, segments: list[Segment], deadline: float) -> Reply:
         try:
-            return connection.call(head, segments, deadline, self._buffers, self._response_bytes_max)
+            return connection.call(head, segments, deadline, self._buffers)
         finally:
             # After any exception, a KeyboardInterrupt too, an answer may still be on its way: never reuse.
             self._put_back(connection)

@@ -30,6 +30,13 @@ __all__ = [
 
 Array = NDArray[Any]
 
+# http.HTTPStatus has them, and loads what nobody here needs.
+_REASONS = {
+    400: "Bad Request", 401: "Unauthorized", 403: "Forbidden", 404: "Not Found", 405: "Method Not Allowed",
+    408: "Request Timeout", 413: "Content Too Large", 429: "Too Many Requests", 500: "Internal Server Error",
+    502: "Bad Gateway", 503: "Service Unavailable", 504: "Gateway Timeout",
+}  # fmt: skip
+
 
 @dataclass(slots=True)
 class Reply:
@@ -96,11 +103,22 @@ def error_of(reply: Reply, address: Address) -> ServiceError:
         except MalformedMessage:
             errors = []
         if errors:
-            return service_error(errors[0].code, status, errors[0].message)
+            return service_error(errors[0].code, status, errors[0].message, reply.head.retry_after_s)
+    if reply.head.content_type.lower().startswith("text/html"):
+        return service_error(0, status, _of_proxy(reply.head), reply.head.retry_after_s)
     text = bytes(reply.body[:2000]).decode("utf-8", "replace").strip()
     if 300 <= status < 400 and reply.head.location:
         text = f"moved to {reply.head.location}, which is not followed; use that URL"
-    return service_error(0, status, text or f"{address.url} answered with status {status} and no words")
+    words = text or f"{address.url} answered with status {status} and no words"
+    return service_error(0, status, words, reply.head.retry_after_s)
+
+
+def _of_proxy(head: ResponseHead) -> str:
+    """What a page of HTML stands for: no server of this protocol sends one."""
+    who = head.server[:40].partition("/")[0] or "something in between"
+    if head.status == 413 and who == "nginx":
+        return "nginx answered 413: is its client_max_body_size too small?"
+    return f"{who} answered {head.status} {_REASONS.get(head.status, '')}".rstrip()
 
 
 def signature_of(meta: MetadataResponse) -> Signature:

@@ -9,13 +9,14 @@ import ssl
 from collections.abc import Sequence
 from math import ceil
 from time import monotonic
-from typing import Any, Protocol
+from typing import Protocol
 
 from graphpipe.buffers import BufferPool
-from graphpipe.client.address import Address
 from graphpipe.client.answer import SCRATCH_BYTES, AnswerReader
 from graphpipe.client.calls import Reply
-from graphpipe.client.failures import never_arrived, unanswered, unreachable
+from graphpipe.client.dialing import connected
+from graphpipe.client.failures import never_arrived, not_in_time, unanswered, unreachable
+from graphpipe.client.options import Options
 from graphpipe.errors import NoAnswer, TimedOut
 from graphpipe.wire import Segment
 
@@ -23,6 +24,9 @@ __all__ = ["Connection"]
 
 # sendmsg takes at most 1024 pieces at once.
 _PIECES_MAX = 512
+
+# Windows has none.
+_GATHERS = hasattr(socket.socket, "sendmsg")
 
 # What select.POLLIN and POLLOUT are on Linux; where poll was taken away, they were too.
 _READ, _WRITE = 1, 4
@@ -62,19 +66,22 @@ class Connection:
     an answer may come in, since a server refuses what it will not take before it has read it.
     """
 
-    def __init__(self, address: Address, deadline: float, tls: ssl.SSLContext | None) -> None:
+    def __init__(self, options: Options, deadline: float) -> None:
+        address, tls = options.address, options.tls
         self.reusable = False
         self._address = address
+        self._answer_bytes_max = options.answer_bytes_max
+        connecting_until = min(deadline, monotonic() + options.connect_timeout)
         self._poll: _Poll = select.poll() if hasattr(select, "poll") else _Selected()
         try:
-            self._socket = _connect(address, deadline)
+            self._socket = connected(address, options.proxy, connecting_until)
             self._socket.setblocking(False)
             if tls is not None:
-                self._secure(tls, deadline)
+                self._secure(tls, connecting_until)
             else:
                 self._poll.register(self._socket, _READ)
         except TimeoutError:
-            raise TimedOut(f"{address.url} did not accept a connection in time") from None
+            raise not_in_time(address) from None
         except OSError as error:
             raise unreachable(address, error) from error
         self._scratch = memoryview(bytearray(SCRATCH_BYTES))
@@ -96,16 +103,14 @@ class Connection:
             return False
         return not self._poll.poll(0)
 
-    def call(
-        self, head: bytes, segments: Sequence[Segment], deadline: float, pool: BufferPool, response_bytes_max: int
-    ) -> Reply:
+    def call(self, head: bytes, segments: Sequence[Segment], deadline: float, pool: BufferPool) -> Reply:
         """Send a request and receive the whole answer. ``deadline`` is monotonic seconds.
 
         Raises NotSent if a reused connection turned out closed, TimedOut after the deadline, NoAnswer for whatever else
         is not an answer.
         """
         self.reusable = sent = False
-        answer = AnswerReader(self._address.url, self._scratch, pool, response_bytes_max)
+        answer = AnswerReader(self._address.url, self._scratch, pool, self._answer_bytes_max)
         try:
             sent = self._send([head, *segments], answer, deadline)
             if sent:
@@ -130,11 +135,13 @@ class Connection:
     def _send(self, pieces: Sequence[Segment], answer: AnswerReader, deadline: float) -> bool:
         """Send everything and say True, or stop and say False because the answer came first, or the end."""
         queue = [piece for piece in pieces if len(piece)]
-        tls = isinstance(self._socket, ssl.SSLSocket)
+        one_by_one = isinstance(self._socket, ssl.SSLSocket) or not _GATHERS
         at = 0
         while at < len(queue):
             try:
-                taken = self._socket.send(queue[at]) if tls else self._socket.sendmsg(queue[at : at + _PIECES_MAX])
+                taken = (
+                    self._socket.send(queue[at]) if one_by_one else self._socket.sendmsg(queue[at : at + _PIECES_MAX])
+                )
             except (BlockingIOError, ssl.SSLWantWriteError):
                 came_in = self._wait(_READ | _WRITE, deadline) & ~_WRITE
                 if came_in and (not self._receive(answer, deadline, wait=False) or answer.began):
@@ -213,35 +220,3 @@ class Connection:
                 self._wait(_WRITE, deadline)
             else:
                 return
-
-
-def _connect(address: Address, deadline: float) -> socket.socket:
-    """A connected socket: to the first of the server's addresses that takes us, within the deadline over all."""
-    if address.unix_path:
-        places: list[tuple[int, Any]] = [(socket.AF_UNIX, address.unix_path)]
-    else:
-        found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
-        places = [(family, place) for family, _, _, _, place in found]
-    failure: OSError = TimeoutError()
-    for family, place in places:
-        left = deadline - monotonic()
-        if left <= 0:
-            raise TimeoutError
-        connecting = socket.socket(family, socket.SOCK_STREAM)
-        try:
-            connecting.settimeout(left)
-            connecting.connect(place)
-            if family != socket.AF_UNIX:
-                connecting.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        except OSError as error:
-            connecting.close()
-            failure = error
-        except BaseException:
-            connecting.close()
-            raise
-        else:
-            return connecting
-    try:
-        raise failure
-    finally:
-        del failure  # it remembers this frame, and whose call it is

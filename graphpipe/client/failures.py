@@ -7,9 +7,9 @@ import socket
 import struct
 
 from graphpipe.client.address import Address
-from graphpipe.errors import NoAnswer, Unreachable
+from graphpipe.errors import NoAnswer, TimedOut, Unreachable
 
-__all__ = ["NotSent", "never_arrived", "unanswered", "unreachable"]
+__all__ = ["NotSent", "never_arrived", "not_in_time", "unanswered", "unreachable"]
 
 
 class NotSent(NoAnswer):
@@ -30,6 +30,15 @@ def unreachable(address: Address, error: OSError) -> Unreachable:
     """The error of a connection that could not be made."""
     reason = error.strerror or str(error)
     return Unreachable(f"no connection to {address.url}: {reason}; is a server running there?")
+
+
+class _NotInTime(Unreachable, TimedOut):
+    """No connection could be made in time."""
+
+
+def not_in_time(address: Address) -> Unreachable:
+    """The error of a connection that was not made in time: Unreachable, and TimedOut."""
+    return _NotInTime(f"{address.url} did not accept a connection in time")
 
 
 def never_arrived(fd: int, bytes_sent_before: int, error: Exception | None) -> bool:

@@ -6,32 +6,21 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 
-from graphpipe.client.address import Address
 from graphpipe.errors import NoAnswer
-from graphpipe.version import __version__
 
 __all__ = ["HEAD_BYTES_MAX", "Chunks", "ResponseHead", "parse_head", "request_head"]
 
 HEAD_BYTES_MAX = 64 * 1024
 
-# Errors come as messages to those who ask for them; compression would cost more than it saves.
-_FIXED = (
-    f"User-Agent: graphpipe-python/{__version__}\r\n"
-    "Accept: application/vnd.graphpipe, application/octet-stream, */*;q=0.1\r\n"
-    "Accept-Encoding: identity\r\nContent-Type: application/octet-stream\r\n"
-)
-
 _REMEMBERED_BYTES_MAX = 1024
+_RETRY_AFTER_S_MAX = 86400.0
 
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: [^\r\n]*)?\r?$")
 
 
-def request_head(address: Address, length: int, timeout_ms: int) -> bytes:
-    """The head of a POST of ``length`` bytes to ``address``."""
-    return (
-        f"POST {address.target} HTTP/1.1\r\nHost: {address.host_header}\r\n{_FIXED}"
-        f"GraphPipe-Timeout-Ms: {timeout_ms}\r\nContent-Length: {length}\r\n\r\n"
-    ).encode("ascii")
+def request_head(start: bytes, length: int, timeout_ms: int) -> bytes:
+    """The head of a POST of ``length`` bytes; ``start`` is what all requests of a client begin with."""
+    return b"%bGraphPipe-Timeout-Ms: %d\r\nContent-Length: %d\r\n\r\n" % (start, timeout_ms, length)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +33,8 @@ class ResponseHead:
     chunked: bool
     keep_alive: bool
     location: str
+    server: str
+    retry_after_s: float | None
 
 
 def parse_head(head: bytes) -> ResponseHead:
@@ -62,7 +53,8 @@ def _parse(head: bytes) -> ResponseHead:
         raise NoAnswer(f"what came is not HTTP: {lines[0][:60]!r}")
     status = int(status_line[2])
     length: int | None = None
-    chunked, content_type, location = False, "", ""
+    chunked, content_type, location, server = False, "", "", ""
+    retry_after = date = b""
     keep_alive = status_line[1] == b"1"
     for line in lines[1:-2]:
         name, colon, value = line.partition(b":")
@@ -87,6 +79,12 @@ def _parse(head: bytes) -> ResponseHead:
             keep_alive = (keep_alive or b"keep-alive" in words) and b"close" not in words
         elif name == b"location":
             location = value.decode("latin-1")
+        elif name == b"server":
+            server = value.decode("latin-1")
+        elif name == b"retry-after":
+            retry_after = value
+        elif name == b"date":
+            date = value
     if status in (204, 304):
         length, chunked = 0, False
     elif chunked:
@@ -95,7 +93,21 @@ def _parse(head: bytes) -> ResponseHead:
         length = None
     elif length is None:
         keep_alive = False
-    return ResponseHead(status, content_type, length, chunked, keep_alive, location)
+    retry_after_s = _retry_after_s(retry_after, date) if retry_after else None
+    return ResponseHead(status, content_type, length, chunked, keep_alive, location, server, retry_after_s)
+
+
+def _retry_after_s(value: bytes, date: bytes) -> float | None:
+    """Seconds from a Retry-After, which has seconds or a date by the server's own clock; None if it has neither."""
+    if re.fullmatch(rb"[0-9]{1,15}", value):
+        return min(float(value), _RETRY_AFTER_S_MAX)
+    from email.utils import parsedate_to_datetime  # heavy, and rarely needed
+
+    try:
+        then, now = (parsedate_to_datetime(text.decode("latin-1")) for text in (value, date))
+        return min(max((then - now).total_seconds(), 0.0), _RETRY_AFTER_S_MAX)
+    except (ValueError, TypeError, OverflowError):
+        return None
 
 
 _remembered = lru_cache(maxsize=64)(_parse)

@@ -15,7 +15,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from graphpipe.errors import InvalidRequest, MalformedMessage, TooLarge
+from graphpipe.errors import InvalidRequest, MalformedMessage, TooLarge, Unsupported
 from graphpipe.wire.dtypes import BYTES_MAX, DTYPES, ENTRIES_MAX, NDIM_MAX, STRINGS_MAX, TYPES, Type
 from graphpipe.wire.memory import LayoutMemory, ReadTensor
 from graphpipe.wire.reader import Reader
@@ -94,12 +94,16 @@ class InferResponse:
 
 @dataclass(frozen=True, slots=True)
 class IOMetadata:
-    """One input or output. ``shape``: -1 where a dimension varies; ``type``: Null where it is unknown."""
+    """One input or output. ``shape``: -1 where a dimension varies; ``type``: Null where it is unknown.
+
+    ``type_number`` is the number on the wire of a type that this package does not know, else 0. It is never sent.
+    """
 
     name: str
     description: str = ""
     shape: tuple[int, ...] = ()
     type: Type = Type.NULL
+    type_number: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,8 +324,8 @@ def decode_request(
 
     ``memory`` (default: one for the process) may know the layout already; the result is the same.
 
-    Raises MalformedMessage for anything that is not a whole, consistent request, TooLarge for one of more than
-    ``strings_max`` strings.
+    Raises MalformedMessage for anything that is not a whole, consistent request, Unsupported (501) for one of a kind
+    that a later schema may have, TooLarge for one of more than ``strings_max`` strings.
     """
     view = buffer if type(buffer) is bytes else _as_bytes(buffer)
     if memory is None:
@@ -331,10 +335,16 @@ def decode_request(
         return InferRequest(known.rest, [np.ndarray(t.shape, t.dtype, view, t.start) for t in known.tensors])
     view = memoryview(view)
     reader = Reader(view, strings_max)
-    kind_at, member, end = reader.table(reader.root(), 2)
+    root = reader.root()
+    try:
+        kind_at, member, end = reader.table(root, 2)
+    except MalformedMessage:
+        _refuse_later_kind(reader.u8(reader.table(root, 1)[0]))
+        raise
     kind = reader.u8(kind_at)
-    if kind not in (_INFER, _METADATA) or not member:
-        came = f"this one holds kind {kind}"
+    _refuse_later_kind(kind)
+    if not kind or not member:
+        came = f"this one holds {'nothing' if kind else 'kind 0'}"
         raise MalformedMessage(f"a request holds an InferRequest (1) or a MetadataRequest (2); {came}")
     table = reader.target(member, end)
     if kind == _METADATA:
@@ -371,18 +381,26 @@ def decode_infer_response(
         return InferResponse([np.ndarray(t.shape, t.dtype, view, t.start) for t in known.tensors])
     view = memoryview(view)
     reader = Reader(view)
-    tensors_at, errors_at, end = reader.table(reader.root(), 2)
-    tensors = [_read_tensor(reader, at) for at in reader.tables(tensors_at, end, ENTRIES_MAX, "output_tensors")]
-    if not errors_at:
-        memory.keep(view, reader.structures, reader.claimed, None, tensors)
-        return InferResponse([_array(t, reader) for t in tensors])
+    root = reader.root()
+    broken: MalformedMessage | None = None
     try:
-        errors = [_read_error(reader, at) for at in reader.tables(errors_at, end, ENTRIES_MAX, "errors")]
-    except MalformedMessage:
-        if not tensors:
-            raise
-        errors = []
-    return InferResponse([_array(t, reader) for t in tensors], errors)
+        tensors_at, errors_at, end = reader.table(root, 2)
+    except MalformedMessage as error:  # perhaps the field of errors alone
+        (tensors_at, end), errors_at, broken = reader.table(root, 1), 0, error
+    tensors = [_read_tensor(reader, at) for at in reader.tables(tensors_at, end, ENTRIES_MAX, "output_tensors")]
+    if not errors_at and not broken:
+        memory.keep(view, reader.structures, reader.claimed, None, tensors)
+    # Before the errors: what they claim of the message's length is not taken from the outputs.
+    outputs = [_array(t, reader) for t in tensors]
+    errors = []
+    if not broken:
+        try:
+            errors = [_read_error(reader, at) for at in reader.tables(errors_at, end, ENTRIES_MAX, "errors")]
+        except MalformedMessage as error:
+            broken = error
+    if broken and not outputs:
+        raise broken
+    return InferResponse(outputs, errors)
 
 
 def decode_metadata_response(buffer: memoryview | bytes | bytearray) -> MetadataResponse:
@@ -403,6 +421,14 @@ def decode_metadata_response(buffer: memoryview | bytes | bytearray) -> Metadata
         tuple([_read_io(reader, at) for at in reader.tables(inputs, end, ENTRIES_MAX, "inputs")]),
         tuple([_read_io(reader, at) for at in reader.tables(outputs, end, ENTRIES_MAX, "outputs")]),
     )
+
+
+def _refuse_later_kind(kind: int) -> None:
+    """Raise Unsupported for a request that is none of ours. What else is in it is not looked at: it may be anything."""
+    if kind > _METADATA:
+        raise Unsupported(
+            f"there are requests of kind 1 (InferRequest) and 2 (MetadataRequest); this one is of {kind}", 501
+        )
 
 
 def _as_bytes(buffer: memoryview | bytes | bytearray) -> memoryview:
@@ -463,13 +489,16 @@ def _read_error(reader: Reader, position: int) -> ErrorInfo:
 def _read_io(reader: Reader, position: int) -> IOMetadata:
     name, description, shape, type_at, end = reader.table(position, 4)
     number = reader.u8(type_at)
-    if number >= len(DTYPES):
-        raise MalformedMessage(f"an input or output has type {number}; types are 0 (Null) to 12 (String)")
+    known = number < len(TYPES)  # else one of a later schema
     dims = reader.shape(shape, end)
     if dims and min(dims) < -1:
         raise MalformedMessage(f"an input or output has shape {list(dims)}; dimensions are -1 (any) or more")
     return IOMetadata(
-        reader.text(name, end, "a name"), reader.text(description, end, "a description"), dims, Type(number)
+        reader.text(name, end, "a name"),
+        reader.text(description, end, "a description"),
+        dims,
+        TYPES[number] if known else Type.NULL,
+        0 if known else number,
     )
 
 

@@ -105,7 +105,7 @@ def test_what_is_no_answer_is_said_to_be_none(scripted, run, sent, message):
         connection.sendall(sent)
 
     async def call():
-        async with graphpipe.AsyncClient(scripted(script), response_bytes_max=1_000_000) as client:
+        async with graphpipe.AsyncClient(scripted(script), answer_bytes_max=1_000_000) as client:
             with pytest.raises(graphpipe.NoAnswer, match=message):
                 await client.execute(A)
             assert len(client._pool) == 0 or "message" in message

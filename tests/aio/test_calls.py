@@ -206,7 +206,7 @@ def test_a_client_belongs_to_one_loop_and_moves_on_when_that_is_closed(url, run)
 
     async def call():
         result = await client.execute(A)
-        await client.close()
+        await client.close_idle()
         return result
 
     async def call_from_another_loop():
@@ -220,16 +220,19 @@ def test_a_client_belongs_to_one_loop_and_moves_on_when_that_is_closed(url, run)
     run(call_from_another_loop())
 
 
-def test_a_closed_client_can_still_be_called_and_keeps_no_connection(url, run):
+def test_a_call_after_close_is_an_error_and_one_under_way_is_answered(url, run):
     async def call():
         client = graphpipe.AsyncClient(url)
         await client.execute(A)
+        under_way = asyncio.create_task(client.execute(A))
+        await asyncio.sleep(0)
         await client.close()
-        result = await client.execute(A)
+        np.testing.assert_array_equal(await under_way, A)
         assert len(client._pool) == 0
-        return result
+        with pytest.raises(graphpipe.GraphPipeError, match="is closed; make another one"):
+            await client.execute(A)
 
-    np.testing.assert_array_equal(run(call()), A)
+    run(call())
 
 
 @pytest.mark.parametrize("arguments", [{"timeout": 0}, {"connections_max": 0}, {"url": "ftp://x"}])

@@ -76,7 +76,7 @@ def test_a_call_may_be_cancelled_at_any_step(url, run, victim):
         async with graphpipe.AsyncClient(url, connections_max=1) as client:
             for turns in range(60):
                 if turns % 2:
-                    await client.close()  # so that the first has to connect
+                    await client.close_idle()  # so that the first has to connect
                 tasks = [asyncio.create_task(client.execute(A)) for _ in range(3)]
                 after_turns(turns, tasks[victim].cancel)
                 for place, answer in enumerate(await asyncio.gather(*tasks, return_exceptions=True)):
@@ -191,7 +191,7 @@ def test_a_client_used_on_a_second_loop_while_the_first_lives_is_refused_and_wor
                 await client.execute(A)
 
         run(elsewhere())
-        first.run_until_complete(client.close())
+        first.run_until_complete(client.close_idle())
     finally:
         first.close()
 

@@ -129,9 +129,9 @@ def test_a_compressed_answer_is_refused() -> None:
 @pytest.mark.parametrize("frame", [answer, lambda body: CHUNKED + chunked(body, 1000), lambda body: UNTIL_CLOSE + body])
 def test_an_answer_over_the_size_limit_is_not_taken(frame) -> None:
     with says(frame(GOOD), then_close=True) as server:
-        assert np.array_equal(ask(server, response_bytes_max=len(GOOD)), X)
+        assert np.array_equal(ask(server, answer_bytes_max=len(GOOD)), X)
         with pytest.raises(graphpipe.NoAnswer, match=f"at most {len(GOOD) - 1}|more than {len(GOOD) - 1}"):
-            ask(server, response_bytes_max=len(GOOD) - 1)
+            ask(server, answer_bytes_max=len(GOOD) - 1)
 
 
 def test_a_length_beyond_all_memory_is_refused_before_memory_is_taken() -> None:
@@ -159,7 +159,8 @@ def test_an_error_in_a_message_is_raised_as_what_it_is(code: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "code"), [(400, 0), (401, 8), (403, 9), (404, 3), (405, 11), (413, 5), (503, 0), (504, 7), (500, 4)]
+    ("status", "code"),
+    [(400, 0), (401, 8), (403, 9), (404, 3), (405, 11), (413, 5), (429, 6), (501, 11), (503, 6), (504, 7), (500, 4)],
 )
 def test_a_foreign_servers_text_is_judged_by_its_status(status: int, code: int) -> None:
     with (
@@ -396,7 +397,7 @@ def test_a_server_that_talks_for_ever_is_given_up_in_time(endless: bytes, pause_
     with canned(talk) as server:
         began = time.monotonic()
         with pytest.raises(graphpipe.NoAnswer):  # too late, too long: either is true
-            ask(server, timeout=0.5, response_bytes_max=1 << 24)
+            ask(server, timeout=0.5, answer_bytes_max=1 << 24)
         assert time.monotonic() - began < 20
         over.set()
 

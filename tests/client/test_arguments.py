@@ -177,8 +177,8 @@ def test_a_url_that_is_none_is_refused_in_words(url, words):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"response_bytes_max": "1GB"}, "response_bytes_max is a whole number of at least 1; '1GB' came"),
-        ({"response_bytes_max": 0}, "response_bytes_max is a whole number of at least 1; 0 came"),
+        ({"answer_bytes_max": "1GB"}, "answer_bytes_max is a whole number of at least 1; '1GB' came"),
+        ({"answer_bytes_max": 0}, "answer_bytes_max is a whole number of at least 1; 0 came"),
         ({"connections_max": "4"}, "connections_max is a whole number of at least 1; '4' came"),
         ({"connections_max": 0}, "connections_max is a whole number of at least 1; 0 came"),
         ({"connections_max": True}, "connections_max is a whole number"),

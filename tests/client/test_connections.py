@@ -299,8 +299,9 @@ for _ in range(8):
         try:
             right(client.execute)
             right(lambda array: graphpipe.remote.execute(url, array))
-            client.close()
+            client.close_idle()
             right(client.execute)
+            client.close()
         except BaseException as error:
             print(repr(error), file=sys.stderr, flush=True)
             os._exit(1)
@@ -357,7 +358,8 @@ def test_a_server_that_does_not_accept_is_given_up_in_time() -> None:
         "ftp://x",
         "http://",
         "unix:",
-        "http://user:secret@host",
+        "http://user:secret@",
+        "http://user:secret@host:99999",
         "http://host:99999",
         "http://[::1",
     ],

@@ -30,8 +30,9 @@ def answers(client) -> list[float]:
         return client.execute(A).tolist()
 
     async def call():
-        async with client:
-            return (await client.execute(A)).tolist()
+        answer = (await client.execute(A)).tolist()
+        await client.close_idle()
+        return answer
 
     return asyncio.run(call())
 
@@ -43,12 +44,12 @@ def kind(request):
 
 @pytest.mark.parametrize("how", [copy.copy, copy.deepcopy, lambda client: pickle.loads(pickle.dumps(client))])
 def test_a_copy_has_the_same_options_and_connections_of_its_own(url, kind, how):
-    client = kind(url, 7, response_bytes_max=1000)
+    client = kind(url, 7, answer_bytes_max=1000)
     assert answers(client) == A.tolist()
     other = how(client)
     assert type(other) is kind
     assert other.url == url
-    assert other._timeout == 7
+    assert other._options.timeout == 7
     assert answers(other) == A.tolist()
     assert answers(client) == A.tolist()
     with pytest.raises(graphpipe.NoAnswer, match="at most 1000 are taken"):
@@ -66,8 +67,8 @@ def test_an_asynchronous_clients_copy_keeps_its_number_of_connections(url):
 def test_a_context_of_its_own_is_copied_along_and_not_pickled(kind):
     context = ssl.create_default_context()
     client = kind("https://h", tls=context)
-    assert copy.copy(client)._tls is context
-    assert copy.deepcopy(client)._tls is context
+    assert copy.copy(client)._options.tls is context
+    assert copy.deepcopy(client)._options.tls is context
     with pytest.raises(
         TypeError, match="Client with a TLS context of its own cannot be pickled: .*make the client where"
     ):

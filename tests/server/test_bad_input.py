@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
+from conformance.making.tree import Byte, Table, message
 from graphpipe.wire import decode_infer_response
 from tests import onnx_graphs
 from tests.messages import STRING, Tensor, infer_request
@@ -258,6 +259,22 @@ def test_any_other_path_is_no_models_where_there_are_several(
     assert answer.status == 404
     assert "POST to / or to /models/NAME: pair, failing, echo" in answer.text
     assert (f"did you mean /models/{meant}?" if meant else "NAME: pair, failing, echo\n") in answer.text
+
+
+@pytest.mark.parametrize("kind", [3, 255])
+def test_a_kind_of_request_of_a_later_schema_gets_501_and_the_connection_goes_on(server: Server, kind: int) -> None:
+    body = message(Table((Byte(kind), Table((b"something new",)))))
+    answer = call(server.url, "POST", "/", body)
+    assert (answer.status, answer.headers["content-type"]) == (501, "text/plain; charset=utf-8")
+    assert f"this one is of {kind}" in answer.text
+    (error,) = decode_infer_response(call(server.url, "POST", "/", body, accept=ERROR_TYPE).body).errors
+    assert (error.code, error.message) == (11, answer.text[:-1])
+    head = f"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+    with Wire(server.url) as wire:
+        for _ in range(2):
+            wire.send(head + body)
+            assert wire.answer().status == 501
+    assert serves_on(server)
 
 
 @pytest.mark.parametrize("coding", ["gzip", "deflate", "br", "zstd", "gzip, gzip"])

@@ -1,4 +1,7 @@
-"""Whatever bytes come in, there is a message or MalformedMessage: no other error, no wrong content, not much memory."""
+"""Whatever bytes come in, there is a message or a refusal: no other error, no wrong content, not much memory.
+
+A refusal is MalformedMessage, or Unsupported for a kind of request that a later schema may have.
+"""
 
 import contextlib
 import random
@@ -9,17 +12,21 @@ from typing import Any
 import numpy as np
 import pytest
 
-from graphpipe.errors import InvalidRequest, MalformedMessage, TooLarge
+from graphpipe.errors import InvalidRequest, MalformedMessage, TooLarge, Unsupported
 from graphpipe.wire import (
     ErrorInfo,
     InferRequest,
     InferResponse,
+    IOMetadata,
     MetadataResponse,
+    Type,
     decode_infer_response,
     decode_metadata_response,
     decode_request,
+    encode_metadata_response,
     encode_request,
 )
+from graphpipe.wire.describe import spec_of
 from tests.wire import official
 from tests.wire.messages_for_mutation import FLOATS, REQUESTS, SEEDS, STRINGS, damaged
 from tests.wire.official import Manner, Tensor
@@ -72,7 +79,7 @@ def test_damaged_messages_are_read_or_refused_and_never_stand_for_more_than_thei
         message = damaged(original, rng)
         try:
             read = decode(message)
-        except MalformedMessage:
+        except (MalformedMessage, Unsupported):
             continue
         taken += 1
         assert said(read) <= len(message)
@@ -85,7 +92,7 @@ def test_a_damaged_request_that_is_taken_means_what_the_official_classes_read():
         message = damaged(rng.choice(list(REQUESTS.values())), rng)
         try:
             read = decode_request(message)
-        except MalformedMessage:
+        except (MalformedMessage, Unsupported):
             continue
         theirs = official.read_request(message, absent_ok=True)
         if not isinstance(read, InferRequest):
@@ -102,7 +109,7 @@ def test_a_message_cut_off_at_any_byte_is_refused_or_whole(decode, message):
     for length in range(len(message)):
         try:
             read = decode(message[:length])
-        except MalformedMessage:
+        except (MalformedMessage, Unsupported):
             continue
         assert said(read) == whole  # only padding was cut off
         assert length >= len(message) - 8
@@ -180,9 +187,23 @@ def test_a_type_without_elements_is_refused(number):
 def test_an_unknown_kind_of_request_is_refused():
     message = bytearray(official.write_metadata_request())
     kind = message.index(b"\2", 12)
-    for value in (0, 3, 255):
+    message[kind] = 0
+    refused(message, "this one holds kind 0")
+    for value in (3, 255):
         message[kind] = value
-        refused(message, f"this one holds kind {value}")
+        with pytest.raises(Unsupported, match=f"this one is of {value}") as raised:
+            decode_request(message)
+        assert (raised.value.code, raised.value.http_status) == (11, 501)
+
+
+def test_a_later_type_in_metadata_is_null_and_its_number_is_kept():
+    for number in (13, 255):
+        message = official.write_metadata_response(MetadataResponse("m", inputs=(IOMetadata("x", type=number),)))
+        (one,) = decode_metadata_response(message).inputs
+        assert (one.type, one.type_number) == (Type.NULL, number)
+        assert spec_of(one).dtype is None
+        (again,) = decode_metadata_response(encode_metadata_response(MetadataResponse("m", inputs=(one,)))).inputs
+        assert (again.type, again.type_number) == (Type.NULL, 0), "it is never sent"
 
 
 def test_names_that_are_not_utf8_are_refused():
@@ -343,7 +364,7 @@ def peak_of(message: bytes | bytearray) -> int:
     tracemalloc.start()
     try:
         decode_request(message)
-    except MalformedMessage:
+    except (MalformedMessage, Unsupported):
         pass
     finally:
         _, peak = tracemalloc.get_traced_memory()
@@ -454,7 +475,7 @@ def test_a_huge_count_is_refused_before_memory_is_taken(count):
             if at % 16 == 0:
                 assert peak_of(changed) < MIB
             else:
-                with contextlib.suppress(MalformedMessage):
+                with contextlib.suppress(MalformedMessage, Unsupported):
                     decode_request(changed)
 
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from graphpipe.errors import MalformedMessage
+from graphpipe.errors import MalformedMessage, Unsupported
 from graphpipe.wire import (
     InferRequest,
     RequestHead,
@@ -40,7 +40,7 @@ def outcome(decode: Any, message: bytes, memory: LayoutMemory[Any]) -> object:
     """All that a caller can see of a decoding."""
     try:
         read = decode(message, memory)
-    except MalformedMessage as error:
+    except (MalformedMessage, Unsupported) as error:
         return str(error)
     if isinstance(read, InferRequest):
         head = read.head

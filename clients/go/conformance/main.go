@@ -40,14 +40,15 @@ type testCase struct {
 
 // result is a line of output.
 type result struct {
-	ID      string  `json:"id"`
+	ID      string  `json:"id,omitempty"`
 	OK      bool    `json:"ok"`
 	Value   any     `json:"value,omitempty"`
 	Values  []any   `json:"values,omitempty"`
+	Results []any   `json:"results,omitempty"`
 	URL     string  `json:"url,omitempty"`
 	Bytes   *string `json:"bytes,omitempty"`
 	Error   string  `json:"error,omitempty"`
-	Code    *int64  `json:"code,omitempty"`
+	Code    *number `json:"code,omitempty"`
 	Status  int     `json:"status,omitempty"`
 	Message string  `json:"message,omitempty"`
 }
@@ -92,6 +93,8 @@ func answer(c *testCase) (*result, error) {
 		return encode(c)
 	case "call":
 		return call(c)
+	case "calls":
+		return calls(c)
 	case "metadata":
 		return metadata(c)
 	case "loops":
@@ -127,8 +130,11 @@ func decode(c *testCase) (*result, error) {
 	default:
 		return nil, fmt.Errorf("unknown message %q", c.Message)
 	}
-	if errors.Is(err, graphpipe.ErrMalformed) {
+	switch {
+	case errors.Is(err, graphpipe.ErrMalformed):
 		return &result{Error: "malformed"}, nil
+	case errors.Is(err, graphpipe.ErrUnsupported):
+		return &result{Error: "unsupported"}, nil
 	}
 	return &result{OK: err == nil, Value: value}, err
 }
@@ -173,20 +179,46 @@ func call(c *testCase) (*result, error) {
 	if err != nil {
 		return nil, err
 	}
-	var options []graphpipe.Option
-	if c.TimeoutMs > 0 {
-		options = append(options, graphpipe.WithTimeout(time.Duration(c.TimeoutMs)*time.Millisecond))
-	}
-	client, err := graphpipe.New(c.URL, options...)
+	client, err := newClient(c)
 	if err != nil {
 		return noAnswer(err), nil
 	}
 	defer client.Close()
+	return infer(client, req), nil
+}
+
+// calls makes one call after another through one client.
+func calls(c *testCase) (*result, error) {
+	client, err := newClient(c)
+	if err != nil {
+		return nil, err
+	}
+	defer client.Close()
+	results := []any{}
+	for _, value := range c.Values {
+		req, err := inferRequestOfValue(value)
+		if err != nil {
+			return nil, err
+		}
+		results = append(results, infer(client, req))
+	}
+	return &result{OK: true, Results: results}, nil
+}
+
+func newClient(c *testCase) (*graphpipe.Client, error) {
+	var options []graphpipe.Option
+	if c.TimeoutMs > 0 {
+		options = append(options, graphpipe.WithTimeout(time.Duration(c.TimeoutMs)*time.Millisecond))
+	}
+	return graphpipe.New(c.URL, options...)
+}
+
+func infer(client *graphpipe.Client, req *graphpipe.InferRequest) *result {
 	outputs, err := client.Infer(context.Background(), req)
 	if err != nil {
-		return noAnswer(err), nil
+		return noAnswer(err)
 	}
-	return &result{OK: true, Value: valueOfInferResponse(&graphpipe.InferResponse{Outputs: outputs})}, nil
+	return &result{OK: true, Value: valueOfInferResponse(&graphpipe.InferResponse{Outputs: outputs})}
 }
 
 func metadata(c *testCase) (*result, error) {
@@ -255,7 +287,7 @@ func loop(client *graphpipe.Client, req *graphpipe.InferRequest, calls int) (any
 func noAnswer(err error) *result {
 	var refused *graphpipe.Error
 	if errors.As(err, &refused) {
-		code := int64(refused.Code)
+		code := number(refused.Code)
 		return &result{Error: "server", Code: &code, Status: refused.Status, Message: refused.Message}
 	}
 	return &result{Error: "no_answer", Message: err.Error()}

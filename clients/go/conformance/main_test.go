@@ -39,11 +39,11 @@ func answers(t *testing.T, cases ...string) []map[string]json.RawMessage {
 func TestEachValueIsEncodedAndDecodedBack(t *testing.T) {
 	for _, c := range []struct{ message, value string }{
 		{"request", `{"type":"metadata"}`},
-		{"request", `{"type":"infer","config":"c","input_names":["a",""],"inputs":[{"type":"float32","shape":[1],"data":"AACAPw=="},{"type":"uint8","shape":[0,3],"data":""}],"output_names":["y"]}`},
-		{"request", `{"type":"infer","config":"","input_names":[],"inputs":[{"type":"string","shape":[2],"strings":["AP8=",""]}],"output_names":[]}`},
+		{"request", `{"type":"infer","config":"c","input_names":["a",""],"inputs":[{"type":"float32","shape":["1"],"data":"AACAPw=="},{"type":"uint8","shape":["0","3"],"data":""}],"output_names":["y"]}`},
+		{"request", `{"type":"infer","config":"","input_names":[],"inputs":[{"type":"string","shape":["2"],"strings":["AP8=",""]}],"output_names":[]}`},
 		{"infer_response", `{"outputs":[{"type":"int64","shape":[],"data":"AAAAAAAAAIA="}],"errors":[]}`},
-		{"infer_response", `{"outputs":[],"errors":[{"code":9007199254740993,"message":"m"},{"code":-9223372036854775808,"message":""}]}`},
-		{"metadata_response", `{"name":"n","version":"v","server":"s","description":"d","inputs":[{"name":"x","description":"","shape":[-1,9007199254740993],"type":"float16"}],"outputs":[{"name":"y","description":"","shape":[],"type":"null"}]}`},
+		{"infer_response", `{"outputs":[],"errors":[{"code":"9007199254740993","message":"m"},{"code":"-9223372036854775808","message":""}]}`},
+		{"metadata_response", `{"name":"n","version":"v","server":"s","description":"d","inputs":[{"name":"x","description":"","shape":["-1","9007199254740993"],"type":"float16"}],"outputs":[{"name":"y","description":"","shape":[],"type":"null"}]}`},
 	} {
 		encoded := answers(t, fmt.Sprintf(`{"id":"1","op":"encode","message":%q,"value":%s}`, c.message, c.value))[0]
 		if string(encoded["ok"]) != "true" {
@@ -59,7 +59,7 @@ func TestEachValueIsEncodedAndDecodedBack(t *testing.T) {
 func TestWhatIsWrongIsNamed(t *testing.T) {
 	all := answers(t,
 		`{"id":"a","op":"decode","message":"request","bytes":"AAAA"}`,
-		`{"id":"b","op":"encode","message":"request","value":{"type":"infer","inputs":[{"type":"float32","shape":[2],"data":"AAAA"}]}}`,
+		`{"id":"b","op":"encode","message":"request","value":{"type":"infer","inputs":[{"type":"float32","shape":["2"],"data":"AAAA"}]}}`,
 		`{"id":"c","op":"call","url":"http://127.0.0.1:1","value":{"type":"infer"},"timeout_ms":1000}`,
 	)
 	for i, want := range []string{`"malformed"`, `"invalid"`, `"no_answer"`} {
@@ -71,10 +71,10 @@ func TestWhatIsWrongIsNamed(t *testing.T) {
 
 func TestCallsReachAServer(t *testing.T) {
 	server := httptest.NewServer(graphpipe.Handler(graphpipe.Function(
-		graphpipe.Metadata{Name: "first", Inputs: []graphpipe.IOMetadata{{Name: "x"}}, Outputs: []graphpipe.IOMetadata{{Name: "y"}}}, first)))
+		graphpipe.Metadata{Name: "first", Inputs: []graphpipe.TensorSpec{{Name: "x"}}, Outputs: []graphpipe.TensorSpec{{Name: "y"}}}, first)))
 	defer server.Close()
 	all := answers(t,
-		fmt.Sprintf(`{"id":"a","op":"call","url":%q,"value":{"type":"infer","inputs":[{"type":"uint8","shape":[1],"data":"Bw=="}]},"timeout_ms":5000}`, server.URL),
+		fmt.Sprintf(`{"id":"a","op":"call","url":%q,"value":{"type":"infer","inputs":[{"type":"uint8","shape":["1"],"data":"Bw=="}]},"timeout_ms":5000}`, server.URL),
 		fmt.Sprintf(`{"id":"b","op":"call","url":%q,"value":{"type":"infer"}}`, server.URL),
 		fmt.Sprintf(`{"id":"c","op":"metadata","url":%q}`, server.URL),
 		fmt.Sprintf(`{"id":"d","op":"loops","url":%q,"values":[%s,%s],"calls":20}`, server.URL, one(7), one(8)),
@@ -86,10 +86,10 @@ func TestCallsReachAServer(t *testing.T) {
 	if string(all[4]["error"]) != `"no_answer"` {
 		t.Errorf("%s", all[4])
 	}
-	if got := string(all[0]["value"]); got != `{"outputs":[{"type":"uint8","shape":[1],"data":"Bw=="}],"errors":[]}` {
+	if got := string(all[0]["value"]); got != `{"outputs":[{"type":"uint8","shape":["1"],"data":"Bw=="}],"errors":[]}` {
 		t.Error(got)
 	}
-	if string(all[1]["error"]) != `"server"` || string(all[1]["code"]) != "2" || string(all[1]["status"]) != "400" {
+	if string(all[1]["error"]) != `"server"` || string(all[1]["code"]) != `"2"` || string(all[1]["status"]) != "400" {
 		t.Errorf("%s", all[1])
 	}
 	if !strings.HasPrefix(string(all[2]["value"]), `{"name":"first"`) {
@@ -107,7 +107,7 @@ func answerOf(value byte) string {
 }
 
 func tensorOf(value byte) string {
-	return fmt.Sprintf(`{"type":"uint8","shape":[1],"data":%q}`, base64.StdEncoding.EncodeToString([]byte{value}))
+	return fmt.Sprintf(`{"type":"uint8","shape":["1"],"data":%q}`, base64.StdEncoding.EncodeToString([]byte{value}))
 }
 
 func TestItsOwnServerIsCalledLikeAnyOther(t *testing.T) {
@@ -115,7 +115,7 @@ func TestItsOwnServerIsCalledLikeAnyOther(t *testing.T) {
 	if err := json.Unmarshal(answers(t, `{"id":"s","op":"serve"}`)[0]["url"], &url); err != nil {
 		t.Fatal(err)
 	}
-	for config, want := range map[string]string{"": answerOf(7), "fail": "4", "refuse": "2"} {
+	for config, want := range map[string]string{"": answerOf(7), "fail": `"4"`, "refuse": `"2"`} {
 		request := strings.Replace(one(7), "{", fmt.Sprintf(`{"config":%q,`, config), 1)
 		got := answers(t, fmt.Sprintf(`{"id":"c","op":"call","url":%q,"value":%s}`, url, request))[0]
 		if string(got["value"]) != want && string(got["code"]) != want {

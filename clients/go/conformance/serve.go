@@ -15,7 +15,7 @@ type echo struct{}
 
 func (echo) Metadata() *graphpipe.Metadata {
 	return &graphpipe.Metadata{
-		Name: "echo", Inputs: []graphpipe.IOMetadata{{Name: "input"}}, Outputs: []graphpipe.IOMetadata{{Name: "output"}},
+		Name: "echo", Inputs: []graphpipe.TensorSpec{{Name: "input"}}, Outputs: []graphpipe.TensorSpec{{Name: "output"}},
 	}
 }
 

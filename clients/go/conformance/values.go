@@ -5,11 +5,41 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
 
 	"github.com/graphpipe/graphpipe/clients/go"
 )
 
-// The values of the cases. A []byte is base64 in JSON. Numbers are decoded into int64, never through a float.
+// The values of the cases. A []byte is base64 in JSON, and a number of 64 bits a string.
+
+// number is a string in JSON.
+type number int64
+
+// MarshalText writes it in decimal.
+func (n number) MarshalText() ([]byte, error) { return strconv.AppendInt(nil, int64(n), 10), nil }
+
+// UnmarshalText reads it in decimal.
+func (n *number) UnmarshalText(text []byte) error {
+	value, err := strconv.ParseInt(string(text), 10, 64)
+	*n = number(value)
+	return err
+}
+
+func numbersOf(all []int64) []number {
+	numbers := make([]number, len(all))
+	for i, n := range all {
+		numbers[i] = number(n)
+	}
+	return numbers
+}
+
+func int64sOf(all []number) []int64 {
+	numbers := make([]int64, len(all))
+	for i, n := range all {
+		numbers[i] = int64(n)
+	}
+	return numbers
+}
 
 type requestValue struct {
 	Type        string        `json:"type"`
@@ -25,7 +55,7 @@ type inferResponseValue struct {
 }
 
 type errorValue struct {
-	Code    int64  `json:"code"`
+	Code    number `json:"code"`
 	Message string `json:"message"`
 }
 
@@ -39,15 +69,16 @@ type metadataValue struct {
 }
 
 type ioValue struct {
-	Name        string  `json:"name"`
-	Description string  `json:"description"`
-	Shape       []int64 `json:"shape"`
-	Type        string  `json:"type"`
+	Name        string   `json:"name"`
+	Description string   `json:"description"`
+	Shape       []number `json:"shape"`
+	Type        string   `json:"type"`
+	TypeNumber  uint8    `json:"type_number,omitempty"`
 }
 
 type tensorValue struct {
 	Type    string    `json:"type"`
-	Shape   []int64   `json:"shape"`
+	Shape   []number  `json:"shape"`
 	Data    *[]byte   `json:"data,omitempty"`
 	Strings *[][]byte `json:"strings,omitempty"`
 }
@@ -64,7 +95,7 @@ func valueOfRequest(m *graphpipe.Request) any {
 func valueOfInferResponse(m *graphpipe.InferResponse) any {
 	v := inferResponseValue{valuesOfTensors(m.Outputs), []errorValue{}}
 	for _, e := range m.Errors {
-		v.Errors = append(v.Errors, errorValue{int64(e.Code), e.Message})
+		v.Errors = append(v.Errors, errorValue{number(e.Code), e.Message})
 	}
 	return v
 }
@@ -73,10 +104,10 @@ func valueOfMetadata(m *graphpipe.Metadata) any {
 	return metadataValue{m.Name, m.Version, m.Server, m.Description, valuesOfIOs(m.Inputs), valuesOfIOs(m.Outputs)}
 }
 
-func valuesOfIOs(all []graphpipe.IOMetadata) []ioValue {
+func valuesOfIOs(all []graphpipe.TensorSpec) []ioValue {
 	values := []ioValue{}
 	for _, io := range all {
-		values = append(values, ioValue{io.Name, io.Description, list(io.Shape), io.Type.String()})
+		values = append(values, ioValue{io.Name, io.Description, numbersOf(io.Shape), io.Type.String(), io.TypeNumber})
 	}
 	return values
 }
@@ -84,7 +115,7 @@ func valuesOfIOs(all []graphpipe.IOMetadata) []ioValue {
 func valuesOfTensors(all []graphpipe.Tensor) []tensorValue {
 	values := []tensorValue{}
 	for _, t := range all {
-		v := tensorValue{Type: t.Type.String(), Shape: list(t.Shape)}
+		v := tensorValue{Type: t.Type.String(), Shape: numbersOf(t.Shape)}
 		if t.Type == graphpipe.String {
 			strings := make([][]byte, len(t.Strings))
 			for i, s := range t.Strings {
@@ -111,7 +142,6 @@ func list[T any](all []T) []T {
 // parse reads a value. A field that nobody knows is a mistake of the case, or of this program.
 func parse(text json.RawMessage, into any) error {
 	decoder := json.NewDecoder(bytes.NewReader(text))
-	decoder.UseNumber()
 	decoder.DisallowUnknownFields()
 	return decoder.Decode(into)
 }
@@ -158,13 +188,13 @@ func metadataOfValue(text json.RawMessage) (*graphpipe.Metadata, error) {
 	}, errors.Join(errInputs, errOutputs)
 }
 
-func iosOfValues(values []ioValue) (all []graphpipe.IOMetadata, err error) {
+func iosOfValues(values []ioValue) (all []graphpipe.TensorSpec, err error) {
 	for _, v := range values {
 		kind, ok := graphpipe.TypeNamed(v.Type)
 		if !ok {
 			return nil, fmt.Errorf("unknown element type %q", v.Type)
 		}
-		all = append(all, graphpipe.IOMetadata{Name: v.Name, Description: v.Description, Shape: v.Shape, Type: kind})
+		all = append(all, graphpipe.TensorSpec{Name: v.Name, Description: v.Description, Shape: int64sOf(v.Shape), Type: kind})
 	}
 	return all, nil
 }
@@ -175,7 +205,7 @@ func tensorsOfValues(values []tensorValue) (all []graphpipe.Tensor, err error) {
 		if !ok {
 			kind = graphpipe.Type(255) // which cannot be sent either
 		}
-		t := graphpipe.Tensor{Type: kind, Shape: v.Shape}
+		t := graphpipe.Tensor{Type: kind, Shape: int64sOf(v.Shape)}
 		if v.Data != nil {
 			t.Data = *v.Data
 		}

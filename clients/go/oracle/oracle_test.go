@@ -292,11 +292,11 @@ func TestWhatIsWrittenIsReadByTheOfficialRuntime(t *testing.T) {
 func TestMetadataAgreesBothWays(t *testing.T) {
 	want := &graphpipe.Metadata{
 		Name: "n", Version: "v", Server: "s", Description: "d",
-		Inputs:  []graphpipe.IOMetadata{{Name: "x", Description: "dx", Shape: []int64{-1, 3}, Type: graphpipe.Float32}},
-		Outputs: []graphpipe.IOMetadata{{Name: "y", Type: graphpipe.String}, {Name: "z", Shape: []int64{0}}},
+		Inputs:  []graphpipe.TensorSpec{{Name: "x", Description: "dx", Shape: []int64{-1, 3}, Type: graphpipe.Float32}},
+		Outputs: []graphpipe.TensorSpec{{Name: "y", Type: graphpipe.String}, {Name: "z", Shape: []int64{0}}},
 	}
 	b := builder{flatbuffers.NewBuilder(0), false}
-	ios := func(all []graphpipe.IOMetadata) flatbuffers.UOffsetT {
+	ios := func(all []graphpipe.TensorSpec) flatbuffers.UOffsetT {
 		var at []flatbuffers.UOffsetT
 		for _, io := range all {
 			name, description := b.text(io.Name), b.text(io.Description)

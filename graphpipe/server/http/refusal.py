@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from email.utils import formatdate
 from http import HTTPStatus
+from math import ceil
 
 from graphpipe.errors import ServiceError
 from graphpipe.server.http.head import HEAD_BYTES_MAX
@@ -20,7 +21,7 @@ NOT_SPOKEN = "only HTTP/1.1 and HTTP/1.0 are spoken here"
 def error_headers(error: ServiceError) -> dict[str, str]:
     """Further headers of a refusal."""
     if error.http_status == 503:
-        return {"Retry-After": str(getattr(error, "retry_after_s", 1))}
+        return {"Retry-After": str(ceil(error.retry_after_s or 1))}
     return {}
 
 

@@ -148,7 +148,7 @@ class GraphPipeEndpoint:
         return self._encoded(self._at_once(request), request.outputs, rows)
 
     def _decode(self, body: memoryview | bytes) -> InferRequest | MetadataRequest:
-        """A message that is read for the first time. Raises MalformedMessage or TooLarge."""
+        """A message that is read for the first time. Raises MalformedMessage, Unsupported or TooLarge."""
         try:
             return decode_request(body, strings_max=self._strings_max)
         except TooLarge as error:

@@ -15,8 +15,8 @@ import (
 func demoServer(t *testing.T) string {
 	model := graphpipe.Function(graphpipe.Metadata{
 		Name:   "digits",
-		Inputs: []graphpipe.IOMetadata{{Name: "pixels", Type: graphpipe.Float32, Shape: []int64{-1, 64}}},
-		Outputs: []graphpipe.IOMetadata{
+		Inputs: []graphpipe.TensorSpec{{Name: "pixels", Type: graphpipe.Float32, Shape: []int64{-1, 64}}},
+		Outputs: []graphpipe.TensorSpec{
 			{Name: "label", Type: graphpipe.Int64, Shape: []int64{-1}},
 			{Name: "probabilities", Type: graphpipe.Float32, Shape: []int64{-1, 10}},
 		},

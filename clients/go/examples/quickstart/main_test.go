@@ -10,8 +10,8 @@ import (
 
 func TestTheProgramRunsAgainstAServerLikeTheDemo(t *testing.T) {
 	model := graphpipe.Metadata{
-		Inputs:  []graphpipe.IOMetadata{{Name: "pixels", Type: graphpipe.Float32, Shape: []int64{-1, 64}}},
-		Outputs: []graphpipe.IOMetadata{{Name: "label", Type: graphpipe.Int64}, {Name: "probabilities", Type: graphpipe.Float32}},
+		Inputs:  []graphpipe.TensorSpec{{Name: "pixels", Type: graphpipe.Float32, Shape: []int64{-1, 64}}},
+		Outputs: []graphpipe.TensorSpec{{Name: "label", Type: graphpipe.Int64}, {Name: "probabilities", Type: graphpipe.Float32}},
 	}
 	answer := func(_ context.Context, _ string, inputs []graphpipe.Tensor) ([]graphpipe.Tensor, error) {
 		rows := inputs[0].Shape[0]

@@ -7,6 +7,7 @@ import (
 	"log"
 	"net"
 	"net/http"
+	"time"
 
 	"github.com/graphpipe/graphpipe/clients/go"
 )
@@ -26,8 +27,8 @@ func double(_ context.Context, _ string, inputs []graphpipe.Tensor) ([]graphpipe
 func model() graphpipe.Model {
 	return graphpipe.Function(graphpipe.Metadata{
 		Name:    "double",
-		Inputs:  []graphpipe.IOMetadata{{Name: "x", Type: graphpipe.Float32}},
-		Outputs: []graphpipe.IOMetadata{{Name: "y", Type: graphpipe.Float32}},
+		Inputs:  []graphpipe.TensorSpec{{Name: "x", Type: graphpipe.Float32}},
+		Outputs: []graphpipe.TensorSpec{{Name: "y", Type: graphpipe.Float32}},
 	}, double)
 }
 
@@ -36,7 +37,14 @@ func main() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	go func() { log.Fatal(http.Serve(listener, graphpipe.Handler(model()))) }()
+	server := &http.Server{
+		Handler:           graphpipe.Handler(model()),
+		ReadHeaderTimeout: 10 * time.Second,
+		ReadTimeout:       time.Minute,
+		WriteTimeout:      2 * time.Minute,
+		IdleTimeout:       time.Minute,
+	}
+	go func() { log.Fatal(server.Serve(listener)) }()
 	answer, err := graphpipe.Remote("http://127.0.0.1:9000", [][]float32{{1, 2}, {3, 4}})
 	if err != nil {
 		log.Fatal(err)
