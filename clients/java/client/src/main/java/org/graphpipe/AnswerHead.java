@@ -2,6 +2,10 @@ package org.graphpipe;
 
 import java.io.IOException;
 import java.nio.charset.StandardCharsets;
+import java.time.DateTimeException;
+import java.time.Duration;
+import java.time.Instant;
+import java.time.format.DateTimeFormatter;
 import java.util.Arrays;
 import java.util.Locale;
 import java.util.regex.Pattern;
@@ -9,12 +13,23 @@ import java.util.regex.Pattern;
 /**
  * What the head of an answer says, and whether it is one. Only what a client must know is kept.
  *
+ * @param reason the words behind the status, cut short; maybe empty
  * @param contentType empty where the server gave none
  * @param length of the body; -1 where it is chunked or ends with the connection
  * @param keepAlive whether another answer may follow on this connection
+ * @param server what the header of that name says, cut short; empty where there is none
+ * @param retryAfter how long the server asks to wait; null where it does not say
  */
 record AnswerHead(
-    int status, String contentType, long length, boolean isChunked, boolean keepAlive) {
+    int status,
+    String reason,
+    String contentType,
+    long length,
+    boolean isChunked,
+    boolean keepAlive,
+    String server,
+    Duration retryAfter) {
+  private static final Duration RETRY_AFTER_MAX = Duration.ofDays(1);
   private static final int SHOWN_CHARS_MAX = 60;
   private static final Pattern TOKEN = Pattern.compile("[!#$%&'*+.^_`|~0-9A-Za-z-]+");
 
@@ -33,6 +48,9 @@ record AnswerHead(
     int status = status(first);
     String contentType = "";
     String encoding = "";
+    String server = "";
+    String retryAfter = "";
+    String date = "";
     long length = -1;
     boolean isChunked = false;
     boolean keepAlive = first.startsWith("HTTP/1.1");
@@ -66,17 +84,53 @@ record AnswerHead(
         }
         case "content-type" -> contentType = contentType.isEmpty() ? value : contentType;
         case "content-encoding" -> encoding = value;
+        case "server" -> server = shown(value);
+        case "retry-after" -> retryAfter = value;
+        case "date" -> date = value;
         default -> {
           // nothing that a client must know
         }
       }
     }
     check(status, length, isChunked, encoding);
-    if (status == 204 || status == 304) {
-      return new AnswerHead(status, contentType, 0, false, keepAlive);
-    }
+    boolean isBodiless = status == 204 || status == 304;
     return new AnswerHead(
-        status, contentType, length, isChunked, keepAlive && (isChunked || length >= 0));
+        status,
+        shown(first.substring(12).strip()),
+        contentType,
+        isBodiless ? 0 : length,
+        isChunked && !isBodiless,
+        keepAlive && (isBodiless || isChunked || length >= 0),
+        server,
+        retryAfter.isEmpty() ? null : wait(retryAfter, date));
+  }
+
+  /** Reads seconds or a date, of at most a day; null where it is neither. */
+  private static Duration wait(String retryAfter, String date) {
+    if (retryAfter.matches("[0-9]+")) {
+      return retryAfter.length() > 6
+          ? RETRY_AFTER_MAX
+          : shorter(Duration.ofSeconds(Long.parseLong(retryAfter)));
+    }
+    Instant until = instant(retryAfter);
+    if (until == null) {
+      return null;
+    }
+    Instant now = instant(date); // by their clock, if they say what it shows
+    Duration left = Duration.between(now == null ? Instant.now() : now, until);
+    return left.isNegative() ? Duration.ZERO : shorter(left);
+  }
+
+  private static Duration shorter(Duration wait) {
+    return wait.compareTo(RETRY_AFTER_MAX) < 0 ? wait : RETRY_AFTER_MAX;
+  }
+
+  private static Instant instant(String date) {
+    try {
+      return DateTimeFormatter.RFC_1123_DATE_TIME.parse(date, Instant::from);
+    } catch (DateTimeException e) {
+      return null;
+    }
   }
 
   /** Refuses a body whose end is in doubt, or which would have to be unpacked. */

@@ -139,6 +139,6 @@ final class AnswerReader {
   private void finish() {
     // What lies behind the end is nobody's; a connection that brought it is not trusted again.
     overfull = scratch.position() > 0;
-    answer = new Answer(head.status(), head.contentType(), body.finish());
+    answer = new Answer(head, body.finish());
   }
 }

@@ -2,9 +2,12 @@ package org.graphpipe;
 
 import java.time.Duration;
 import java.util.ArrayDeque;
+import java.util.ArrayList;
 import java.util.Deque;
+import java.util.List;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.TimeUnit;
+import java.util.concurrent.locks.ReentrantLock;
 
 /** The connections that wait for a call. The one used last is used next, so that the rest age. */
 final class ConnectionPool {
@@ -12,6 +15,7 @@ final class ConnectionPool {
   static final Duration IDLE_MAX = Duration.ofSeconds(30);
 
   private final long idleNanosMax;
+  private final ReentrantLock lock = new ReentrantLock();
   private final Deque<Connection> idle = new ArrayDeque<>();
   private boolean sweeping; // a sweep will come
   private boolean closed;
@@ -24,8 +28,11 @@ final class ConnectionPool {
   Connection take() {
     while (true) {
       Connection kept;
-      synchronized (this) {
+      lock.lock();
+      try {
         kept = idle.pollLast();
+      } finally {
+        lock.unlock();
       }
       if (kept == null || (!isOld(kept) && kept.isQuiet())) {
         return kept;
@@ -35,34 +42,58 @@ final class ConnectionPool {
   }
 
   /** Keeps a connection for the next call. */
-  synchronized void put(Connection connection) {
-    if (closed) {
-      connection.close();
-      return;
+  void put(Connection connection) {
+    lock.lock();
+    try {
+      if (!closed) {
+        connection.idleSince(System.nanoTime());
+        idle.addLast(connection);
+        sweepLater();
+        return;
+      }
+    } finally {
+      lock.unlock();
     }
-    connection.idleSince(System.nanoTime());
-    idle.addLast(connection);
-    sweepLater();
+    connection.close();
   }
 
   /** Closes what is here, and whatever comes from now on. */
-  synchronized void close() {
-    closed = true;
-    idle.forEach(Connection::close);
-    idle.clear();
+  void close() {
+    List<Connection> all;
+    lock.lock();
+    try {
+      closed = true;
+      all = new ArrayList<>(idle);
+      idle.clear();
+    } finally {
+      lock.unlock();
+    }
+    all.forEach(Connection::close);
   }
 
   /** How many connections wait. */
-  synchronized int size() {
-    return idle.size();
+  int size() {
+    lock.lock();
+    try {
+      return idle.size();
+    } finally {
+      lock.unlock();
+    }
   }
 
-  private synchronized void sweep() {
-    sweeping = false;
-    while (!idle.isEmpty() && isOld(idle.peekFirst())) {
-      idle.pollFirst().close();
+  private void sweep() {
+    List<Connection> old = new ArrayList<>();
+    lock.lock();
+    try {
+      sweeping = false;
+      while (!idle.isEmpty() && isOld(idle.peekFirst())) {
+        old.add(idle.pollFirst());
+      }
+      sweepLater();
+    } finally {
+      lock.unlock();
     }
-    sweepLater();
+    old.forEach(Connection::close);
   }
 
   private void sweepLater() {

@@ -4,24 +4,32 @@ import java.io.IOException;
 import java.net.http.HttpTimeoutException;
 import java.nio.channels.Selector;
 import java.time.Duration;
-import java.util.concurrent.CancellationException;
 
 /**
  * Until when one call may wait. Every wait of its thread goes through here, so that none outlives
- * the call's time, an interrupt, or the caller's interest.
+ * the call's time or an interrupt.
  */
 final class Deadline {
   private static final long NANOS_PER_MS = 1_000_000;
 
   private final Duration timeout;
   private final long endNanos;
-  private volatile boolean cancelled;
-  private volatile Selector waiting;
 
   /** The time starts now. */
   Deadline(Duration timeout) {
     this.timeout = timeout;
-    endNanos = System.nanoTime() + saturatedNanos(timeout);
+    endNanos = endNanos(timeout);
+  }
+
+  /** So much later than now, by {@link System#nanoTime}. */
+  static long endNanos(Duration timeout) {
+    return System.nanoTime() + saturatedNanos(timeout);
+  }
+
+  /** The words for a call that took too long. */
+  HttpTimeoutException late() {
+    return new HttpTimeoutException(
+        "no whole answer within " + RequestHead.timeoutMs(timeout) + " ms");
   }
 
   /** When the time is up, by {@link System#nanoTime}. */
@@ -34,37 +42,28 @@ final class Deadline {
    *
    * @throws HttpTimeoutException if the time is up
    * @throws InterruptedException if the thread was interrupted
-   * @throws CancellationException if {@link #cancel} was called
    */
   void check() throws HttpTimeoutException, InterruptedException {
-    if (cancelled) {
-      throw new CancellationException("nobody waits for the answer any more");
-    }
     if (Thread.interrupted()) {
       throw new InterruptedException("interrupted in the middle of a call");
     }
     if (endNanos - System.nanoTime() <= 0) {
-      throw Transport.late(timeout);
+      throw late();
     }
   }
 
   /** Waits until one of the selector's channels is ready; now and then it returns before that. */
   void await(Selector selector) throws IOException, InterruptedException {
-    // Said before it is asked: whoever cancels wakes this selector, or is seen by the check.
-    waiting = selector;
-    check();
-    long leftMs = (endNanos - System.nanoTime()) / NANOS_PER_MS + 1;
-    selector.select(key -> {}, Math.max(1, leftMs));
-    check();
+    await(selector, endNanos);
   }
 
-  /** Ends the call, whichever thread it waits on. */
-  void cancel() {
-    cancelled = true;
-    Selector selector = waiting;
-    if (selector != null) {
-      selector.wakeup();
-    }
+  /** Waits no longer than until then, by {@link System#nanoTime}. */
+  void await(Selector selector, long untilNanos) throws IOException, InterruptedException {
+    check();
+    long now = System.nanoTime();
+    long leftMs = Math.min(untilNanos - now, endNanos - now) / NANOS_PER_MS + 1;
+    selector.select(key -> {}, Math.max(1, leftMs));
+    check();
   }
 
   private static long saturatedNanos(Duration duration) {

@@ -1,5 +1,11 @@
 package org.graphpipe;
 
+import java.net.ConnectException;
+import java.time.Duration;
+import java.util.Optional;
+import java.util.concurrent.CompletionException;
+import java.util.concurrent.ExecutionException;
+
 /**
  * The server's own answer: it read the request and refused or failed it. Asking again gives the
  * same answer unless the code says that it was a matter of time ({@link #OVERLOADED}, {@link
@@ -38,7 +44,9 @@ public final class GraphPipeException extends RuntimeException {
   /** The server is starting or going away. Status 503. */
   public static final int NOT_READY = 10;
 
-  /** The server does not do this: a method, an encoding. Status 405 or 415. */
+  /**
+   * The server does not do this: a method, an encoding, a kind of request. Status 405, 415, 501.
+   */
   public static final int UNSUPPORTED = 11;
 
   /** A server behind the server failed. Status 502. */
@@ -52,6 +60,9 @@ public final class GraphPipeException extends RuntimeException {
   /** The HTTP status. */
   private final int status;
 
+  /** How long to wait; null where the server does not say. */
+  private final Duration retryAfter;
+
   /**
    * An answer that says no.
    *
@@ -60,9 +71,42 @@ public final class GraphPipeException extends RuntimeException {
    * @param message the server's text
    */
   public GraphPipeException(long code, int status, String message) {
+    this(code, status, message, null);
+  }
+
+  /**
+   * An answer that says no, and when it may be another.
+   *
+   * @param code one of this class's numbers, another one of the server's, or 0
+   * @param status the HTTP status of the answer
+   * @param message the server's text
+   * @param retryAfter how long the server asks to wait; null where it does not say
+   */
+  public GraphPipeException(long code, int status, String message, Duration retryAfter) {
     super(message);
     this.code = code;
     this.status = status;
+    this.retryAfter = retryAfter;
+  }
+
+  /**
+   * Whether the model has surely not run for a call that failed so, and may run for the next one:
+   * no connection was made, or the server was too busy ({@link #OVERLOADED}) or not ready ({@link
+   * #NOT_READY}). After any other failure nobody can say whether the model ran, or another try
+   * gives the same.
+   *
+   * @param failure what a call threw, or what its future failed with
+   * @return whether it is safe to try again
+   */
+  public static boolean safeToRetry(Throwable failure) {
+    Throwable known = failure;
+    while ((known instanceof CompletionException || known instanceof ExecutionException)
+        && known.getCause() != null) {
+      known = known.getCause();
+    }
+    return known instanceof ConnectException
+        || known instanceof GraphPipeException refusal
+            && (refusal.code == OVERLOADED || refusal.code == NOT_READY);
   }
 
   /**
@@ -84,21 +128,32 @@ public final class GraphPipeException extends RuntimeException {
     return status;
   }
 
+  /**
+   * How long the server asks to wait before another try, at most a day.
+   *
+   * @return empty where it does not say
+   */
+  public Optional<Duration> retryAfter() {
+    return Optional.ofNullable(retryAfter);
+  }
+
   @Override
   public String toString() {
     return super.toString() + " (code " + code + ", status " + status + ")";
   }
 
   /**
-   * The number that a bare HTTP status tells. 400 and 503 stand for two each, so they tell none.
+   * The number that a bare HTTP status tells. 400 stands for two, so it tells none; a 503 or a 429
+   * is somebody too busy, whoever that is.
    */
   static int codeOfStatus(int status) {
     return switch (status) {
       case 401 -> UNAUTHENTICATED;
       case 403 -> FORBIDDEN;
       case 404 -> NOT_FOUND;
-      case 405, 415 -> UNSUPPORTED;
+      case 405, 415, 501, 505 -> UNSUPPORTED;
       case 413 -> TOO_LARGE;
+      case 429, 503 -> OVERLOADED;
       case 500 -> MODEL_FAILED;
       case 502 -> UPSTREAM_FAILED;
       case 504 -> DEADLINE;

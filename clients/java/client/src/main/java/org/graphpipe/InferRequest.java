@@ -3,6 +3,7 @@ package org.graphpipe;
 import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Map;
 import java.util.Objects;
 import java.util.Optional;
 
@@ -18,6 +19,7 @@ public final class InferRequest {
   private final List<Tensor> inputs;
   private final List<String> outputNames;
   private final Duration timeout;
+  private final Map<String, String> headers;
 
   private InferRequest(Builder builder) {
     this.config = builder.config;
@@ -25,6 +27,7 @@ public final class InferRequest {
     this.inputs = List.copyOf(builder.inputs);
     this.outputNames = List.copyOf(builder.outputNames);
     this.timeout = builder.timeout;
+    this.headers = builder.headers.copy();
   }
 
   /**
@@ -92,6 +95,15 @@ public final class InferRequest {
     return Optional.ofNullable(timeout);
   }
 
+  /**
+   * The headers of this request alone; they do not travel in the message.
+   *
+   * @return values by name; it cannot be changed
+   */
+  public Map<String, String> headers() {
+    return headers;
+  }
+
   /** Collects a request. Not for use by several threads at once. */
   public static final class Builder {
     private String config = "";
@@ -99,6 +111,7 @@ public final class InferRequest {
     private final List<Tensor> inputs = new ArrayList<>();
     private final List<String> outputNames = new ArrayList<>();
     private Duration timeout;
+    private final Headers headers = new Headers();
 
     private Builder() {}
 
@@ -198,6 +211,20 @@ public final class InferRequest {
      */
     public Builder timeout(Duration duration) {
       timeout = Client.requirePositive(duration);
+      return this;
+    }
+
+    /**
+     * Adds a header to this request, such as {@code traceparent}, in place of the client's of the
+     * same name.
+     *
+     * @param name the header's name; one given twice has its last value
+     * @param value the header's value
+     * @return this
+     * @throws IllegalArgumentException if this is no header, or one that frames the message
+     */
+    public Builder header(String name, String value) {
+      headers.set(name, Objects.requireNonNull(value, "value"));
       return this;
     }
 

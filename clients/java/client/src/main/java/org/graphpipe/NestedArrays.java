@@ -37,8 +37,8 @@ final class NestedArrays {
           : Array.get(take(tensor.data(), leaf, 1), 0);
     }
     int[] lengths = new int[shape.length];
-    for (int axis = 0; axis < shape.length; axis++) {
-      lengths[axis] = (int) shape[axis]; // Shape has seen to it that this fits
+    for (int dim = 0; dim < shape.length; dim++) {
+      lengths[dim] = (int) shape[dim]; // Shape has seen to it that this fits
     }
     if (tensor.type() == Type.STRING) {
       return scatterStrings(lengths, 0, tensor.stringsShared(), new int[1]);
@@ -128,18 +128,18 @@ final class NestedArrays {
   }
 
   private static long[] shape(Object nested, Class<?> leaf) {
-    int axes = 0;
+    int dims = 0;
     for (Class<?> level = nested.getClass(); level != leaf; level = level.getComponentType()) {
-      axes++;
+      dims++;
     }
-    long[] shape = new long[axes];
+    long[] shape = new long[dims];
     Object row = nested;
-    for (int axis = 0; axis < axes; axis++) {
-      shape[axis] = Array.getLength(row);
-      if (shape[axis] == 0) {
-        break; // the axes below cannot be seen: 0
+    for (int dim = 0; dim < dims; dim++) {
+      shape[dim] = Array.getLength(row);
+      if (shape[dim] == 0) {
+        break; // the dims below cannot be seen: 0
       }
-      if (axis + 1 < axes) {
+      if (dim + 1 < dims) {
         row = requireRow(Array.get(row, 0));
       }
     }
@@ -153,35 +153,34 @@ final class NestedArrays {
     return row;
   }
 
-  private static void requireLength(Object row, long[] shape, int axis) {
-    if (Array.getLength(requireRow(row)) != shape[axis]) {
+  private static void requireLength(Object row, long[] shape, int dim) {
+    if (Array.getLength(requireRow(row)) != shape[dim]) {
       throw new IllegalArgumentException(
-          "rows of axis %d differ in length: %d and %d"
-              .formatted(axis, shape[axis], Array.getLength(row)));
+          "rows of dim %d differ in length: %d and %d"
+              .formatted(dim, shape[dim], Array.getLength(row)));
     }
   }
 
-  private static void gather(
-      Object nested, Class<?> leaf, long[] shape, int axis, ByteBuffer data) {
-    if (axis == shape.length) {
+  private static void gather(Object nested, Class<?> leaf, long[] shape, int dim, ByteBuffer data) {
+    if (dim == shape.length) {
       Object one = Array.newInstance(unboxed(leaf), 1);
       Array.set(one, 0, nested);
       put(one, data);
       return;
     }
-    requireLength(nested, shape, axis);
-    if (axis == shape.length - 1 && leaf.isPrimitive()) {
+    requireLength(nested, shape, dim);
+    if (dim == shape.length - 1 && leaf.isPrimitive()) {
       put(nested, data);
       return;
     }
-    for (int i = 0; i < shape[axis]; i++) {
-      gather(requireRow(Array.get(nested, i)), leaf, shape, axis + 1, data);
+    for (int i = 0; i < shape[dim]; i++) {
+      gather(requireRow(Array.get(nested, i)), leaf, shape, dim + 1, data);
     }
   }
 
   private static int gatherStrings(
-      Object nested, Class<?> leaf, long[] shape, int axis, byte[][] strings, int count) {
-    if (axis == shape.length) {
+      Object nested, Class<?> leaf, long[] shape, int dim, byte[][] strings, int count) {
+    if (dim == shape.length) {
       if (nested instanceof byte[] bytes) {
         strings[count] = bytes;
       } else if (nested instanceof String text) {
@@ -192,11 +191,11 @@ final class NestedArrays {
       }
       return count + 1;
     }
-    requireLength(nested, shape, axis);
+    requireLength(nested, shape, dim);
     int filled = count;
-    for (int i = 0; i < shape[axis]; i++) {
+    for (int i = 0; i < shape[dim]; i++) {
       Object row = requireRow(Array.get(nested, i));
-      filled = gatherStrings(row, leaf, shape, axis + 1, strings, filled);
+      filled = gatherStrings(row, leaf, shape, dim + 1, strings, filled);
     }
     return filled;
   }
@@ -258,26 +257,26 @@ final class NestedArrays {
     return values;
   }
 
-  private static Object scatter(int[] lengths, int axis, ByteBuffer data, Class<?> leaf) {
-    if (axis == lengths.length - 1) {
-      return take(data, leaf, lengths[axis]);
+  private static Object scatter(int[] lengths, int dim, ByteBuffer data, Class<?> leaf) {
+    if (dim == lengths.length - 1) {
+      return take(data, leaf, lengths[dim]);
     }
-    int[] below = Arrays.copyOfRange(lengths, axis, lengths.length);
+    int[] below = Arrays.copyOfRange(lengths, dim, lengths.length);
     Object rows = newArray(leaf, below);
-    for (int i = 0; i < lengths[axis]; i++) {
-      Array.set(rows, i, scatter(lengths, axis + 1, data, leaf));
+    for (int i = 0; i < lengths[dim]; i++) {
+      Array.set(rows, i, scatter(lengths, dim + 1, data, leaf));
     }
     return rows;
   }
 
-  private static Object scatterStrings(int[] lengths, int axis, byte[][] strings, int[] taken) {
-    int[] below = Arrays.copyOfRange(lengths, axis, lengths.length);
+  private static Object scatterStrings(int[] lengths, int dim, byte[][] strings, int[] taken) {
+    int[] below = Arrays.copyOfRange(lengths, dim, lengths.length);
     Object rows = newArray(byte[].class, below);
-    for (int i = 0; i < lengths[axis]; i++) {
+    for (int i = 0; i < lengths[dim]; i++) {
       Object row =
-          axis == lengths.length - 1
+          dim == lengths.length - 1
               ? strings[taken[0]++]
-              : scatterStrings(lengths, axis + 1, strings, taken);
+              : scatterStrings(lengths, dim + 1, strings, taken);
       Array.set(rows, i, row);
     }
     return rows;
@@ -286,7 +285,7 @@ final class NestedArrays {
   /** An array of the first length whose rows are still to come; rows below a 0 need no memory. */
   private static Object newArray(Class<?> leaf, int[] lengths) {
     Class<?> row = leaf;
-    for (int axis = 1; axis < lengths.length; axis++) {
+    for (int dim = 1; dim < lengths.length; dim++) {
       row = row.arrayType();
     }
     return Array.newInstance(row, lengths[0]);

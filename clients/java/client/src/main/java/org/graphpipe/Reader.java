@@ -18,7 +18,8 @@ import java.util.Optional;
  * they point to may in sum not exceed the message: a small message cannot become a large one.
  *
  * <p>Names and all other text must be UTF-8, and the limits of docs/wire.md hold: 4096 tensors or
- * names in a row, 16 MiB of text, 2<sup>24</sup> strings in a tensor.
+ * names in a row, 16 MiB of text, 2<sup>24</sup> strings. An element type of metadata that is not
+ * known here is one of a later writer, and read as {@link Type#NULL}.
  *
  * <p>Tensors of numbers look into the buffer that was read; strings are copied out. The buffer's
  * position and limit bound the message and are left alone. {@link Client} does all this by itself;
@@ -35,6 +36,7 @@ public final class Reader {
   /** What of that may still be names and other text for Java's own strings, in bytes. */
   private int textLeft = Limits.TEXT_BYTES_MAX;
 
+  /** How many strings the tensors may still have. */
   private int stringsLeft = Limits.STRINGS_MAX;
 
   private Reader(ByteBuffer message) {
@@ -49,21 +51,25 @@ public final class Reader {
    * @param message the bytes from its position to its limit
    * @return the request for inference, or empty if the question is what the model takes and gives
    * @throws MalformedMessageException if the bytes are no request
+   * @throws UnsupportedMessageException if they are one of a kind that is not known here
    */
   public static Optional<InferRequest> readRequest(ByteBuffer message)
-      throws MalformedMessageException {
+      throws MalformedMessageException, UnsupportedMessageException {
     Reader reader = new Reader(message);
     Table request = reader.root();
     int member = request.byteField(0);
+    if (member == 0) {
+      throw new MalformedMessageException("a request of no kind");
+    }
+    if (member > 2) {
+      throw new UnsupportedMessageException(
+          "a request of kind " + member + "; known are inference (1) and metadata (2)");
+    }
     Table body = request.tableField(1);
     if (body == null) {
       throw new MalformedMessageException("the request asks nothing");
     }
-    return switch (member) {
-      case 1 -> Optional.of(inferRequest(body));
-      case 2 -> Optional.empty();
-      default -> throw new MalformedMessageException("unknown kind of request " + member);
-    };
+    return member == 1 ? Optional.of(inferRequest(body)) : Optional.empty();
   }
 
   /**
@@ -134,7 +140,14 @@ public final class Reader {
 
   private static TensorSpec spec(Table table) throws MalformedMessageException {
     try {
-      return new TensorSpec(table.text(0), table.text(1), table.longs(2), table.typeField(3));
+      int number = table.byteField(3);
+      Type type = Type.byNumber(number); // null for one of a later writer
+      return new TensorSpec(
+          table.text(0),
+          table.text(1),
+          table.longs(2),
+          type == null ? Type.NULL : type,
+          type == null ? number : 0);
     } catch (IllegalArgumentException e) {
       throw new MalformedMessageException(e.getMessage());
     }
@@ -285,7 +298,7 @@ public final class Reader {
         return new long[0];
       }
       int count = count(vector, 8);
-      require(count <= Limits.AXES_MAX, "shape of more than 32 axes", vector);
+      require(count <= Limits.DIMS_MAX, "shape of more than 32 dims", vector);
       long[] values = new long[count];
       for (int i = 0; i < count; i++) {
         values[i] = in.getLong(vector + 4 + 8 * i);

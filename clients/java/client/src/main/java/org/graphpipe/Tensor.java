@@ -21,9 +21,9 @@ import java.util.Objects;
  * are {@code byte[]}; turning them into text is the caller's explicit choice ({@link
  * #decodeStrings}).
  *
- * <p>A shape counts elements along each axis, outermost first. The empty shape is a scalar and
- * holds one element; a shape with a 0 in it holds none. A tensor has at most 32 axes and, with
- * every 0 taken as a 1, less than 2 GiB.
+ * <p>A shape counts elements along each dim, outermost first. The empty shape is a scalar and holds
+ * one element; a shape with a 0 in it holds none. A tensor has at most 32 dims and, with every 0
+ * taken as a 1, less than 2 GiB.
  *
  * <p>The type and shape never change. The elements are the caller's memory: where nobody writes
  * them, a tensor may be shared between threads.
@@ -64,19 +64,37 @@ public final class Tensor {
    * Looks at bytes as a tensor, without copying them.
    *
    * @param type a type of numbers
-   * @param data little-endian, row-major: the bytes from its position to its limit, whatever byte
-   *     order it is set to. They must not change while a call that uses the tensor is under way.
-   *     Direct buffers are sent fastest.
-   * @param shape elements along each axis, outermost first
+   * @param data little-endian, row-major: the bytes from its position to its limit. They must not
+   *     change while a call that uses the tensor is under way. Direct buffers are sent fastest.
+   * @param shape elements along each dim, outermost first
    * @return a tensor over those bytes
-   * @throws IllegalArgumentException if the byte count does not match the shape, or the type is
-   *     {@link Type#STRING} or {@link Type#NULL}
+   * @throws IllegalArgumentException if the byte count does not match the shape, the type is {@link
+   *     Type#STRING} or {@link Type#NULL}, or the buffer is set to big-endian, as every new one is,
+   *     and the type's elements have several bytes
    */
   public static Tensor wrap(Type type, ByteBuffer data, long... shape) {
     if (type == Type.STRING) {
       throw new IllegalArgumentException("strings do not lie in one buffer: use ofStrings");
     }
+    if (type.elementBytes() > 1 && data.order() == ByteOrder.BIG_ENDIAN) {
+      throw new IllegalArgumentException(
+          "the buffer is set to big-endian: if its bytes are little-endian say so with"
+              + " order(ByteOrder.LITTLE_ENDIAN), else copy its numbers, as in"
+              + " of(buffer.asFloatBuffer())");
+    }
     return new Tensor(type, shape.clone(), data, NO_STRINGS);
+  }
+
+  /**
+   * Looks at bytes as a vector, without copying them; see {@link #wrap(Type, ByteBuffer, long...)}.
+   *
+   * @param type a type of numbers
+   * @param data little-endian
+   * @return a tensor of one dim over those bytes
+   * @throws IllegalArgumentException if the bytes are no such elements
+   */
+  public static Tensor wrap(Type type, ByteBuffer data) {
+    return wrap(type, data, data.remaining() / Math.max(1, type.elementBytes()));
   }
 
   /** A tensor as the reader finds it; nothing is copied, not even the shape. */
@@ -88,20 +106,20 @@ public final class Tensor {
    * A tensor of zeros in a fresh direct buffer, to be filled through one of the views.
    *
    * @param type a type of numbers
-   * @param shape elements along each axis, outermost first
+   * @param shape elements along each dim, outermost first
    * @return the tensor
    * @throws IllegalArgumentException if the shape is none, or too large
    */
   public static Tensor allocate(Type type, long... shape) {
     int bytes = Shape.elements(shape, type) * type.elementBytes();
-    return wrap(type, ByteBuffer.allocateDirect(bytes), shape);
+    return wrap(type, ByteBuffer.allocateDirect(bytes).order(ByteOrder.LITTLE_ENDIAN), shape);
   }
 
   /**
    * Copies bytes into an {@link Type#INT8} tensor. For {@link Type#UINT8} see {@link #ofUint8}.
    *
    * @param values the elements, row-major
-   * @param shape elements along each axis; none means a scalar
+   * @param shape elements along each dim; an empty array means a scalar
    * @return the tensor
    * @throws IllegalArgumentException if the number of values does not match the shape
    */
@@ -113,7 +131,7 @@ public final class Tensor {
    * Copies bytes into a {@link Type#UINT8} tensor: images, booleans.
    *
    * @param values the elements, row-major; -1 stands for 255
-   * @param shape elements along each axis; none means a scalar
+   * @param shape elements along each dim; an empty array means a scalar
    * @return the tensor
    * @throws IllegalArgumentException if the number of values does not match the shape
    */
@@ -125,7 +143,7 @@ public final class Tensor {
    * Copies numbers into an {@link Type#INT16} tensor.
    *
    * @param values the elements, row-major
-   * @param shape elements along each axis; none means a scalar
+   * @param shape elements along each dim; an empty array means a scalar
    * @return the tensor
    * @throws IllegalArgumentException if the number of values does not match the shape
    */
@@ -137,7 +155,7 @@ public final class Tensor {
    * Copies numbers into an {@link Type#INT32} tensor.
    *
    * @param values the elements, row-major
-   * @param shape elements along each axis; none means a scalar
+   * @param shape elements along each dim; an empty array means a scalar
    * @return the tensor
    * @throws IllegalArgumentException if the number of values does not match the shape
    */
@@ -149,7 +167,7 @@ public final class Tensor {
    * Copies numbers into an {@link Type#INT64} tensor.
    *
    * @param values the elements, row-major
-   * @param shape elements along each axis; none means a scalar
+   * @param shape elements along each dim; an empty array means a scalar
    * @return the tensor
    * @throws IllegalArgumentException if the number of values does not match the shape
    */
@@ -161,7 +179,7 @@ public final class Tensor {
    * Copies numbers into a {@link Type#FLOAT32} tensor.
    *
    * @param values the elements, row-major
-   * @param shape elements along each axis; none means a scalar
+   * @param shape elements along each dim; an empty array means a scalar
    * @return the tensor
    * @throws IllegalArgumentException if the number of values does not match the shape
    */
@@ -173,12 +191,20 @@ public final class Tensor {
    * Copies numbers into a {@link Type#FLOAT64} tensor.
    *
    * @param values the elements, row-major
-   * @param shape elements along each axis; none means a scalar
+   * @param shape elements along each dim; an empty array means a scalar
    * @return the tensor
    * @throws IllegalArgumentException if the number of values does not match the shape
    */
   public static Tensor of(double[] values, long... shape) {
     return of(Type.FLOAT64, values, shape);
+  }
+
+  private static ByteBuffer room(int elements, Type type) {
+    long bytes = (long) elements * type.elementBytes();
+    if (bytes > Integer.MAX_VALUE - 8) {
+      throw new IllegalArgumentException(elements + " elements of " + type + " reach 2 GiB");
+    }
+    return ByteBuffer.allocate((int) bytes).order(ByteOrder.LITTLE_ENDIAN);
   }
 
   /**
@@ -188,7 +214,7 @@ public final class Tensor {
    *
    * @param type a type of numbers
    * @param values a primitive array: the elements, row-major
-   * @param shape elements along each axis; none means a scalar
+   * @param shape elements along each dim; an empty array means a scalar
    * @return the tensor
    * @throws IllegalArgumentException if the array does not fit the type or the shape
    */
@@ -200,7 +226,7 @@ public final class Tensor {
    * Text as a {@link Type#STRING} tensor, in UTF-8.
    *
    * @param values the elements, row-major
-   * @param shape elements along each axis; none means a scalar
+   * @param shape elements along each dim; an empty array means a scalar
    * @return the tensor
    * @throws IllegalArgumentException if the number of values does not match the shape, or a value
    *     has no UTF-8 form (half a surrogate pair)
@@ -208,7 +234,7 @@ public final class Tensor {
   public static Tensor ofStrings(String[] values, long... shape) {
     byte[][] encoded = new byte[values.length][];
     for (int i = 0; i < values.length; i++) {
-      encoded[i] = Writer.utf8(values[i]);
+      encoded[i] = Writer.utf8(requireElement(values[i], i));
     }
     return new Tensor(Type.STRING, shape.clone(), NO_DATA, encoded);
   }
@@ -218,15 +244,295 @@ public final class Tensor {
    * are not copied.
    *
    * @param values the elements, row-major
-   * @param shape elements along each axis; none means a scalar
+   * @param shape elements along each dim; an empty array means a scalar
    * @return the tensor
    * @throws IllegalArgumentException if the number of values does not match the shape
    */
   public static Tensor ofStrings(byte[][] values, long... shape) {
-    for (byte[] value : values) {
-      Objects.requireNonNull(value, "values");
+    for (int i = 0; i < values.length; i++) {
+      requireElement(values[i], i);
     }
     return new Tensor(Type.STRING, shape.clone(), NO_DATA, values.clone());
+  }
+
+  /**
+   * Copies numbers into a vector of {@link Type#INT8}.
+   *
+   * @param values the elements
+   * @return a tensor of one dim
+   */
+  public static Tensor of(byte[] values) {
+    return of(values, values.length);
+  }
+
+  /**
+   * Copies numbers into a vector of {@link Type#INT16}.
+   *
+   * @param values the elements
+   * @return a tensor of one dim
+   */
+  public static Tensor of(short[] values) {
+    return of(values, values.length);
+  }
+
+  /**
+   * Copies numbers into a vector of {@link Type#INT32}.
+   *
+   * @param values the elements
+   * @return a tensor of one dim
+   */
+  public static Tensor of(int[] values) {
+    return of(values, values.length);
+  }
+
+  /**
+   * Copies numbers into a vector of {@link Type#INT64}.
+   *
+   * @param values the elements
+   * @return a tensor of one dim
+   */
+  public static Tensor of(long[] values) {
+    return of(values, values.length);
+  }
+
+  /**
+   * Copies numbers into a vector of {@link Type#FLOAT32}.
+   *
+   * @param values the elements
+   * @return a tensor of one dim
+   */
+  public static Tensor of(float[] values) {
+    return of(values, values.length);
+  }
+
+  /**
+   * Copies numbers into a vector of {@link Type#FLOAT64}.
+   *
+   * @param values the elements
+   * @return a tensor of one dim
+   */
+  public static Tensor of(double[] values) {
+    return of(values, values.length);
+  }
+
+  /**
+   * Copies bytes into a vector of {@link Type#UINT8}.
+   *
+   * @param values the elements
+   * @return a tensor of one dim
+   */
+  public static Tensor ofUint8(byte[] values) {
+    return ofUint8(values, values.length);
+  }
+
+  /**
+   * Text as a vector of {@link Type#STRING}, in UTF-8.
+   *
+   * @param values the elements
+   * @return a tensor of one dim
+   */
+  public static Tensor ofStrings(String... values) {
+    return ofStrings(values, values.length);
+  }
+
+  /**
+   * Runs of bytes as a vector of {@link Type#STRING}.
+   *
+   * @param values the elements
+   * @return a tensor of one dim
+   */
+  public static Tensor ofStrings(byte[][] values) {
+    return ofStrings(values, values.length);
+  }
+
+  /**
+   * Copies the numbers of a buffer, whatever its byte order, into an {@link Type#INT16} tensor.
+   *
+   * @param values the elements from its position to its limit, row-major
+   * @param shape elements along each dim; an empty array means a scalar
+   * @return the tensor
+   * @throws IllegalArgumentException if the number of values does not match the shape
+   */
+  public static Tensor of(ShortBuffer values, long... shape) {
+    ByteBuffer data = room(values.remaining(), Type.INT16);
+    data.asShortBuffer().put(values.duplicate());
+    return wrap(Type.INT16, data, shape);
+  }
+
+  /**
+   * Copies the numbers of a buffer into a vector of {@link Type#INT16}.
+   *
+   * @param values the elements from its position to its limit
+   * @return a tensor of one dim
+   */
+  public static Tensor of(ShortBuffer values) {
+    return of(values, values.remaining());
+  }
+
+  /**
+   * Copies the numbers of a buffer, whatever its byte order, into an {@link Type#INT32} tensor.
+   *
+   * @param values the elements from its position to its limit, row-major
+   * @param shape elements along each dim; an empty array means a scalar
+   * @return the tensor
+   * @throws IllegalArgumentException if the number of values does not match the shape
+   */
+  public static Tensor of(IntBuffer values, long... shape) {
+    ByteBuffer data = room(values.remaining(), Type.INT32);
+    data.asIntBuffer().put(values.duplicate());
+    return wrap(Type.INT32, data, shape);
+  }
+
+  /**
+   * Copies the numbers of a buffer into a vector of {@link Type#INT32}.
+   *
+   * @param values the elements from its position to its limit
+   * @return a tensor of one dim
+   */
+  public static Tensor of(IntBuffer values) {
+    return of(values, values.remaining());
+  }
+
+  /**
+   * Copies the numbers of a buffer, whatever its byte order, into an {@link Type#INT64} tensor.
+   *
+   * @param values the elements from its position to its limit, row-major
+   * @param shape elements along each dim; an empty array means a scalar
+   * @return the tensor
+   * @throws IllegalArgumentException if the number of values does not match the shape
+   */
+  public static Tensor of(LongBuffer values, long... shape) {
+    ByteBuffer data = room(values.remaining(), Type.INT64);
+    data.asLongBuffer().put(values.duplicate());
+    return wrap(Type.INT64, data, shape);
+  }
+
+  /**
+   * Copies the numbers of a buffer into a vector of {@link Type#INT64}.
+   *
+   * @param values the elements from its position to its limit
+   * @return a tensor of one dim
+   */
+  public static Tensor of(LongBuffer values) {
+    return of(values, values.remaining());
+  }
+
+  /**
+   * Copies the numbers of a buffer, whatever its byte order, into an {@link Type#FLOAT32} tensor.
+   *
+   * @param values the elements from its position to its limit, row-major
+   * @param shape elements along each dim; an empty array means a scalar
+   * @return the tensor
+   * @throws IllegalArgumentException if the number of values does not match the shape
+   */
+  public static Tensor of(FloatBuffer values, long... shape) {
+    ByteBuffer data = room(values.remaining(), Type.FLOAT32);
+    data.asFloatBuffer().put(values.duplicate());
+    return wrap(Type.FLOAT32, data, shape);
+  }
+
+  /**
+   * Copies the numbers of a buffer into a vector of {@link Type#FLOAT32}.
+   *
+   * @param values the elements from its position to its limit
+   * @return a tensor of one dim
+   */
+  public static Tensor of(FloatBuffer values) {
+    return of(values, values.remaining());
+  }
+
+  /**
+   * Copies the numbers of a buffer, whatever its byte order, into an {@link Type#FLOAT64} tensor.
+   *
+   * @param values the elements from its position to its limit, row-major
+   * @param shape elements along each dim; an empty array means a scalar
+   * @return the tensor
+   * @throws IllegalArgumentException if the number of values does not match the shape
+   */
+  public static Tensor of(DoubleBuffer values, long... shape) {
+    ByteBuffer data = room(values.remaining(), Type.FLOAT64);
+    data.asDoubleBuffer().put(values.duplicate());
+    return wrap(Type.FLOAT64, data, shape);
+  }
+
+  /**
+   * Copies the numbers of a buffer into a vector of {@link Type#FLOAT64}.
+   *
+   * @param values the elements from its position to its limit
+   * @return a tensor of one dim
+   */
+  public static Tensor of(DoubleBuffer values) {
+    return of(values, values.remaining());
+  }
+
+  /**
+   * One number, of {@link Type#INT8}.
+   *
+   * @param value the element
+   * @return a tensor without dims
+   */
+  public static Tensor scalar(byte value) {
+    return of(new byte[] {value}, new long[0]);
+  }
+
+  /**
+   * One number, of {@link Type#INT16}.
+   *
+   * @param value the element
+   * @return a tensor without dims
+   */
+  public static Tensor scalar(short value) {
+    return of(new short[] {value}, new long[0]);
+  }
+
+  /**
+   * One number, of {@link Type#INT32}.
+   *
+   * @param value the element
+   * @return a tensor without dims
+   */
+  public static Tensor scalar(int value) {
+    return of(new int[] {value}, new long[0]);
+  }
+
+  /**
+   * One number, of {@link Type#INT64}.
+   *
+   * @param value the element
+   * @return a tensor without dims
+   */
+  public static Tensor scalar(long value) {
+    return of(new long[] {value}, new long[0]);
+  }
+
+  /**
+   * One number, of {@link Type#FLOAT32}.
+   *
+   * @param value the element
+   * @return a tensor without dims
+   */
+  public static Tensor scalar(float value) {
+    return of(new float[] {value}, new long[0]);
+  }
+
+  /**
+   * One number, of {@link Type#FLOAT64}.
+   *
+   * @param value the element
+   * @return a tensor without dims
+   */
+  public static Tensor scalar(double value) {
+    return of(new double[] {value}, new long[0]);
+  }
+
+  /**
+   * One text, of {@link Type#STRING}.
+   *
+   * @param value the element
+   * @return a tensor without dims
+   */
+  public static Tensor scalar(String value) {
+    return ofStrings(new String[] {value}, new long[0]);
   }
 
   /**
@@ -236,7 +542,7 @@ public final class Tensor {
    * chooses otherwise.
    *
    * @param nested primitive arrays or arrays of {@code String}, nested to any depth up to 32; all
-   *     rows of an axis of one length. Axes below an axis of length 0 count as 0 too.
+   *     rows of a dim of one length. Dims below a dim of length 0 count as 0 too.
    * @return the tensor
    * @throws IllegalArgumentException if rows differ in length or the elements have no type here
    */
@@ -271,7 +577,7 @@ public final class Tensor {
   /**
    * The shape.
    *
-   * @return a copy: elements along each axis, outermost first
+   * @return a copy: elements along each dim, outermost first
    */
   public long[] shape() {
     return shape.clone();
@@ -364,15 +670,7 @@ public final class Tensor {
    */
   public float[] toFloats() {
     require("float32 or float16", type == Type.FLOAT32 || type == Type.FLOAT16);
-    float[] values = new float[elements];
-    if (type == Type.FLOAT32) {
-      data.asFloatBuffer().get(values);
-    } else {
-      for (int i = 0; i < elements; i++) {
-        values[i] = Float16.toFloat(data.getShort(2 * i));
-      }
-    }
-    return values;
+    return Numbers.toFloats(type, data, elements);
   }
 
   /**
@@ -384,18 +682,7 @@ public final class Tensor {
    */
   public double[] toDoubles() {
     require("numbers", type.isNumeric());
-    double[] values = new double[elements];
-    for (int i = 0; i < elements; i++) {
-      values[i] =
-          switch (type) {
-            case FLOAT16 -> Float16.toFloat(data.getShort(2 * i));
-            case FLOAT32 -> data.getFloat(4 * i);
-            case FLOAT64 -> data.getDouble(8 * i);
-            case UINT64 -> unsignedToDouble(data.getLong(8 * i));
-            default -> integer(i);
-          };
-    }
-    return values;
+    return Numbers.toDoubles(type, data, elements);
   }
 
   /**
@@ -409,16 +696,12 @@ public final class Tensor {
     require(
         "integers",
         type.isNumeric() && type != Type.FLOAT16 && type != Type.FLOAT32 && type != Type.FLOAT64);
-    long[] values = new long[elements];
-    for (int i = 0; i < elements; i++) {
-      values[i] = integer(i);
-    }
-    return values;
+    return Numbers.toLongs(type, data, elements);
   }
 
   /**
    * Copies the elements into nested arrays of their own width: {@code float[][]} for a {@link
-   * Type#FLOAT32} tensor of two axes, {@code byte[]}, {@code short[]}, {@code int[]} and {@code
+   * Type#FLOAT32} tensor of two dims, {@code byte[]}, {@code short[]}, {@code int[]} and {@code
    * long[]} also for the unsigned types and binary16, as bits. Strings become {@code byte[]}, one
    * array level more. A scalar becomes a boxed number or a {@code byte[]}.
    *
@@ -490,22 +773,11 @@ public final class Tensor {
     return type + Arrays.toString(shape);
   }
 
-  private long integer(int i) {
-    return switch (type) {
-      case UINT8 -> Byte.toUnsignedLong(data.get(i));
-      case INT8 -> data.get(i);
-      case UINT16 -> Short.toUnsignedLong(data.getShort(2 * i));
-      case INT16 -> data.getShort(2 * i);
-      case UINT32 -> Integer.toUnsignedLong(data.getInt(4 * i));
-      case INT32 -> data.getInt(4 * i);
-      case UINT64, INT64 -> data.getLong(8 * i);
-      default -> throw new IllegalStateException(type + " is no integer type");
-    };
-  }
-
-  private static double unsignedToDouble(long bits) {
-    // Halved with the lost bit kept sticky, so that the one rounding is the right one.
-    return bits >= 0 ? bits : 2.0 * (bits >>> 1 | bits & 1);
+  private static <T> T requireElement(T value, int index) {
+    if (value == null) {
+      throw new IllegalArgumentException("element " + index + " is null");
+    }
+    return value;
   }
 
   private void require(String what, boolean held) {

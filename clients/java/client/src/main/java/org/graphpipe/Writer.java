@@ -56,6 +56,8 @@ public final class Writer {
 
   private long textBytes;
 
+  private long strings; // of tensors
+
   private Writer() {}
 
   /** A tensor's content, to be written after all tables, and the places of the offsets to it. */
@@ -226,8 +228,8 @@ public final class Writer {
     pad(8, 4);
     point(place, near.position());
     near.putInt(shape.length);
-    for (long axis : shape) {
-      near.putLong(axis);
+    for (long dim : shape) {
+      near.putLong(dim);
     }
   }
 
@@ -252,8 +254,9 @@ public final class Writer {
       shape(table + 4, tensor.shapeShared());
       int content = table + 8;
       if (isString) {
-        if (tensor.elements() > Limits.STRINGS_MAX) {
-          throw new IllegalArgumentException(tensor + " has more than 16777216 strings");
+        strings += tensor.elements();
+        if (strings > Limits.STRINGS_MAX) {
+          throw new IllegalArgumentException("the tensors have more than 16777216 strings");
         }
         content = vector(content, tensor.elements());
       }

@@ -17,14 +17,13 @@ import java.util.Arrays;
 import java.util.List;
 import java.util.Random;
 import java.util.concurrent.ExecutionException;
-import java.util.concurrent.Flow;
 import java.util.concurrent.atomic.AtomicInteger;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 
 /**
  * Servers that stall, lie, break off or answer garbage: an IOException each time, and soon. {@link
- * BrokenServerByHttpClientTest} meets them again another way.
+ * BrokenServerByTlsTest} meets them again by https.
  */
 @Timeout(60)
 class BrokenServerTest {
@@ -86,7 +85,7 @@ class BrokenServerTest {
             "HTTP/1.1 200 OK\r\n\r\n", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")) {
       byte[] body = head.contains("chunked") ? chunked(new byte[1 << 20], 4096) : new byte[1 << 20];
       try (RawServer server = RawServer.stalling(head, body)) {
-        Client client = builder(server.url()).maxResponseBytes(100_000).build();
+        Client client = builder(server.url()).answerBytesMax(100_000).build();
         IOException e = noAnswer(client);
         assertTrue(e.getMessage().contains("at most 100000 bytes"), e.getMessage());
       }
@@ -94,9 +93,9 @@ class BrokenServerTest {
     try (RawServer server =
         RawServer.answering(
             "HTTP/1.1 200 OK\r\nContent-Length: " + GOOD.length + "\r\n\r\n", GOOD)) {
-      Client exact = builder(server.url()).maxResponseBytes(GOOD.length).build();
+      Client exact = builder(server.url()).answerBytesMax(GOOD.length).build();
       assertEquals(REQUEST.inputs(), exact.infer(REQUEST));
-      noAnswer(builder(server.url()).maxResponseBytes(GOOD.length - 1).build());
+      noAnswer(builder(server.url()).answerBytesMax(GOOD.length - 1).build());
     }
   }
 
@@ -272,73 +271,6 @@ class BrokenServerTest {
       noAnswer(client);
       Thread.sleep(300);
       assertEquals(2, requests.get());
-    }
-  }
-
-  @Test
-  void theBodyPublisherRefusesASecondSending() {
-    EncodedMessage message = Writer.write(REQUEST);
-    SegmentPublisher once = new SegmentPublisher(message, false);
-    assertEquals(message.bytes(), once.contentLength());
-    Drain first = new Drain();
-    once.subscribe(first);
-    assertEquals(message.bytes(), first.bytes);
-    assertTrue(first.complete);
-    Drain second = new Drain();
-    once.subscribe(second);
-    assertInstanceOf(IOException.class, second.failure);
-    assertEquals(0, second.bytes);
-
-    SegmentPublisher again = new SegmentPublisher(message, true);
-    for (int i = 0; i < 2; i++) {
-      Drain drain = new Drain();
-      again.subscribe(drain);
-      assertTrue(drain.complete);
-    }
-  }
-
-  @Test
-  void segmentsGoOutInSlicesOfAtMostOneMebibyte() {
-    EncodedMessage message =
-        Writer.write(InferRequest.of(Tensor.allocate(Type.UINT8, (5 << 20) + 1)));
-    Drain drain = new Drain();
-    new SegmentPublisher(message, false).subscribe(drain);
-    assertEquals(message.bytes(), drain.bytes);
-    assertEquals(1 << 20, drain.largest);
-    assertTrue(drain.complete);
-  }
-
-  /** Asks for one slice after another, from within the one before. */
-  private static final class Drain implements Flow.Subscriber<ByteBuffer> {
-    private Flow.Subscription subscription;
-    private int bytes;
-    private int largest;
-    private boolean complete;
-    private Throwable failure;
-
-    @Override
-    public void onSubscribe(Flow.Subscription subscription) {
-      this.subscription = subscription;
-      if (failure == null) {
-        subscription.request(1);
-      }
-    }
-
-    @Override
-    public void onNext(ByteBuffer slice) {
-      bytes += slice.remaining();
-      largest = Math.max(largest, slice.remaining());
-      subscription.request(1);
-    }
-
-    @Override
-    public void onError(Throwable reason) {
-      failure = reason;
-    }
-
-    @Override
-    public void onComplete() {
-      complete = true;
     }
   }
 

@@ -21,7 +21,7 @@ final class FakeServer implements AutoCloseable {
 
   /** What came in. */
   record Asked(String method, String path, Headers headers, ByteBuffer body) {
-    InferRequest inferRequest() throws MalformedMessageException {
+    InferRequest inferRequest() throws IOException {
       return Reader.readRequest(body).orElseThrow();
     }
   }

@@ -87,7 +87,8 @@ final class Oracle {
     Tensor tensor() {
       Type type = Type.byNumber(byteAt(0));
       if (type != Type.STRING) {
-        return Tensor.wrap(type, ByteBuffer.wrap(bytes(2)), longs(1));
+        return Tensor.wrap(
+            type, ByteBuffer.wrap(bytes(2)).order(ByteOrder.LITTLE_ENDIAN), longs(1));
       }
       byte[][] strings = new byte[length(3)][];
       for (int i = 0; i < strings.length; i++) {

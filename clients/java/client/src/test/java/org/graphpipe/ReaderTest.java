@@ -145,10 +145,45 @@ class ReaderTest {
     ByteBuffer bytes = Writer.metadataRequest().toByteBuffer();
     int request = position(bytes, 0);
     assertEquals(2, bytes.get(request + 8));
-    for (int kind : new int[] {0, 3, 255}) {
+    bytes.put(request + 8, (byte) 0);
+    assertThrows(MalformedMessageException.class, () -> Reader.readRequest(bytes));
+    for (int kind : new int[] {3, 255}) {
       bytes.put(request + 8, (byte) kind);
-      assertThrows(MalformedMessageException.class, () -> Reader.readRequest(bytes));
+      assertThrows(UnsupportedMessageException.class, () -> Reader.readRequest(bytes));
     }
+  }
+
+  @Test
+  void aTypeOfALaterWriterIsNullInMetadataAndKeepsItsNumber() throws Exception {
+    ByteBuffer bytes = Writer.write(Samples.metadata()).toByteBuffer();
+    int io = position(bytes, position(bytes, position(bytes, 0) + 20) + 4);
+    bytes.put(io + 16, (byte) 77);
+    TensorSpec spec = Reader.readMetadata(bytes).inputs().get(0);
+    assertEquals(Type.NULL, spec.type());
+    assertEquals(77, spec.typeNumber());
+    assertEquals(0, Samples.metadata().inputs().get(0).typeNumber());
+  }
+
+  @Test
+  void errorsOutsideTheirTableAreAbsentBesideOutputs() throws Exception {
+    List<InferResponse.Failure> errors = List.of(new InferResponse.Failure(1, "m"));
+    ByteBuffer bytes = Writer.write(new InferResponse(List.of(TENSOR), errors)).toByteBuffer();
+    int table = position(bytes, 0);
+    int vtable = table - bytes.getInt(table);
+    bytes.putShort(vtable + 6, (short) 4000);
+    assertEquals(List.of(), Reader.readInferResponse(bytes).errors());
+  }
+
+  @Test
+  void stringsAreCountedForTheWholeMessage() throws Exception {
+    int half = 1 << 23;
+    byte[][] empty = new byte[half][];
+    Arrays.fill(empty, new byte[0]);
+    Tensor tensor = Tensor.ofStrings(empty, half);
+    Writer.write(InferRequest.of(tensor, tensor));
+    Tensor one = Tensor.ofStrings("one too many");
+    InferRequest more = InferRequest.of(tensor, tensor, one);
+    assertThrows(IllegalArgumentException.class, () -> Writer.write(more));
   }
 
   @Test
@@ -232,7 +267,7 @@ class ReaderTest {
         } else {
           Reader.readMetadata(buffer);
         }
-      } catch (MalformedMessageException e) {
+      } catch (MalformedMessageException | UnsupportedMessageException e) {
         assertTrue(e.getMessage().length() > 0);
       }
     }

@@ -18,7 +18,8 @@ final class Samples {
         for (long[] shape : new long[][] {{}, {0}, {0, 3}, {5}, {2, 3}, {1, 2, 1, 3}}) {
           byte[] bytes = new byte[Shape.elements(shape, Type.UINT8) * type.elementBytes()];
           random.nextBytes(bytes);
-          tensors.add(Tensor.wrap(type, ByteBuffer.wrap(bytes), shape));
+          tensors.add(
+              Tensor.wrap(type, ByteBuffer.wrap(bytes).order(ByteOrder.LITTLE_ENDIAN), shape));
         }
       }
     }

@@ -57,10 +57,13 @@ class TensorTest {
 
   @Test
   void scalarsAndEmptiesHaveTheirShapes() {
-    assertEquals(Tensor.of(new float[] {1.5f}), Tensor.fromArray(1.5f));
+    assertEquals(Tensor.scalar(1.5f), Tensor.fromArray(1.5f));
+    assertEquals(Tensor.of(new float[] {1.5f}, new long[0]), Tensor.scalar(1.5f));
+    assertEquals(Tensor.fromArray(7L), Tensor.scalar(7L));
+    assertEquals(Tensor.fromArray("x"), Tensor.scalar("x"));
     assertEquals(0, Tensor.fromArray(1.5f).shape().length);
     assertEquals(1.5f, Tensor.fromArray(1.5f).toArray());
-    assertEquals(true, Tensor.fromArray(true).equals(Tensor.ofUint8(new byte[] {1})));
+    assertEquals(true, Tensor.fromArray(true).equals(Tensor.ofUint8(new byte[] {1}, new long[0])));
     assertArrayEquals(new byte[] {'x'}, (byte[]) Tensor.fromArray("x").toArray());
     assertArrayEquals(
         new byte[] {'x'}, (byte[]) Tensor.fromArray(Type.STRING, new byte[] {'x'}).toArray());
@@ -74,7 +77,7 @@ class TensorTest {
 
   @Test
   void viewsLookIntoTheCallersLittleEndianBytes() {
-    ByteBuffer bytes = ByteBuffer.allocate(17).order(ByteOrder.BIG_ENDIAN).position(1);
+    ByteBuffer bytes = ByteBuffer.allocate(17).order(ByteOrder.LITTLE_ENDIAN).position(1);
     Tensor floats = Tensor.wrap(Type.FLOAT32, bytes, 2, 2);
     floats.asFloatBuffer().put(3, 1.0f);
     assertEquals((byte) 0x3f, bytes.get(16));
@@ -100,6 +103,49 @@ class TensorTest {
   }
 
   @Test
+  void withoutAShapeItIsAVector() {
+    ByteBuffer bytes = ByteBuffer.allocate(8).order(ByteOrder.LITTLE_ENDIAN);
+    for (Tensor vector :
+        List.of(
+            Tensor.of(new float[] {1, 2}),
+            Tensor.of(new double[] {1, 2}),
+            Tensor.of(new long[] {1, 2}),
+            Tensor.of(new int[] {1, 2}),
+            Tensor.of(new short[] {1, 2}),
+            Tensor.of(new byte[] {1, 2}),
+            Tensor.ofUint8(new byte[] {1, 2}),
+            Tensor.ofStrings("a", "b"),
+            Tensor.ofStrings(new byte[][] {{1}, {2}}),
+            Tensor.wrap(Type.FLOAT32, bytes))) {
+      assertArrayEquals(new long[] {2}, vector.shape(), vector.toString());
+    }
+  }
+
+  @Test
+  void aBuffersByteOrderIsNeverTakenForAnother() {
+    for (ByteOrder order : List.of(ByteOrder.BIG_ENDIAN, ByteOrder.LITTLE_ENDIAN)) {
+      ByteBuffer bytes = ByteBuffer.allocate(16).order(order);
+      bytes.asFloatBuffer().put(new float[] {1, 2, 3, 4});
+      assertArrayEquals(
+          new float[] {2, 3, 4}, Tensor.of(bytes.asFloatBuffer().position(1)).toFloats());
+      assertEquals("float32[2, 2]", Tensor.of(bytes.asFloatBuffer(), 2, 2).toString());
+      bytes.asLongBuffer().put(new long[] {1, -2});
+      assertArrayEquals(new long[] {1, -2}, Tensor.of(bytes.asLongBuffer()).toLongs());
+      bytes.asIntBuffer().put(new int[] {1, 2, 3, -4});
+      assertArrayEquals(new long[] {1, 2, 3, -4}, Tensor.of(bytes.asIntBuffer()).toLongs());
+      assertEquals(Type.INT16, Tensor.of(bytes.asShortBuffer()).type());
+      bytes.asDoubleBuffer().put(new double[] {1.5, -2});
+      assertArrayEquals(new double[] {1.5, -2}, Tensor.of(bytes.asDoubleBuffer()).toDoubles());
+      Tensor.wrap(Type.UINT8, bytes, 16); // has no order
+      if (order == ByteOrder.BIG_ENDIAN) {
+        assertRefused(() -> Tensor.wrap(Type.FLOAT64, bytes, 2));
+      } else {
+        assertArrayEquals(new double[] {1.5, -2}, Tensor.wrap(Type.FLOAT64, bytes, 2).toDoubles());
+      }
+    }
+  }
+
+  @Test
   void unsignedAndHalfNumbersWiden() {
     assertArrayEquals(new long[] {255}, Tensor.ofUint8(new byte[] {-1}, 1).toLongs());
     assertArrayEquals(new long[] {65535}, Tensor.of(Type.UINT16, new short[] {-1}, 1).toLongs());
@@ -120,7 +166,7 @@ class TensorTest {
     IllegalArgumentException wrong =
         assertThrows(IllegalArgumentException.class, () -> Tensor.of(new float[] {1, 2}, 3));
     assertEquals("float32[3] needs 12 bytes, got 8", wrong.getMessage());
-    assertRefused(() -> Tensor.of(new float[] {1, 2}));
+    assertRefused(() -> Tensor.of(new float[] {1, 2}, new long[0]));
     assertRefused(() -> Tensor.of(new float[0], -1));
     assertRefused(() -> Tensor.of(new float[0], 0, 1L << 62));
     assertRefused(() -> Tensor.of(new float[0], 0, Long.MAX_VALUE, Long.MAX_VALUE));
@@ -138,6 +184,8 @@ class TensorTest {
     assertRefused(() -> Tensor.fromArray(new float[][] {{1, 2}, null}));
     assertRefused(() -> Tensor.fromArray(new float[][] {null}));
     assertRefused(() -> Tensor.fromArray(new String[] {null}));
+    assertRefused(() -> Tensor.ofStrings("a", null));
+    assertRefused(() -> Tensor.ofStrings(new byte[][] {null}, 1));
     assertRefused(() -> Tensor.fromArray(new String[][] {{"a"}, {"b", "c"}}));
     assertRefused(() -> Tensor.fromArray(new char[] {'a'}));
     assertRefused(() -> Tensor.fromArray(new Object[] {1}));

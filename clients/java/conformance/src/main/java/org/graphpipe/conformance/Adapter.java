@@ -26,6 +26,7 @@ import org.graphpipe.InferRequest;
 import org.graphpipe.InferResponse;
 import org.graphpipe.MalformedMessageException;
 import org.graphpipe.Tensor;
+import org.graphpipe.UnsupportedMessageException;
 import org.graphpipe.Writer;
 
 /**
@@ -97,6 +98,9 @@ public final class Adapter {
     } catch (MalformedMessageException e) {
       result.addProperty("ok", false);
       result.addProperty("error", "malformed");
+    } catch (UnsupportedMessageException e) {
+      result.addProperty("ok", false);
+      result.addProperty("error", "unsupported");
     }
   }
 
@@ -130,13 +134,20 @@ public final class Adapter {
             client.timeout(Duration.ofMillis(timeoutMs));
           }
           InferRequest request = Values.toRequest(asked.getAsJsonObject("value")).orElseThrow();
-          List<Tensor> outputs = client.build().infer(request);
-          return Values.ofInferResponse(new InferResponse(outputs, List.of()));
+          try (Client made = client.build()) {
+            return Values.ofInferResponse(new InferResponse(made.infer(request), List.of()));
+          }
         });
   }
 
   private static void metadata(JsonObject asked, JsonObject result) {
-    answerOf(result, () -> Values.ofMetadata(Client.of(asked.get("url").getAsString()).metadata()));
+    answerOf(
+        result,
+        () -> {
+          try (Client client = Client.of(asked.get("url").getAsString())) {
+            return Values.ofMetadata(client.metadata());
+          }
+        });
   }
 
   /** Loops of equal calls, all at once and through one client: one loop for each value. */
@@ -166,6 +177,7 @@ public final class Adapter {
       throw new IllegalStateException("interrupted", e);
     } finally {
       threads.shutdown();
+      client.close();
     }
   }
 

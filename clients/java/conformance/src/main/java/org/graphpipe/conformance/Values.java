@@ -4,6 +4,7 @@ import com.google.gson.JsonArray;
 import com.google.gson.JsonElement;
 import com.google.gson.JsonObject;
 import java.nio.ByteBuffer;
+import java.nio.ByteOrder;
 import java.util.ArrayList;
 import java.util.Base64;
 import java.util.List;
@@ -149,7 +150,7 @@ final class Values {
     }
     return type == Type.STRING
         ? Tensor.ofStrings(strings.toArray(new byte[0][]), shape(value))
-        : Tensor.wrap(type, ByteBuffer.wrap(data), shape(value));
+        : Tensor.wrap(type, ByteBuffer.wrap(data).order(ByteOrder.LITTLE_ENDIAN), shape(value));
   }
 
   private static Type type(JsonObject value) {

@@ -16,6 +16,7 @@ import java.net.InetAddress;
 import java.net.InetSocketAddress;
 import java.nio.ByteBuffer;
 import java.nio.charset.StandardCharsets;
+import java.util.Base64;
 import java.util.List;
 import java.util.Optional;
 import org.graphpipe.InferRequest;
@@ -91,6 +92,13 @@ class AdapterTest {
       JsonObject result = ask("{'id':'d','op':'decode','message':'%s','bytes':'AQID'}", kind);
       assertEquals("{\"id\":\"d\",\"ok\":false,\"error\":\"malformed\"}", result.toString());
     }
+    byte[] ofLater = Writer.metadataRequest().toByteBuffer().array();
+    ofLater[ofLater.length - 1 - indexFromEnd(ofLater, (byte) 2)] = 3; // its kind
+    JsonObject later =
+        ask(
+            "{'id':'d','op':'decode','message':'request','bytes':'%s'}",
+            Base64.getEncoder().encodeToString(ofLater));
+    assertEquals("{\"id\":\"d\",\"ok\":false,\"error\":\"unsupported\"}", later.toString());
     for (String line :
         List.of("nonsense", "{}", "{'id':'x','op':'dance'}", "{'id':'x','op':'decode'}")) {
       assertThrows(IllegalStateException.class, () -> ask(line));
@@ -149,6 +157,14 @@ class AdapterTest {
     assertEquals("no_answer", none.get("error").getAsString());
     JsonObject unix = ask("{'id':'c','op':'metadata','url':'unix:/x'}");
     assertEquals("no_answer", unix.get("error").getAsString());
+  }
+
+  private static int indexFromEnd(byte[] bytes, byte wanted) {
+    int index = 0;
+    while (bytes[bytes.length - 1 - index] != wanted) {
+      index++;
+    }
+    return index;
   }
 
   private static JsonObject ask(String line, Object... parts) throws IOException {

@@ -1,0 +1,19 @@
+package org.graphpipe;
+
+import java.io.IOException;
+import java.io.UncheckedIOException;
+
+/** Servers that do not behave, by https: the same promises. */
+class BrokenServerByTlsTest extends BrokenServerTest {
+  @Override
+  Client.Builder builder(String url) {
+    Target plain = Target.parse(url);
+    try {
+      int port = TestTls.front(TestTls.LOCALHOST, plain.port());
+      return Client.builder("https://localhost:" + port + plain.path())
+          .sslContext(TestTls.LOCALHOST);
+    } catch (IOException e) {
+      throw new UncheckedIOException(e);
+    }
+  }
+}
