@@ -114,6 +114,7 @@ class ManyCallsTest {
       String[] words = said.strip().split("\\s+");
       double seconds = Double.parseDouble(words[1]);
       int threads = Integer.parseInt(words[3]);
+      assertEquals(1, said.lines().count(), "a thread was pinned: " + said);
       assertTrue(seconds <= 1.5, said);
       assertTrue(threads <= 32, said);
     }
@@ -180,7 +181,15 @@ class ManyCallsTest {
   private static String java(Path java, String before, String way, String url) throws Exception {
     String path = "target/classes" + File.pathSeparator + "target/test-classes";
     String command =
-        before + "exec '" + java + "' -cp " + path + " org.graphpipe.ManyCalls " + way + " " + url;
+        before
+            + "exec '"
+            + java
+            + "' -Djdk.tracePinnedThreads=full -cp "
+            + path
+            + " org.graphpipe.ManyCalls "
+            + way
+            + " "
+            + url;
     Process process =
         new ProcessBuilder("/bin/sh", "-c", command).redirectErrorStream(true).start();
     String said = new String(process.getInputStream().readAllBytes(), StandardCharsets.UTF_8);
