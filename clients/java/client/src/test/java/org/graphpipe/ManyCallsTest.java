@@ -28,6 +28,7 @@ class ManyCallsTest {
 
   @Test
   void asynchronousCallsShareAThreadAndWaitForTheirTurn() throws Exception {
+    assertNoThread("graphpipe-client");
     try (DelayServer server = new DelayServer(5);
         Client client = Client.builder(server.url()).connectionsMax(7).build()) {
       List<CompletableFuture<List<Tensor>>> calls = new ArrayList<>();
@@ -134,8 +135,8 @@ class ManyCallsTest {
       use(secure, 500);
       int left = settled(descriptors, open);
       assertTrue(left <= open + 10, open + " descriptors before, now " + left);
-      assertEquals(0, threads("graphpipe-client"));
-      assertEquals(0, threads("graphpipe-names"));
+      assertNoThread("graphpipe-client");
+      assertNoThread("graphpipe-names");
     }
   }
 
@@ -162,19 +163,18 @@ class ManyCallsTest {
     return open;
   }
 
-  private static long threads(String name) throws InterruptedException {
-    long count = 0;
-    for (int i = 0; i < 100; i++) {
-      count =
-          Thread.getAllStackTraces().keySet().stream()
-              .filter(thread -> thread.getName().equals(name))
-              .count();
-      if (count <= (name.equals("graphpipe-client") ? 1 : 0) && i > 10) {
-        return count;
-      }
-      Thread.sleep(20);
+  private static long threads(String name) {
+    return Thread.getAllStackTraces().keySet().stream()
+        .filter(thread -> thread.getName().equals(name))
+        .count();
+  }
+
+  /** Waits for the end of threads whose clients are closed, or idle for long. */
+  private static void assertNoThread(String name) throws InterruptedException {
+    for (int i = 0; i < 400 && threads(name) > 0; i++) {
+      Thread.sleep(25);
     }
-    return count;
+    assertEquals(0, threads(name), name);
   }
 
   /** Runs {@link ManyCalls} in a process of its own, and says what it said. */
