@@ -13,11 +13,11 @@ import java.util.regex.Pattern;
 /**
  * What the head of an answer says, and whether it is one. Only what a client must know is kept.
  *
- * @param reason the words behind the status, cut short; maybe empty
+ * @param reason the words behind a status other than 200, cut short; maybe empty
  * @param contentType empty where the server gave none
  * @param length of the body; -1 where it is chunked or ends with the connection
  * @param keepAlive whether another answer may follow on this connection
- * @param server what the header of that name says, cut short; empty where there is none
+ * @param server what the header of that name says where the status is not 200, cut short; or empty
  * @param retryAfter how long the server asks to wait; null where it does not say
  */
 record AnswerHead(
@@ -84,7 +84,7 @@ record AnswerHead(
         }
         case "content-type" -> contentType = contentType.isEmpty() ? value : contentType;
         case "content-encoding" -> encoding = value;
-        case "server" -> server = shown(value);
+        case "server" -> server = status == 200 ? "" : shown(value);
         case "retry-after" -> retryAfter = value;
         case "date" -> date = value;
         default -> {
@@ -96,7 +96,7 @@ record AnswerHead(
     boolean isBodiless = status == 204 || status == 304;
     return new AnswerHead(
         status,
-        shown(first.substring(12).strip()),
+        status == 200 ? "" : shown(first.substring(12).strip()),
         contentType,
         isBodiless ? 0 : length,
         isChunked && !isBodiless,

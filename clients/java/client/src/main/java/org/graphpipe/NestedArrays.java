@@ -146,7 +146,7 @@ final class NestedArrays {
     return shape;
   }
 
-  private static Object requireRow(Object row) {
+  static <T> T requireRow(T row) {
     if (row == null) {
       throw new IllegalArgumentException("a row or element is null");
     }

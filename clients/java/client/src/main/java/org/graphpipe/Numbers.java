@@ -1,10 +1,20 @@
 package org.graphpipe;
 
 import java.nio.ByteBuffer;
+import java.nio.ByteOrder;
 
-/** The numbers of a tensor as Java's widest types. */
+/** The numbers of a tensor as Java's widest types, and memory for them. */
 final class Numbers {
   private Numbers() {}
+
+  /** Little-endian memory for so many elements. */
+  static ByteBuffer room(int elements, Type type) {
+    long bytes = (long) elements * type.elementBytes();
+    if (bytes > Integer.MAX_VALUE - 8) {
+      throw new IllegalArgumentException(elements + " elements of " + type + " reach 2 GiB");
+    }
+    return ByteBuffer.allocate((int) bytes).order(ByteOrder.LITTLE_ENDIAN);
+  }
 
   /** Numbers of {@link Type#FLOAT32} or {@link Type#FLOAT16}, exactly. */
   static float[] toFloats(Type type, ByteBuffer data, int elements) {

@@ -145,7 +145,6 @@ public final class Tensor {
    * @param values the elements, row-major
    * @param shape elements along each dim; an empty array means a scalar
    * @return the tensor
-   * @throws IllegalArgumentException if the number of values does not match the shape
    */
   public static Tensor of(short[] values, long... shape) {
     return of(Type.INT16, values, shape);
@@ -157,7 +156,6 @@ public final class Tensor {
    * @param values the elements, row-major
    * @param shape elements along each dim; an empty array means a scalar
    * @return the tensor
-   * @throws IllegalArgumentException if the number of values does not match the shape
    */
   public static Tensor of(int[] values, long... shape) {
     return of(Type.INT32, values, shape);
@@ -169,7 +167,6 @@ public final class Tensor {
    * @param values the elements, row-major
    * @param shape elements along each dim; an empty array means a scalar
    * @return the tensor
-   * @throws IllegalArgumentException if the number of values does not match the shape
    */
   public static Tensor of(long[] values, long... shape) {
     return of(Type.INT64, values, shape);
@@ -181,7 +178,6 @@ public final class Tensor {
    * @param values the elements, row-major
    * @param shape elements along each dim; an empty array means a scalar
    * @return the tensor
-   * @throws IllegalArgumentException if the number of values does not match the shape
    */
   public static Tensor of(float[] values, long... shape) {
     return of(Type.FLOAT32, values, shape);
@@ -193,18 +189,9 @@ public final class Tensor {
    * @param values the elements, row-major
    * @param shape elements along each dim; an empty array means a scalar
    * @return the tensor
-   * @throws IllegalArgumentException if the number of values does not match the shape
    */
   public static Tensor of(double[] values, long... shape) {
     return of(Type.FLOAT64, values, shape);
-  }
-
-  private static ByteBuffer room(int elements, Type type) {
-    long bytes = (long) elements * type.elementBytes();
-    if (bytes > Integer.MAX_VALUE - 8) {
-      throw new IllegalArgumentException(elements + " elements of " + type + " reach 2 GiB");
-    }
-    return ByteBuffer.allocate((int) bytes).order(ByteOrder.LITTLE_ENDIAN);
   }
 
   /**
@@ -234,7 +221,7 @@ public final class Tensor {
   public static Tensor ofStrings(String[] values, long... shape) {
     byte[][] encoded = new byte[values.length][];
     for (int i = 0; i < values.length; i++) {
-      encoded[i] = Writer.utf8(requireElement(values[i], i));
+      encoded[i] = Writer.utf8(NestedArrays.requireRow(values[i]));
     }
     return new Tensor(Type.STRING, shape.clone(), NO_DATA, encoded);
   }
@@ -249,97 +236,88 @@ public final class Tensor {
    * @throws IllegalArgumentException if the number of values does not match the shape
    */
   public static Tensor ofStrings(byte[][] values, long... shape) {
-    for (int i = 0; i < values.length; i++) {
-      requireElement(values[i], i);
+    for (byte[] value : values) {
+      NestedArrays.requireRow(value);
     }
     return new Tensor(Type.STRING, shape.clone(), NO_DATA, values.clone());
   }
 
   /**
-   * Copies numbers into a vector of {@link Type#INT8}.
+   * {@return a vector of {@link Type#INT8}}
    *
    * @param values the elements
-   * @return a tensor of one dim
    */
   public static Tensor of(byte[] values) {
     return of(values, values.length);
   }
 
   /**
-   * Copies numbers into a vector of {@link Type#INT16}.
+   * {@return a vector of {@link Type#INT16}}
    *
    * @param values the elements
-   * @return a tensor of one dim
    */
   public static Tensor of(short[] values) {
     return of(values, values.length);
   }
 
   /**
-   * Copies numbers into a vector of {@link Type#INT32}.
+   * {@return a vector of {@link Type#INT32}}
    *
    * @param values the elements
-   * @return a tensor of one dim
    */
   public static Tensor of(int[] values) {
     return of(values, values.length);
   }
 
   /**
-   * Copies numbers into a vector of {@link Type#INT64}.
+   * {@return a vector of {@link Type#INT64}}
    *
    * @param values the elements
-   * @return a tensor of one dim
    */
   public static Tensor of(long[] values) {
     return of(values, values.length);
   }
 
   /**
-   * Copies numbers into a vector of {@link Type#FLOAT32}.
+   * {@return a vector of {@link Type#FLOAT32}}
    *
    * @param values the elements
-   * @return a tensor of one dim
    */
   public static Tensor of(float[] values) {
     return of(values, values.length);
   }
 
   /**
-   * Copies numbers into a vector of {@link Type#FLOAT64}.
+   * {@return a vector of {@link Type#FLOAT64}}
    *
    * @param values the elements
-   * @return a tensor of one dim
    */
   public static Tensor of(double[] values) {
     return of(values, values.length);
   }
 
   /**
-   * Copies bytes into a vector of {@link Type#UINT8}.
+   * {@return a vector of {@link Type#UINT8}}
    *
    * @param values the elements
-   * @return a tensor of one dim
    */
   public static Tensor ofUint8(byte[] values) {
     return ofUint8(values, values.length);
   }
 
   /**
-   * Text as a vector of {@link Type#STRING}, in UTF-8.
+   * {@return text as a vector of {@link Type#STRING}, in UTF-8}
    *
    * @param values the elements
-   * @return a tensor of one dim
    */
   public static Tensor ofStrings(String... values) {
     return ofStrings(values, values.length);
   }
 
   /**
-   * Runs of bytes as a vector of {@link Type#STRING}.
+   * {@return runs of bytes as a vector of {@link Type#STRING}}
    *
    * @param values the elements
-   * @return a tensor of one dim
    */
   public static Tensor ofStrings(byte[][] values) {
     return ofStrings(values, values.length);
@@ -351,19 +329,17 @@ public final class Tensor {
    * @param values the elements from its position to its limit, row-major
    * @param shape elements along each dim; an empty array means a scalar
    * @return the tensor
-   * @throws IllegalArgumentException if the number of values does not match the shape
    */
   public static Tensor of(ShortBuffer values, long... shape) {
-    ByteBuffer data = room(values.remaining(), Type.INT16);
+    ByteBuffer data = Numbers.room(values.remaining(), Type.INT16);
     data.asShortBuffer().put(values.duplicate());
     return wrap(Type.INT16, data, shape);
   }
 
   /**
-   * Copies the numbers of a buffer into a vector of {@link Type#INT16}.
+   * {@return the numbers, copied, as a vector of {@link Type#INT16}}
    *
    * @param values the elements from its position to its limit
-   * @return a tensor of one dim
    */
   public static Tensor of(ShortBuffer values) {
     return of(values, values.remaining());
@@ -375,19 +351,17 @@ public final class Tensor {
    * @param values the elements from its position to its limit, row-major
    * @param shape elements along each dim; an empty array means a scalar
    * @return the tensor
-   * @throws IllegalArgumentException if the number of values does not match the shape
    */
   public static Tensor of(IntBuffer values, long... shape) {
-    ByteBuffer data = room(values.remaining(), Type.INT32);
+    ByteBuffer data = Numbers.room(values.remaining(), Type.INT32);
     data.asIntBuffer().put(values.duplicate());
     return wrap(Type.INT32, data, shape);
   }
 
   /**
-   * Copies the numbers of a buffer into a vector of {@link Type#INT32}.
+   * {@return the numbers, copied, as a vector of {@link Type#INT32}}
    *
    * @param values the elements from its position to its limit
-   * @return a tensor of one dim
    */
   public static Tensor of(IntBuffer values) {
     return of(values, values.remaining());
@@ -399,19 +373,17 @@ public final class Tensor {
    * @param values the elements from its position to its limit, row-major
    * @param shape elements along each dim; an empty array means a scalar
    * @return the tensor
-   * @throws IllegalArgumentException if the number of values does not match the shape
    */
   public static Tensor of(LongBuffer values, long... shape) {
-    ByteBuffer data = room(values.remaining(), Type.INT64);
+    ByteBuffer data = Numbers.room(values.remaining(), Type.INT64);
     data.asLongBuffer().put(values.duplicate());
     return wrap(Type.INT64, data, shape);
   }
 
   /**
-   * Copies the numbers of a buffer into a vector of {@link Type#INT64}.
+   * {@return the numbers, copied, as a vector of {@link Type#INT64}}
    *
    * @param values the elements from its position to its limit
-   * @return a tensor of one dim
    */
   public static Tensor of(LongBuffer values) {
     return of(values, values.remaining());
@@ -423,19 +395,17 @@ public final class Tensor {
    * @param values the elements from its position to its limit, row-major
    * @param shape elements along each dim; an empty array means a scalar
    * @return the tensor
-   * @throws IllegalArgumentException if the number of values does not match the shape
    */
   public static Tensor of(FloatBuffer values, long... shape) {
-    ByteBuffer data = room(values.remaining(), Type.FLOAT32);
+    ByteBuffer data = Numbers.room(values.remaining(), Type.FLOAT32);
     data.asFloatBuffer().put(values.duplicate());
     return wrap(Type.FLOAT32, data, shape);
   }
 
   /**
-   * Copies the numbers of a buffer into a vector of {@link Type#FLOAT32}.
+   * {@return the numbers, copied, as a vector of {@link Type#FLOAT32}}
    *
    * @param values the elements from its position to its limit
-   * @return a tensor of one dim
    */
   public static Tensor of(FloatBuffer values) {
     return of(values, values.remaining());
@@ -447,89 +417,37 @@ public final class Tensor {
    * @param values the elements from its position to its limit, row-major
    * @param shape elements along each dim; an empty array means a scalar
    * @return the tensor
-   * @throws IllegalArgumentException if the number of values does not match the shape
    */
   public static Tensor of(DoubleBuffer values, long... shape) {
-    ByteBuffer data = room(values.remaining(), Type.FLOAT64);
+    ByteBuffer data = Numbers.room(values.remaining(), Type.FLOAT64);
     data.asDoubleBuffer().put(values.duplicate());
     return wrap(Type.FLOAT64, data, shape);
   }
 
   /**
-   * Copies the numbers of a buffer into a vector of {@link Type#FLOAT64}.
+   * {@return the numbers, copied, as a vector of {@link Type#FLOAT64}}
    *
    * @param values the elements from its position to its limit
-   * @return a tensor of one dim
    */
   public static Tensor of(DoubleBuffer values) {
     return of(values, values.remaining());
   }
 
   /**
-   * One number, of {@link Type#INT8}.
+   * One number, of the type that is as wide: {@code scalar(1.5f)} is of {@link Type#FLOAT32}.
    *
-   * @param value the element
+   * @param value a number of one of Java's primitive types
    * @return a tensor without dims
+   * @throws IllegalArgumentException if it is another kind of number
    */
-  public static Tensor scalar(byte value) {
-    return of(new byte[] {value}, new long[0]);
+  public static Tensor scalar(Number value) {
+    return fromArray(value);
   }
 
   /**
-   * One number, of {@link Type#INT16}.
+   * {@return one text, of {@link Type#STRING}, as a tensor without dims}
    *
    * @param value the element
-   * @return a tensor without dims
-   */
-  public static Tensor scalar(short value) {
-    return of(new short[] {value}, new long[0]);
-  }
-
-  /**
-   * One number, of {@link Type#INT32}.
-   *
-   * @param value the element
-   * @return a tensor without dims
-   */
-  public static Tensor scalar(int value) {
-    return of(new int[] {value}, new long[0]);
-  }
-
-  /**
-   * One number, of {@link Type#INT64}.
-   *
-   * @param value the element
-   * @return a tensor without dims
-   */
-  public static Tensor scalar(long value) {
-    return of(new long[] {value}, new long[0]);
-  }
-
-  /**
-   * One number, of {@link Type#FLOAT32}.
-   *
-   * @param value the element
-   * @return a tensor without dims
-   */
-  public static Tensor scalar(float value) {
-    return of(new float[] {value}, new long[0]);
-  }
-
-  /**
-   * One number, of {@link Type#FLOAT64}.
-   *
-   * @param value the element
-   * @return a tensor without dims
-   */
-  public static Tensor scalar(double value) {
-    return of(new double[] {value}, new long[0]);
-  }
-
-  /**
-   * One text, of {@link Type#STRING}.
-   *
-   * @param value the element
-   * @return a tensor without dims
    */
   public static Tensor scalar(String value) {
     return ofStrings(new String[] {value}, new long[0]);
@@ -771,13 +689,6 @@ public final class Tensor {
   @Override
   public String toString() {
     return type + Arrays.toString(shape);
-  }
-
-  private static <T> T requireElement(T value, int index) {
-    if (value == null) {
-      throw new IllegalArgumentException("element " + index + " is null");
-    }
-    return value;
   }
 
   private void require(String what, boolean held) {

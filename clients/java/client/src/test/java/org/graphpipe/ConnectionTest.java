@@ -31,6 +31,7 @@ import java.util.List;
 import java.util.concurrent.BlockingQueue;
 import java.util.concurrent.LinkedBlockingQueue;
 import java.util.concurrent.atomic.AtomicReference;
+import javax.net.ssl.SSLSocket;
 import org.graphpipe.FakeServer.Answer;
 import org.junit.jupiter.api.Assumptions;
 import org.junit.jupiter.api.Test;
@@ -83,6 +84,39 @@ class ConnectionTest {
       var async =
           assertThrows(Exception.class, () -> client.inferAsync(InferRequest.of(ONE)).get());
       assertTrue(GraphPipeException.safeToRetry(async));
+    }
+  }
+
+  @Test
+  void whoeverCutsATlsConnectionDoesNotMakeAnAnswerEnd() throws Exception {
+    for (boolean saysGoodbye : new boolean[] {true, false}) {
+      try (RawServer server =
+              new RawServer(
+                  connection -> {
+                    SSLSocket secure =
+                        (SSLSocket)
+                            TestTls.LOCALHOST
+                                .getSocketFactory()
+                                .createSocket(connection, "localhost", 0, false);
+                    secure.setUseClientMode(false);
+                    head(secure.getInputStream());
+                    // The end of the connection is the end of the body.
+                    secure.getOutputStream().write("HTTP/1.1 200 OK\r\n\r\n".getBytes());
+                    secure.getOutputStream().write(BODY);
+                    if (saysGoodbye) {
+                      secure.shutdownOutput();
+                    }
+                  });
+          Client client =
+              Client.builder(server.url().replace("http:", "https:"))
+                  .sslContext(TestTls.LOCALHOST)
+                  .build()) {
+        if (saysGoodbye) {
+          assertEquals(ONE, client.execute(ONE));
+        } else {
+          assertThrows(IOException.class, () -> client.execute(ONE));
+        }
+      }
     }
   }
 

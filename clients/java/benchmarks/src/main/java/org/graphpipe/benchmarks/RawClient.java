@@ -66,7 +66,7 @@ final class RawClient implements AutoCloseable {
   }
 
   /** The length of head and body, or -1 while the head is not complete. */
-  private static int messageBytes(ByteBuffer buffer) {
+  static int messageBytes(ByteBuffer buffer) {
     byte[] start = new byte[Math.min(buffer.position(), 4096)];
     buffer.get(0, start);
     String text = new String(start, StandardCharsets.ISO_8859_1);
