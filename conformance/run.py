@@ -26,6 +26,7 @@ from conformance.cases import expand_bytes, expand_value, groups
 from conformance.languages import LANGUAGES, Adapter, BuildFailed, Language, adapters
 from conformance.live import FLAGS, Live, against_go, against_server
 from conformance.report import Report
+from conformance.runner import ROWS, difference
 from tests.canned import canned
 from tests.serving import serving
 
@@ -51,6 +52,8 @@ def main() -> int:
     vectors = {
         group: [vector for vector in each if huge or "huge" not in vector["flags"]] for group, each in groups().items()
     }
+    if not huge:
+        print("what takes a gigabyte in each language: NOT RUN; --huge reads it too")
     with adapters(ready) as running:
         for step in (read_and_refuse, write_and_read, read_golden, call_server, call_go, call_odd, call_again):
             at = time.monotonic()
@@ -125,25 +128,9 @@ def read_and_refuse(report: Report, running: dict[str, Adapter], vectors: Vector
             wanted = {"error": vector["error"]} if "error" in vector else {"value": expand_value(vector["value"])}
             huge = "huge" in vector["flags"]
             for name, result in (one_by_one if huge else everywhere)(running, case).items():
-                reason = difference(wanted, result, vector["comment"])
+                reason = difference(wanted, result)
+                reason = reason and f"{vector['comment']}: {reason}"
                 judge(report, ROWS["huge" if huge else group], name, vector["id"], result, reason)
-
-
-ROWS = {
-    "valid": "valid messages, read",
-    "invalid": "invalid messages, refused",
-    "attacks": "attacks, refused",
-    "unsendable": "values that must not be sent, refused",
-    "huge": "2^24 strings, read",
-}
-
-
-def difference(wanted: Value, result: Value, comment: str = "") -> str:
-    """What is wrong with a result that should be this value or error; empty if nothing is."""
-    ((key, value),) = wanted.items()
-    if result.get(key) == value and result.get("ok") == (key == "value"):
-        return ""
-    return f"{comment}{': ' * bool(comment)}expected {str(wanted)[:300]}, got {str(result)[:400]}"
 
 
 def write_and_read(report: Report, running: dict[str, Adapter], vectors: Vectors) -> None:
