@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from conformance.runner import expand_bytes, expand_value
+
 __all__ = ["FOLDER", "GROUPS", "compact", "expand_bytes", "expand_value", "groups"]
 
 FOLDER = Path(__file__).resolve().parent / "vectors"
@@ -33,33 +35,6 @@ def groups() -> dict[str, list[dict[str, Any]]]:
         content = json.loads(path.read_text())
         found[content["group"]] += content["vectors"]
     return found
-
-
-def expand_bytes(content: str | list[Any]) -> bytes:
-    """The bytes that a vector stands for."""
-    if isinstance(content, str):
-        return base64.b64decode(content)
-    parts = []
-    for part in content:
-        if isinstance(part, str):
-            parts.append(base64.b64decode(part))
-        elif "repeat" in part:
-            parts.append(base64.b64decode(part["repeat"]) * part["times"])
-        else:
-            numbers = part["words"] + part["step"] * np.arange(part["count"], dtype=np.int64)
-            parts.append((numbers & 0xFFFF_FFFF).astype("<u4").tobytes())
-    return b"".join(parts)
-
-
-def expand_value(value: Any) -> Any:
-    """The value that a vector means."""
-    if isinstance(value, list):
-        return [expand_value(item) for item in value]
-    if isinstance(value, dict):
-        if value.keys() == {"repeat", "times"}:
-            return expand_value(value["repeat"]) * value["times"]
-        return {key: expand_value(item) for key, item in value.items()}
-    return value
 
 
 def compact(message: bytes) -> str | list[Any]:

@@ -149,6 +149,12 @@ def suites() -> list[Suite]:
             alone_with="clients",
         ),
         Suite(
+            "conformance-huge",
+            [["python", "conformance/run.py", "--huge"], ["python", "conformance/fuzz.py", "--messages", "1000000"]],
+            alone_with="clients",
+            slow=True,
+        ),
+        Suite(
             "soak",
             [["python", "scripts/soak.py"], ["python", "scripts/soak.py", "--minutes", "5", "--workers", "2"]],
             slow=True,

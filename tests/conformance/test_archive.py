@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from conformance import cases, runner
+from conformance import cases
 from conformance.cases import groups
 from conformance.make_archive import NAME, archive
 
@@ -83,15 +83,6 @@ def test_an_adapter_that_dies_fails_its_case_and_is_started_anew(unpacked, tmp_p
     done = run(unpacked, [sys.executable, str(program)], "--only", "bool")
     assert done.returncode == 1
     assert "0 passed, 12 failed, 0 unsupported" in done.stdout
-
-
-def test_its_short_forms_stand_for_the_same_as_in_the_suite():
-    for vectors in groups().values():
-        for vector in vectors:
-            if "strings" not in vector["flags"] and not isinstance(vector.get("bytes", ""), str):
-                assert runner.expand_bytes(vector["bytes"]) == cases.expand_bytes(vector["bytes"])
-    value = {"a": [{"repeat": "x", "times": 3}, {"repeat": ["", "y"], "times": 2}]}
-    assert runner.expand_value(value) == cases.expand_value(value) == {"a": ["xxx", ["", "y", "", "y"]]}
 
 
 def test_the_page_shows_values_as_the_schema_has_them():

@@ -145,7 +145,8 @@ def test_any_word_of_a_request_may_be_anything(server: Server) -> None:
         for at in range(0, len(GOOD), 4):
             for value in (0, 1, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, len(GOOD) - at):
                 answer = wire.call("POST", "/", GOOD[:at] + struct.pack("<I", value) + GOOD[at + 4 :])
-                assert answer.status in (200, 400), (at, value)
+                later = answer.status == 501 and "there are requests of kind 1" in answer.text
+                assert answer.status in (200, 400) or later, (at, value)
         assert wire.call("POST", "/", GOOD).status == 200
 
 

@@ -127,6 +127,10 @@ public final class Reader {
     long[] shape = table.longs(1);
     ByteBuffer data = table.bytes(2);
     byte[][] strings = table.strings(3);
+    if (table.byteField(4) != 0 && type != Type.UINT8) {
+      throw new MalformedMessageException(
+          "a tensor of " + type + " is marked as bool; only uint8 carries bool");
+    }
     try {
       return Tensor.received(type, data, strings, shape);
     } catch (IllegalArgumentException e) {

@@ -72,6 +72,7 @@ public final class Adapter {
         case "decode" -> decode(asked, result);
         case "encode" -> encode(asked, result);
         case "call" -> call(asked, result);
+        case "calls" -> calls(asked, result);
         case "metadata" -> metadata(asked, result);
         case "loops" -> loops(asked, result);
         default -> throw new IllegalStateException("unknown op");
@@ -128,16 +129,37 @@ public final class Adapter {
     answerOf(
         result,
         () -> {
-          Client.Builder client = Client.builder(asked.get("url").getAsString());
-          long timeoutMs = asked.has("timeout_ms") ? asked.get("timeout_ms").getAsLong() : 0;
-          if (timeoutMs > 0) {
-            client.timeout(Duration.ofMillis(timeoutMs));
-          }
           InferRequest request = Values.toRequest(asked.getAsJsonObject("value")).orElseThrow();
-          try (Client made = client.build()) {
-            return Values.ofInferResponse(new InferResponse(made.infer(request), List.of()));
+          try (Client client = client(asked)) {
+            return Values.ofInferResponse(new InferResponse(client.infer(request), List.of()));
           }
         });
+  }
+
+  /** One call after another through one client. */
+  private static void calls(JsonObject asked, JsonObject result) {
+    JsonArray results = new JsonArray();
+    try (Client client = client(asked)) {
+      for (JsonElement value : asked.getAsJsonArray("values")) {
+        InferRequest request = Values.toRequest(value.getAsJsonObject()).orElseThrow();
+        JsonObject one = new JsonObject();
+        answerOf(
+            one,
+            () -> Values.ofInferResponse(new InferResponse(client.infer(request), List.of())));
+        results.add(one);
+      }
+    }
+    result.addProperty("ok", true);
+    result.add("results", results);
+  }
+
+  private static Client client(JsonObject asked) {
+    Client.Builder client = Client.builder(asked.get("url").getAsString());
+    long timeoutMs = asked.has("timeout_ms") ? asked.get("timeout_ms").getAsLong() : 0;
+    if (timeoutMs > 0) {
+      client.timeout(Duration.ofMillis(timeoutMs));
+    }
+    return client.build();
   }
 
   private static void metadata(JsonObject asked, JsonObject result) {
@@ -217,7 +239,7 @@ public final class Adapter {
 
   private static void refused(JsonObject result, GraphPipeException e) {
     bad(result, "server", e.getMessage());
-    result.addProperty("code", e.code());
+    result.addProperty("code", String.valueOf(e.code()));
     result.addProperty("status", e.status());
   }
 

@@ -18,7 +18,7 @@ import org.graphpipe.Tensor;
 import org.graphpipe.TensorSpec;
 import org.graphpipe.Type;
 
-/** The values of cases: messages as JSON, and back. Bytes are base64; numbers may have 64 bits. */
+/** The values of cases: messages as JSON, and back. Bytes are base64, 64-bit numbers strings. */
 final class Values {
   private Values() {}
 
@@ -45,7 +45,7 @@ final class Values {
             response.errors(),
             failure -> {
               JsonObject error = new JsonObject();
-              error.addProperty("code", failure.code());
+              error.addProperty("code", String.valueOf(failure.code()));
               error.addProperty("message", failure.message());
               return error;
             }));
@@ -108,6 +108,9 @@ final class Values {
     value.addProperty("description", spec.description());
     value.add("shape", longs(spec.shape()));
     value.addProperty("type", spec.type().toString());
+    if (spec.typeNumber() != 0) {
+      value.addProperty("type_number", spec.typeNumber());
+    }
     return value;
   }
 
@@ -193,7 +196,7 @@ final class Values {
   private static JsonArray longs(long[] values) {
     JsonArray array = new JsonArray();
     for (long value : values) {
-      array.add(value);
+      array.add(String.valueOf(value));
     }
     return array;
   }

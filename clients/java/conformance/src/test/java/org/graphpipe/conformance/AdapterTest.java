@@ -30,16 +30,16 @@ class AdapterTest {
   private static final String REQUEST =
       """
       {"type":"infer","config":"\u00e9","input_names":["a"],"inputs":[\
-      {"type":"uint64","shape":[1],"data":"//////////8="},\
-      {"type":"string","shape":[2],"strings":["AP8=",""]}],"output_names":["y",""]}""";
+      {"type":"uint64","shape":["1"],"data":"//////////8="},\
+      {"type":"string","shape":["2"],"strings":["AP8=",""]}],"output_names":["y",""]}""";
   private static final String RESPONSE =
       """
       {"outputs":[{"type":"float32","shape":[],"data":"AACAPw=="}],\
-      "errors":[{"code":-9223372036854775808,"message":"m"}]}""";
+      "errors":[{"code":"-9223372036854775808","message":"m"}]}""";
   private static final String METADATA =
       """
       {"name":"n","version":"v","server":"s","description":"d","inputs":[\
-      {"name":"x","description":"","shape":[-1,9007199254740993],"type":"float16"}],"outputs":[]}""";
+      {"name":"x","description":"","shape":["-1","9007199254740993"],"type":"float16"}],"outputs":[]}""";
 
   @Test
   void valuesSurviveEncodingAndDecoding() throws Exception {
@@ -66,15 +66,15 @@ class AdapterTest {
   void whatCannotBeEncodedIsInvalid() throws Exception {
     for (String tensor :
         List.of(
-            "{'type':'float32','shape':[2],'data':'AACAPw=='}",
-            "{'type':'float32','shape':[-1],'data':''}",
-            "{'type':'float32','shape':[0,4611686018427387904],'data':''}",
-            "{'type':'float32','shape':[36893488147419103232],'data':''}",
+            "{'type':'float32','shape':['2'],'data':'AACAPw=='}",
+            "{'type':'float32','shape':['-1'],'data':''}",
+            "{'type':'float32','shape':['0','4611686018427387904'],'data':''}",
+            "{'type':'float32','shape':['36893488147419103232'],'data':''}",
             "{'type':'bool','shape':[],'data':'AA=='}",
             "{'type':'null','shape':[],'data':''}",
-            "{'type':'string','shape':[1],'strings':[]}",
-            "{'type':'string','shape':[0],'strings':[],'data':'AA=='}",
-            "{'type':'uint8','shape':[0],'strings':[''],'data':''}")) {
+            "{'type':'string','shape':['1'],'strings':[]}",
+            "{'type':'string','shape':['0'],'strings':[],'data':'AA=='}",
+            "{'type':'uint8','shape':['0'],'strings':[''],'data':''}")) {
       JsonObject result =
           ask(
               "{'id':'e','op':'encode','message':'request','value':%s}",
@@ -141,7 +141,7 @@ class AdapterTest {
       assertEquals("n", metadata.getAsJsonObject("value").get("name").getAsString());
       JsonObject no = ask("{'id':'n','op':'metadata','url':'%s/no'}", url);
       assertEquals(
-          "{\"id\":\"n\",\"ok\":false,\"error\":\"server\",\"message\":\"no\",\"code\":3,"
+          "{\"id\":\"n\",\"ok\":false,\"error\":\"server\",\"message\":\"no\",\"code\":\"3\","
               + "\"status\":404}",
           no.toString());
       String loops = "{'id':'l','op':'loops','url':'%s','values':[%s,%s],'calls':20}";
