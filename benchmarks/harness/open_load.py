@@ -93,6 +93,8 @@ class Caller(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self.generator.counts["closed"] += 1
+        if self in self.generator.free:  # a server closes those that never had anything to say
+            self.generator.free.remove(self)
 
     def send(self) -> None:
         self.started = time.perf_counter()
