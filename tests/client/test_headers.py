@@ -357,3 +357,44 @@ def test_the_client_works_where_there_is_no_poll_no_sendmsg_and_no_unix_socket()
         "[0.0, 1.0, 2.0]\nno connection to unix:/x: Python has no Unix sockets on this system"
     )
     assert len(kept) == 1
+
+
+def test_a_thousand_clients_leave_no_thread_and_no_descriptor(tmp_path: Any) -> None:
+    trustme = pytest.importorskip("trustme")
+    import os
+    import ssl
+
+    authority = trustme.CA()
+    serving, trusting = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH), ssl.create_default_context()
+    authority.issue_cert("localhost").configure_cert(serving)
+    authority.configure_trust(trusting)
+
+    def talk(caller: Caller) -> None:
+        while caller.read_request():
+            caller.send(answer(outputs(X)))
+
+    def open_now() -> tuple[int, int]:
+        return len(os.listdir("/proc/self/fd")), threading.active_count()
+
+    async def many(url: str, options: dict[str, Any]) -> None:
+        for _ in range(250):
+            async with graphpipe.AsyncClient(url, **options) as client:
+                await client.execute(X)
+
+    with canned(talk) as plain, canned(talk, tls=serving) as secure:
+        port = secure.listener.getsockname()[1]
+        places: list[tuple[str, dict[str, Any]]] = [(plain.url, {}), (f"https://localhost:{port}", {"tls": trusting})]
+        for url, options in places:
+            call_blocking(url, options)
+            call_async(url, options)
+        before = open_now()
+        for url, options in places:
+            for _ in range(250):
+                call_blocking(url, options)
+            asyncio.run(many(url, options))
+        for _ in range(400):  # the server by hand has a thread and a socket for each until it has seen it go
+            if (after := open_now())[0] <= before[0] and after[1] <= before[1]:
+                break
+            threading.Event().wait(0.025)
+        assert after[0] <= before[0]
+        assert after[1] <= before[1]
