@@ -144,8 +144,7 @@ public final class Adapter {
         InferRequest request = Values.toRequest(value.getAsJsonObject()).orElseThrow();
         JsonObject one = new JsonObject();
         answerOf(
-            one,
-            () -> Values.ofInferResponse(new InferResponse(client.infer(request), List.of())));
+            one, () -> Values.ofInferResponse(new InferResponse(client.infer(request), List.of())));
         results.add(one);
       }
     }
