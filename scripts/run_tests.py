@@ -157,6 +157,15 @@ def suites() -> list[Suite]:
             slow=True,
         ),
         Suite(
+            "java-consumer",
+            [["sh", "consumer/check.sh", f"-Dmaven.repo.local={BUILD / 'm2'}"]],
+            folder="clients/java",
+            needs=["java", "javac", "mvn", "jlink"],
+            exists_with="clients/java/consumer/check.sh",
+            slow=True,
+            alone_with="clients",
+        ),
+        Suite(
             "soak",
             [["python", "scripts/soak.py"], ["python", "scripts/soak.py", "--minutes", "5", "--workers", "2"]],
             slow=True,
