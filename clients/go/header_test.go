@@ -57,6 +57,14 @@ func TestALoginInTheURLBecomesBasicAndIsNeverTold(t *testing.T) {
 	if got := last.Get("Authorization"); got != "Basic YWRhOnMzY3JldA==" {
 		t.Errorf("got %q", got)
 	}
+	for _, bad := range []string{"http://ada:s3cret@host:s3cret", "ftp://ada:s3cret@host", "http://ada:s3cret@h%zz", "http://ada:s3cret@host\n"} {
+		if _, err := New(bad); err == nil || strings.Contains(err.Error(), "s3cret") {
+			t.Error(err)
+		}
+		if _, err := New("http://models.invalid", WithProxy(bad)); err != nil && strings.Contains(err.Error(), "s3cret") {
+			t.Error(err)
+		}
+	}
 	c = newClient(t, "http://ada:s3cret@127.0.0.1:1")
 	if _, err := c.Execute(context.Background(), Scalar(1.0)); err == nil || strings.Contains(err.Error(), "s3cret") {
 		t.Error(err)

@@ -39,7 +39,7 @@ func (o *options) proxyFor(at target) (*url.URL, error) {
 	case *o.proxy == "":
 		return nil, nil
 	}
-	return url.Parse(*o.proxy)
+	return parseURL(*o.proxy)
 }
 
 // Option changes how a [Client] calls.

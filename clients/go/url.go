@@ -1,6 +1,7 @@
 package graphpipe
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/url"
@@ -29,14 +30,36 @@ func parseTarget(raw string) (target, error) {
 		}
 		return target{u, socket}, nil
 	}
-	u, err := url.Parse(raw)
+	u, err := parseURL(raw)
 	if err != nil {
-		return target{}, fmt.Errorf("graphpipe: %w", err)
+		return target{}, err
 	}
 	if (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
-		return target{}, fmt.Errorf("graphpipe: URL %q is not one of http://host:port/path, https://host:port/path and unix:/path/to.sock", raw)
+		return target{}, fmt.Errorf("graphpipe: URL %q is not one of http://host:port/path, https://host:port/path and unix:/path/to.sock", u.Redacted())
 	}
 	return target{url: u}, nil
+}
+
+// parseURL is [url.Parse] whose error does not say the URL, since a login may be in it.
+func parseURL(raw string) (*url.URL, error) {
+	u, err := url.Parse(raw)
+	var wrapped *url.Error
+	if errors.As(err, &wrapped) {
+		err = wrapped.Err
+	}
+	if err != nil {
+		return nil, fmt.Errorf("graphpipe: the URL cannot be read: %w", withoutLogin(err))
+	}
+	return u, nil
+}
+
+// withoutLogin keeps of an error what is surely no part of a URL: some of net/url's quote what they stumbled over.
+func withoutLogin(err error) error {
+	words, _, quotes := strings.Cut(err.Error(), "\"")
+	if quotes {
+		return errors.New(strings.TrimSpace(words))
+	}
+	return err
 }
 
 // address is what to dial.

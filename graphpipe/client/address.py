@@ -38,7 +38,9 @@ class Address:
         if not isinstance(url, str):
             raise ValueError(f"a server's URL is a text; {came(url)}; {_FORMS}")
         if re.search(r"^[\x00-\x20]|[\x00-\x1f\x7f]|\s$", url):
-            raise ValueError(f"{url!r} has white space around it, or a control character in it, which no URL has")
+            raise ValueError(
+                f"{_redacted(url)!r} has white space around it, or a control character in it, which no URL has"
+            )
         if url.startswith("unix:"):
             path, _, target = url[len("unix:") :].partition(":")
             if not path:

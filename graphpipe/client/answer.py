@@ -14,8 +14,6 @@ from graphpipe.errors import NoAnswer
 __all__ = ["SCRATCH_BYTES", "AnswerReader"]
 
 SCRATCH_BYTES = HEAD_BYTES_MAX
-# Of a refusal, the rest is of no interest.
-_REFUSAL_BYTES_MAX = 64 * 1024
 
 
 class AnswerReader:

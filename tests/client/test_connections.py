@@ -360,6 +360,7 @@ def test_a_server_that_does_not_accept_is_given_up_in_time() -> None:
         "unix:",
         "http://user:secret@",
         "http://user:secret@host:99999",
+        "http://user:secret@host\n",
         "http://host:99999",
         "http://[::1",
     ],
