@@ -444,3 +444,48 @@ def test_no_answer_is_begun_that_has_no_room_and_whoever_reads_nothing_is_cut_fo
         with Wire(server.url) as wire:
             wire.send(request("hot", message()))
             assert wire.answer().status == 200
+
+
+@pytest.mark.parametrize("turned_away", ["for want of room", "by its model's queue"])
+def test_a_small_whole_request_refused_while_the_server_is_full_keeps_its_connection(turned_away: str) -> None:
+    may_go, running = threading.Event(), threading.Event()
+
+    def slow(inputs: Mapping[str, Any]) -> Mapping[str, Any]:
+        running.set()
+        assert may_go.wait(60)
+        return {"y": inputs["x"]}
+
+    limits = {"in_flight_bytes_max": MIB, "body_bytes_max": MIB // 2, "admission_wait_s": 0.02}
+    with (
+        in_process({"m": Function(slow)}, threads=1, model_settings={"queue_requests_max": 1}, **limits) as server,
+        contextlib.ExitStack() as stack,
+    ):
+        app = server.app
+        others = [stack.enter_context(Wire(server.url)) for _ in range(2 if "queue" in turned_away else 0)]
+        for number, wire in enumerate(others):  # one runs, the other waits
+            wire.send(request("hot", message()))
+            until(lambda number=number: server.ask(lambda: app.state.in_flight) > number and running.is_set())  # type: ignore[misc]
+        server.ask(lambda: app.admission.hold(2 * MIB))
+        caller = stack.enter_context(Wire(server.url))
+        for _ in range(2):
+            caller.send(request("hot", message()))
+            answer = caller.answer()
+            assert (answer.status, answer.headers.get("connection")) == (503, None)
+            assert ("--queue-requests-max" if others else "--in-flight-bytes-max") in answer.text
+        server.ask(lambda: app.admission.hold(-2 * MIB))
+        may_go.set()
+        assert [wire.answer().status for wire in others] == [200] * len(others)
+        # What came behind it is answered too.
+        caller.send(request("hot", message()) * 2)
+        assert [caller.answer().status, caller.answer().status] == [200, 200]
+        stack.close()
+        assert_nothing_is_left(server)
+
+
+def test_what_follows_a_request_refused_while_the_server_is_full_is_answered_in_its_turn() -> None:
+    limits = {"in_flight_bytes_max": MIB, "body_bytes_max": MIB // 2, "admission_wait_s": 0.02}
+    with in_process(**limits) as server, Wire(server.url) as caller:
+        server.ask(lambda: server.app.admission.hold(2 * MIB))
+        caller.send(request("hot", message()) + b"GET /livez HTTP/1.1\r\nHost: h\r\n\r\n")
+        assert (caller.answer().status, caller.answer().text) == (503, "ok\n")
+        server.ask(lambda: server.app.admission.hold(-2 * MIB))

@@ -318,7 +318,8 @@ class Connection(asyncio.BufferedProtocol):
             self._body = body = _body(self._shared.admission, request.length)
             self._take_early(data[len(data) - body.take(data) :])
         except ServiceError as error:
-            self._refuse(error, more_to_come=True, rest=request.length - len(data) if request.small else 0)
+            rest = request.length - len(data)  # below 0: nobody knows
+            self._refuse(error, more_to_come=rest != 0, rest=rest if request.small else 0)
             return
         if head.timeout_ms is not None:
             self._exchange.limit(head.timeout_ms, self._late)
@@ -372,7 +373,9 @@ class Connection(asyncio.BufferedProtocol):
         if error is None:
             self._receive()
         elif isinstance(error, ServiceError):
-            self._refuse(error, more_to_come=True)
+            more_to_come = self._body is None or not self._body.is_whole
+            self._drop_body()
+            self._refuse(error, more_to_come=more_to_come)
         else:
             self.abort()
 
