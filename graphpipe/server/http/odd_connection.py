@@ -7,20 +7,24 @@ one limit for all of it, and so much time. A caller whose sending side is closed
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from aiohttp import HttpVersion11, web
 from aiohttp.http_exceptions import HttpProcessingError, InvalidURLError, LineTooLong
 
-from graphpipe.errors import ServiceError, service_error
+from graphpipe.errors import MalformedMessage, ServiceError, service_error
 from graphpipe.server.http.aiohttp_log import AIOHTTP_LOG
 from graphpipe.server.http.head import HEAD_BYTES_MAX
 from graphpipe.server.http.leaver import Leaver
-from graphpipe.server.http.refusal import HEAD_TOO_LARGE, NOT_SPOKEN
+from graphpipe.server.http.refusal import HEAD_TOO_LARGE, NOT_SPOKEN, TLS_TO_PLAIN
+from graphpipe.server.numbers.failures import FAILURES
 from graphpipe.server.settings.values import Settings
 
 __all__ = ["OddConnection", "OddServer"]
+
+log = logging.getLogger("graphpipe.front")
 
 # A packet is looked through for so many heads. What comes after them is read as one.
 _HEADS_MAX = 64
@@ -29,6 +33,8 @@ _ASK_S = 0.5
 # After a refusal, what still comes is read and dropped for so long, and until nothing comes for the second time.
 _DISCARD_S = 2.0
 _QUIET_S = 0.1
+# A record of a handshake, in any version of TLS: no request begins with it.
+_TLS_HELLO = b"\x16\x03"
 
 Refuse = Callable[[web.BaseRequest, ServiceError], web.StreamResponse]
 
@@ -107,6 +113,11 @@ class OddConnection(web.RequestHandler):
         if data and (self._refused or self._refusal is not None):
             return  # dropped; without data the parser goes on with what it has
         if self._body is None or self._body.is_eof():
+            if not self._head_bytes and data.startswith(_TLS_HELLO):
+                # Nobody reads the answer: the caller's TLS makes a "wrong version number" of it.
+                FAILURES.tell(log, TLS_TO_PLAIN, error=MalformedMessage(TLS_TO_PLAIN), cause=str, level=logging.INFO)
+                self._refuse_head(400, TLS_TO_PLAIN)
+                return
             self._head_bytes += len(data)
             if self._head_bytes > HEAD_BYTES_MAX:
                 self._refuse_head(431, HEAD_TOO_LARGE)

@@ -11,11 +11,20 @@ from graphpipe.errors import ServiceError
 from graphpipe.server.http.head import HEAD_BYTES_MAX
 from graphpipe.version import SERVER
 
-__all__ = ["HEAD_TOO_LARGE", "NOT_SPOKEN", "error_headers", "response_head"]
+__all__ = ["HEAD_TOO_LARGE", "NOT_SPOKEN", "PLAIN_TO_TLS", "TLS_TO_PLAIN", "error_headers", "response_head"]
 
 # What is said of heads, whoever reads them: the hot route, or aiohttp's parser.
 HEAD_TOO_LARGE = f"the head has more than {HEAD_BYTES_MAX} bytes; send fewer or shorter headers"
-NOT_SPOKEN = "only HTTP/1.1 and HTTP/1.0 are spoken here"
+NOT_SPOKEN = (
+    "only HTTP/1.1 and HTTP/1.0 are spoken here: HTTP/2 is not, nor gRPC as TF-Serving and Triton have it; "
+    "call with: graphpipe execute URL --input x.npy, or in Python: graphpipe.remote.execute(URL, array)"
+)
+# Of callers who have the wrong scheme.
+TLS_TO_PLAIN = (
+    "this is the beginning of TLS, and plain HTTP is spoken at this address: call http://, or start the server with "
+    "--tls-cert and --tls-key"
+)
+PLAIN_TO_TLS = "plain HTTP came, and TLS is spoken at this address: call https://"
 
 
 def error_headers(error: ServiceError) -> dict[str, str]:

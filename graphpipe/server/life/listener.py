@@ -13,6 +13,7 @@ import ssl
 import stat
 
 from graphpipe.errors import GraphPipeError
+from graphpipe.server.http.tls import TlsContext
 
 __all__ = ["BindError", "bind", "tls_context", "url_of"]
 
@@ -132,7 +133,7 @@ def tls_context(cert: str, key: str) -> ssl.SSLContext:
 
     Raises BindError, with one line that says what is wrong with them.
     """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context = TlsContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     try:
         context.load_cert_chain(cert, key or None)
