@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import uvloop
@@ -18,6 +19,7 @@ from graphpipe.server.life.app import App
 from graphpipe.server.life.listener import bind, url_of
 from graphpipe.server.settings.values import ModelSettings, Settings
 from graphpipe.signature import Signature, TensorSpec
+from tests.raw_http import Wire
 
 
 class InProcess:
@@ -35,6 +37,17 @@ class InProcess:
             return question()
 
         return asyncio.run_coroutine_threadsafe(put(), self.loop).result(10)
+
+
+@dataclass(frozen=True)
+class Way:
+    """A way in: a server, and how one speaks to it."""
+
+    server: InProcess
+    tls: ssl.SSLContext | None = None
+
+    def wire(self) -> Wire:
+        return Wire(self.server.url, 10, self.tls)
 
 
 @contextlib.contextmanager

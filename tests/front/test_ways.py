@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import socket
-import ssl
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -13,12 +12,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-import trustme
 
 from graphpipe.server.http.head import HEAD_BYTES_MAX
 from graphpipe.version import SERVER
 from graphpipe.wire import encode_request
-from tests.front.servers import Function, InProcess, in_process
+from tests.front.servers import Function, InProcess, Way, in_process
 from tests.raw_http import Answer, Wire
 
 BODY = b"".join(encode_request([np.arange(6, dtype=np.float32)], ["x"]))
@@ -184,39 +182,6 @@ TABLE = {
         "POST / HTTP/1.1", ("Host: h", "Content-Length: 99999999"), (413,), b"", stays=False, ways=ALL
     ),
 }
-
-
-@dataclass(frozen=True)
-class Way:
-    """A way in: a server, and how one speaks to it."""
-
-    server: InProcess
-    tls: ssl.SSLContext | None = None
-
-    def wire(self) -> Wire:
-        return Wire(self.server.url, 10, self.tls)
-
-
-@pytest.fixture(scope="module")
-def ways(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Way]]:
-    authority = trustme.CA()
-    context, trusting = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.create_default_context()
-    authority.issue_cert("127.0.0.1").configure_cert(context)
-    authority.configure_trust(trusting)
-    settings: dict[str, Any] = {"body_bytes_max": 1 << 20, "enable_shutdown": True}
-    path = tmp_path_factory.mktemp("ways") / "s"
-    with (
-        in_process(**settings) as tcp,
-        in_process(listen=f"unix:{path}", **settings) as unix,
-        in_process(tls=context, **settings) as tls,
-    ):
-        yield {
-            "hot": Way(tcp),
-            "odd": Way(tcp),
-            "HTTP/1.0": Way(tcp),
-            "unix": Way(unix),
-            "tls": Way(tls, trusting),
-        }
 
 
 def answers(wire: Wire, row: Row) -> list[Answer]:

@@ -57,7 +57,8 @@ def of(shape: list[int], number: int = 10, item_size: int = 4) -> Tensor:
 
 
 MALFORMED = {
-    "an empty body": (b"", "8 bytes"),
+    "an empty body": (b"", "the body is empty"),
+    "four bytes": (bytes(4), "8 bytes"),
     "garbage": (bytes(range(256)) * 4, "byte"),
     "text": (b'{"instances": [1, 2, 3]}', "message"),
     "too little data": (infer_request([Tensor(data=bytes(20)), Tensor()]), "needs 24 bytes of data, but 20"),

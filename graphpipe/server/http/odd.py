@@ -161,8 +161,12 @@ class Odd:
                 exchange.start(None)
                 raise
             exchange.start(target.service)
-            if request.headers.get("Content-Encoding", "identity").lower() != "identity":
-                raise Unsupported("a compressed body is not taken; send it plain, without Content-Encoding", 415)
+            coding = request.headers.get("Content-Encoding", "identity")
+            if coding.lower() != "identity":
+                words = (
+                    f"the body is compressed (Content-Encoding: {visible(coding[:40])}), and no coding is undone here"
+                )
+                raise Unsupported(f"{words}; send the message plain, without Content-Encoding", 415)
             timeout_ms = _timeout_ms(request.headers.get(TIMEOUT_HEADER))
             if timeout_ms is not None:
                 exchange.limit(timeout_ms, _is_noticed)

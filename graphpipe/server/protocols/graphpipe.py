@@ -18,10 +18,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graphpipe.backends.model import Model
-from graphpipe.errors import GraphPipeError, ModelFailed, NotFound, ServiceError, TooLarge
+from graphpipe.errors import (
+    GraphPipeError,
+    MalformedMessage,
+    ModelFailed,
+    NotFound,
+    ServiceError,
+    TooLarge,
+    Unsupported,
+)
 from graphpipe.server.models.directory import Directory
 from graphpipe.server.models.service import Service
 from graphpipe.server.numbers.failures import FAILURES
+from graphpipe.server.protocols.foreign import body_words, path_words
 from graphpipe.server.protocols.path import segments
 from graphpipe.server.protocols.protocol import Answer
 from graphpipe.server.stages import Outputs, Request
@@ -80,9 +89,12 @@ class GraphPipe:
         names = self._directory.names
         if first not in _RESERVED and (len(names) == 1 or (first, rest) == ("", [])):
             return self.endpoint_of(self._directory.first)
-        meant = difflib.get_close_matches((rest or [first])[-1], names, 1)
+        foreign = path_words((first, *rest))
+        meant = difflib.get_close_matches((foreign and foreign.model) or (rest or [first])[-1], names, 1)
         hint = f"; did you mean /models/{meant[0]}?" if meant else ""
-        raise NotFound(f"nothing is served at {path}; POST to / or to /models/NAME: {', '.join(names)}{hint}")
+        whose = f" ({foreign.words})" if foreign else ""
+        here = f"POST to / or to /models/NAME: {', '.join(names)}{hint}"
+        raise NotFound(f"nothing is served at {path[:200]}{whose}; {here}")
 
     def endpoint_of(self, service: Service) -> GraphPipeEndpoint:
         """A service's endpoint, which remembers what its callers send."""
@@ -153,6 +165,11 @@ class GraphPipeEndpoint:
             return decode_request(body, strings_max=self._strings_max)
         except TooLarge as error:
             raise TooLarge(f"{error.message} (--strings-max)") from None
+        except (MalformedMessage, Unsupported):
+            # First bytes of something else may look like a message of a kind to come.
+            if words := body_words(body):
+                raise MalformedMessage(words) from None
+            raise
 
     async def _answer_aside(self, body: memoryview | bytes, deadline: float | None) -> Answer:
         """The same with a thread for what may be long: a large message may hold a million strings, or have to be cast."""
