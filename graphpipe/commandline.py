@@ -95,7 +95,9 @@ class Command(click.Command):
         standalone_mode: bool = True,
         **extra: Any,
     ) -> Any:
-        """As click has it; only that what is wrong is said in colour."""
+        """As click has it; only that what is wrong is said in colour, and shells are asked in our way."""
+        if any(name.startswith("_GRAPHPIPE") and name.endswith("_COMPLETE") for name in os.environ):
+            import graphpipe.shells  # noqa: F401 - click knows them from then on
         if not standalone_mode:
             return super().main(args, prog_name, complete_var, False, **extra)
         try:

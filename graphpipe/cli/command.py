@@ -12,6 +12,7 @@ import click
 
 from graphpipe.cli.presets import FITS, PRESETS, ImageForm
 from graphpipe.commandline import Argument, Command, Group, option, run, version
+from graphpipe.completion import Offered, server, source, value
 
 __all__ = ["main", "root"]
 
@@ -126,7 +127,7 @@ def _command(name: str, about: str, does: Callable[..., None], examples: str, *p
 def _metadata_command() -> Command:
     return _command(
         "metadata", "Show what a model takes and gives.", _metadata, _METADATA_EXAMPLES,
-        Argument("model", help="A server's URL, or what graphpipe-serve --model takes.", type=_source()),
+        Argument("model", help="A server's URL, or what graphpipe-serve --model takes.", type=Offered(source)),
         option("as_json", "--json", is_flag=True, help="As JSON."),
         _timeout(),
     )  # fmt: skip
@@ -135,7 +136,8 @@ def _metadata_command() -> Command:
 def _execute_command() -> Command:
     return _command(
         "execute", "Run a model that a server has.", _execute, _FORMS + _EXECUTE_EXAMPLES,
-        Argument("url", metavar="URL", help="http://HOST:PORT[/models/NAME], https://..., or unix:/path.sock"),
+        Argument("url", metavar="URL", type=Offered(server),
+                 help="http://HOST:PORT[/models/NAME], https://..., or unix:/path.sock"),
         *_call(), _timeout(),
     )  # fmt: skip
 
@@ -145,7 +147,7 @@ def _run_command() -> Command:
 
     return _command(
         "run", "Load a model and run it in this process.", _run, _FORMS + _RUN_EXAMPLES,
-        Argument("source", help="What graphpipe-serve --model takes: a file, module:function, ...", type=_source()),
+        Argument("source", help="What graphpipe-serve --model takes: a file, module:function, ...", type=Offered(source)),
         *_call(), *loading(),
     )  # fmt: skip
 
@@ -175,14 +177,10 @@ def _completion_command() -> Command:
     )  # fmt: skip
 
 
-def _source() -> click.Path:
-    return click.Path()  # any text will do, and files are what a shell can complete
-
-
 def _call() -> list[click.Option]:
     arrays, images = "Inputs and outputs", "Images"
     return [
-        option("inputs", "-i", "--input", section=arrays, multiple=True, metavar="[NAME=]VALUE", type=click.Path(),
+        option("inputs", "-i", "--input", section=arrays, multiple=True, metavar="[NAME=]VALUE", type=Offered(value),
                help="An input, in one of the forms below; repeat it for more."),
         option("outputs", "-o", "--output", section=arrays, multiple=True, metavar="[NAME=]FILE", type=click.Path(),
                help="Where an output goes; repeat it for more."),
@@ -264,17 +262,18 @@ def _ask(
 
 
 def _cache(what: str, models: tuple[str, ...], cache_dir: str) -> None:
-    try:
-        from graphpipe.server.stages.cache.folder import do_clear, show_stats
-        from graphpipe.server.stages.cache.store import cache_folder
-    except ImportError:
-        sys.exit("graphpipe cache needs the server extra: pip install 'graphpipe-rpc[server]'")
+    from graphpipe.server.extra import lacking
+
+    if missing := lacking("graphpipe cache"):
+        sys.exit(missing)
+    from graphpipe.server.stages.cache.folder import do_clear, show_stats
+    from graphpipe.server.stages.cache.store import cache_folder
 
     act = {"stats": show_stats, "clear": do_clear}[what]
     print(act(cache_folder(cache_dir), models))
 
 
 def _complete(shell: str) -> None:
-    from graphpipe.cli.completion import script
+    from graphpipe.shells import script
 
     print(script(shell), end="")

@@ -106,7 +106,8 @@ def _npz(file: str, key: str) -> Array:
             if not key and len(keys) != 1:
                 raise ValueError(f"name one of its arrays, {file}:KEY; it has {', '.join(keys) or 'none'}")
             if key and key not in keys:
-                raise ValueError(f"there is no array {key!r}; there are {', '.join(keys)}")
+                have = f"there {'is' if len(keys) == 1 else 'are'} {', '.join(keys) or 'none'}"
+                raise ValueError(f"there is no array {key!r}; {have}")
             found: Array = arrays[key or keys[0]]
             return found
     except (ValueError, EOFError) as error:

@@ -74,6 +74,7 @@ def test_an_array_comes_from_standard_input(monkeypatch):
         ("pickled.npy", "pickled"),
         ("two.npz", "name one of its arrays, .*two.npz:KEY; it has a, b"),
         ("two.npz:c", "no array 'c'; there are a, b"),
+        ("one.npz:c", "no array 'c'; there is a$"),
         ("broken.npz", "broken.npz"),
         ("object.json", "an object without anything in it"),
         ("broken.png", "not an image"),
@@ -86,6 +87,7 @@ def test_what_cannot_be_read_is_named(tmp_path, monkeypatch, text, message):
         (tmp_path / name).write_bytes(b"not at all")
     np.save(tmp_path / "pickled.npy", np.array([{}], object), allow_pickle=True)
     np.savez(tmp_path / "two.npz", a=np.arange(4), b=np.arange(5))
+    np.savez(tmp_path / "one.npz", a=np.arange(4))
     (tmp_path / "object.json").write_text("{}")
     with pytest.raises((ValueError, OSError), match=message):
         value(text)
