@@ -67,7 +67,10 @@ def outputs_as(outputs: dict[str, Array], form: OutputsAs) -> dict[str, Any]:
         return outputs
     if form != "torch":
         raise ValueError(f"outputs_as is 'numpy' or 'torch'; {form!r} came")
-    import torch
+    try:
+        import torch
+    except ModuleNotFoundError as error:
+        raise ImportError("outputs_as='torch' needs PyTorch: pip install 'graphpipe-rpc[torch]'") from error
 
     for name, array in outputs.items():
         if array.dtype.kind not in "biuf":

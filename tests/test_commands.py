@@ -1,15 +1,18 @@
 """The console scripts: what they say where the server extra is not installed, and where it is; how light they are."""
 
+import json
 import re
 import subprocess
 import sys
 import tomllib
+import zipfile
 from pathlib import Path
 
 import pytest
 
 import graphpipe
-from graphpipe.server.cli import SERVER_MODULES
+from graphpipe.server.extra import SERVER_MODULES
+from tests.serving import environment
 
 # An interpreter that can import nothing beside the standard library and what the base install brings.
 BASE_INSTALL = """
@@ -38,6 +41,64 @@ def test_a_missing_extra_is_named_in_one_line_and_what_needs_none_works(call):
         done = base(*arguments)
         assert (done.returncode, done.stderr) == (0, "")
         assert done.stdout
+
+
+def test_whatever_the_base_install_lacks_is_one_line_with_what_to_install(tmp_path):
+    (tmp_path / "function.py").write_text("def f(x):\n    return x\n")
+    (tmp_path / "table.parquet").write_bytes(b"PAR1")
+    (tmp_path / "photo.png").write_bytes(b"")
+    (tmp_path / "savedmodel").mkdir()
+    (tmp_path / "savedmodel" / "saved_model.pb").write_bytes(b"")
+    with zipfile.ZipFile(tmp_path / "script.pt", "w") as file:
+        for name in ("data.pkl", "version", "code/__torch__.py", "constants.pkl"):
+            file.writestr(f"script/{name}", b"")
+    onnx = str(Path(__file__).parents[1] / "examples" / "digits" / "digits.onnx")
+    commands = [
+        (["run", onnx, "-i", "[1]"], "'graphpipe-rpc[onnx]'"),
+        (["metadata", onnx], "'graphpipe-rpc[onnx]'"),
+        (["run", "savedmodel", "-i", "[1]"], "'graphpipe-rpc[tensorflow]'"),
+        (["run", "script.pt", "-i", "[1]"], "'graphpipe-rpc[torch]'"),
+        (["cache", "stats"], "'graphpipe-rpc[server]'"),
+        (["cache", "clear"], "'graphpipe-rpc[server]'"),
+        (["serve", "--model", "echo"], "'graphpipe-rpc[server]'"),
+        (["run", "echo", "-i", "photo.png"], "pillow"),
+        (["run", "echo", "-i", "table.parquet"], "pyarrow"),
+        (["run", "function.py:f", "-i", "[1.5]"], ""),
+        (["metadata", "function.py:f"], ""),
+        (["completion", "zsh"], ""),
+    ]
+    calls = [
+        ("graphpipe.serve('echo', '127.0.0.1:0')", "'graphpipe-rpc[server]'"),
+        (f"graphpipe.load({onnx!r})", "'graphpipe-rpc[onnx]'"),
+        ("graphpipe.load('echo').infer({'x': [1]}, outputs_as='torch')", "'graphpipe-rpc[torch]'"),
+    ]
+    code = f"""{BASE_INSTALL}
+import json, graphpipe, graphpipe.cli
+said = []
+sys.stdout = sys.stderr  # what the commands that work print
+for arguments in {[arguments for arguments, _ in commands]!r}:
+    try:
+        graphpipe.cli.main(arguments)
+    except SystemExit as ended:
+        said.append(ended.code)
+for call in {[call for call, _ in calls]!r}:
+    try:
+        eval(call)
+    except Exception as error:
+        said.append(str(error))
+print(json.dumps(said), file=sys.__stdout__)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path, env=environment(HOME=str(tmp_path)), capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    for (_, install), said in zip(commands + calls, json.loads(done.stdout), strict=True):
+        if install:
+            assert f"pip install {install}" in said
+            assert "\n" not in said
+        else:
+            assert said == 0
+    assert "Traceback" not in done.stderr
 
 
 def test_what_the_commands_look_for_is_what_the_extra_brings():

@@ -10,7 +10,9 @@ from typing import Any, NoReturn
 
 import click
 
+from graphpipe.cli.presets import FITS, PRESETS, ImageForm
 from graphpipe.commandline import Argument, Command, Group, option, run, version
+from graphpipe.completion import Offered, server, source, value
 
 __all__ = ["main", "root"]
 
@@ -39,9 +41,12 @@ _FORMS = """\
 inputs (each may have NAME= in front; without it they are the model's inputs in order):
   x.npy             an array
   x.npz:key         one array of several
-  photo.jpg         an image (.jpg, .png, ...), resized and laid out as the model takes it
-  rows.json         lists and numbers, in the type that the model takes
+  photo.jpg         an image (.jpg, .png, ...), upright, resized and laid out as the model takes it
+  people.csv        a table (.csv, .tsv, .parquet): each column is the input of its name, or all of them are the one
+                    input that there is, [n, columns]; people.csv:age,fare takes some of them
+  rows.json         lists and numbers, in the type that the model takes; or a table: columns by name, or rows
   '[[1, 2, 3]]'     the same, written out
+  '{"age": [41]}'   a table, written out
   letter.txt        text, as one string
   text:hello        the same, written out
   -                 an array in .npy format, from standard input
@@ -69,6 +74,7 @@ examples:
   graphpipe run echo --input '[[1.5, 2], [3, 4]]'
   graphpipe run echo --input text:hello --output greeting.npy
   graphpipe run digits.onnx --input digit.npy --intra-threads 2 --json
+  graphpipe run echo --input '{"age": [41, 7], "fare": [7.25, 31]}'
 """
 
 _CACHE_EXAMPLES = """\
@@ -121,7 +127,7 @@ def _command(name: str, about: str, does: Callable[..., None], examples: str, *p
 def _metadata_command() -> Command:
     return _command(
         "metadata", "Show what a model takes and gives.", _metadata, _METADATA_EXAMPLES,
-        Argument("model", help="A server's URL, or what graphpipe-serve --model takes.", type=_source()),
+        Argument("model", help="A server's URL, or what graphpipe-serve --model takes.", type=Offered(source)),
         option("as_json", "--json", is_flag=True, help="As JSON."),
         _timeout(),
     )  # fmt: skip
@@ -130,7 +136,8 @@ def _metadata_command() -> Command:
 def _execute_command() -> Command:
     return _command(
         "execute", "Run a model that a server has.", _execute, _FORMS + _EXECUTE_EXAMPLES,
-        Argument("url", metavar="URL", help="http://HOST:PORT[/models/NAME], https://..., or unix:/path.sock"),
+        Argument("url", metavar="URL", type=Offered(server),
+                 help="http://HOST:PORT[/models/NAME], https://..., or unix:/path.sock"),
         *_call(), _timeout(),
     )  # fmt: skip
 
@@ -140,7 +147,7 @@ def _run_command() -> Command:
 
     return _command(
         "run", "Load a model and run it in this process.", _run, _FORMS + _RUN_EXAMPLES,
-        Argument("source", help="What graphpipe-serve --model takes: a file, module:function, ...", type=_source()),
+        Argument("source", help="What graphpipe-serve --model takes: a file, module:function, ...", type=Offered(source)),
         *_call(), *loading(),
     )  # fmt: skip
 
@@ -170,14 +177,10 @@ def _completion_command() -> Command:
     )  # fmt: skip
 
 
-def _source() -> click.Path:
-    return click.Path()  # any text will do, and files are what a shell can complete
-
-
 def _call() -> list[click.Option]:
-    arrays, images = "Inputs and outputs", "Images for models that take floating point"
+    arrays, images = "Inputs and outputs", "Images"
     return [
-        option("inputs", "-i", "--input", section=arrays, multiple=True, metavar="[NAME=]VALUE", type=click.Path(),
+        option("inputs", "-i", "--input", section=arrays, multiple=True, metavar="[NAME=]VALUE", type=Offered(value),
                help="An input, in one of the forms below; repeat it for more."),
         option("outputs", "-o", "--output", section=arrays, multiple=True, metavar="[NAME=]FILE", type=click.Path(),
                help="Where an output goes; repeat it for more."),
@@ -185,10 +188,17 @@ def _call() -> list[click.Option]:
         option("--config", section=arrays, default="", metavar="TEXT", help="Passed on to the model as it is."),
         option("--cast", section=arrays, is_flag=True, help="Convert numbers to the type that the model takes."),
         option("as_json", "--json", section=arrays, is_flag=True, help="Print the outputs as JSON."),
-        option("--image-mean", section=images, default="0", show_default=True, metavar="N[,N,N]",
-               help="Taken off each pixel."),
-        option("--image-std", section=images, default="255", show_default=True, metavar="N[,N,N]",
-               help="Then divided by."),
+        option("--image-preset", section=images, type=click.Choice(list(PRESETS)),
+               help="What pixels were made when the model learned.  [default: zero-one, with a word about it]"),
+        option("--image-mean", section=images, default="", metavar="N[,N,N]",
+               help="Taken off each pixel, which is 0 to 255; in place of a preset."),
+        option("--image-std", section=images, default="", metavar="N[,N,N]", help="Then divided by."),
+        option("--image-scale", section=images, default="", metavar="N",
+               help="Multiplied by before: 1/255 makes pixels 0 to 1."),
+        option("--image-fit", section=images, type=click.Choice(list(FITS)),
+               help="What is done with a picture of another shape.  [default: crop, to its centre]"),
+        option("--image-size", section=images, default="", metavar="N[,N]",
+               help="Height and width, where the model leaves them open."),
     ]  # fmt: skip
 
 
@@ -214,7 +224,8 @@ def _execute(url: str, timeout_s: float, **call: Any) -> None:
     _ask(lambda: contextlib.nullcontext(server_at(url, timeout_s)), **call)
 
 
-_CALL = ("inputs", "outputs", "ask", "config", "cast", "as_json", "image_mean", "image_std")
+_CALL = ("inputs", "outputs", "ask", "config", "cast", "as_json",
+         *(f"image_{what}" for what in ("preset", "mean", "std", "scale", "fit", "size")))  # fmt: skip
 
 
 def _run(source: str, **options: Any) -> None:
@@ -232,16 +243,15 @@ def _ask(
     config: str,
     cast: bool,
     as_json: bool,
-    image_mean: str,
-    image_std: str,
+    **image: str | None,
 ) -> None:
-    from graphpipe.cli.inputs import ImageForm, values_of
+    from graphpipe.cli.inputs import values_of
     from graphpipe.cli.outputs import Destinations, summary, written_out
 
     destinations = Destinations(outputs)
-    images = ImageForm.of(image_mean, image_std)
+    images = ImageForm.of(**{name.removeprefix("image_"): text or "" for name, text in image.items()})
     with callee_of() as callee:
-        values = values_of(inputs, callee.inputs, images)
+        values = values_of(inputs, callee.inputs, images, callee.signature.inputs)
         names = [name.strip() for name in ask.split(",") if name.strip()] or destinations.names
         answer = callee.call(values, names, config, cast)
         destinations.write(answer)
@@ -252,17 +262,18 @@ def _ask(
 
 
 def _cache(what: str, models: tuple[str, ...], cache_dir: str) -> None:
-    try:
-        from graphpipe.server.stages.cache.folder import do_clear, show_stats
-        from graphpipe.server.stages.cache.store import cache_folder
-    except ImportError:
-        sys.exit("graphpipe cache needs the server extra: pip install 'graphpipe-rpc[server]'")
+    from graphpipe.server.extra import lacking
+
+    if missing := lacking("graphpipe cache"):
+        sys.exit(missing)
+    from graphpipe.server.stages.cache.folder import do_clear, show_stats
+    from graphpipe.server.stages.cache.store import cache_folder
 
     act = {"stats": show_stats, "clear": do_clear}[what]
     print(act(cache_folder(cache_dir), models))
 
 
 def _complete(shell: str) -> None:
-    from graphpipe.cli.completion import script
+    from graphpipe.shells import script
 
     print(script(shell), end="")

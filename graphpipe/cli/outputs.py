@@ -43,7 +43,8 @@ class Destinations:
         """Write every file. Raises ValueError if an output is not there, or which one is meant is not clear."""
         for name, file in self._files:
             if name and name not in outputs:
-                raise ValueError(f"--output {name}={file}: there is no output {name!r}; there are {', '.join(outputs)}")
+                have = f"there {'is' if len(outputs) == 1 else 'are'} {', '.join(outputs) or 'none'}"
+                raise ValueError(f"--output {name}={file}: there is no output {name!r}; {have}")
             chosen = {name: outputs[name]} if name else dict(outputs)
             if file.lower().endswith(".npz"):
                 np.savez(file, allow_pickle=False, **{key: _plain(array, key) for key, array in chosen.items()})

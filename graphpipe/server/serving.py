@@ -13,6 +13,7 @@ from typing import Any, Unpack, cast
 from graphpipe.backends import LoadedModel, LoadOptions, Model, load
 from graphpipe.backends.find import default_name, loading
 from graphpipe.descriptors import fill
+from graphpipe.server.extra import lacking
 from graphpipe.server.settings.configuration import configure_from_python
 from graphpipe.server.settings.flags import FLAGS
 from graphpipe.server.settings.keywords import Keywords
@@ -44,8 +45,11 @@ def serve(
     goes to standard error while it serves; without them it is left alone.
 
     Raises LoadError, BindError if the address cannot be listened on, TypeError for a setting that does not exist or is of
-    another kind, or SettingsError (a ValueError) for settings that contradict each other.
+    another kind, SettingsError (a ValueError) for settings that contradict each other, or ImportError without the server
+    extra.
     """
+    if missing := lacking("graphpipe.serve"):
+        raise ImportError(missing)
     from graphpipe.server.life.server import Server
 
     said: dict[str, Any] = {**settings}

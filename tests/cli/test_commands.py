@@ -115,12 +115,24 @@ def test_config_reaches_the_model(graphpipe, folder):
         (["metadata", "http://127.0.0.1:1"], "is a server running there"),
         (["metadata", "none.onnx"], "none.onnx"),
         (["execute", "nonsense"], "not a server's URL"),
+        (["execute", "localhost:9000", "-i", "1"], "'localhost:9000' has no scheme; write http://localhost:9000"),
+        (["metadata", "[::1]:9000/models/m"], "has no scheme; write http://[::1]:9000/models/m"),
+        (["run", "model-server:9000"], "has no scheme; write http://model-server:9000"),
+        (["metadata", "localhost"], "write http://localhost:9000, if that is its port"),
+        (["metadata", "s3://key:secret@bucket/m.onnx"], "'s3://bucket/m.onnx': nothing here reads s3://; expected"),
+        (["run", "gs://bucket/m.onnx"], "nothing here reads gs://"),
+        (["execute", "hf://bert"], "nothing here reads hf://"),
+        (["execute", "grpc://h:8001"], "GraphPipe is spoken over HTTP; write http://h:8001"),
+        (
+            ["execute", "digits.onnx"],
+            "digits.onnx is a file, and no server's URL; to run it here: graphpipe run digits.onnx",
+        ),
         (["execute", "URL", "-i", "none.npy"], "none.npy"),
         (["execute", "URL", "-i", "digit.npy", "--ask", "labels"], "did you mean 'label'"),
         (["execute", "URL", "-i", "picture=digit.npy"], "there is no input 'picture'"),
         (["execute", "URL", "-i", "digit.npy", "-o", "o.npy"], "there are 2 outputs; name one (--output label=o.npy)"),
         (["execute", "URL", "-i", "digit.npy", "-o", "out.txt"], "expected a file .npy or .npz"),
-        (["execute", "URL", "-i", "digit.npy", "--ask", "label", "-o", "x=out.npy"], "there is no output 'x'"),
+        (["execute", "URL", "-i", "digit.npy", "--ask", "label", "-o", "x=out.npy"], "no output 'x'; there is label"),
         (["execute", "URL", "-i", "digit.npy", "--timeout-s", "0"], "positive number of seconds"),
         (["execute", "URL"], "missing input"),
         (["run", "digits.onnx"], "missing input"),
@@ -132,6 +144,12 @@ def test_what_is_wrong_is_one_line_and_status_1(graphpipe, url, folder, argument
     assert message in err
     assert err.startswith("graphpipe: ")
     assert err.count("\n") == 1
+
+
+def test_an_address_is_no_function_and_a_function_no_address(graphpipe, folder):
+    (folder / "nine.py").write_text("def f9000(x):\n    return x\n")
+    assert graphpipe("run", "nine:f9000", "-i", "1")[0] == 0
+    assert "nine has no 'f'" in graphpipe("run", "nine:f", "-i", "1")[2]
 
 
 @pytest.mark.parametrize("arguments", [[], ["no-such-command"], ["execute"], ["metadata", "x", "--no-such-flag"]])
@@ -157,6 +175,54 @@ main()
             [sys.executable, "-c", code, *arguments], env=environment(), capture_output=True, text=True, check=False
         )
         assert (done.returncode, done.stderr) == (0, ""), done.stderr
+
+
+def on_a_terminal(code, **env):
+    """What a program writes to a terminal."""
+    ours, theirs = os.openpty()
+    env = {"TERM": "xterm", **env}
+    inherited = {name: value for name, value in environment().items() if name != "NO_COLOR"}
+    with subprocess.Popen([sys.executable, "-c", code], env=inherited | env, stdout=theirs, stderr=theirs) as process:
+        os.close(theirs)
+        shown = b""
+        while True:
+            try:
+                if not (piece := os.read(ours, 65536)):
+                    break
+            except OSError:  # how a pty says that the other side is gone
+                break
+            shown += piece
+        process.wait(timeout=60)
+    os.close(ours)
+    return shown.decode()
+
+
+def test_help_and_errors_have_colour_on_a_terminal_and_only_there(shell):
+    command = "from graphpipe.cli import main; main({!r}.split())"
+    assert "\x1b[1mUsage:\x1b[0m graphpipe execute [OPTIONS] URL" in on_a_terminal(command.format("execute --help"))
+    assert "\x1b[31mError:\x1b[0m there is no command 'exeute'" in on_a_terminal(command.format("exeute"))
+    assert "\x1b[31mgraphpipe:\x1b[0m 'h:9' has no scheme" in on_a_terminal(command.format("metadata h:9"))
+    serve = "from graphpipe.server.cli import main; main(prog_name='graphpipe-serve')"
+    assert "\x1b[31mError:\x1b[0m no model is given" in on_a_terminal(serve)
+    assert "\x1b" not in on_a_terminal(command.format("exeute"), NO_COLOR="1")
+    for line in (
+        "graphpipe execute --help",
+        "graphpipe exeute || true",
+        "graphpipe metadata h:9 || true",
+        "graphpipe-serve || :",
+    ):
+        done = shell(line)
+        assert done.returncode == 0
+        assert done.stdout + done.stderr
+        assert b"\x1b" not in done.stdout + done.stderr
+
+
+def test_graphpipe_serve_calls_itself_so(shell):
+    shown = shell("graphpipe serve --help").stdout.decode()
+    assert shown.startswith("Usage: graphpipe serve [OPTIONS]")
+    assert "\n  graphpipe serve --model model.onnx\n" in shown
+    assert "graphpipe-serve" not in shown.partition("Examples:")[2]
+    assert "\n  graphpipe-serve --model model.onnx\n" in shell("graphpipe-serve --help").stdout.decode()
 
 
 def test_large_bodies_show_how_far_they_are_on_a_terminal_and_only_there(url, folder, commands):

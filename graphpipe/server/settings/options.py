@@ -9,6 +9,7 @@ from click.shell_completion import CompletionItem
 
 from graphpipe.backends.options import LoadOptions
 from graphpipe.commandline import Option
+from graphpipe.completion import source
 from graphpipe.kinds import Kind
 from graphpipe.server.settings.flags import FLAGS, Flag
 
@@ -70,7 +71,9 @@ class _Text(_ParamType):
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         if self.kind.choices:
             return [CompletionItem(word) for word in self.kind.choices if word.startswith(incomplete)]
-        return [CompletionItem(incomplete, type="file")] if self.kind.is_path or "SOURCE" in self.name else []
+        if "SOURCE" in self.name:
+            return source(incomplete)
+        return [CompletionItem(incomplete, type="file")] if self.kind.is_path else []
 
 
 class _OfKind(_Text):
