@@ -227,7 +227,7 @@ def test_status_200_with_what_is_no_message_is_no_answer(body: bytes) -> None:
 def test_fewer_or_more_outputs_than_asked_for_is_no_answer() -> None:
     with says(answer(outputs(X, X))) as server, graphpipe.Client(server.url) as client:
         assert len(client.execute_multi([X])) == 2
-        with pytest.raises(graphpipe.NoAnswer, match="asked for 1 outputs and answered with 2"):
+        with pytest.raises(graphpipe.NoAnswer, match="asked for 1 output and answered with 2"):
             client.execute_multi([X], None, ["y"])
         with pytest.raises(graphpipe.NoAnswer, match="asked for 3 outputs"):
             client.infer({"x": X}, ["a", "b", "c"])

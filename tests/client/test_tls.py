@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import ssl
 import threading
 import time
+from datetime import UTC, datetime
 
 import numpy as np
 import pytest
@@ -50,27 +52,54 @@ def test_calls_share_one_secured_connection(
         assert server.connections == 1
 
 
+def refused(url: str, tls: ssl.SSLContext | None, words: str) -> None:
+    """Both clients refuse a server's certificate, with these words."""
+    with graphpipe.Client(url, tls=tls) as client, pytest.raises(Unreachable, match=words):
+        client.execute(X)
+
+    async def run() -> None:
+        async with graphpipe.AsyncClient(url, tls=tls) as client:
+            await client.execute(X)
+
+    with pytest.raises(Unreachable, match=words):
+        asyncio.run(run())
+
+
 def test_a_stranger_s_certificate_is_not_believed(theirs: ssl.SSLContext) -> None:
-    with canned(tls=theirs) as server, pytest.raises(Unreachable, match="certificate"):
-        graphpipe.remote.execute(server.url, X)
+    with canned(tls=theirs) as server:
+        refused(server.url, None, "nobody signed it whom this machine trusts .*SSL_CERT_FILE=ca.pem")
 
 
 def test_a_certificate_for_another_host_is_not_believed(authority: trustme.CA, ours: ssl.SSLContext) -> None:
     theirs = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("example.org").configure_cert(theirs)
-    with (
-        canned(tls=theirs) as server,
-        graphpipe.Client(server.url, tls=ours) as client,
-        pytest.raises(Unreachable, match="certificate"),
-    ):
-        client.execute(X)
+    with canned(tls=theirs) as server:
+        refused(server.url, ours, "its certificate is for another host than 'localhost'")
+
+
+def test_a_certificate_that_has_expired_or_is_not_valid_yet_is_said_to_be_so(
+    authority: trustme.CA, ours: ssl.SSLContext
+) -> None:
+    theirs = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost", not_after=datetime(2020, 1, 1, tzinfo=UTC)).configure_cert(theirs)
+    with canned(tls=theirs) as server:
+        refused(server.url, ours, "its certificate has expired; the server needs a new one")
+
+
+def test_plain_http_to_a_port_of_tls_is_told_how_the_url_begins(theirs: ssl.SSLContext) -> None:
+    with canned(tls=theirs) as server, pytest.raises(graphpipe.NoAnswer, match="its URL begins with https://"):
+        graphpipe.remote.execute(server.url.replace("https:", "http:"), X)
+    alert = b"\x15\x03\x01\x00\x02\x02\x16"
+    with canned(lambda caller: caller.read_request() and caller.send(alert)) as server:
+        with pytest.raises(graphpipe.NoAnswer, match="speaks TLS: its URL begins with https://"):
+            graphpipe.remote.execute(server.url, X)
 
 
 def test_a_server_that_speaks_no_tls_is_said_to_be_unreachable(ours: ssl.SSLContext) -> None:
     with (
         canned(lambda caller: caller.send(answer(b"", "400 Bad Request"))) as server,
         graphpipe.Client(server.url.replace("http:", "https:"), tls=ours) as client,
-        pytest.raises(Unreachable),
+        pytest.raises(Unreachable, match="does not speak TLS; does its URL begin with http://"),
     ):
         client.execute(X)
 
