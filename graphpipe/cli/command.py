@@ -262,10 +262,9 @@ def _ask(
 
 
 def _cache(what: str, models: tuple[str, ...], cache_dir: str) -> None:
-    from graphpipe.server.extra import lacking
+    from graphpipe.server.extra import require_extra
 
-    if missing := lacking("graphpipe cache"):
-        sys.exit(missing)
+    require_extra("graphpipe cache")
     from graphpipe.server.stages.cache.folder import do_clear, show_stats
     from graphpipe.server.stages.cache.store import cache_folder
 

@@ -12,7 +12,7 @@ from click.core import ParameterSource
 
 from graphpipe.commandline import Command, version
 from graphpipe.errors import GraphPipeError
-from graphpipe.server.extra import lacking
+from graphpipe.server.extra import NeedsExtra, require_extra
 from graphpipe.server.settings.configuration import Configuration, SettingsError, configure, unknown_variables
 from graphpipe.server.settings.flags import FLAGS
 from graphpipe.server.settings.options import of_every_flag
@@ -49,8 +49,10 @@ def _serve(**texts: Any) -> None:
         return
     if not configuration.models:
         raise click.UsageError("no model is given; name one: --model model.onnx")
-    if missing := lacking("graphpipe-serve"):
-        sys.exit(missing)
+    try:
+        require_extra("graphpipe-serve")
+    except NeedsExtra as error:
+        sys.exit(str(error))
     # `module:function` is looked for where the command is given, as with `python -m`.
     sys.path.insert(0, os.getcwd())
     with ends_at_once(), noted():
