@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Collection, Sequence
 
-__all__ = ["WORDS_MAX", "first_line", "listed", "nearest", "quoted", "visible"]
+__all__ = ["WORDS_MAX", "counted", "first_line", "listed", "nearest", "quoted", "visible"]
 
 WORDS_MAX = 300
 # Enough of a name, and of a list of names, for a message.
@@ -22,6 +22,11 @@ def first_line(error: BaseException) -> str:
     except BaseException:  # its words cannot be had
         lines = []
     return lines[0][:WORDS_MAX] if lines else type(error).__name__
+
+
+def counted(number: int, noun: str) -> str:
+    """A number of things, in words: ``1 request``, ``1,200 requests``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def quoted(name: str) -> str:

@@ -10,7 +10,7 @@ import pytest
 from graphpipe.errors import DeadlineExceeded, ModelFailed
 from graphpipe.server.exchange import Exchange
 from graphpipe.server.models.service import Service
-from graphpipe.server.numbers.accesslog import AccessLog
+from graphpipe.server.numbers.accesslog import NOBODY_KNOWS, AccessLog
 from graphpipe.server.numbers.counters import Counters
 from graphpipe.server.state import State
 from graphpipe.server.target import Target
@@ -32,7 +32,7 @@ class Life:
         return self.exchange.answer(self.target, b"", timeout_ms, lambda *told: self.told.append(told))
 
     def finish(self, status: int = 200) -> None:
-        self.exchange.finish(status, None, 0, 0, 1, "")
+        self.exchange.finish(status, None, 0, 0, 1, NOBODY_KNOWS)
 
     @property
     def abandoned(self) -> float:
@@ -42,20 +42,20 @@ class Life:
 ANSWER = ([b"bytes"], 1)
 
 
-def at_once(body: Any, deadline: float | None) -> Any:
+def at_once(body: Any, deadline: float | None, request_id: str) -> Any:
     return ANSWER
 
 
-async def soon(body: Any, deadline: float | None) -> Any:
+async def soon(body: Any, deadline: float | None, request_id: str) -> Any:
     await asyncio.get_running_loop().run_in_executor(None, lambda: None)
     return ANSWER
 
 
-async def never(body: Any, deadline: float | None) -> Any:
+async def never(body: Any, deadline: float | None, request_id: str) -> Any:
     await asyncio.get_running_loop().create_future()
 
 
-async def fails(body: Any, deadline: float | None) -> Any:
+async def fails(body: Any, deadline: float | None, request_id: str) -> Any:
     await asyncio.get_running_loop().run_in_executor(None, lambda: None)
     raise ModelFailed("no")
 
