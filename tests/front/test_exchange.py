@@ -181,7 +181,7 @@ def test_a_limit_counts_from_when_it_was_set_whatever_is_waited_for():
         life.exchange.start(life.service)
         life.exchange.limit(20, late.append)
         began = asyncio.get_running_loop().time()
-        life.exchange.wait(soon(None, None), lambda *told: life.told.append(told))  # for room, say
+        life.exchange.wait(soon(None, None, ""), lambda *told: life.told.append(told))  # for room, say
         await until(lambda: life.told)
         life.exchange.answer(life.target, b"", 60_000, lambda *told: life.told.append(told))
         await until(lambda: len(life.told) == 2)
