@@ -29,6 +29,11 @@ def first_line(error: BaseException) -> str:
     return lines[0][:WORDS_MAX] if lines else type(error).__name__
 
 
+def counted(number: int, noun: str) -> str:
+    """A number of things, in words: ``1 request``, ``1,200 requests``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def quoted(name: str) -> str:
     """A name that a caller chose, which may be very long, in quotes."""
     return repr(name) if len(name) <= _NAME_SHOWN_MAX else f"{name[:_NAME_SHOWN_MAX]!r}..."

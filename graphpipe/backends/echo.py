@@ -31,6 +31,7 @@ class Echo:
     signature = _SIGNATURE
     version = "1"
     description = "answers its inputs"
+    kind = "echo"
     quick = True
     gives_inputs = True
 

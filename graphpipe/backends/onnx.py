@@ -33,6 +33,7 @@ class OnnxModel:
 
     # ONNX Runtime copies what is an input or an initializer, and gives away the memory of what it computed.
     shares_memory = False
+    kind = "ONNX"
 
     def __init__(self, session: Any, signature: Signature, version: str, description: str) -> None:
         self._session = session

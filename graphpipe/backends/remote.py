@@ -51,6 +51,7 @@ class RemoteModel:
     # Its threads wait: there may be many.
     threads = 64
     shares_memory = False
+    kind = "GraphPipe server"
 
     def __init__(self, client: Client, options: LoadOptions) -> None:
         self._client = client

@@ -63,15 +63,20 @@ def _run(configuration: Configuration) -> None:
     from graphpipe.descriptors import fill, forgive
     from graphpipe.server.life.ending import leave_if_a_model_runs
     from graphpipe.server.life.server import NoWorker, Server
-    from graphpipe.server.numbers.logs import log_to_stderr
+    from graphpipe.server.numbers.logs import log_to_stderr, written
 
     settings = configuration.settings
     log_to_stderr(settings.log_format, settings.verbose, settings.access_lines_per_s > 0)
     fill()
     forgive()
     models = [(model, None) for model in configuration.models]
+
+    def announce(url: str) -> None:
+        written()  # on a terminal, what was told of the start is above it
+        click.echo(f"listening on {url}")
+
     try:
-        told = Server(models, settings, on_ready=lambda url: click.echo(f"listening on {url}")).run()
+        told = Server(models, settings, on_ready=announce).run()
     except NoWorker:
         sys.exit(1)  # each has said why
     except GraphPipeError as error:

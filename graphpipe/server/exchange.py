@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from graphpipe.errors import DeadlineExceeded, let_go
 from graphpipe.server.models.service import Service
-from graphpipe.server.numbers.accesslog import Access, AccessLog
+from graphpipe.server.numbers.accesslog import Access, AccessLog, Asked, shown_path
 from graphpipe.server.numbers.meter import Meter
 from graphpipe.server.protocols.protocol import Answer
 from graphpipe.server.stages.turns import PEER
@@ -98,6 +98,7 @@ class Exchange:
         body: memoryview | bytes,
         timeout_ms: int | None,
         done: Callable[[Answer | None, BaseException | None], None],
+        request_id: str = "",
     ) -> Answer | None:
         """The answer to the whole body, where that takes no waiting; else None, and ``done`` is called later.
 
@@ -113,7 +114,7 @@ class Exchange:
         deadline = self._deadline
         if deadline is None and timeout_ms is not None:
             deadline = self._loop.time() + timeout_ms / 1000
-        answer = target.answer(body, deadline)
+        answer = target.answer(body, deadline, request_id)
         if isinstance(answer, tuple):
             return answer
         del body  # the stages hold it now; nobody else may
@@ -129,7 +130,7 @@ class Exchange:
         bytes_in: int,
         bytes_out: int,
         rows: int,
-        request_id: str,
+        asked: Asked,
     ) -> None:
         """It is answered with this status."""
         assert self._open, "an exchange is finished that is over"
@@ -144,7 +145,18 @@ class Exchange:
         if self._access_log.wanted():
             name = "" if service is None else service.name
             self._access_log.write(
-                Access(status, name, rows, bytes_in, bytes_out, seconds, _peer(transport), request_id)
+                Access(
+                    status,
+                    asked.method,
+                    shown_path(asked.path),
+                    name,
+                    rows,
+                    bytes_in,
+                    bytes_out,
+                    seconds,
+                    _peer(transport),
+                    asked.request_id,
+                )
             )
 
     def leave(self) -> None:

@@ -221,9 +221,9 @@ def _found_at(thing: object) -> str:
 @contextlib.contextmanager
 def _logged(settings: Settings) -> Iterator[None]:
     """Send the log to standard error, and leave the program's own as it was."""
-    from graphpipe.server.numbers.logs import log_to_stderr
+    from graphpipe.server.numbers.logs import EVENTS, log_to_stderr
 
-    loggers = [logging.getLogger(name) for name in (None, "graphpipe.access", "aiohttp.server", "asyncio")]
+    loggers = [logging.getLogger(name) for name in (None, EVENTS, "graphpipe.access", "aiohttp.server", "asyncio")]
     levels = [logger.level for logger in loggers]
     handlers = list(loggers[0].handlers)
     log_to_stderr(settings.log_format, settings.verbose, settings.access_lines_per_s > 0)

@@ -6,6 +6,8 @@ import asyncio
 import time
 from collections.abc import Callable
 
+from graphpipe.words import visible
+
 __all__ = ["SignalCount", "State"]
 
 # Within so short a time a second signal is an echo of the first.
@@ -24,6 +26,8 @@ class State:
         self.in_flight = 0
         self.connections: Callable[[], int] = lambda: 0
         self.workers: Callable[[], tuple[int, int]] = lambda: (1, 1)
+        # Of the models that did not answer their warm-up, why not.
+        self.cold: dict[str, str] = {}
         self.on_drain: Callable[[], None] = lambda: None
         self.on_cut: Callable[[], None] = lambda: None
         self._signals = SignalCount()
@@ -37,12 +41,14 @@ class State:
         return self.started and not self.draining and live >= wanted
 
     def checks(self) -> dict[str, str]:
-        """What readiness depends on, each with ok or what is the matter."""
+        """What readiness depends on, each with ok or what is the matter, and who is served cold."""
         live, wanted = self.workers()
         return {
             "models": "ok" if self.started else "loading",
             "draining": "not ready: draining" if self.draining else "ok",
             "workers": "ok" if live >= wanted else f"not ready: {live} of {wanted} are up",
+            # Said, and no reason not to be ready: a made-up input may be nonsense to a model that is well.
+            **{f"model {visible(name)}": f"warm-up failed: {visible(why)}" for name, why in self.cold.items()},
         }
 
     def begin_drain(self) -> None:

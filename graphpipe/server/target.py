@@ -21,7 +21,7 @@ class Target:
     """
 
     service: Service
-    answer: Callable[[memoryview | bytes, float | None], Answer | Coroutine[Any, Any, Answer]]
+    answer: Callable[[memoryview | bytes, float | None, str], Answer | Coroutine[Any, Any, Answer]]
     admit: Callable[[int], None]
     waits: bool = True
 

@@ -10,7 +10,7 @@ import pytest
 from graphpipe.errors import DeadlineExceeded, ModelFailed
 from graphpipe.server.exchange import Exchange
 from graphpipe.server.models.service import Service
-from graphpipe.server.numbers.accesslog import AccessLog
+from graphpipe.server.numbers.accesslog import NOBODY_KNOWS, AccessLog
 from graphpipe.server.numbers.counters import Counters
 from graphpipe.server.state import State
 from graphpipe.server.target import Target
@@ -32,7 +32,7 @@ class Life:
         return self.exchange.answer(self.target, b"", timeout_ms, lambda *told: self.told.append(told))
 
     def finish(self, status: int = 200) -> None:
-        self.exchange.finish(status, None, 0, 0, 1, "")
+        self.exchange.finish(status, None, 0, 0, 1, NOBODY_KNOWS)
 
     @property
     def abandoned(self) -> float:
@@ -42,20 +42,20 @@ class Life:
 ANSWER = ([b"bytes"], 1)
 
 
-def at_once(body: Any, deadline: float | None) -> Any:
+def at_once(body: Any, deadline: float | None, request_id: str) -> Any:
     return ANSWER
 
 
-async def soon(body: Any, deadline: float | None) -> Any:
+async def soon(body: Any, deadline: float | None, request_id: str) -> Any:
     await asyncio.get_running_loop().run_in_executor(None, lambda: None)
     return ANSWER
 
 
-async def never(body: Any, deadline: float | None) -> Any:
+async def never(body: Any, deadline: float | None, request_id: str) -> Any:
     await asyncio.get_running_loop().create_future()
 
 
-async def fails(body: Any, deadline: float | None) -> Any:
+async def fails(body: Any, deadline: float | None, request_id: str) -> Any:
     await asyncio.get_running_loop().run_in_executor(None, lambda: None)
     raise ModelFailed("no")
 
@@ -181,7 +181,7 @@ def test_a_limit_counts_from_when_it_was_set_whatever_is_waited_for():
         life.exchange.start(life.service)
         life.exchange.limit(20, late.append)
         began = asyncio.get_running_loop().time()
-        life.exchange.wait(soon(None, None), lambda *told: life.told.append(told))  # for room, say
+        life.exchange.wait(soon(None, None, ""), lambda *told: life.told.append(told))  # for room, say
         await until(lambda: life.told)
         life.exchange.answer(life.target, b"", 60_000, lambda *told: life.told.append(told))
         await until(lambda: len(life.told) == 2)

@@ -164,6 +164,57 @@ TABLE = {
         b"GET /livez HTTP/1.1\r\nHost: h\r\n\r\n",
     ),
     "a request that says what it is called": post("Host: h", "X-Request-Id: a-1", headers={"x-request-id": "a-1"}),
+    "a refusal of a request that says what it is called": Row(
+        "POST / HTTP/1.1",
+        ("Host: h", "X-Request-Id: a-1", "Content-Length: 4"),
+        (400,),
+        b"junk",
+        headers={"x-request-id": "a-1"},
+    ),
+    "nothing that says what it is called": post(
+        "Host: h",
+        "X-Request-Id: a-1",
+        first="POST /models/nobody HTTP/1.1",
+        want=(404,),
+        headers={"x-request-id": "a-1"},
+    ),
+    "HEAD that says what it is called": get(
+        "Host: h", "X-Request-Id: a-1", first="HEAD / HTTP/1.1", headers={"x-request-id": "a-1"}
+    ),
+    "a method that is not served, called something": get(
+        "Host: h", "X-Request-Id: a-1", first="PUT /livez HTTP/1.1", want=(405,), headers={"x-request-id": "a-1"}
+    ),
+    "HTTP/1.2, called something": post(
+        "Host: h",
+        "X-Request-Id: a-1",
+        first="POST / HTTP/1.2",
+        want=(505,),
+        stays=False,
+        ways=NEW,
+        headers={"x-request-id": "a-1"},
+    ),
+    "a body over the limit, called something": Row(
+        "POST / HTTP/1.1",
+        ("Host: h", "X-Request-Id: a-1", "Content-Length: 99999999"),
+        (413,),
+        stays=False,
+        headers={"x-request-id": "a-1"},
+    ),
+    "a chunked request that says what it is called": Row(
+        "POST / HTTP/1.1",
+        ("Host: h", "X-Request-Id: a-1", "Transfer-Encoding: chunked"),
+        (200,),
+        CHUNKED,
+        ways=NEW,
+        headers={"x-request-id": "a-1"},
+    ),
+    "a name for a request that cannot be shown": post(
+        "Host: h", "X-Request-Id: a \t\xe9\xff\x9bb", headers={"x-request-id": "a?????b"}
+    ),
+    "a name for a request that is long": post(
+        "Host: h", "X-Request-Id: " + "a" * 5000, headers={"x-request-id": "a" * 128}
+    ),
+    "a name for a request that is none": post("Host: h", "X-Request-Id:"),
     "a page that says what it is called": get("Host: h", "X-Request-Id: a-1", headers={"x-request-id": "a-1"}),
     "fields that never repeat": post(
         "Host: h",

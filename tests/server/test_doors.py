@@ -136,7 +136,7 @@ def test_python_may_say_how_a_model_is_loaded_and_how_the_log_looks(tmp_path) ->
     assert done.returncode == 0, done.stderr
     *lines, last = done.stderr.splitlines()
     assert last == "own afterwards"
-    assert "draining" in " ".join(json.loads(line).get("message", "") for line in lines)
+    assert "draining" in [json.loads(line).get("event") for line in lines]
 
 
 def test_every_setting_reaches_the_server_that_python_starts(serve, tmp_path) -> None:

@@ -28,6 +28,7 @@ from graphpipe.server.numbers.families import FAMILIES
 from graphpipe.server.numbers.metrics import Metrics
 from graphpipe.server.settings.values import ModelSettings, Settings
 from tests.front.servers import Echo, Function, InProcess, in_process
+from tests.raw_http import call
 from tests.serving import ROOT, environment
 
 X = np.zeros(3, np.float32)
@@ -364,6 +365,10 @@ def test_while_no_worker_is_up_the_metrics_are_where_they_are_otherwise(apart: b
             ]
             for listening in sockets
         ]
+        public = url_of(next(iter(sockets)), tls=False)
+        for first in ("GET /livez", "POST /"):
+            answer = await asyncio.to_thread(call, public, *first.split(), x_request_id="a-1")
+            assert answer.headers["x-request-id"] == "a-1"
         stand_in.answer(False)
         for listening in sockets:
             listening.close()

@@ -33,6 +33,8 @@ class Takes:
 class FunctionModel:
     """A Python function as a model. As safe in threads as the function is."""
 
+    kind = "Python function"
+
     def __init__(self, function: Callable[..., Any], signature: Signature, takes: Takes, description: str = "") -> None:
         self.function = function
         self._signature = signature

@@ -50,6 +50,7 @@ class GraphModel:
     """A graph in a session. Safe in threads; the GIL is free while it runs."""
 
     description = "TensorFlow graph; any tensor of it can be asked for by name"
+    kind = "TensorFlow graph"
     # A session copies what it gives, unless nobody else holds the memory.
     shares_memory = False
 

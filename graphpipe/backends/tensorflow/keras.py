@@ -71,6 +71,7 @@ def open_file(path: Path, options: LoadOptions) -> Model:
         device=device,
         version=digest_of(path),
         description=f"Keras model {loaded.name}",
+        kind="Keras",
         keep=loaded,
         unsendable=unsendable,
     )

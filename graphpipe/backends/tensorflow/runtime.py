@@ -154,6 +154,7 @@ class TensorFlowModel:
         device: Callable[[], AbstractContextManager[Any]] = nullcontext,
         version: str = "",
         description: str = "",
+        kind: str = "",
         keep: object = None,
         unsendable: Mapping[str, str] | None = None,
     ) -> None:
@@ -170,6 +171,7 @@ class TensorFlowModel:
         self.version = version
         self.runtime = versions("tensorflow", "keras")
         self.description = description
+        self.kind = kind
 
     @property
     def signature(self) -> Signature:

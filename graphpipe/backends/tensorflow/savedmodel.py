@@ -56,6 +56,7 @@ def open_file(path: Path, options: LoadOptions) -> Model:
         device=device,
         version=digest_of(path),
         description=f"TensorFlow SavedModel, signature {name}",
+        kind="TensorFlow SavedModel",
         keep=loaded,
         unsendable=unsendable,
     )

@@ -66,6 +66,7 @@ def open_file(path: Path, options: LoadOptions) -> Model:
         placement,
         version=digest_of(path, *([outside] if outside.is_file() else [])),
         description=sidecar.description or "PyTorch exported program",
+        kind="PyTorch exported program",
         written=frozenset(names[own] for own in _written(program) if own in names),
         bfloat16=frozenset(names[own] for own in bfloat16 if own in names),
     )

@@ -123,6 +123,7 @@ class TorchModel:
     placement: Placement
     version: str = ""
     description: str = ""
+    kind: str = "PyTorch module"
     written: frozenset[str] = frozenset()
     bfloat16: frozenset[str] = frozenset()
     differentiates: bool = False

@@ -68,6 +68,7 @@ def open_file(path: Path, options: LoadOptions) -> Model:
         placement,
         version=digest_of(path, *([outside] if outside.is_file() else [])),
         description=sidecar.description or "TorchScript program",
+        kind="TorchScript",
         written=frozenset(name for name, parameter in parameters.items() if parameter in written),
         bfloat16=sidecar.bfloat16 & set(parameters),
         differentiates=_differentiates(program),

@@ -22,9 +22,10 @@ from graphpipe.errors import ModelFailed, ServiceError
 from graphpipe.server.exchange import Exchange, peer_of
 from graphpipe.server.http.admission import Admission
 from graphpipe.server.http.body import Body, too_slow
-from graphpipe.server.http.head import HEAD_BYTES_MAX, Head, may_begin, version_of
+from graphpipe.server.http.head import HEAD_BYTES_MAX, Head, may_begin, request_id_of, version_of
 from graphpipe.server.http.leaver import Leaver
 from graphpipe.server.http.refusal import HEAD_TOO_LARGE, NOT_SPOKEN, response_head
+from graphpipe.server.numbers.accesslog import NOBODY_KNOWS, Question
 from graphpipe.server.numbers.failures import FAILURES
 from graphpipe.server.numbers.meter import Meter
 from graphpipe.server.protocols.protocol import Answer
@@ -293,7 +294,7 @@ class Connection(asyncio.BufferedProtocol):
         request = shared.requests.get(head) or shared.request(head)
         if request is None:
             if version_of(head) not in _VERSIONS:
-                self._refuse_head(505, NOT_SPOKEN)
+                self._refuse_head(505, NOT_SPOKEN, request_id_of(head))
             else:
                 self._hand_over(data)
             return
@@ -405,7 +406,9 @@ class Connection(asyncio.BufferedProtocol):
         self._served = True
         self._state = _ANSWERING  # what comes in meanwhile is kept for afterwards
         try:
-            answer = self._exchange.answer(request.target, body, request.head.timeout_ms, self._answered)
+            answer = self._exchange.answer(
+                request.target, body, request.head.timeout_ms, self._answered, request.head.request_id
+            )
         except BaseException as error:  # as a coroutine's end has it
             answer = None
             self._fail(error)
@@ -435,7 +438,8 @@ class Connection(asyncio.BufferedProtocol):
     def _fail(self, error: BaseException | None) -> None:
         if not isinstance(error, ServiceError):
             if error is not None:
-                FAILURES.tell(log, "answering failed", error=error)
+                head = self._request.head if self._request is not None else NOBODY_KNOWS
+                FAILURES.tell(log, "answering failed", error=error, request_id=head.request_id)
             error = ModelFailed("the server failed on this request; its log has the cause")
         self._refuse(error)
 
@@ -451,7 +455,7 @@ class Connection(asyncio.BufferedProtocol):
             head = head[:-2] + b"Connection: keep-alive\r\n\r\n"
         if request.head.request_id:
             head = head[:-2] + f"X-Request-Id: {request.head.request_id}\r\n\r\n".encode("latin-1")
-        self._exchange.finish(200, self._transport, request.length, length, rows, request.head.request_id)
+        self._exchange.finish(200, self._transport, request.length, length, rows, request.head)
         if length <= _JOIN_MAX:
             shared.write_soon(self, b"".join((head, *segments)))
         elif self._tls:
@@ -531,9 +535,7 @@ class Connection(asyncio.BufferedProtocol):
         if (more_to_come and not is_skipped) or shared.state.draining or self._is_old():
             self._keep_alive = False
         answer, length = shared.refusal(error, request.head, self._keep_alive)
-        self._exchange.finish(
-            error.http_status, self._transport, max(0, request.length), length, 0, request.head.request_id
-        )
+        self._exchange.finish(error.http_status, self._transport, max(0, request.length), length, 0, request.head)
         if more_to_come:
             self._transport.write(answer)
             if self._keep_alive:
@@ -544,19 +546,20 @@ class Connection(asyncio.BufferedProtocol):
             self._state = _ANSWERING  # until it is written
             shared.write_soon(self, answer)
 
-    def _refuse_head(self, status: int, message: str) -> None:
+    def _refuse_head(self, status: int, message: str, request_id: str = "") -> None:
         """No to what is not even a request yet, or to a body that does not come."""
         self._keep_alive = False
         headers = {"Connection": "close"} | ({"Retry-After": "1"} if status == 503 else {})
         body = f"{message}\n".encode()
         if self._state == _BODY and self._request is not None:
             head = self._request.head
-            if head.request_id:
-                headers["X-Request-Id"] = head.request_id
-            self._exchange.finish(status, self._transport, max(0, head.length), len(body), 0, head.request_id)
+            request_id = head.request_id
+            self._exchange.finish(status, self._transport, max(0, head.length), len(body), 0, head)
         else:
             self._exchange.start(None)
-            self._exchange.finish(status, self._transport, 0, len(body), 0, "")
+            self._exchange.finish(status, self._transport, 0, len(body), 0, Question(request_id=request_id))
+        if request_id:
+            headers["X-Request-Id"] = request_id
         self._transport.write(response_head(status, "text/plain; charset=utf-8", len(body), headers) + body)
         self._discard()
 

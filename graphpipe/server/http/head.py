@@ -13,8 +13,20 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import ClassVar
 
-__all__ = ["HEAD_BYTES_MAX", "Head", "Passing", "cut", "is_host", "may_begin", "parse", "version_of"]
+__all__ = [
+    "HEAD_BYTES_MAX",
+    "Head",
+    "Passing",
+    "cut",
+    "is_host",
+    "may_begin",
+    "parse",
+    "request_id",
+    "request_id_of",
+    "version_of",
+]
 
 # The largest head that is taken, on either way.
 HEAD_BYTES_MAX = 16 * 1024
@@ -55,6 +67,8 @@ class Head:
 
     ``is_old`` is HTTP/1.0, where a connection is kept only for those who ask for it, and has to be told to them.
     """
+
+    method: ClassVar[str] = "POST"
 
     path: str
     length: int
@@ -109,7 +123,7 @@ def parse(head: bytes) -> Head | None:
         bool(expect) and not is_old,
         b"application/vnd.graphpipe" in fields.get(b"accept", b"").lower(),
         int(timeout) if timeout else None,
-        fields.get(_REQUEST_ID, b"")[:128].decode("latin-1"),
+        request_id(fields.get(_REQUEST_ID, b"")),
     )
 
 
@@ -149,13 +163,24 @@ def cut(head: bytes) -> tuple[bytes, Passing | None]:
             value = pieces[at + 1].strip(b" \t")
             if passing.request_id or not value:
                 return head, None
-            passing.request_id = value[:128].decode("latin-1")
+            passing.request_id = request_id(value)
         elif name == _TIMEOUT:
             value = pieces[at + 1].strip(b" \t")
             if passing.timeout_ms is not None or not _is_timeout(value):
                 return head, None
             passing.timeout_ms = int(value)
     return b"".join(pieces[::3]), passing
+
+
+def request_id(value: bytes) -> str:
+    """What a caller calls his request, as far as it is sent back and logged: so many characters, all of them visible."""
+    return value[:_REQUEST_ID_MAX].translate(_VISIBLE).decode("ascii")
+
+
+def request_id_of(head: bytes) -> str:
+    """The same from a head that is no hot one; empty if there is none."""
+    found = _REQUEST_ID_FIELD.search(head)
+    return "" if found is None else request_id(found[1].strip(b" \t"))
 
 
 def is_host(value: bytes) -> bool:
@@ -180,6 +205,10 @@ def _is_timeout(value: bytes) -> bool:
 
 _TIMEOUT = b"graphpipe-timeout-ms"
 _REQUEST_ID = b"x-request-id"
+_REQUEST_ID_FIELD = re.compile(rb"\r\nx-request-id:([^\r\n]*)\r\n", re.IGNORECASE)
+_REQUEST_ID_MAX = 128
+# Anything but visible ASCII is a question mark.
+_VISIBLE = bytes(byte if 0x21 <= byte <= 0x7E else ord("?") for byte in range(256))
 _ONCE = frozenset(
     (b"content-length", b"transfer-encoding", b"host", b"connection", b"expect", b"accept", _TIMEOUT, _REQUEST_ID)
 )

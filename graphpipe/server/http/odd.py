@@ -27,11 +27,11 @@ from graphpipe.server.exchange import Exchange, peer_of
 from graphpipe.server.http.admission import Admission
 from graphpipe.server.http.body import Body, too_slow
 from graphpipe.server.http.control import Control, Handlers
-from graphpipe.server.http.head import is_host
+from graphpipe.server.http.head import is_host, request_id
 from graphpipe.server.http.odd_connection import OddServer
 from graphpipe.server.http.readers import Readers
 from graphpipe.server.http.refusal import NOT_SPOKEN, error_headers
-from graphpipe.server.numbers.accesslog import AccessLog
+from graphpipe.server.numbers.accesslog import AccessLog, Question
 from graphpipe.server.numbers.counters import Counters
 from graphpipe.server.numbers.failures import FAILURES
 from graphpipe.server.numbers.places import places
@@ -49,6 +49,8 @@ log = logging.getLogger("graphpipe.http")
 
 OCTETS = "application/octet-stream"
 TIMEOUT_HEADER = "GraphPipe-Timeout-Ms"
+# What aiohttp says where it could read none.
+_NO_METHOD = "UNKNOWN"
 # Parts of an answer of this size are written one after another, each when the one before has left.
 _PART_BYTES = 256 * 1024
 
@@ -111,7 +113,7 @@ class Odd:
             raise
         except Exception as error:
             what = partial(_what_failed, request.method, request.raw_path, error)
-            FAILURES.tell(log, "a request failed", error=error, cause=what)
+            FAILURES.tell(log, "a request failed", error=error, cause=what, request_id=_request_id(request))
             return self._refuse(request, ModelFailed("the server failed on this request; its log has the cause"))
         if not response.prepared:
             self._sign(request, response)
@@ -153,7 +155,7 @@ class Odd:
         exchange.peer = peer_of(request.transport)
         size, held, status, rows, length = 0, 0, 0, 0, 0
         segments: list[Any] = []
-        answer = _Answered()
+        answer = _Answered(_request_id(request))
         try:
             try:
                 target = Target.of(self._dialect.endpoint(path_of(request.raw_path)))
@@ -174,7 +176,7 @@ class Odd:
                 target.admit(request.content_length)
             body = await self._body(request, timeout_ms)
             size, held = body.filled, body.held
-            done = exchange.answer(target, body.let_go(), timeout_ms, answer)
+            done = exchange.answer(target, body.let_go(), timeout_ms, answer, _request_id(request))
             segments, rows = done if done is not None else await answer.future
             status, length = 200, sum(map(len, segments))
         except ServiceError as error:
@@ -188,7 +190,7 @@ class Odd:
             raise
         finally:
             if status:
-                exchange.finish(status, request.transport, size, length, rows, _request_id(request))
+                exchange.finish(status, request.transport, size, length, rows, _question(request))
             else:
                 exchange.leave()
             self._admission.hold(-held)
@@ -257,8 +259,8 @@ class Odd:
     def _sign(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
         """What every answer bears. Before it is prepared."""
         response.headers["Server"] = SERVER
-        if request_id := _request_id(request):
-            response.headers["X-Request-Id"] = request_id
+        if called := _request_id(request):
+            response.headers["X-Request-Id"] = called
         if self._state.draining or self._is_old(request):
             response.force_close()
 
@@ -273,7 +275,7 @@ class Odd:
         """No to what reaches no model and no page."""
         exchange = Exchange(self._state, self._access_log, self._nobody, asyncio.get_running_loop())
         exchange.start(None)
-        exchange.finish(error.http_status, request.transport, 0, 0, 0, _request_id(request))
+        exchange.finish(error.http_status, request.transport, 0, 0, 0, _question(request))
         response = self._refuse(request, error)
         if error.http_status != 404:
             response.force_close()
@@ -297,7 +299,8 @@ class Odd:
 class _Answered:
     """An exchange's ``done`` that can be awaited."""
 
-    def __init__(self) -> None:
+    def __init__(self, request_id: str) -> None:
+        self._request_id = request_id
         self.future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
 
     def __call__(self, answer: Answer | None, error: BaseException | None) -> None:
@@ -308,7 +311,8 @@ class _Answered:
         elif isinstance(error, ServiceError):
             self.future.set_exception(error)
         else:  # told here, with the frames that it is about to let go of
-            log.error("answering failed", exc_info=error)
+            if error is not None:
+                FAILURES.tell(log, "answering failed", error=error, request_id=self._request_id)
             self.future.set_exception(ModelFailed("the server failed on this request; its log has the cause"))
 
 
@@ -364,5 +368,11 @@ def _what_failed(method: str, path: str, error: BaseException) -> str:
 
 
 def _request_id(request: web.BaseRequest) -> str:
-    # What is not UTF-8 could be neither logged nor sent back.
-    return request.headers.get("X-Request-Id", "")[:128].encode("utf-8", "replace").decode()
+    return request_id(request.headers.get("X-Request-Id", "").encode("utf-8", "surrogateescape"))
+
+
+def _question(request: web.BaseRequest) -> Question:
+    """What the access log says of a head."""
+    if request.method == _NO_METHOD:
+        return Question(request_id=_request_id(request))
+    return Question(request.method, path_of(request.raw_path), _request_id(request))

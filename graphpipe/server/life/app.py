@@ -22,6 +22,7 @@ from graphpipe.server.http.admission import Admission
 from graphpipe.server.http.control import Control
 from graphpipe.server.http.hub import Hub
 from graphpipe.server.http.odd import Odd
+from graphpipe.server.life.events import Loaded
 from graphpipe.server.life.warmup import warm_up
 from graphpipe.server.models.directory import Directory
 from graphpipe.server.models.service import Service
@@ -32,7 +33,7 @@ from graphpipe.server.numbers.failures import FAILURES
 from graphpipe.server.protocols.graphpipe import GraphPipe
 from graphpipe.server.settings.values import ModelSettings, Settings
 from graphpipe.server.state import State
-from graphpipe.words import first_line
+from graphpipe.words import counted, first_line
 
 __all__ = ["App"]
 
@@ -76,6 +77,7 @@ class App:
         self._odd = Odd(self.dialect, control, self.admission, settings, self.state, self.counters, self.access_log)
         self.behind = web.ServerRunner(self._odd.server(), shutdown_timeout=settings.drain_timeout_s)
         self._side: web.ServerRunner | None = None
+        self.on_loaded: Callable[[Loaded], None] = lambda loaded: None
         self.on_memory_limit: Callable[[], None] | None = None
         self._ask_again = 0
 
@@ -86,9 +88,12 @@ class App:
         loop = asyncio.get_running_loop()
         for service in self.directory:
             began = perf_counter()
-            await in_thread(warm_up, service.model, service.name, self._warmups[service.name])
+            why = await in_thread(warm_up, service.model, self._warmups[service.name])
             seconds = self._load_seconds.get(service.name, 0.0) + perf_counter() - began
             service.meter.gauge("graphpipe_model_load_seconds", seconds)
+            if why:
+                self.state.cold[service.name] = why
+            self.on_loaded(Loaded.of(service, seconds, why))
         await self.behind.setup()
         behind = self.behind.server
         assert behind is not None
@@ -144,7 +149,7 @@ class App:
             drain.result()
             return
         drain.cancel()
-        log.warning("%d requests in flight are cut: told to end at once", self.state.in_flight)
+        log.warning("cutting %s in flight: told to end at once", counted(self.state.in_flight, "request"))
         if self.state.started:
             self._listening.close()
             self.hub.close()
@@ -164,7 +169,6 @@ class App:
         """
         state, settings = self.state, self.settings
         state.draining = True
-        log.info("draining: %d requests in flight", state.in_flight)
         if not state.started:
             await self._close_services()
             return
@@ -181,7 +185,7 @@ class App:
         began = asyncio.get_running_loop().time()
         await self._wait(settings.drain_timeout_s, gone)
         if left_over := len(self.hub.connections):
-            what = f"{left_over} connections are cut: their requests took longer than"
+            what = f"cutting {counted(left_over, 'connection')}, busy for longer than"
             log.warning("%s %g s (--drain-timeout-s)", what, settings.drain_timeout_s)
         self.hub.close()
         # Connections that aiohttp has taken over have been draining all the while: they get what is left of the time.

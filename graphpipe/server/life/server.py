@@ -19,7 +19,8 @@ from typing import Any
 from graphpipe.backends import Model
 from graphpipe.errors import LoadError, NotReady
 from graphpipe.server.life.ending import cut_at_exit
-from graphpipe.server.life.listener import bind, tls_context, url_of
+from graphpipe.server.life.events import Events
+from graphpipe.server.life.listener import bind, reach_of, tls_context, url_of
 from graphpipe.server.life.supervisor import NoWorker, supervise
 from graphpipe.server.numbers.counters import Counters
 from graphpipe.server.numbers.failures import FAILURES
@@ -69,6 +70,9 @@ class Server:
         self._on_ready = on_ready
         self._part = part
         self._apart = apart or settings.in_workers
+        self._events = Events(settings)
+        self._metrics_url = ""
+        self._reach = ""
         self._thread: threading.Thread | None = None
         self._ready: Future[str] = Future()
         self._told = threading.Event()
@@ -85,10 +89,12 @@ class Server:
         with contextlib.ExitStack() as stack:
             # The address first: loading a large model only to find it taken is a waste of somebody's minutes.
             listener, side = self._addresses(stack)
+            self._metrics_url = url_of(side) if side is not None else ""
+            self._reach = reach_of(listener)
             if self._apart and self._part is None:
                 # Before any framework is loaded: a fork after one has run hangs, and workers are fresh processes anyway.
                 told = [self._for_workers(model, loaded) for model, loaded in self.models]
-                return supervise(told, settings, listener, side, tls, self._is_ready, self._is_running)
+                return supervise(told, settings, listener, side, tls, self._events, self._is_ready, self._is_running)
             # Not before: who watches workers needs nothing of it.
             from graphpipe.server.models.wiring import load_models
 
@@ -150,6 +156,8 @@ class Server:
     def _is_ready(self, url: str) -> None:
         self.url = url
         self._on_ready(url)
+        if self._part is None:
+            self._events.listening(url, self._metrics_url, self._reach)
         if not self._ready.done():
             self._ready.set_result(url)
 
@@ -200,9 +208,11 @@ class Server:
         loop.set_exception_handler(_on_trouble)
         app = App(models, self.settings, part.counters if part else None, load_seconds)
         app.state.on_shutdown = app.state.begin_drain
+        app.on_loaded = self._events.loaded
         on_signals: Mapping[signal.Signals, Callable[[State], None]] = _SIGNALS
         if part is not None:
             app.on_memory_limit = lambda: part.say("recycle")
+            app.on_loaded = lambda loaded: part.say(f"loaded {loaded.to_json()}")
             app.state.on_shutdown = lambda: part.say("shutdown")
             on_signals = _SIGNALS_OF_A_WORKER
         came: list[signal.Signals] = []
@@ -220,7 +230,11 @@ class Server:
             if not self._told.is_set() and await app.start_unless_stopped(listener, tls, side):
                 self._is_ready(url_of(listener, tls=tls is not None))
                 await app.stop.wait()
+                if part is None:
+                    self._events.draining(app.state.in_flight, came[0] if came else None)
             await app.finish()
+            if part is None and app.state.started:
+                self._events.stopped()
         return came[0] if came and not app.state.started else None
 
 

@@ -14,6 +14,7 @@ import ssl
 from collections.abc import Mapping
 
 from graphpipe.errors import NotReady
+from graphpipe.server.http.head import request_id_of
 from graphpipe.server.http.refusal import error_headers, response_head
 from graphpipe.server.numbers.counters import Counters
 from graphpipe.server.numbers.metrics import CONTENT_TYPE, Metrics
@@ -99,11 +100,13 @@ class StandIn:
         if head.startswith(b"HEAD "):
             answer = self._answer_to(b"GET" + head[4:])
             return answer[: answer.index(b"\r\n\r\n") + 4]
+        called = request_id_of(head)
+        more = {"X-Request-Id": called} if called else {}
         if _path(head) in (b"/livez", b"/control/is_alive"):
-            return _head(200, _TEXT, 3, {}) + b"ok\n"
+            return _head(200, _TEXT, 3, more) + b"ok\n"
         error = NotReady(f"0 of {self._counters.workers_wanted} workers are up; they are being started: try again")
         kind, body = error_body(error, head.decode("latin-1") if b"application/vnd.graphpipe" in head.lower() else "")
-        return _head(503, kind, len(body), error_headers(error)) + body
+        return _head(503, kind, len(body), {**error_headers(error), **more}) + body
 
 
 def _path(head: bytes) -> bytes:

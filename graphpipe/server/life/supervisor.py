@@ -23,13 +23,14 @@ from typing import Any
 
 from graphpipe.errors import LoadError
 from graphpipe.server.life.ending import cut_at_exit
+from graphpipe.server.life.events import Events, Loaded
 from graphpipe.server.life.listener import url_of
 from graphpipe.server.life.standin import StandIn
 from graphpipe.server.numbers.counters import Counters
 from graphpipe.server.settings.values import ModelSettings, Settings
 from graphpipe.server.state import SignalCount
 from graphpipe.signals import ENDING, restored
-from graphpipe.words import visible
+from graphpipe.words import counted, visible
 
 __all__ = ["NoWorker", "supervise"]
 
@@ -54,6 +55,7 @@ def supervise(
     listener: socket.socket,
     side: socket.socket | None,
     tls: ssl.SSLContext | None,
+    events: Events,
     on_ready: Callable[[str], None],
     on_running: Callable[[Callable[[], object]], None],
 ) -> signal.Signals | None:
@@ -67,7 +69,7 @@ def supervise(
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # inherited: the kernel would not say how workers ended
             stack.enter_context(restored())
         runner = stack.enter_context(asyncio.Runner())
-        supervisor = _Supervisor(models, settings, listener, side, on_ready)
+        supervisor = _Supervisor(models, settings, listener, side, events, on_ready)
         return runner.run(supervisor.run(tls, on_running))
 
 
@@ -78,6 +80,7 @@ class _Supervisor:
         settings: Settings,
         listener: socket.socket,
         side: socket.socket | None,
+        events: Events,
         on_ready: Callable[[str], None],
     ) -> None:
         names = [model.name for model in models]
@@ -87,6 +90,7 @@ class _Supervisor:
         self._wanted = settings.workers
         self._listener = listener
         self._side = side
+        self._events = events
         self._on_ready = on_ready
         # One row more than workers, for the replacement of one that is still draining.
         self._counters_fd = Counters.memory_for(self._wanted + 1)
@@ -100,6 +104,7 @@ class _Supervisor:
         self._said: dict[str, None] = {}  # in order
         self._ever_up = False
         self._restarts = 0
+        self._announced = False
         self._stop = asyncio.Event()
         self._signals = SignalCount()
         self._told_by: signal.Signals | None = None
@@ -127,6 +132,8 @@ class _Supervisor:
                     process.kill()
         if not self._ever_up and not self._stop.is_set():
             raise NoWorker("no worker could start: " + "; ".join(self._said))
+        if self._announced:
+            self._events.stopped()
         return None if self._ever_up else self._told_by
 
     # --- one slot, through the lives of its workers ---
@@ -181,7 +188,7 @@ class _Supervisor:
             os.close(said)
         self._processes[process.pid] = process
         worker = _Worker(process, row)
-        self._spawn(worker.listen(heard, self._up, self._failed, self._begin_to_end))
+        self._spawn(worker.listen(heard, self._loaded, self._up, self._failed, self._begin_to_end))
         assert process.stdin is not None
         with contextlib.suppress(ConnectionError):  # it is dead already: its status says so
             process.stdin.write(len(self._what).to_bytes(8, "little") + self._what)
@@ -249,6 +256,9 @@ class _Supervisor:
 
     # --- how they are ---
 
+    def _loaded(self, said: str) -> None:
+        self._events.loaded(Loaded.from_json(said))
+
     def _up(self, worker: _Worker) -> None:
         self._live.add(worker.process.pid)
         self._ever_up = True
@@ -281,6 +291,7 @@ class _Supervisor:
             return
         self._everybody_tried.set()
         if any(self._first_results.values()) and not self._stop.is_set():
+            self._announced = True
             self._on_ready(url_of(self._listener, tls=bool(self._settings.tls_cert)))
 
     def _begin_to_end(self) -> None:
@@ -288,6 +299,9 @@ class _Supervisor:
             return
         self._stop.set()
         self._everybody_tried.set()
+        if self._announced:
+            # As they told it last, which is twice a second.
+            self._events.draining(int(self._counters.total("graphpipe_in_flight_requests")), self._told_by)
         # All at once, also those that wait for the end of one that is being replaced.
         self._send(signal.SIGTERM)
         # As long as one process has it open, callers queue up there: this one lets go when the workers do.
@@ -300,7 +314,7 @@ class _Supervisor:
         if self._signals.times == 1:
             self._begin_to_end()
         elif self._signals.times == 2:
-            log.warning("%d workers are ended at once: told to end a second time", len(self._processes))
+            log.warning("ending %s at once: told to end a second time", counted(len(self._processes), "worker"))
             self._cut()
         else:
             self._send(signal.SIGKILL)
@@ -339,6 +353,7 @@ class _Worker:
     async def listen(
         self,
         heard: int,
+        on_loaded: Callable[[str], None],
         on_ready: Callable[[_Worker], None],
         on_failure: Callable[[str], None],
         on_shutdown: Callable[[], None],
@@ -356,6 +371,8 @@ class _Worker:
             if line == b"ready\n" and not self.ready.done():
                 on_ready(self)
                 self.ready.set_result(True)
+            elif line.startswith(b"loaded "):
+                on_loaded(line[len(b"loaded ") :].decode())
             elif line.startswith(b"failed "):
                 self.said_why = True
                 on_failure(line[len(b"failed ") :].decode(errors="replace").strip())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 import numpy as np
@@ -15,32 +14,28 @@ from graphpipe.words import first_line
 
 __all__ = ["warm_up"]
 
-log = logging.getLogger("graphpipe.model")
-
 # A made-up input larger than this would cost more than it saves.
 _ELEMENTS_MAX = 50_000_000
 
 
-def warm_up(model: Model, name: str, calls: int) -> int:
-    """Call the model so many times on inputs made from its signature, and say how many calls it answered.
+def warm_up(model: Model, calls: int) -> str:
+    """Call the model so many times on inputs made from its signature. Gives why it did not answer; nothing if it did.
 
-    What cannot be made (unknown type or rank) is skipped, and a refusal is taken note of: a made-up input may well be
+    What cannot be made (unknown type or rank) is skipped, and so is the rest after a refusal: a made-up input may well be
     nonsense to a model, which is no reason not to serve it.
     """
     try:
         inputs = _samples(model.signature)
     except BaseException as error:
-        log.warning("model %r cannot be warmed up: it does not say what it takes: %s", name, _reason(error))
-        return 0
+        return f"it does not say what it takes: {_reason(error)}"
     if inputs is None:
-        return 0
-    for answered in range(calls):
+        return ""
+    for _ in range(calls):
         try:
             model.infer(inputs)
         except BaseException as error:  # sys.exit is one, and so is a panic of an extension in Rust
-            log.warning("model %r did not answer its warm-up, and is served without: %s", name, _reason(error))
-            return answered
-    return calls
+            return _reason(error)
+    return ""
 
 
 def _reason(error: BaseException) -> str:

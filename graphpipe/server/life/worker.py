@@ -6,8 +6,8 @@ The numbers are inherited file descriptors (SIDE is -1 where there is none) and 
 to serve comes as a pickle on standard input, which stays open afterwards as a life line: when it ends, the supervisor
 is gone, and so the worker goes. SIGTERM drains it, however often it comes: who signals a whole group of processes says
 the same that the supervisor passes on. SIGQUIT, which is the supervisor's alone, ends it at once. To SAID the worker
-writes ``ready``, ``failed`` with the reason, ``recycle`` when it wants to be replaced, and ``shutdown`` when a caller
-asked for the end of the whole server.
+writes ``loaded`` with a model as JSON, ``ready``, ``failed`` with the reason, ``recycle`` when it wants to be replaced,
+and ``shutdown`` when a caller asked for the end of the whole server.
 """
 
 from __future__ import annotations

@@ -14,7 +14,8 @@ __all__ = ["Service"]
 
 @dataclass(slots=True, weakref_slot=True, eq=False)
 class Service:
-    """One model that is served. ``at_once`` is what its stage does without waiting, for a model that is quick.
+    """One model that is served. ``at_once`` is what its stage does without waiting, for a model that is quick; any other
+    has ``threads``.
 
     Requests under way hold it: one that was retired is let go, by ``on_let_go``, when the last of them is over.
     """
@@ -26,6 +27,7 @@ class Service:
     at_once: Callable[[Request], Outputs] | None = None
     cast: bool = False
     ignore_extra_inputs: bool = False
+    threads: int = 0
     _holders: int = 0
     _on_let_go: Callable[[Service], None] | None = None
 

@@ -98,6 +98,7 @@ def _service(settings: ModelSettings, model: Model, meter: Meter, is_full: Calla
         at_once=runner.at_once if runner.quick and stage is runner else None,
         cast=settings.cast,
         ignore_extra_inputs=settings.ignore_extra_inputs,
+        threads=0 if runner.quick else threads,
     )
     meter.follow(service.numbers)
     return service

@@ -4,10 +4,48 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from typing import Protocol
 
-__all__ = ["Access", "AccessLog"]
+from graphpipe.words import counted, visible
+
+__all__ = ["NOBODY_KNOWS", "Access", "AccessLog", "Asked", "Question", "shown_path"]
 
 log = logging.getLogger("graphpipe.access")
+
+
+# Enough of a path for a line.
+_PATH_MAX = 200
+
+
+class Asked(Protocol):
+    """What a line says of a request's head: the head itself is one, on the hot route."""
+
+    @property
+    def method(self) -> str: ...
+
+    @property
+    def path(self) -> str: ...
+
+    @property
+    def request_id(self) -> str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """The same, of a head that was read in another way."""
+
+    method: str = ""
+    path: str = ""
+    request_id: str = ""
+
+
+NOBODY_KNOWS = Question()
+
+
+def shown_path(path: str) -> str:
+    """A path that fits into a line: escaped as it came, without what follows a question mark, and not all of a long one."""
+    path = path.partition("?")[0]
+    return visible(path if len(path) <= _PATH_MAX else f"{path[:_PATH_MAX]}...")
 
 
 @dataclass(slots=True)
@@ -15,6 +53,8 @@ class Access:
     """What a line says. Never anything of a tensor's contents."""
 
     status: int
+    method: str
+    path: str
     model: str
     rows: int
     bytes_in: int
@@ -43,8 +83,10 @@ class AccessLog:
         """One line."""
         self._left -= 1
         log.info(
-            "%s %s rows=%d in=%d out=%d %.3f ms %s%s",
+            "%s %s %s %s rows=%d in=%d out=%d %.3f ms %s%s",
             access.status,
+            access.method or "-",
+            access.path or "-",
             access.model or "-",
             access.rows,
             access.bytes_in,
@@ -58,5 +100,5 @@ class AccessLog:
     def next_second(self) -> None:
         """A new second begins: new lines may be written, and what was left out is told."""
         if self._omitted:
-            log.info("and %d more requests in this second", self._omitted)
+            log.info("and %s in this second", counted(self._omitted, "more request"))
         self._left, self._omitted = self._lines_per_s, 0

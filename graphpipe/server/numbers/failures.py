@@ -47,9 +47,12 @@ class Failures:
         error: BaseException,
         cause: Callable[[], str] | None = None,
         level: int = logging.ERROR,
+        model: str = "",
+        request_id: str = "",
     ) -> None:
         """Log that something failed: message and arguments, and below them the cause, which is asked for only where it
         is to be written. Without one it is the kinds and places of the error, and none of its words.
+        ``request_id`` is what a caller calls his request; whoever reads the log as data has it, and the model, as fields.
         """
         if not log.isEnabledFor(level):
             return
@@ -67,10 +70,12 @@ class Failures:
             times = kind.times
         if times > _LINES:
             return
+        fields = {name: said for name, said in (("model", model), ("request_id", request_id)) if said}
+        shown = f"{text} (id={request_id})" if request_id else text
         if times > kind.in_full:
-            log.log(level, "%s: %s", text, type_name)
+            log.log(level, "%s: %s", shown, type_name, extra={"fields": fields})
             return
-        record = log.makeRecord(log.name, level, "", 0, "%s", (text,), None)
+        record = log.makeRecord(log.name, level, "", 0, "%s", (shown,), None, extra={"fields": fields})
         # Where a log record has its traceback: every formatter puts it below.
         record.exc_text = places(error) if cause is None else cause()
         log.handle(record)

@@ -130,10 +130,12 @@ class GraphPipeEndpoint:
         self.metadata = _metadata(service.name, service.model)
         self._metadata_bytes = encode_metadata_response(self.metadata)
 
-    def answer(self, body: memoryview | bytes, deadline: float | None = None) -> Answer | Coroutine[Any, Any, Answer]:
+    def answer(
+        self, body: memoryview | bytes, deadline: float | None = None, request_id: str = ""
+    ) -> Answer | Coroutine[Any, Any, Answer]:
         """The answer to a request's body, or a coroutine that gives it where that takes waiting.
 
-        ``deadline`` is loop time. The arrays that the model gets borrow ``body``.
+        ``deadline`` is loop time, ``request_id`` for the log. The arrays that the model gets borrow ``body``.
 
         Raises ServiceError for whatever is wrong with the request, the model or the load, here or in the coroutine.
         """
@@ -145,15 +147,15 @@ class GraphPipeEndpoint:
         message = recall_request(body)
         if message is None:
             if len(body) >= _READ_ASIDE_FROM:
-                return self._answer_aside(body, deadline)
+                return self._answer_aside(body, deadline, request_id)
             read = self._decode(body)
             if not isinstance(read, InferRequest):
                 return self._describe()
             message = read
         plan, rows = self._planned(message.head)
         if not plan.plain and len(body) >= _OFF_LOOP_FROM:
-            return self._answer_aside(body, deadline)
-        request = Request(plan.inputs(message.inputs), plan.outputs, message.head.config, deadline)
+            return self._answer_aside(body, deadline, request_id)
+        request = Request(plan.inputs(message.inputs), plan.outputs, message.head.config, deadline, 0.0, request_id)
         if self._at_once is None:
             return self._infer(request, rows)
         return self._encoded(self._at_once(request), request.outputs, rows)
@@ -170,7 +172,7 @@ class GraphPipeEndpoint:
                 raise MalformedMessage(words) from None
             raise
 
-    async def _answer_aside(self, body: memoryview | bytes, deadline: float | None) -> Answer:
+    async def _answer_aside(self, body: memoryview | bytes, deadline: float | None, request_id: str) -> Answer:
         """The same with a thread for what may be long: a large message may hold a million strings, or have to be cast."""
         loop = asyncio.get_running_loop()
         message = await loop.run_in_executor(None, self._decode, body)
@@ -179,7 +181,8 @@ class GraphPipeEndpoint:
             return await self._describe()
         plan, rows = self._planned(message.head)
         inputs = await loop.run_in_executor(None, plan.inputs, message.inputs)
-        return await self._infer(Request(inputs, plan.outputs, message.head.config, deadline), rows)
+        request = Request(inputs, plan.outputs, message.head.config, deadline, 0.0, request_id)
+        return await self._infer(request, rows)
 
     async def _infer(self, request: Request, rows: int) -> Answer:
         answer = self._encoded(await self.service.stage.infer(request), request.outputs, rows)

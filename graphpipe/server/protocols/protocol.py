@@ -20,11 +20,13 @@ class Endpoint(Protocol):
 
     service: Service
 
-    def answer(self, body: memoryview | bytes, deadline: float | None = None) -> Answer | Coroutine[Any, Any, Answer]:
+    def answer(
+        self, body: memoryview | bytes, deadline: float | None = None, request_id: str = ""
+    ) -> Answer | Coroutine[Any, Any, Answer]:
         """The answer to a request's body, or a coroutine that gives it where that takes waiting.
 
-        ``deadline`` is loop time. What the model gets borrows ``body``. Raises ServiceError for whatever is wrong with the
-        request, the model or the load, here or in the coroutine.
+        ``deadline`` is loop time, ``request_id`` for the log. What the model gets borrows ``body``. Raises ServiceError
+        for whatever is wrong with the request, the model or the load, here or in the coroutine.
         """
         ...
 

@@ -191,7 +191,15 @@ class ModelRunner:
             failed = refusal(error)
             if failed is None:
                 why = partial(cause, error, request)
-                FAILURES.tell(log, "model %r failed on a request", self._name, error=error, cause=why)
+                FAILURES.tell(
+                    log,
+                    "model %r failed on a request",
+                    self._name,
+                    error=error,
+                    cause=why,
+                    model=self._name,
+                    request_id=request.request_id,
+                )
                 del why  # it holds the request
                 failed = ModelFailed(f"model {self._name!r} failed on this input; the server's log has the cause")
             let_go(error)  # who raised it may keep it

@@ -16,6 +16,7 @@ Outputs = dict[str, NDArray[Any]]
 class Request:
     """A checked request. ``outputs`` is empty only where the model decides; ``deadline`` is loop time, or None.
 
+    ``request_id`` is what its caller calls it, for the log.
     ``run_s`` is filled in on the way back: how long the model ran, waiting excluded.
     """
 
@@ -24,6 +25,7 @@ class Request:
     config: str
     deadline: float | None = None
     run_s: float = 0.0
+    request_id: str = ""
 
 
 class Stage(Protocol):

@@ -10,6 +10,7 @@ import asyncio
 import copy
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from time import perf_counter
 from typing import Any
 
@@ -42,6 +43,8 @@ _OFF_LOOP_FROM = 256 * 1024
 
 # So many joined calls in a row may fail whose members succeed alone.
 _FAILURES_MAX = 3
+# Of what the callers in a batch call their requests, so many characters are told.
+_IDS_MAX = 256
 
 # These say nothing about the rows: every member would fail in the same way, and asking again for each makes it worse.
 _EVERYBODYS = (
@@ -182,7 +185,9 @@ class BatchRunner:
                 await self._probe(first, size)
             deadlines = [request.deadline for request in requests]
             latest = None if None in deadlines else max(deadline for deadline in deadlines if deadline is not None)
-            request = Request(await self._join(requests, size), first.outputs, first.config, latest)
+            ids = ",".join([request.request_id for request in requests if request.request_id])[:_IDS_MAX]
+            inputs = await self._join(requests, size)
+            request = Request(inputs, first.outputs, first.config, latest, request_id=ids)
         self._count(rows, len(requests), size - rows)
         outputs = await self._timed(request, rows)
         against = self._evidence.add(request, outputs, size)
@@ -202,7 +207,7 @@ class BatchRunner:
         other = next((other for other in self._limits.sizes or (1,) if other != size), 0)
         if other:
             one = _cut(request, 0, 1)
-            asked = Request(join([one.inputs], other), request.outputs, request.config, request.deadline)
+            asked = replace(request, inputs=join([one.inputs], other), run_s=0.0)
             against = self._evidence.add(asked, await self._next.infer(asked), other)
             if against is not None:
                 raise _NotByRows(against)
@@ -246,4 +251,4 @@ class _NotByRows(Exception):
 
 def _cut(request: Request, start: int, end: int) -> Request:
     inputs = {name: array[start:end] for name, array in request.inputs.items()}
-    return Request(inputs, request.outputs, request.config, request.deadline)
+    return replace(request, inputs=inputs, run_s=0.0)

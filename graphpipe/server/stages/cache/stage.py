@@ -16,7 +16,7 @@ import contextlib
 import logging
 import struct
 from collections.abc import Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import lmdb
 
@@ -343,7 +343,7 @@ class RowCache:
 
         size = sum(array.nbytes for array in request.inputs.values())
         inputs = cut() if size < _OFF_LOOP_FROM else await asyncio.get_running_loop().run_in_executor(None, cut)
-        return Request(inputs, request.outputs, request.config, request.deadline)
+        return replace(request, inputs=inputs, run_s=0.0)
 
     def _store_rows(self, keys: list[bytes], outputs: Outputs, asked: tuple[str, ...]) -> None:
         loop = asyncio.get_running_loop()
