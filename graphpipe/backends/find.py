@@ -14,8 +14,9 @@ from typing import Any
 
 from graphpipe.arguments import came, flag, names, whole
 from graphpipe.backends.backend import Backend
-from graphpipe.backends.failure import ends_the_program
+from graphpipe.backends.failure import ends_the_program, in_words
 from graphpipe.backends.folder import folder_name, model_in
+from graphpipe.backends.foreign import no_model
 from graphpipe.backends.loaded import LoadedModel
 from graphpipe.backends.model import Model
 from graphpipe.backends.options import LoadOptions
@@ -23,7 +24,6 @@ from graphpipe.backends.pad import padded
 from graphpipe.errors import InvalidRequest, LoadError
 from graphpipe.signature import Signature
 from graphpipe.sources.web import check_sha256, fetch, file_name, is_model_url
-from graphpipe.words import first_line
 
 __all__ = ["adopted", "default_name", "load", "loading", "open_model"]
 
@@ -68,7 +68,7 @@ def loading(what: str) -> Iterator[None]:
     except BaseException as error:
         if ends_the_program(error):
             raise
-        raise LoadError(f"{what}: loading it raised {type(error).__name__}: {first_line(error)}") from error
+        raise LoadError(f"{what}: loading it raised {in_words(error)}") from error
 
 
 def _option(name: str, kind: str, value: Any) -> Any:
@@ -108,9 +108,7 @@ def open_model(source: str, options: LoadOptions, backend: str = "") -> Model:
                 return padded(candidate.open(source, options), options.pad)
     if backend:
         raise LoadError(f"there is no backend {backend!r}; there are {', '.join(tried)}")
-    if _looks_like_a_path(source) and not Path(source).exists():
-        raise LoadError(f"{source}: no such file")
-    raise LoadError(f"{source}: not a kind of model that is known here; known kinds: {', '.join(tried)}")
+    raise LoadError(no_model(source, tried))
 
 
 def adopted(thing: object, name: str, options: LoadOptions) -> Model:
@@ -121,7 +119,7 @@ def adopted(thing: object, name: str, options: LoadOptions) -> Model:
         try:
             thing = thing()
         except Exception as error:
-            raise LoadError(f"{name}: making one raised {type(error).__name__}: {first_line(error)}") from error
+            raise LoadError(f"{name}: making one raised {in_words(error)}") from error
     if isinstance(thing, Model) and isinstance(thing.signature, Signature):
         return thing
     # The one for functions last: it takes or refuses all that is left.
@@ -154,10 +152,6 @@ def default_name(source: str) -> str:
     if Path(source).is_dir():
         return folder_name(Path(source))
     return Path(source.rstrip("/")).stem or "model"
-
-
-def _looks_like_a_path(source: str) -> bool:
-    return "/" in source or "." in source
 
 
 def _backends() -> Iterator[Backend]:
