@@ -58,11 +58,11 @@ _SUFFIXES = {
 }
 _PICKLES = {".joblib": "joblib", ".pkl": "pickle", ".pickle": "pickle", ".sav": "pickle", ".dill": "dill"}
 _STORES = {
-    "s3": "aws s3 cp --recursive",
-    "gs": "gcloud storage cp -r",
-    "az": "az storage copy",
-    "abfs": "az storage copy",
-    "hf": "hf download",
+    "s3": "aws s3 cp {} ./",
+    "gs": "gcloud storage cp {} ./",
+    "az": "azcopy copy {} ./",
+    "abfs": "azcopy copy {} ./",
+    "hf": "hf download {} --local-dir ./",
 }
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://?(?=.)")
 _ADDRESS = re.compile(r"(?:\[[0-9A-Fa-f:]+\]|[A-Za-z0-9](?:[\w.-]*\w)?):\d{1,5}(?:/.*)?")
@@ -192,9 +192,7 @@ def _of_words(source: str) -> str:
             return f"give the path alone: /{rest.lstrip('/')}"
         if command:
             what = rest if scheme == "hf" else source
-            return (
-                f"it is in a store, and stores are not read here: download it first ({command} {what}), and serve that"
-            )
+            return f"it is in a store, and stores are not read here: download it first ({command.format(what)}), and serve that"
         if scheme in ("models", "runs"):
             return f'it is in MLflow: serve a function: predict = mlflow.pyfunc.load_model("{source}").predict'
         if scheme.startswith(("grpc", "tcp", "ws")):
