@@ -373,7 +373,7 @@ def _check_shape(spec: TensorSpec, shape: tuple[int, ...], symbols: dict[str, tu
             if got != expected:
                 raise InvalidRequest(
                     f"input {spec.name!r} has shape {list(shape)}: {got} along axis {axis}, "
-                    f"but the model takes {expected} there: {spec}"
+                    f"but the model takes {expected} there: {spec}{_filled_up(spec, axis) if got < expected else ''}"
                 )
         elif expected is not None:
             first, where = symbols.setdefault(expected, (got, spec.name))
@@ -382,6 +382,13 @@ def _check_shape(spec: TensorSpec, shape: tuple[int, ...], symbols: dict[str, tu
                     f"input {spec.name!r} has {got} along axis {axis}, but {expected!r} is already {first} "
                     f"in {where!r}; both must be equal: {spec}"
                 )
+
+
+def _filled_up(spec: TensorSpec, axis: int) -> str:
+    """How token ids and their like, which are made as long as it takes, are; nothing for other inputs."""
+    if not axis or spec.dtype is None or spec.dtype.kind not in "iu":
+        return ""
+    return f"; make it as long, or have the server do it (--pad {spec.name}:{axis}:0)"
 
 
 def fitted(value: object, dtype: np.dtype[Any] | None, cast: bool, name: str) -> Array:

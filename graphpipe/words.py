@@ -15,11 +15,6 @@ _NAMES_SHOWN_MAX = 10
 _COMPARED_MAX = 1000
 
 
-def counted(count: int, noun: str) -> str:
-    """How many of a thing there are: ``1 byte``, ``2 bytes``."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
-
-
 def first_line(error: BaseException) -> str:
     """What an exception says, in one line that fits into a message."""
     try:

@@ -12,6 +12,7 @@ from graphpipe.backends.model import Model
 from graphpipe.backends.options import LoadOptions
 from graphpipe.errors import InvalidRequest
 from graphpipe.signature import Signature, TensorSpec
+from graphpipe.words import counted
 
 __all__ = ["BACKEND", "Echo"]
 
@@ -43,7 +44,8 @@ class Echo:
             return dict(inputs)
         in_order = list(inputs.values())
         if len(outputs) > len(in_order) and any(name not in inputs for name in outputs[len(in_order) :]):
-            raise InvalidRequest(f"{len(outputs)} outputs were asked for, but only {len(in_order)} inputs came to echo")
+            asked, came = counted(len(outputs), "output"), counted(len(in_order), "input")
+            raise InvalidRequest(f"{asked} asked for, but echo got only {came}")
         return {name: inputs[name] if name in inputs else in_order[i] for i, name in enumerate(outputs)}
 
     def close(self) -> None:

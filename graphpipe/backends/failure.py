@@ -6,20 +6,33 @@ text cannot be had. Whoever calls a model catches all of it, and asks here.
 
 from __future__ import annotations
 
+import os
 import signal
+import sysconfig
 import threading
+import traceback
 from collections.abc import Iterator
 from opcode import opmap
+from pathlib import Path
 from types import CodeType, TracebackType
 from typing import Any
 
 from graphpipe.errors import ServiceError, service_error
+from graphpipe.words import first_line
 
-__all__ = ["ends_the_program", "refusal"]
+__all__ = ["ends_the_program", "in_words", "place_of", "refusal"]
 
 _RAISE = opmap["RAISE_VARARGS"]
 _CHAIN_MAX = 100
 _RETRY_AFTER_S_MAX = 86400.0
+# Where code lies that is not the user's: Python's own, what is installed, and ours.
+_OTHERS = tuple(
+    f"{folder}{os.sep}"
+    for folder in {
+        *(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")),
+        str(Path(__file__).parent.parent),
+    }
+)
 
 
 def refusal(error: BaseException) -> ServiceError | None:
@@ -56,6 +69,23 @@ def ends_the_program(error: BaseException) -> bool:
         return any(map(_is_a_signals, _chain(error)))
     except BaseException:  # its attributes may be properties
         return False
+
+
+def in_words(error: BaseException) -> str:
+    """An error in a line: its kind, what it says, and where in the user's own code it was raised, if it was there."""
+    place = place_of(error)
+    return f"{type(error).__name__}: {first_line(error)}{f' ({place})' if place else ''}"
+
+
+def place_of(error: BaseException) -> str:
+    """Where in the user's own code an error was raised, the innermost place: ``app.py, line 3``. Empty if nowhere there."""
+    here = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_the_users(frame.filename)]
+    return f"{Path(here[-1].filename).name}, line {here[-1].lineno}" if here else ""
+
+
+def _is_the_users(file: str) -> bool:
+    # <frozen importlib._bootstrap>, <string>
+    return not file.startswith(("<", *_OTHERS)) and "site-packages" not in Path(file).parts
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from graphpipe.backends.backend import Backend
-from graphpipe.backends.failure import ends_the_program
+from graphpipe.backends.failure import ends_the_program, in_words
 from graphpipe.backends.folder import folder_name, model_in
+from graphpipe.backends.foreign import no_model
 from graphpipe.backends.keywords import LoadKeywords
 from graphpipe.backends.known import backends
 from graphpipe.backends.loaded import LoadedModel
@@ -22,7 +23,6 @@ from graphpipe.errors import LoadError
 from graphpipe.setting import declared_in, read_keywords
 from graphpipe.signature import Signature
 from graphpipe.sources.web import check_sha256, fetch, file_name, is_model_url
-from graphpipe.words import first_line
 
 __all__ = [
     "adopted",
@@ -96,7 +96,7 @@ def loading(what: str) -> Iterator[None]:
     except BaseException as error:
         if ends_the_program(error):
             raise
-        raise LoadError(f"{what}: loading it raised {type(error).__name__}: {first_line(error)}") from error
+        raise LoadError(f"{what}: loading it raised {in_words(error)}") from error
 
 
 def open_model(source: str, options: LoadOptions, backend: str = "") -> Model:
@@ -155,9 +155,7 @@ def _backend_of(source: str, backend: str) -> Backend:
             return candidate
     if backend:
         raise LoadError(f"there is no backend {backend!r}; there are {', '.join(tried)}")
-    if _looks_like_a_path(source) and not Path(source).exists():
-        raise LoadError(f"{source}: no such file")
-    raise LoadError(f"{source}: not a kind of model that is known here; known kinds: {', '.join(tried)}")
+    raise LoadError(no_model(source, tried))
 
 
 def adopted(thing: object, name: str, options: LoadOptions) -> Model:
@@ -173,7 +171,7 @@ def adopting(thing: object, name: str, options: LoadOptions) -> tuple[Model, Kin
         try:
             thing = thing()
         except Exception as error:
-            raise LoadError(f"{name}: making one raised {type(error).__name__}: {first_line(error)}") from error
+            raise LoadError(f"{name}: making one raised {in_words(error)}") from error
     if isinstance(thing, Model) and isinstance(thing.signature, Signature):
         return thing, Kind("python", {"pad"})
     # The one for functions last: it takes or refuses all that is left.
@@ -208,7 +206,3 @@ def default_name(source: str) -> str:
     if Path(source).is_dir():
         return folder_name(Path(source))
     return Path(source.rstrip("/")).stem or "model"
-
-
-def _looks_like_a_path(source: str) -> bool:
-    return "/" in source or "." in source

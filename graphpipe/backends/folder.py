@@ -8,6 +8,7 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
+from graphpipe.backends.foreign import what_folder_holds
 from graphpipe.errors import LoadError
 
 __all__ = ["folder_name", "model_in"]
@@ -31,7 +32,9 @@ def model_in(folder: Path, is_model: Callable[[str], bool]) -> Path:
                 log.info("%s has %d versions; this is the highest with a model: %s", folder, len(versions), version)
             break
     if not found:
-        raise LoadError(f"{folder}: there is no model in this folder, nor in a numbered version of it")
+        held = what_folder_holds(folder, is_model)
+        what = "there is no model in this folder, nor in a numbered version of it"
+        raise LoadError(f"{folder}: {what}{f'; {held}' if held else ''}")
     if len(found) > 1:
         more = f" and {len(found) - _SHOWN_MAX} more" if len(found) > _SHOWN_MAX else ""
         raise LoadError(

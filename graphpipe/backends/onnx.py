@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from graphpipe.backends import onnx_file
 from graphpipe.backends.backend import Backend
+from graphpipe.backends.foreign import no_such_file
 from graphpipe.backends.framework import framework, versions, words_of
 from graphpipe.backends.model import Model
 from graphpipe.backends.options import LoadOptions
@@ -137,10 +138,8 @@ def _open(source: str, options: LoadOptions) -> Model:
     onnxruntime = framework("onnxruntime", source, extra="onnx")
     path = Path(source)
     if not path.is_file():
-        what = (
-            "is a folder, not a file" if path.is_dir() else "is not a plain file" if path.exists() else "no such file"
-        )
-        raise LoadError(f"{source}: {what}")
+        what = "is a folder, not a file" if path.is_dir() else "is not a plain file"
+        raise LoadError(f"{source}: {what if path.exists() else no_such_file(source)}")
     try:
         onnx_file.check(path)
     except OSError as error:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from graphpipe.errors import LoadError
+from graphpipe.words import counted
 
 __all__ = ["check", "digest"]
 
@@ -84,7 +85,9 @@ def _beside(path: Path) -> list[str]:
             # Nearly always it stops here.
             names = set(_locations(data, 0, len(data), "model", 0)) if data.find(b"location") >= 0 else set()
         except (ValueError, IndexError, RecursionError):
-            raise LoadError(f"{path}: is no whole ONNX file ({len(data)} bytes): was its download cut off?") from None
+            raise LoadError(
+                f"{path}: is no whole ONNX file ({counted(len(data), 'byte')}): was its download cut off?"
+            ) from None
     return sorted(names)
 
 

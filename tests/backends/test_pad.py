@@ -86,3 +86,12 @@ def test_a_value_that_the_type_cannot_hold_is_refused_when_loading(text):
 def test_paddings_that_contradict_are_refused_when_loading(pads, words):
     with pytest.raises(LoadError, match=words):
         graphpipe.load(typed, pad=pads)
+
+
+def test_a_shorter_input_of_token_ids_is_refused_with_the_flag_that_fills_it_up():
+    with pytest.raises(
+        InvalidRequest, match=r"2 along axis 1, but .* 6 there: .*; make it as long, or .*\(--pad ids:1:0\)$"
+    ):
+        graphpipe.load(model).infer({"ids": np.ones((2, 2), np.int64), "x": np.float32(1)})
+    with pytest.raises(InvalidRequest, match=r"9 along axis 1, but the model takes 6 there: ids int64 \[n, 6\]$"):
+        graphpipe.load(model).infer({"ids": np.ones((2, 9), np.int64), "x": np.float32(1)})

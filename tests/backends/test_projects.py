@@ -96,7 +96,7 @@ def test_a_file_that_changed_is_run_again_and_so_is_one_whose_neighbour_did(tmp_
     write(tmp_path / "projects_near.py", "K = 3 ")
     assert ask(path) == [3]
     write(path, "def f(x: return")
-    with pytest.raises(LoadError, match=r"is not Python: .*projects_changed\.py:1\)"):
+    with pytest.raises(LoadError, match=r"projects_changed\.py, line 1: SyntaxError: "):
         ask(path)
     write(path, "import numpy as np\ndef f(x): return np.array([4])")
     assert ask(path) == [4]
@@ -151,11 +151,14 @@ def test_pickles_of_a_neighbours_classes_are_read_wherever_the_reader_is(tmp_pat
 @pytest.mark.parametrize(
     ("code", "words"),
     [
-        ("x = 1\nraise SystemExit(3)", r"bad\.py raised SystemExit: 3 \(.*bad\.py:2\)"),
-        ("\nx = 1 / 0", r"bad\.py raised ZeroDivisionError: division by zero \(.*bad\.py:2\)"),
-        ("def f(:", r"bad\.py is not Python: .* \(.*bad\.py:1\)"),
-        ("import numpy\nimport no_such_thing", r"bad\.py needs no_such_thing, which is not installed \(.*bad\.py:2\)"),
-        ("from . import near", r"bad\.py raised ImportError: attempted relative import"),
+        ("x = 1\nraise SystemExit(3)", r"bad\.py, line 2: SystemExit: 3$"),
+        ("\nx = 1 / 0", r"bad\.py, line 2: ZeroDivisionError: division by zero$"),
+        ("def f(:", r"bad\.py, line 1: SyntaxError: "),
+        (
+            "import numpy\nimport no_such_thing",
+            r"bad\.py, line 2: ModuleNotFoundError: No module named 'no_such_thing'$",
+        ),
+        ("from . import near", r"bad\.py, line 1: ImportError: attempted relative import"),
     ],
 )
 def test_a_file_that_cannot_be_run_is_one_line_that_says_where(tmp_path, code, words):

@@ -164,7 +164,7 @@ def test_a_signature_may_stand_inside_the_file_or_beside_it(tmp_path):
 def test_a_sidecar_that_makes_no_sense_is_named(tmp_path, text):
     path = write(scripted(Double()), tmp_path / "m.pt")
     (tmp_path / "m.graphpipe.json").write_text(text)
-    with pytest.raises(LoadError, match=r"m\.(graphpipe\.json: expected|pt: 2 inputs are described)"):
+    with pytest.raises(LoadError, match=r"m\.(graphpipe\.json: expected|pt: 2 described inputs, )"):
         graphpipe.load(path)
 
 
@@ -174,7 +174,9 @@ def test_a_size_that_a_trace_fixed_is_refused_in_our_words(served):
     with pytest.raises(InvalidRequest, match=r"'x' float32 \[2, 4\]; a trace takes the sizes") as caught:
         graphpipe.remote.execute(fixed, np.ones((2, 4), np.float32))
     assert caught.value.http_status == 400
-    assert "tensor a" not in caught.value.message
+    assert caught.value.message.endswith(
+        "PyTorch says: The size of tensor a (4) must match the size of tensor b (3) at non-singleton dimension 1"
+    )
     assert graphpipe.remote.execute(f"{served}/models/padded", X[:, :2]).tolist() == [[0, 2, 2], [3, 5, 2]]
 
 

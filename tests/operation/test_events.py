@@ -103,7 +103,7 @@ def test_people_read_sentences_and_standard_output_has_one_line(start: Serve) ->
 def test_an_address_that_everybody_reaches_is_told(start: Serve, listen: str, open_to_all: bool) -> None:
     server = start("double", listen=listen)
     assert server.stop() == 0
-    assert ("anybody who reaches the machine can call it" in server.log) == open_to_all
+    assert ("anybody who reaches this machine may call" in server.log) == open_to_all
 
 
 def test_where_the_metrics_are_is_told_beside_an_address_that_is_none_of_a_network(start: Serve, folder: Path) -> None:

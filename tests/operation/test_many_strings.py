@@ -90,4 +90,4 @@ def test_a_failure_on_very_many_empty_strings_is_told_soon() -> None:
     """What a request's text shares with the words of a failure is masked, and looking for it has an end."""
     strings = np.broadcast_to(np.array(b"", object), (1 << 24,))  # ten of them would be a minute's work
     told = cause(ValueError("no"), Request({"x": strings}, (), "", None))
-    assert told.endswith("ValueError: (the request has much text, so its words are left out)")
+    assert told.endswith("ValueError: (the request has much text, so its words are left out; --log-values shows them)")

@@ -103,4 +103,4 @@ def test_a_failure_on_much_text_is_told_without_looking_for_it(strings: list[byt
         raise ValueError(words)
     except ValueError as error:
         said = cause(error, request)
-    assert said.endswith("ValueError: (the request has much text, so its words are left out)")
+    assert said.endswith("ValueError: (the request has much text, so its words are left out; --log-values shows them)")

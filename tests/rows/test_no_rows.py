@@ -49,7 +49,7 @@ F = "f4"
         ({"a": (F, ("n", "k")), "b": (F, ("m", "k"))}, {"y": (F, ("n", "k"))}, "inputs 'a' and 'b' need not have"),
         ({"a": (F, ("n", "k")), "b": (F, ("m", "k"))}, {"y": (F, None)}, "inputs 'a' and 'b' need not have"),
         ({"x": (F, ("n", 2))}, {"y": (F, ())}, "output 'y' is a scalar"),
-        ({"x": (F, ("n", 2))}, {"y": (F, (1, 2))}, "output 'y' always has 1 rows"),
+        ({"x": (F, ("n", 2))}, {"y": (F, (1, 2))}, "output 'y' always has 1 row,"),
     ],
 )
 def test_what_a_declaration_says_against_rows_is_heard_on_every_axis(inputs, outputs, reason):

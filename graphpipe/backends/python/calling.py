@@ -14,7 +14,7 @@ from graphpipe.arrays import array_of, has_own_type
 from graphpipe.errors import InvalidRequest
 from graphpipe.signature import Signature, TensorSpec, fitted
 from graphpipe.wire.dtypes import Type, type_of
-from graphpipe.words import listed, quoted
+from graphpipe.words import counted, listed, quoted
 
 __all__ = ["FunctionModel", "Takes"]
 
@@ -109,7 +109,9 @@ def _by_name(result: Any, names: Sequence[str]) -> Mapping[str, Any]:
     if not names:
         names = [f"output_{i}" for i in range(len(values))]
     if len(values) != len(names):
-        raise ValueError(f"the function gave {len(values)} outputs, but declares {len(names)}: {', '.join(names)}")
+        raise ValueError(
+            f"the function gave {counted(len(values), 'output')}, but declares {len(names)}: {', '.join(names)}"
+        )
     return dict(zip(names, values, strict=True))
 
 

@@ -9,6 +9,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from graphpipe.backends.backend import Backend
+from graphpipe.backends.foreign import damage, no_such_file
 from graphpipe.backends.model import Model
 from graphpipe.backends.options import LoadOptions
 from graphpipe.backends.tensorflow.reason import reason
@@ -21,6 +22,8 @@ _KERAS = (".keras", ".h5", ".hdf5")
 
 def _matches(source: str) -> bool:
     path = Path(source)
+    if path.name == "config.pbtxt":  # Triton's description of a model looks like a graph as text
+        return False
     return path.suffix.lower() in (".pb", ".pbtxt", *_KERAS) or (path.is_dir() and saved_model(path) is not None)
 
 
@@ -42,13 +45,15 @@ def _open(source: str, options: LoadOptions) -> Model:
     if path.name.startswith("saved_model.pb") and path.is_file():
         path = path.parent
     if not path.exists():
-        raise LoadError(f"{source}: no such file or folder")
+        raise LoadError(f"{source}: {no_such_file(source)}")
     if path.is_dir():
         folder = saved_model(path)
         if folder is None:
             raise LoadError(f"{source}: there is no saved_model.pb in this folder")
         kind, path = "savedmodel", folder
     else:
+        if path.stat().st_size and (words := damage(path)):
+            raise LoadError(f"{path}: {words}")
         kind = "keras" if path.suffix.lower() in _KERAS else "graphdef"
     try:
         model: Model = importlib.import_module(f"graphpipe.backends.tensorflow.{kind}").open_file(path, options)

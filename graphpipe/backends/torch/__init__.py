@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from graphpipe.backends.backend import Backend
+from graphpipe.backends.foreign import damage, no_such_file, what_pickle_holds
 from graphpipe.backends.model import Model
 from graphpipe.backends.options import LoadOptions
 from graphpipe.errors import LoadError
@@ -28,7 +29,7 @@ _SUFFIXES = (".pt", ".pth", ".pt2", ".torchscript", ".ts")
 def _open(source: str, options: LoadOptions) -> Model:
     path = Path(source)
     if not path.is_file():
-        raise LoadError(f"{source}: {'is a folder, not a file' if path.is_dir() else 'no such file'}")
+        raise LoadError(f"{source}: {'is a folder, not a file' if path.is_dir() else no_such_file(source)}")
     model: Model = importlib.import_module(f"graphpipe.backends.torch.{_kind(path)}").open_file(path, options)
     return model
 
@@ -44,11 +45,15 @@ def _kind(path: Path) -> str:
         return "script"
     if any(name.endswith((".pt2", "archive_format")) or "/models/" in name for name in names):
         return "exported"
+    if words := damage(path):
+        raise LoadError(f"{path}: {words}")
     if path.suffix == ".pt2":
         raise LoadError(f"{path}: not a program that torch.export.save wrote")
+    pickled = what_pickle_holds(path)
+    what = f"a pickled module, {pickled}, cannot" if pickled else "weights (a state dict) or a pickled module cannot"
     raise LoadError(
-        f"{path}: not TorchScript. Weights or a pickled module cannot be served: they are no program without their "
-        "Python code. Write one with graphpipe.backends.torch.save(module, path, example_inputs), or serve module:Class"
+        f"{path}: not TorchScript: {what} be served without its Python code. Write a program with "
+        "graphpipe.backends.torch.save(module, path, example_inputs), or serve module:Class, which loads it"
     )
 
 

@@ -15,7 +15,7 @@ from graphpipe.backends.torch.runtime import Placement, TorchModel, dtype_of, fi
 from graphpipe.errors import LoadError
 from graphpipe.signature import Dim, Signature, TensorSpec
 from graphpipe.sources.digest import digest_of
-from graphpipe.words import first_line
+from graphpipe.words import counted, first_line
 
 __all__ = ["open_file", "specs_of"]
 
@@ -54,7 +54,7 @@ def open_file(path: Path, options: LoadOptions) -> Model:
     inputs = sidecar.inputs if sidecar.inputs is not None else own_inputs
     outputs = sidecar.outputs if sidecar.outputs is not None else own_outputs
     if len(inputs) != len(own_inputs):
-        raise LoadError(f"{path}: {len(inputs)} inputs are described, but the program takes {len(own_inputs)}")
+        raise LoadError(f"{path}: {counted(len(inputs), 'described input')}, but the program takes {len(own_inputs)}")
     try:
         signature = Signature(inputs, outputs).with_defaults(options.inputs, options.outputs)
     except ValueError as error:

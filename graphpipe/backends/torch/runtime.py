@@ -27,7 +27,7 @@ from graphpipe.backends.owned import SURE_ABOVE_BYTES
 from graphpipe.errors import InvalidRequest, LoadError
 from graphpipe.signature import Signature
 from graphpipe.wire.dtypes import Type, dtype_name, type_of
-from graphpipe.words import first_line, listed, quoted
+from graphpipe.words import counted, first_line, listed, quoted
 
 __all__ = ["Placement", "TorchModel", "dtype_of", "fill_outputs", "runtime"]
 
@@ -35,7 +35,8 @@ Array = NDArray[Any]
 
 # What PyTorch's errors look like where a value is none that the program knows: nobody but the caller chose it.
 _VALUE = re.compile(
-    r"out of range|out of bounds|Guard failed|must be (?:within|in range|in the interval|smaller than|non-negative)"
+    r"out of range|out of bounds|not in the valid range"
+    r"|Guard failed|must be (?:within|in range|in the interval|smaller than|non-negative)"
     r"|Expected p_in >= 0|input is not positive.definite|input matrix is singular",
     re.IGNORECASE,
 )
@@ -46,6 +47,14 @@ _MISFIT = re.compile(
     r"not implemented for|same (?:dtype|number of dimensions)|split_with_sizes|expand|condition to be a boolean|"
     r"following scalar types|size can't be greater than|(?:doesn't|does not|don't) match|"
     r"inconsistent tensor size|can't be cast|only supports? (?:boolean|bool)|tensors used as indices must be",
+    re.IGNORECASE,
+)
+# Which of them are an index into a table: an embedding's, most of the time.
+_INDEX = re.compile(r"index (?:-?\d+ )?(?:is )?out of (?:range|bounds)|not in the valid range", re.IGNORECASE)
+# And which are about types alone, which no trace has to do with.
+_TYPE = re.compile(
+    r"expected scalar type|following scalar types|not implemented for|same dtype|condition to be a boolean|can't be cast|"
+    r"only supports? (?:boolean|bool)|tensors used as indices must be",
     re.IGNORECASE,
 )
 # And where it wants gradients and runs without.
@@ -301,7 +310,8 @@ def fill_outputs(torch: Any, result: Any, names: Sequence[str]) -> tuple[dict[st
     own = [name for name, _ in found]
     if names and not set(names) <= {*own, *others}:
         if len(names) > len(found):
-            raise ValueError(f"the program gave {len(found)} tensors, but {len(names)} outputs are declared")
+            gave, declared = counted(len(found), "tensor"), counted(len(names), "declared output")
+            raise ValueError(f"the program gave {gave}, where there are to be {declared}")
         own = [*names, *own[len(names) :]]
     return dict(zip(own, (tensor for _, tensor in found), strict=True)), others
 
@@ -331,16 +341,23 @@ def _misfit(inputs: Mapping[str, Array], error: BaseException) -> str:
     guard = _GUARD.search(str(error))
     if guard is not None and guard[1] in inputs and int(guard[2]) < inputs[guard[1]].ndim:
         name, axis, bound, size = guard[1], int(guard[2]), _BOUND[guard[3]], guard[4]
-        what = "rows" if axis == 0 else f"along axis {axis}"
-        return f"input {name!r} has {inputs[name].shape[axis]} {what}; the model takes {bound} {size} {what}"
+        came = inputs[name].shape[axis]
+        if axis == 0:
+            return f"input {name!r} has {counted(came, 'row')}; the model takes {bound} {counted(int(size), 'row')}"
+        return f"input {name!r} has {came} along axis {axis}; the model takes {bound} {size} along axis {axis}"
+    # Of a program's failure PyTorch tells the whole way; the last line says what it was.
+    last = next((line for line in reversed(str(error).splitlines()) if line.strip()), "")
+    came, said = _came(inputs), f"PyTorch says: {words_of(Exception(last))}"
+    if _INDEX.search(last):
+        return f"an index in these inputs, a token's number say, is beyond what the model has: {came}; {said}"
     if _VALUE.search(str(error)):
-        # Of a program's failure PyTorch tells the whole way; the last line says what it was.
-        last = next((line for line in reversed(str(error).splitlines()) if line.strip()), "")
-        return f"the model refuses a value of these inputs: {_came(inputs)}; PyTorch says: {words_of(Exception(last))}"
+        return f"the model refuses a value of these inputs: {came}; {said}"
+    if _TYPE.search(last):
+        return f"the model cannot take inputs of these types: {came}; {said}"
     return (
-        f"the model cannot take inputs of these types and shapes, or of such values: {_came(inputs)}; a trace takes the "
+        f"the model cannot take inputs of these types and shapes, or of such values: {came}; a trace takes the "
         "sizes and types that it was made with: send these, or have the server fill up shorter inputs "
-        "(--pad NAME:AXIS:VALUE)"
+        f"(--pad NAME:AXIS:VALUE); {said}"
     )
 
 

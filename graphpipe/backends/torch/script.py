@@ -19,7 +19,7 @@ from graphpipe.backends.torch.runtime import Placement, TorchModel, runtime
 from graphpipe.errors import LoadError
 from graphpipe.signature import Signature
 from graphpipe.sources.digest import digest_of
-from graphpipe.words import first_line
+from graphpipe.words import counted, first_line
 
 __all__ = ["open_file"]
 
@@ -105,7 +105,7 @@ def _named(path: Path, sidecar: Sidecar, required: Sequence[str], optional: Sequ
     if len(required) <= len(names) <= len(required) + len(optional):
         return dict(zip(names, (*required, *optional), strict=False))
     raise LoadError(
-        f"{path}: {len(names)} inputs are described, {', '.join(names)}; forward takes {', '.join(required)}"
+        f"{path}: {counted(len(names), 'described input')}, {', '.join(names)}; forward takes {', '.join(required)}"
     )
 
 

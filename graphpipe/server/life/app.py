@@ -32,6 +32,7 @@ from graphpipe.server.numbers.counters import Counters
 from graphpipe.server.numbers.failures import FAILURES
 from graphpipe.server.protocols.graphpipe import GraphPipe
 from graphpipe.server.settings.values import ModelSettings, Settings
+from graphpipe.server.stages.causes import Causes
 from graphpipe.server.state import State
 from graphpipe.words import counted, first_line
 
@@ -66,7 +67,9 @@ class App:
         self.state.workers = lambda: (self.counters.workers_live, self.counters.workers_wanted)
         self.pool = BufferPool(settings.in_flight_cap())
         self.admission = Admission(self.pool, settings.body_bytes_max, settings.admission_wait_s)
-        self.directory = Directory(build(models, self.counters, lambda: self.admission.is_full), let_go=_close_aside)
+        causes = Causes(settings.log_values, settings.debug)
+        services = build(models, self.counters, lambda: self.admission.is_full, causes)
+        self.directory = Directory(services, let_go=_close_aside)
         self.dialect = GraphPipe(self.directory, settings.strings_max)
         for service in self.directory:
             with loading(f"model {service.name!r}"):  # it is asked what it takes

@@ -27,6 +27,7 @@ from graphpipe.server.stages.cache.manner import manner
 from graphpipe.server.stages.cache.stage import ModelIdentity, RowCache
 from graphpipe.server.stages.cache.store import RowStore, cache_folder, store_folder
 from graphpipe.server.stages.cache.upstream import UpstreamVersion
+from graphpipe.server.stages.causes import MASKED, Causes
 from graphpipe.server.stages.rows import RowEvidence, why_inputs_have_no_rows, why_not_by_rows
 from graphpipe.server.stages.runner import ModelRunner
 from graphpipe.signature import Signature
@@ -64,27 +65,35 @@ def _one_thread(options: LoadOptions) -> LoadOptions:
 
 
 def build(
-    models: Sequence[tuple[ModelSettings, Model]], counters: Counters, is_full: Callable[[], bool] = lambda: False
+    models: Sequence[tuple[ModelSettings, Model]],
+    counters: Counters,
+    is_full: Callable[[], bool] = lambda: False,
+    causes: Causes = MASKED,
 ) -> list[Service]:
-    """Each model behind its stages. ``is_full`` says that more is held of bodies and answers than may be.
+    """Each model behind its stages. ``is_full`` says that more is held of bodies and answers than may be, ``causes`` what is
+    told of failures.
 
     Raises LoadError where a stage cannot be had with a model.
     """
     services = []
     for settings, model in models:
         with loading(f"model {settings.name!r}"):  # it is asked what it takes
-            services.append(_service(settings, model, counters.meter(settings.name), is_full))
+            services.append(_service(settings, model, counters.meter(settings.name), is_full, causes))
     return services
 
 
-def _service(settings: ModelSettings, model: Model, meter: Meter, is_full: Callable[[], bool]) -> Service:
+def _service(
+    settings: ModelSettings, model: Model, meter: Meter, is_full: Callable[[], bool], causes: Causes
+) -> Service:
     if settings.batch_sizes and fixed_rows(model.signature) in settings.batch_sizes:
         model = AnyRows(model)
     threads = settings.threads or getattr(model, "threads", 0) or usable_cpus()
     limits = _batch_limits(settings, model.signature, threads)
     # Batches are bounded in the batcher's own queue.
     queue_max = settings.queue_requests_max if limits is None else max(settings.queue_requests_max, 2 * threads)
-    runner = ModelRunner(model, settings.name, threads, queue_requests_max=queue_max, meter=meter, is_full=is_full)
+    runner = ModelRunner(
+        model, settings.name, threads, queue_requests_max=queue_max, meter=meter, is_full=is_full, causes=causes
+    )
     stage: Stage = runner
     if limits is not None:
         stage = Batcher(limits, stage, RowEvidence(model.signature), settings.name, meter)

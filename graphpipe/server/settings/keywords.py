@@ -73,6 +73,8 @@ class Keywords(TypedDict, total=False):
     metrics_listen: str | int
     log_format: Literal["human", "json"]
     access_lines_per_s: int
+    log_values: bool
+    debug: bool
     drain_grace_s: float
     drain_timeout_s: float
     enable_shutdown: bool

@@ -173,6 +173,14 @@ class Settings:
         20, "Operation", integer(0),
         "Log a line for each request, at most so many a second; the rest is counted. 0: none.",
     )  # fmt: skip
+    log_values: bool = setting(
+        False, "Operation", switch(),
+        "Log the words of a model's failure as they are: they may quote what callers sent, and are masked otherwise.",
+    )  # fmt: skip
+    debug: bool = setting(
+        False, "Operation", switch(),
+        "Tell callers why the model failed on their request: the exception, its words and the line of code.",
+    )  # fmt: skip
     drain_grace_s: float = setting(
         1.0, "Operation", number(0),
         "After SIGTERM: how long new requests are still taken, while balancers take note.",

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from graphpipe.server.stages.stage import Outputs, Request
 from graphpipe.signature import Signature, TensorSpec
+from graphpipe.words import counted
 
 __all__ = [
     "TEXT_REMEMBERED_MAX",
@@ -142,7 +143,7 @@ def _row_symbols(signature: Signature) -> dict[object, str]:
 def _why_not(output: TensorSpec, signature: Signature) -> str | None:
     """Why an output has no rows, by what is declared of it."""
     if output.shape and isinstance(output.shape[0], int):
-        return f"output {output.name!r} always has {output.shape[0]} rows, however many come in: {output}"
+        return f"output {output.name!r} always has {counted(output.shape[0], 'row')}, however many come in: {output}"
     return _why_dependent(output, signature)
 
 

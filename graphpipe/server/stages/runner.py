@@ -23,11 +23,12 @@ from graphpipe.backends.model import Model, named_arrays, owned
 from graphpipe.errors import DeadlineExceeded, ModelFailed, Overloaded, ServiceError, let_go
 from graphpipe.server.numbers.failures import FAILURES
 from graphpipe.server.numbers.meter import Meter
-from graphpipe.server.stages.causes import cause
+from graphpipe.server.stages.causes import MASKED, Causes
 from graphpipe.server.stages.handback import HandBack
 from graphpipe.server.stages.stage import Outputs, Request
 from graphpipe.server.stages.turns import PEER, Line, Turns
 from graphpipe.wire.dtypes import DTYPES, NDIM_MAX, to_bytes, to_sendable
+from graphpipe.words import counted
 
 __all__ = ["ModelRunner"]
 
@@ -73,11 +74,14 @@ class ModelRunner:
         queue_requests_max: int = 1024,
         meter: Meter | None = None,
         is_full: Callable[[], bool] = lambda: False,
+        causes: Causes = MASKED,
     ) -> None:
         self._is_full = is_full
+        self._causes = causes
         self._queue_requests_max = queue_requests_max
         self._overload = (
-            f"{queue_requests_max} requests wait for model {name!r} already (--queue-requests-max); try again"
+            f"the queue of model {name!r} holds {counted(queue_requests_max, 'request')} already (--queue-requests-max); "
+            "try again"
         )
         self._meter = meter
         self._model = model
@@ -190,7 +194,7 @@ class ModelRunner:
             # No signal is delivered in here: whatever it is, it is the model's.
             failed = refusal(error)
             if failed is None:
-                why = partial(cause, error, request)
+                why = partial(self._causes.in_log, error, request)
                 FAILURES.tell(
                     log,
                     "model %r failed on a request",
@@ -201,7 +205,7 @@ class ModelRunner:
                     request_id=request.request_id,
                 )
                 del why  # it holds the request
-                failed = ModelFailed(f"model {self._name!r} failed on this input; the server's log has the cause")
+                failed = ModelFailed(f"model {self._name!r} failed on this input{self._causes.to_caller(error)}")
             let_go(error)  # who raised it may keep it
         try:
             raise failed

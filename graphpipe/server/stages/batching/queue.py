@@ -26,6 +26,7 @@ from graphpipe.server.stages.batching.run import BatchRunner, Member
 from graphpipe.server.stages.rows import Likeness, RowEvidence, likeness_of, row_count
 from graphpipe.server.stages.stage import Outputs, Request, Stage
 from graphpipe.server.stages.turns import PEER, by_turns
+from graphpipe.words import counted
 
 __all__ = ["Batcher"]
 
@@ -155,7 +156,7 @@ class Batcher:
     def _overloaded(self) -> Overloaded:
         self.counts.refused += 1
         return Overloaded(
-            f"{self.queue_rows} rows wait for model {self._name!r}, of at most {self._limits.queue_rows_max} "
+            f"the queue of model {self._name!r} holds {counted(self.queue_rows, 'row')} of {self._limits.queue_rows_max} "
             "(--queue-rows-max); try again"
         )
 

@@ -144,8 +144,11 @@ class BatchRunner:
                 await self._alone(member)
             failed = failed or member.future.cancelled() or member.future.exception() is not None
         self._failures = 0 if failed else self._failures + 1
+        # Its words are for callers: they may quote what was sent.
         if self._failures >= _FAILURES_MAX:
-            self._refuse(f"model {self._name!r} fails on joined rows and not on the same rows alone ({error})")
+            self._refuse(
+                f"model {self._name!r} fails on joined rows and not on the same rows alone ({type(error).__name__})"
+            )
 
     async def _alone(self, member: Member) -> None:
         try:
