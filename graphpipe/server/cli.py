@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from typing import Any
 
 import click
 from click.core import ParameterSource
 
+from graphpipe import demo
 from graphpipe.commandline import Command, version
 from graphpipe.errors import GraphPipeError
 from graphpipe.server.settings.configuration import Configuration, SettingsError, configure, unknown_variables
@@ -26,6 +27,7 @@ SERVER_MODULES = ("aiohttp", "blake3", "lmdb", "uvloop")
 
 EXAMPLES = """\
 Examples:
+  graphpipe-serve --demo
   graphpipe-serve --model model.onnx
   graphpipe-serve -m digits=digits.onnx -m cats=cats.onnx -l 0.0.0.0:9000
   graphpipe-serve -m digits.onnx -m cats.onnx --threads 2 --threads cats=4
@@ -51,16 +53,25 @@ def _serve(**texts: Any) -> None:
         click.echo(str(configuration), nl=False)
         return
     if not configuration.models:
-        raise click.UsageError("no model is given; name one: --model model.onnx")
+        raise click.UsageError("no model is given; name one: --model model.onnx (or try --demo)")
     if any(find_spec(name) is None for name in SERVER_MODULES):
         sys.exit("graphpipe-serve needs the server extra: pip install 'graphpipe-rpc[server]'")
     # `module:function` is looked for where the command is given, as with `python -m`.
     sys.path.insert(0, os.getcwd())
     with ends_at_once(), noted():
-        _run(configuration)
+        _run(configuration, _say_how_to_ask if texts["demo"] else _announce)
 
 
-def _run(configuration: Configuration) -> None:
+def _announce(url: str) -> None:
+    click.echo(f"listening on {url}")
+
+
+def _say_how_to_ask(url: str) -> None:
+    _announce(url)
+    click.echo(f"This is a model of handwritten digits. Ask it, in another terminal:\n{demo.how_to_ask(url)}", err=True)
+
+
+def _run(configuration: Configuration, on_ready: Callable[[str], object]) -> None:
     from graphpipe.descriptors import fill, forgive
     from graphpipe.server.life.ending import leave_if_a_model_runs
     from graphpipe.server.life.server import NoWorker, Server
@@ -72,7 +83,7 @@ def _run(configuration: Configuration) -> None:
     forgive()
     models = [(model, None) for model in configuration.models]
     try:
-        told = Server(models, settings, on_ready=lambda url: click.echo(f"listening on {url}")).run()
+        told = Server(models, settings, on_ready=on_ready).run()
     except NoWorker:
         sys.exit(1)  # each has said why
     except GraphPipeError as error:
@@ -91,6 +102,10 @@ def _configuration(texts: dict[str, Any]) -> Configuration:
         for flag in FLAGS
         if context.get_parameter_source(flag.field) is ParameterSource.COMMANDLINE
     }
+    if texts["demo"]:
+        if "model" in given:
+            raise click.UsageError("--demo brings a model of its own; leave out either it or --model")
+        given["model"] = (demo.SOURCE,)
     for wrong, right in unknown_variables(os.environ):
         click.echo(f"graphpipe-serve: nothing reads {wrong} in the environment; did you mean {right}?", err=True)
     try:
