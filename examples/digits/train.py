@@ -11,6 +11,7 @@ the same model.
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -39,7 +40,8 @@ def main(folder: Path, demo: Path) -> None:
     weights = weights_of(kernel, judge)
     onnx.save(as_onnx(weights), folder / "digits.onnx")
     np.save(folder / "digit.npy", pixels[SHOWN : SHOWN + 1])
-    np.savez_compressed(demo / "digits.npz", **weights, digit=pixels[SHOWN : SHOWN + 1])
+    arrays: dict[str, Any] = {**weights, "digit": pixels[SHOWN : SHOWN + 1]}
+    np.savez_compressed(demo / "digits.npz", **arrays)
     sample = {"label": int(labels[SHOWN]), "pixels": pixels[SHOWN].astype(int).tolist()}
     (folder / "digit.json").write_text(json.dumps(sample) + "\n")
     print(f"accuracy on {len(labels)} held-out digits: {accuracy:.4f}")
