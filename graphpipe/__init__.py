@@ -2,7 +2,8 @@
 
     answer = graphpipe.remote.execute("http://127.0.0.1:9000", array)       # call a model anywhere
     model = graphpipe.load("model.onnx"); model.infer({"x": array})         # load one into this process
-    graphpipe.serve(model, listen="127.0.0.1:9000")                         # put it behind a socket
+    graphpipe.serve(model, listen="127.0.0.1:9000")                         # put it behind a socket, until Ctrl-C
+    with graphpipe.serving(model) as server: ...                            # beside what this program does: server.url
 
 Everything here is loaded when it is first used: the import itself costs nothing.
 """
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
         Unsupported,
         UpstreamFailed,
     )
-    from graphpipe.server.serving import serve
+    from graphpipe.server.serving import Serving, serve, serving
     from graphpipe.signature import Signature, TensorSpec
 
 __all__ = [
@@ -63,6 +64,7 @@ __all__ = [
     "NotReady",
     "Overloaded",
     "ServiceError",
+    "Serving",
     "Signature",
     "TensorSpec",
     "TimedOut",
@@ -77,6 +79,7 @@ __all__ = [
     "model",
     "remote",
     "serve",
+    "serving",
 ]
 
 _ERRORS = (
@@ -93,7 +96,9 @@ _HOMES = {
     "LoadedModel": "graphpipe.backends",
     "Model": "graphpipe.backends",
     "model": "graphpipe.backends.python.hints",
+    "Serving": "graphpipe.server.serving",
     "serve": "graphpipe.server.serving",
+    "serving": "graphpipe.server.serving",
     "Signature": "graphpipe.signature",
     "TensorSpec": "graphpipe.signature",
     **dict.fromkeys(_ERRORS, "graphpipe.errors"),

@@ -17,6 +17,7 @@ from typing import Any
 
 __all__ = [
     "Kind",
+    "address",
     "choice",
     "count",
     "integer",
@@ -63,6 +64,28 @@ class Kind:
 def text(metavar: str) -> Kind:
     """Any text."""
     return Kind(metavar, "str", _text)
+
+
+def address(port: int | None = None) -> Kind:
+    """Where to listen. A port alone is one of this machine's own address; ``port`` is for a host that comes without."""
+
+    def read(value: object) -> str:
+        if isinstance(value, Integral) and not isinstance(value, bool):
+            value = str(value)
+        if not isinstance(value, str):
+            raise ValueError(_ADDRESS)
+        if re.fullmatch(r"-?\d+", value):
+            if not 0 <= int(value[:10]) <= 65535:
+                raise ValueError("expected a port from 0 to 65535, or HOST:PORT")
+            return f"127.0.0.1:{int(value)}"
+        is_host = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.-]*|\[[0-9A-Fa-f:.]+\]", value)
+        # Whatever else it may be, who listens there has the words for it.
+        return f"{value}:{port}" if is_host and port is not None else value
+
+    return Kind("ADDRESS", "str | int", read)
+
+
+_ADDRESS = "expected HOST:PORT, [IPv6]:PORT, unix:PATH or a port"
 
 
 def path(metavar: str = "FILE") -> Kind:

@@ -10,12 +10,14 @@ may be, and the table in the docs.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
 
+from graphpipe.arguments import came
 from graphpipe.kinds import Kind
 
-__all__ = ["Declared", "declared_in", "setting"]
+__all__ = ["Declared", "declared_in", "read_keywords", "setting"]
 
 T = TypeVar("T")
 
@@ -60,3 +62,33 @@ def setting(
 def declared_in(home: type[Any]) -> dict[str, tuple[Declared, Any]]:
     """The settings of a dataclass by the names of their fields, each with its default."""
     return {each.name: (each.metadata[_KEY], each.default) for each in fields(home) if _KEY in each.metadata}
+
+
+def read_keywords(
+    call: str, declared: Mapping[str, tuple[Declared, Any]], keywords: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What the keywords of a call in Python say, as the fields have it.
+
+    Raises TypeError for a name that no setting has, and for a value of another kind.
+    """
+    values = {}
+    for name, value in keywords.items():
+        if name not in declared:
+            import difflib  # a command that shows its help has nothing to look for
+
+            near = difflib.get_close_matches(name.replace("-", "_"), declared, 1, 0.6)
+            hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(sorted(declared))}"
+            raise TypeError(f"{call}() has no setting {name!r}; {hint}")
+        values[name] = _read(call, name, *declared[name], value)
+    return values
+
+
+def _read(call: str, name: str, declared: Declared, default: Any, value: Any) -> Any:
+    # What is not set, and empty lists, have no form on a command line.
+    is_empty = value is None or (isinstance(value, str | list | tuple) and not value)
+    if value is default or (is_empty and default in (None, "", ())):
+        return default
+    try:
+        return declared.kind.read(value)
+    except ValueError as error:
+        raise TypeError(f"{call}(): {name}: {error}; {came(value)}") from None

@@ -1,25 +1,33 @@
 """Writes anew what is made from the declared settings; ``--check`` only looks.
 
-That is the table of flags in docs/serving.md, and the keywords of ``graphpipe.serve`` as a type checker knows them.
+That is the table of flags in docs/serving.md, and the keywords of ``graphpipe.serve`` and ``graphpipe.load`` as a type
+checker knows them.
 """
 
 from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
+from graphpipe.backends.options import LoadOptions
 from graphpipe.server.settings.flags import FLAGS, SECTIONS, Flag
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "serving.md"
 KEYWORDS = ROOT / "graphpipe" / "server" / "settings" / "keywords.py"
+LOAD_KEYWORDS = ROOT / "graphpipe" / "backends" / "keywords.py"
 _BLOCK = re.compile(r"(<!-- flags: .*? -->\n).*?(<!-- end of flags -->)", re.DOTALL)
 
 
 def main() -> int:
-    """Bring both up to date, or check that they are."""
-    wanted = {PAGE: with_table(PAGE.read_text()), KEYWORDS: keywords()}
+    """Bring them up to date, or check that they are."""
+    settings = [flag for flag in FLAGS if flag.scope != "command"]
+    # The address is an argument of its own.
+    for_serve = keywords("graphpipe.serve", "Keywords", [flag for flag in settings if flag.name != "listen"])
+    for_load = keywords("graphpipe.load", "LoadKeywords", [flag for flag in settings if flag.home is LoadOptions])
+    wanted = {PAGE: with_table(PAGE.read_text()), KEYWORDS: for_serve, LOAD_KEYWORDS: for_load}
     if "--check" in sys.argv[1:]:
         return int(any(path.read_text() != text for path, text in wanted.items()))
     for path, text in wanted.items():
@@ -27,21 +35,20 @@ def main() -> int:
     return 0
 
 
-def keywords() -> str:
-    """The module with the keywords of ``graphpipe.serve``, section by section."""
+def keywords(call: str, name: str, flags: Sequence[Flag]) -> str:
+    """The module with the keywords of a call, section by section."""
+    types = " ".join(flag.kind.python for flag in flags)
+    typing = ", ".join(word for word in ("Literal", "TypedDict") if word in f"{types} TypedDict")
     lines = [
-        '"""The keywords of ``graphpipe.serve``, for type checkers: written by scripts/flag_table.py."""', "",
+        f'"""The keywords of ``{call}``, for type checkers: written by scripts/flag_table.py."""', "",
         "from __future__ import annotations", "",
-        "from collections.abc import Sequence", "from os import PathLike", "from typing import Literal, TypedDict", "",
-        '__all__ = ["Keywords"]', "", "",
-        "class Keywords(TypedDict, total=False):",
+        "from collections.abc import Sequence", "from os import PathLike", f"from typing import {typing}", "",
+        f'__all__ = ["{name}"]', "", "",
+        f"class {name}(TypedDict, total=False):",
         '    """Every setting, by the name of its field; docs/serving.md says what each does."""',
     ]  # fmt: skip
     for section in SECTIONS:
-        # The address is an argument of its own.
-        found = [
-            flag for flag in FLAGS if flag.section == section and flag.scope != "command" and flag.name != "listen"
-        ]
+        found = [flag for flag in flags if flag.section == section]
         lines += ["", f"    # {section}", *(f"    {flag.field}: {flag.kind.python}" for flag in found)] if found else []
     return "\n".join(lines) + "\n"
 

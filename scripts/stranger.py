@@ -20,7 +20,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-TIMES = 5
 
 FUNCTION = """
 import graphpipe
@@ -52,7 +51,7 @@ print(remote.execute(sys.argv[1], demo.digit(), output_name="label").tolist())
 """
 
 
-def clone(folder: Path) -> float:
+def clone(folder: Path, times: int) -> float:
     """`git clone`, `make demo`: the set-up of .venv, the server, a digit, its answer."""
     began = time.perf_counter()
     run("git", "clone", "--quiet", str(ROOT), str(folder / "clone"))
@@ -60,7 +59,7 @@ def clone(folder: Path) -> float:
     return time.perf_counter() - began
 
 
-def wheel(folder: Path) -> float:
+def wheel(folder: Path, times: int) -> float:
     """A new environment, the wheel with the server extra, `graphpipe-serve --demo`, a call. The wheel is there before."""
     run(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder), folder=ROOT)
     (built,) = folder.glob("*.whl")
@@ -80,7 +79,7 @@ def wheel(folder: Path) -> float:
     return seconds
 
 
-def function(folder: Path) -> float:
+def function(folder: Path, times: int) -> float:
     """A new interpreter, a function, `graphpipe.serving`, a call, the end."""
 
     def once() -> float:
@@ -88,10 +87,10 @@ def function(folder: Path) -> float:
         assert run(sys.executable, "-c", FUNCTION, folder=folder) == "[2, 4]\n"
         return time.perf_counter() - began
 
-    return statistics.median(once() for _ in range(TIMES))
+    return statistics.median(once() for _ in range(times))
 
 
-def notebook(folder: Path) -> float:
+def notebook(folder: Path, times: int) -> float:
     """From `import graphpipe` to the answer, where numpy, scikit-learn and the model are there already."""
 
     def once() -> float:
@@ -99,10 +98,10 @@ def notebook(folder: Path) -> float:
         assert answer == "[0, 1, 2]"
         return float(seconds)
 
-    return statistics.median(once() for _ in range(TIMES))
+    return statistics.median(once() for _ in range(times))
 
 
-STEPS: dict[str, tuple[str, Callable[[Path], float]]] = {
+STEPS: dict[str, tuple[str, Callable[[Path, int], float]]] = {
     "clone": ("clone to first answer: git clone, make demo", clone),
     "wheel": ("wheel to first answer: venv, pip install, graphpipe-serve --demo, a call", wheel),
     "function": ("function to answer: a new interpreter, graphpipe.serving, a call, the end", function),
@@ -124,14 +123,16 @@ def main() -> None:
     """Do the steps, and print a row of a table for each."""
     parser = argparse.ArgumentParser(description="Time a stranger's first answer.")
     parser.add_argument("step", nargs="*", help=f"of {', '.join(STEPS)}; default: all")
-    steps = parser.parse_args().step or list(STEPS)
+    parser.add_argument("--times", type=int, default=5, help="runs of each quick step")
+    options = parser.parse_args()
+    steps = options.step or list(STEPS)
     if unknown := set(steps) - STEPS.keys():
         parser.error(f"there is no step {min(unknown)!r}; there are {', '.join(STEPS)}")
     print(f"load before: {os.getloadavg()[0]:.1f} of {os.cpu_count()} cores\n\n| path | seconds |\n|---|---|")
     for step in steps:
         words, measure = STEPS[step]
         with tempfile.TemporaryDirectory() as folder:
-            print(f"| {words} | {measure(Path(folder)):.1f} |", flush=True)
+            print(f"| {words} | {measure(Path(folder), options.times):.1f} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import graphpipe
-from graphpipe.server.cli import SERVER_MODULES
+from graphpipe.server.extra import SERVER_MODULES
 
 # An interpreter that can import nothing beside the standard library and what the base install brings.
 BASE_INSTALL = """

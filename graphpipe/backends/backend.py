@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, fields
 
 from graphpipe.backends.model import Model
 from graphpipe.backends.options import LoadOptions
 
 __all__ = ["Backend"]
+
+_EVERY_OPTION = frozenset(field.name for field in fields(LoadOptions))
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,10 +19,14 @@ class Backend:
 
     ``matches`` looks at a source's name, or at the file, without importing the framework; ``open`` loads it, and raises
     LoadError with one clear line if it cannot. ``adopt`` makes a model of a Python object that is this backend's, and
-    gives None for any other.
+    gives None for any other. ``uses`` names the options that can make a difference to a source's model, by the fields of
+    LoadOptions: asked for any other, it is refused (``pad``, and those about files, are everybody's). A backend whose
+    sources name objects of Python finds them by ``named``, and whichever backend adopts one has the model.
     """
 
     name: str
     matches: Callable[[str], bool]
     open: Callable[[str, LoadOptions], Model]
     adopt: Callable[[object, str, LoadOptions], Model | None] = lambda thing, name, options: None
+    uses: Callable[[str], Collection[str]] = lambda source: _EVERY_OPTION
+    named: Callable[[str], object] | None = None

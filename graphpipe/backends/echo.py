@@ -53,4 +53,4 @@ def _open(source: str, options: LoadOptions) -> Model:
     return Echo()
 
 
-BACKEND = Backend("echo", lambda source: source == "echo", _open)
+BACKEND = Backend("echo", lambda source: source == "echo", _open, uses=lambda source: ())

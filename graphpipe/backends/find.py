@@ -2,36 +2,44 @@
 
 from __future__ import annotations
 
-import importlib
-import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import fields
-from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
-from graphpipe.arguments import came, flag, names, whole
 from graphpipe.backends.backend import Backend
 from graphpipe.backends.failure import ends_the_program
 from graphpipe.backends.folder import folder_name, model_in
+from graphpipe.backends.keywords import LoadKeywords
+from graphpipe.backends.known import backends
 from graphpipe.backends.loaded import LoadedModel
 from graphpipe.backends.model import Model
 from graphpipe.backends.options import LoadOptions
 from graphpipe.backends.pad import padded
-from graphpipe.errors import InvalidRequest, LoadError
+from graphpipe.backends.unused import Kind, Said, refuse_unused
+from graphpipe.errors import LoadError
+from graphpipe.setting import declared_in, read_keywords
 from graphpipe.signature import Signature
 from graphpipe.sources.web import check_sha256, fetch, file_name, is_model_url
 from graphpipe.words import first_line
 
-__all__ = ["adopted", "default_name", "load", "loading", "open_model"]
+__all__ = [
+    "adopted",
+    "adopting",
+    "default_name",
+    "kind_of",
+    "load",
+    "loaded",
+    "loading",
+    "open_model",
+    "opened",
+]
 
-# Asked in this order. A backend of this package needs no installed metadata to be found.
-_OURS = ("echo", "remote", "onnx", "caffe2", "tensorflow", "torch", "python")
 
-
-def load(source: str | Path | Callable[..., Any], *, backend: str = "", name: str = "", **options: Any) -> LoadedModel:
+def load(
+    source: str | Path | Callable[..., Any], *, backend: str = "", name: str = "", **options: Unpack[LoadKeywords]
+) -> LoadedModel:
     """Load a model into this process.
 
     ``source`` is what ``graphpipe-serve --model`` takes, and its kind is found by what it is: a file
@@ -39,23 +47,43 @@ def load(source: str | Path | Callable[..., Any], *, backend: str = "", name: st
     URL, ``echo``. A function of arrays, or a PyTorch module, is taken as it is. ``backend`` forces a kind.
     ``options`` are those of LoadOptions, by name.
 
-    Raises LoadError, with one line that says why.
+    Raises LoadError, with one line that says why, also for an option that does nothing for such a model; TypeError for
+    an option that does not exist or is of another kind.
     """
-    known = {field.name: str(field.type) for field in fields(LoadOptions)}
-    for option in options:
-        if option not in known:
-            raise TypeError(f"load() has no option {option!r}; it has {', '.join(sorted(known))}")
-    chosen = LoadOptions(**{name: _option(name, known[name], value) for name, value in options.items()})
+    declared = declared_in(LoadOptions)
+    values = read_keywords("load", declared, options)
+    said = {each: Said(f"argument {each}") for each, value in values.items() if value != declared[each][1]}
+    return loaded(source, LoadOptions(**values), backend, name, said)
+
+
+def loaded(
+    source: str | Path | Callable[..., Any],
+    options: LoadOptions,
+    backend: str = "",
+    name: str = "",
+    said: Mapping[str, Said] | None = None,
+) -> LoadedModel:
+    """The model of a source, or of something that is here already, at this process's edge. Raises LoadError.
+
+    ``said`` are the options that somebody asked for.
+    """
     if isinstance(source, str | Path):
         source = str(source)
         called = name or default_name(source)
-        opened = open_model(source, chosen, backend)
+        if said:
+            refuse_unused([(called, kind_of(source, backend), said)])
+        model, kind = opened(source, options, backend)
     else:
         called = name or re.sub(r"\W", "", getattr(source, "__name__", "") or type(source).__name__)  # not <lambda>
+        if backend:
+            raise LoadError(f"{called}: --backend is for sources, and this is a {type(source).__name__} already")
         with loading(called):
-            opened = padded(adopted(source, called, chosen), chosen.pad)
+            adopted, kind = adopting(source, called, options)
+            model = padded(adopted, options.pad)
+    if said:
+        refuse_unused([(called, kind, said)])
     with loading(called):
-        return LoadedModel(opened, called, source if isinstance(source, str) else "", chosen, backend)
+        return LoadedModel(model, called, source if isinstance(source, str) else "", options, backend)
 
 
 @contextmanager
@@ -71,41 +99,60 @@ def loading(what: str) -> Iterator[None]:
         raise LoadError(f"{what}: loading it raised {type(error).__name__}: {first_line(error)}") from error
 
 
-def _option(name: str, kind: str, value: Any) -> Any:
-    """One of LoadOptions, as its field has it. Raises TypeError for a value of another kind."""
-    if value is None and "None" in kind:
-        return None
-    try:
-        if kind.startswith("tuple"):
-            paths = isinstance(value, list | tuple)
-            return names(
-                [os.fspath(v) if isinstance(v, Path) else v for v in value] if paths else value, name, gaps=False
-            )
-        if kind == "bool":
-            return flag(value, name)
-        if kind == "int":
-            return whole(value, name, 0)
-        if isinstance(value, str | Path):
-            return os.fspath(value)
-    except (InvalidRequest, ValueError) as error:
-        raise TypeError(f"load(): {error}") from None
-    raise TypeError(f"load(): {name} is a text; {came(value)}")
-
-
 def open_model(source: str, options: LoadOptions, backend: str = "") -> Model:
     """The bare model of a source. Raises LoadError."""
-    if backend != "remote" and is_model_url(source):
+    return opened(source, options, backend)[0]
+
+
+def opened(source: str, options: LoadOptions, backend: str = "") -> tuple[Model, Kind]:
+    """The bare model of a source, and what it is. Raises LoadError."""
+    given = source
+    if _is_download(source, backend):
         source = _one_model(str(fetch(source, options.model_sha256, options.download_bytes_max)), backend)
     else:
         source = _one_model(source, backend)
         if options.model_sha256:
             check_sha256(source, options.model_sha256)
-    tried = []
     with loading(source):
-        for candidate in _backends():
-            tried.append(candidate.name)
-            if candidate.name == backend or (not backend and candidate.matches(source)):
-                return padded(candidate.open(source, options), options.pad)
+        chosen = _backend_of(source, backend)
+        if chosen.named is not None:
+            model, kind = adopting(chosen.named(source), source, options)
+            kind = Kind(kind.backend, {*kind.uses, "model_sha256"})
+        else:
+            model, kind = chosen.open(source, options), _kind(chosen, source, given, backend)
+        return padded(model, options.pad), kind
+
+
+def kind_of(source: str, backend: str = "") -> Kind | None:
+    """What the model of a source will be; None where only loading it tells. Raises LoadError for what is no source."""
+    # What is to be fetched is known by its name, if at all.
+    path = source.partition("?")[0] if _is_download(source, backend) else _one_model(source, backend)
+    with loading(source):
+        try:
+            chosen = _backend_of(path, backend)
+        except LoadError:
+            if path == source and not _is_download(source, backend):
+                raise
+            return None
+        return None if chosen.named is not None else _kind(chosen, path, source, backend)
+
+
+def _kind(chosen: Backend, source: str, given: str, backend: str) -> Kind:
+    about_files = {"model_sha256", "download_bytes_max"} if _is_download(given, backend) else {"model_sha256"}
+    return Kind(chosen.name, {*chosen.uses(source), "pad", *about_files})
+
+
+def _is_download(source: str, backend: str) -> bool:
+    return backend != "remote" and is_model_url(source)
+
+
+def _backend_of(source: str, backend: str) -> Backend:
+    """The first backend that knows the source, or the one that is asked for. Raises LoadError."""
+    tried = []
+    for candidate in backends():
+        tried.append(candidate.name)
+        if candidate.name == backend or (not backend and candidate.matches(source)):
+            return candidate
     if backend:
         raise LoadError(f"there is no backend {backend!r}; there are {', '.join(tried)}")
     if _looks_like_a_path(source) and not Path(source).exists():
@@ -114,8 +161,13 @@ def open_model(source: str, options: LoadOptions, backend: str = "") -> Model:
 
 
 def adopted(thing: object, name: str, options: LoadOptions) -> Model:
-    """The model that a Python object is: a Model as it is, a class's instance, or what a backend makes of it that calls it
-    its own. Raises LoadError for what nobody does.
+    """The model that a Python object is. Raises LoadError for what is none."""
+    return adopting(thing, name, options)[0]
+
+
+def adopting(thing: object, name: str, options: LoadOptions) -> tuple[Model, Kind]:
+    """The model that a Python object is, and whose: a Model as it is, a class's instance, or what a backend makes of it
+    that calls it its own. Raises LoadError for what nobody does.
     """
     if isinstance(thing, type):
         try:
@@ -123,21 +175,23 @@ def adopted(thing: object, name: str, options: LoadOptions) -> Model:
         except Exception as error:
             raise LoadError(f"{name}: making one raised {type(error).__name__}: {first_line(error)}") from error
     if isinstance(thing, Model) and isinstance(thing.signature, Signature):
-        return thing
+        return thing, Kind("python", {"pad"})
     # The one for functions last: it takes or refuses all that is left.
-    candidates = sorted(_backends(), key=lambda candidate: candidate.name == "python")
-    models = (candidate.adopt(thing, name, options) for candidate in candidates)
-    return next(model for model in models if model is not None)
+    for candidate in sorted(backends(), key=lambda candidate: candidate.name == "python"):
+        model = candidate.adopt(thing, name, options)
+        if model is not None:
+            return model, Kind(candidate.name, {*candidate.uses(""), "pad"})
+    raise LoadError(f"{name}: a {type(thing).__name__} is no model")
 
 
 def _one_model(source: str, backend: str) -> str:
     """The model in a folder that is none itself; any other source as it is."""
     if not Path(source).is_dir():
         return source
-    backends = [each for each in _backends() if backend in ("", each.name)]
-    if not backends or any(each.matches(source) for each in backends):
+    asked = [each for each in backends() if backend in ("", each.name)]
+    if not asked or any(each.matches(source) for each in asked):
         return source
-    return str(model_in(Path(source), lambda path: any(each.matches(path) for each in backends)))
+    return str(model_in(Path(source), lambda path: any(each.matches(path) for each in asked)))
 
 
 def default_name(source: str) -> str:
@@ -158,11 +212,3 @@ def default_name(source: str) -> str:
 
 def _looks_like_a_path(source: str) -> bool:
     return "/" in source or "." in source
-
-
-def _backends() -> Iterator[Backend]:
-    for name in _OURS:
-        yield importlib.import_module(f"graphpipe.backends.{name}").BACKEND
-    for entry in metadata.entry_points(group="graphpipe.backends"):
-        if entry.name not in _OURS:
-            yield entry.load()

@@ -335,4 +335,11 @@ def _value_inputs(path: str) -> dict[str, TensorSpec]:
         raise LoadError(f'{path}: expected {{"input": [dtype number, [dims...]]}}, as in docs/serving.md') from None
 
 
-BACKEND = Backend("onnx", lambda source: source.lower().endswith((".onnx", ".ort")), _open)
+BACKEND = Backend(
+    "onnx",
+    lambda source: source.lower().endswith((".onnx", ".ort")),
+    _open,
+    uses=lambda source: (
+        "inputs", "outputs", "value_inputs", "custom_ops", "device", "providers", "intra_threads",
+    ),
+)  # fmt: skip

@@ -199,4 +199,4 @@ def _open(source: str, options: LoadOptions) -> Model:
         raise LoadError(f"{url}: {error}") from None
 
 
-BACKEND = Backend("remote", _matches, _open)
+BACKEND = Backend("remote", _matches, _open, uses=lambda source: ("inputs", "outputs"))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Sequence
-from importlib.util import find_spec
 from typing import Any
 
 import click
@@ -14,16 +13,14 @@ from click.core import ParameterSource
 from graphpipe import demo
 from graphpipe.commandline import Command, version
 from graphpipe.errors import GraphPipeError
+from graphpipe.server.extra import NeedsExtra, require_extra
 from graphpipe.server.settings.configuration import Configuration, SettingsError, configure, unknown_variables
 from graphpipe.server.settings.flags import FLAGS
 from graphpipe.server.settings.options import of_every_flag
 from graphpipe.signals import die_of, ends_at_once, noted
 from graphpipe.words import visible
 
-__all__ = ["SERVER_MODULES", "main"]
-
-# What the server extra brings, as it is imported.
-SERVER_MODULES = ("aiohttp", "blake3", "lmdb", "uvloop")
+__all__ = ["main"]
 
 EXAMPLES = """\
 Examples:
@@ -54,8 +51,10 @@ def _serve(**texts: Any) -> None:
         return
     if not configuration.models:
         raise click.UsageError("no model is given; name one: --model model.onnx (or try --demo)")
-    if any(find_spec(name) is None for name in SERVER_MODULES):
-        sys.exit("graphpipe-serve needs the server extra: pip install 'graphpipe-rpc[server]'")
+    try:
+        require_extra("graphpipe-serve")
+    except NeedsExtra as error:
+        sys.exit(str(error))
     # `module:function` is looked for where the command is given, as with `python -m`.
     sys.path.insert(0, os.getcwd())
     with ends_at_once(), noted():

@@ -200,16 +200,19 @@ def test_a_clients_options_are_looked_at_when_it_is_made(options, words):
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (
-            lambda: graphpipe.load("echo", inputs="x"),
-            r"load\(\): inputs is a list of names; a single string came: \['x'\]",
-        ),
-        (lambda: graphpipe.load("echo", outputs=[1]), "outputs is a list of names, which are text; 1 came"),
-        (lambda: graphpipe.load("echo", intra_threads="4"), "intra_threads is a whole number of at least 0; '4' came"),
-        (lambda: graphpipe.load("echo", bfloat16="no"), "bfloat16 is True or False; 'no' came"),
-        (lambda: graphpipe.load("echo", device=0), "device is a text; 0 came"),
+        (lambda: graphpipe.load("echo", inputs=5), r"load\(\): inputs: expected names, separated by commas; 5 came"),
+        (lambda: graphpipe.load("echo", outputs=[1]), "outputs: expected names, separated by commas; a list came"),
+        (lambda: graphpipe.load("echo", intra_threads="many"), "intra_threads: expected a whole number from 0 to 1024"),
+        (lambda: graphpipe.load("echo", bfloat16="maybe"), "bfloat16: expected true or false; 'maybe' came"),
+        (lambda: graphpipe.load("echo", device=0), r"load\(\): device: expected text; 0 came"),
+        (lambda: graphpipe.load("echo", provider="cpu"), "no setting 'provider'; did you mean 'providers'?"),
         (lambda: graphpipe.serve("echo", threads=[1]), r"serve\(\): threads: expected a whole number .*; a list came"),
-        (lambda: graphpipe.serve("echo", listen=9000), r"serve\(\): listen: expected text; 9000 came"),
+        (lambda: graphpipe.serve("echo", listen=9.5), r"serve\(\): listen: expected HOST:PORT, .* or a port; 9.5 came"),
+        (
+            lambda: graphpipe.serve("echo", -1),
+            r"serve\(\): listen: expected a port from 0 to 65535, or HOST:PORT; -1 came",
+        ),
+        (lambda: graphpipe.serving("echo", True), r"serving\(\): listen: expected HOST:PORT, .*; True came"),
         (lambda: graphpipe.serve("echo", cast="maybe"), r"serve\(\): cast: expected true or false; 'maybe' came"),
     ],
 )

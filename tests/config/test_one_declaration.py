@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import graphpipe
+from graphpipe.backends.options import LoadOptions
 from graphpipe.server.settings.configuration import SettingsError, configure, configure_from_python
 from graphpipe.server.settings.flags import FLAGS, Flag
 from tests.serving import ROOT, environment
@@ -86,6 +87,9 @@ def test_any_settings_are_the_same_by_flag_by_environment_by_file_and_by_python(
             results.append((made.settings, made.models))
         except SettingsError as error:  # they contradict each other: in the same words, but for where they stand
             results.append(str(error).partition(" (")[0])
+    if isinstance(results[0], str) and not isinstance(results[1], str):
+        assert "does nothing without" in results[0]  # the environment may speak to models that are not served
+        del results[1]
     assert all(result == results[0] for result in results)
     if not isinstance(results[0], str):
         server, (model,) = results[0]
@@ -118,6 +122,8 @@ def test_a_wrong_value_is_refused_in_the_same_sentence_wherever_it_stands(tmp_pa
         lambda: configure({}, {flag.env: f"'{text}'" if flag.scope == "model" else text}),
         lambda: configure({}, {}, path),
         lambda: graphpipe.serve("echo", **{name: value}),
+        lambda: graphpipe.serving("echo", **{name: value}),
+        *([lambda: graphpipe.load("echo", **{name: value})] if flag.home is LoadOptions else []),
     ):
         with pytest.raises((SettingsError, TypeError)) as refused:
             way()
@@ -140,6 +146,11 @@ def test_a_name_that_no_setting_has_is_met_with_the_one_that_was_meant():
         ({"batch_pad": "x:1:0"}, "--batch-pad does nothing without --batch-rows-max or --batch-sizes"),
         ({"batch_wait_ms": 5}, "--batch-wait-ms does nothing without --batch-rows-max or --batch-sizes"),
         ({"queue_rows_max": 5}, "--queue-rows-max does nothing without"),
+        ({"cache_dir": "rows"}, "--cache-dir does nothing without --cache"),
+        ({"cache_bytes_max": 1 << 21}, "--cache-bytes-max does nothing without --cache"),
+        ({"cache_ttl_s": 5}, "--cache-ttl-s does nothing without --cache"),
+        ({"cache_version": "2"}, "--cache-version does nothing without --cache"),
+        ({"cache_fresh_ms": 5}, "--cache-fresh-ms does nothing without --cache"),
         ({"tls_key": "key.pem"}, "--tls-key does nothing without --tls-cert"),
         ({"in_flight_bytes_max": 9, "body_bytes_max": 10}, "has no room for one body"),
     ],
@@ -151,6 +162,13 @@ def test_what_would_do_nothing_is_refused_on_every_way(said, words):
     assert f"flag {next(f'--{name}' for name in flags)}" in str(refused.value)
     with pytest.raises(ValueError, match=words):
         graphpipe.serve("echo", "127.0.0.1:0", **said)
+
+
+def test_a_variable_may_speak_to_models_that_are_not_served_and_not_to_a_server_that_is() -> None:
+    """An image has an environment for whichever models it is given; a key without a certificate would serve plain http."""
+    assert configure({"model": ["echo"]}, {"GRAPHPIPE_CACHE_DIR": "/rows", "GRAPHPIPE_BATCH_WAIT_MS": "5"})
+    with pytest.raises(SettingsError, match="--tls-key does nothing without --tls-cert"):
+        configure({"model": ["echo"]}, {"GRAPHPIPE_TLS_KEY": "key.pem"})
 
 
 def test_what_is_of_use_to_one_model_may_be_said_of_all_and_not_of_another():
@@ -173,6 +191,23 @@ def test_a_type_checker_finds_the_keywords_that_are_wrong_and_no_others(tmp_path
             graphpipe.serve("echo", threads="4")
             graphpipe.serve("echo", nosuch=1)
             graphpipe.serve("echo", log_format="xml")
+            graphpipe.load("echo", inputs=["x"], intra_threads=2, custom_ops=[Path("x")])
+            graphpipe.load("echo", provider="cpu")
+            graphpipe.load("echo", bfloat16="yes")
+            with graphpipe.serving("echo", 9000, process=True, threads=4) as server:
+                server.url.upper()
+            graphpipe.serving("echo", thread=4)
+
+
+            @graphpipe.model
+            def f(x: int) -> int:
+                return x
+
+            @graphpipe.model(outputs="label")
+            def g(x: int) -> int:
+                return f(x)
+
+            graphpipe.model(42)
         """)
     )
     done = subprocess.run(
@@ -180,6 +215,6 @@ def test_a_type_checker_finds_the_keywords_that_are_wrong_and_no_others(tmp_path
          "--config-file=", program],
         cwd=ROOT, env=environment(), capture_output=True, text=True, check=False,
     )  # fmt: skip
-    assert [int(line.split(":")[1]) for line in done.stdout.splitlines() if ": error:" in line] == [5, 6, 7], (
-        done.stdout
-    )
+    assert [int(line.split(":")[1]) for line in done.stdout.splitlines() if ": error:" in line] == [
+        5, 6, 7, 9, 10, 13, 24,
+    ], done.stdout  # fmt: skip

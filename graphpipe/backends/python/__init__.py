@@ -33,4 +33,4 @@ def _open(source: str, options: LoadOptions) -> Model:
     return adopted(found(source), source, options)
 
 
-BACKEND = Backend("python", matches, _open, adopt)
+BACKEND = Backend("python", matches, _open, adopt, uses=lambda source: ("inputs", "outputs"), named=found)

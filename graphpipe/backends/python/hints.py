@@ -7,10 +7,11 @@ import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 import numpy as np
 
+from graphpipe.arguments import came
 from graphpipe.backends.model import Model
 from graphpipe.backends.options import LoadOptions
 from graphpipe.backends.python.calling import FunctionModel, Takes
@@ -26,20 +27,37 @@ _ATTRIBUTE = "__graphpipe_signature__"
 _NOT_INPUTS = ("config", "timeout_s")
 
 
-def model(*, inputs: Specs | None = None, outputs: Specs | None = None, description: str = "") -> Callable[[F], F]:
+@overload
+def model(function: F, /) -> F: ...
+@overload
+def model(*, inputs: Specs | None = None, outputs: Specs | None = None, description: str = "") -> Callable[[F], F]: ...
+def model(
+    function: Any = None, /, *, inputs: Specs | None = None, outputs: Specs | None = None, description: str = ""
+) -> Any:
     """Say what a function takes and gives.
 
     ``inputs`` and ``outputs`` have, by name, an element type and a shape: ``"float32[n, 4]"``, where a number is
     fixed, a word is any size, but the same wherever the word stands, and ``?`` is any size. ``"float32"`` alone is
-    any shape, ``"string[n]"`` text (arrays of bytes), and ``"any"`` anything. Outputs may be given as bare names.
+    any shape, ``"string[n]"`` text (arrays of bytes), and ``"any"`` anything. Both may be given as bare names instead:
+    ``outputs="label"``, ``outputs=["label", "score"]``. Without anything, as ``@graphpipe.model``, the function speaks for
+    itself.
+
+    Raises TypeError, or ValueError for a type or shape that cannot be.
     """
-    declared = _Declared(_specs(inputs), _specs(outputs), description)
+    declared = _Declared(_specs(inputs, "inputs"), _specs(outputs, "outputs"), description)
 
     def mark(function: F) -> F:
+        if not callable(function):
+            raise TypeError(f"{_EXPECTED}; {came(function)} in place of a function")
         setattr(function, _ATTRIBUTE, declared)
         return function
 
-    return mark
+    return mark if function is None else mark(function)
+
+
+_EXPECTED = (
+    'graphpipe.model is a decorator: @graphpipe.model(inputs={"x": "float32[n, 4]"}, outputs={"y": "float32[n]"})'
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,11 +165,19 @@ def _outputs_of_hint(hint: Any) -> tuple[TensorSpec, ...]:
     return tuple(_spec_of_hint(f"output_{i}", each) for i, each in enumerate(hints))
 
 
-def _specs(given: Specs | None) -> tuple[TensorSpec, ...] | None:
+def _specs(given: Specs | None, what: str) -> tuple[TensorSpec, ...] | None:
     if given is None:
         return None
-    if isinstance(given, str):
-        given = [given]
     if isinstance(given, Mapping):
+        for text in given.values():
+            if not isinstance(text, str):
+                raise TypeError(f'{what} has types and shapes by name, {{"x": "float32[n, 4]"}}; {came(text)} as one')
         return tuple(TensorSpec.of(name, text) for name, text in given.items())
+    if isinstance(given, str):
+        given = [name.strip() for name in given.split(",")] if "[" not in given else [given]
+    if not isinstance(given, Sequence) or not all(isinstance(name, str) for name in given):
+        raise TypeError(f'{what} is names, or types and shapes by name, {{"x": "float32[n, 4]"}}; {came(given)}')
+    for name in given:
+        if "[" in name or not name:
+            raise ValueError(f'{what} has {name!r} where a name belongs; say both: {{"x": "float32[n, 4]"}}')
     return tuple(TensorSpec(name) for name in given)

@@ -5,6 +5,7 @@ loaded.
 from __future__ import annotations
 
 import importlib
+from collections.abc import Collection
 from pathlib import Path
 
 from graphpipe.backends.backend import Backend
@@ -60,4 +61,10 @@ def _open(source: str, options: LoadOptions) -> Model:
     return model
 
 
-BACKEND = Backend("tensorflow", _matches, _open)
+def _uses(source: str) -> Collection[str]:
+    used = ("inputs", "outputs", "custom_ops", "device", "intra_threads")
+    is_saved_model = Path(source).is_dir() or Path(source).name.startswith("saved_model.pb")
+    return (*used, "signature", "tags") if is_saved_model else used
+
+
+BACKEND = Backend("tensorflow", _matches, _open, uses=_uses)

@@ -71,4 +71,6 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-BACKEND = Backend("torch", lambda source: source.lower().endswith(_SUFFIXES), _open, _adopt)
+_USES = ("inputs", "outputs", "custom_ops", "device", "intra_threads", "bfloat16", "channels_last")
+
+BACKEND = Backend("torch", lambda source: source.lower().endswith(_SUFFIXES), _open, _adopt, uses=lambda source: _USES)

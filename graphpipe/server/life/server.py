@@ -50,8 +50,9 @@ class Server:
     """Models at an address, from start to end, the same behind every door.
 
     ``run`` serves in this thread until somebody says that it is enough, as a command does; ``start`` serves in a thread of
-    its own, until ``stop``. A model that is None is loaded from its source. Where the settings ask for workers, processes
-    of their own serve, and load every model themselves. ``part`` is what such a process has got. A server serves once.
+    its own, until ``stop``. A model that is None is loaded from its source. Where the settings ask for workers, or one is
+    asked for (``apart``), processes of their own serve, and load every model themselves. ``part`` is what such a process
+    has got. A server serves once.
     """
 
     def __init__(
@@ -60,12 +61,14 @@ class Server:
         settings: Settings,
         on_ready: Callable[[str], object] = lambda url: None,
         part: Part | None = None,
+        apart: bool = False,
     ) -> None:
         self.models = models
         self.settings = settings
         self.url = ""
         self._on_ready = on_ready
         self._part = part
+        self._apart = apart or settings.in_workers
         self._thread: threading.Thread | None = None
         self._ready: Future[str] = Future()
         self._told = threading.Event()
@@ -82,7 +85,7 @@ class Server:
         with contextlib.ExitStack() as stack:
             # The address first: loading a large model only to find it taken is a waste of somebody's minutes.
             listener, side = self._addresses(stack)
-            if settings.in_workers and self._part is None:
+            if self._apart and self._part is None:
                 # Before any framework is loaded: a fork after one has run hangs, and workers are fresh processes anyway.
                 told = [self._for_workers(model, loaded) for model, loaded in self.models]
                 return supervise(told, settings, listener, side, tls, self._is_ready, self._is_running)
@@ -113,10 +116,12 @@ class Server:
             self._tell()
             raise
 
-    def stop(self) -> None:
-        """Finish what is in flight, and end. Returns when it is over; said again, it changes nothing."""
+    def stop(self, wait: bool = True) -> None:
+        """Finish what is in flight, and end. Returns when it is over, unless told not to ``wait``; said again, it changes
+        nothing.
+        """
         self._tell()
-        if self._thread is not None and self._thread is not threading.current_thread():
+        if wait and self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join()
 
     def __enter__(self) -> Server:

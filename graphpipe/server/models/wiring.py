@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from time import perf_counter
 
-from graphpipe.backends import LoadOptions, Model, open_model
-from graphpipe.backends.find import loading
+from graphpipe.backends import LoadOptions, Model
+from graphpipe.backends.find import kind_of, loading, opened
+from graphpipe.backends.unused import refuse_unused
 from graphpipe.errors import LoadError
 from graphpipe.machine import usable_cpus
 from graphpipe.server.models.service import Service
@@ -40,14 +41,20 @@ def load_models(
 ) -> list[tuple[ModelSettings, Model]]:
     """Open every model, in order, and note in ``seconds`` how long each took.
 
-    Raises LoadError for the first that cannot be.
+    Raises LoadError for the first that cannot be, and for an option that does nothing for any of them: before anything is
+    loaded, as far as one can know.
     """
-    loaded = []
+    if any(model.said for model in models):
+        refuse_unused([(model.name, kind_of(model.source, model.backend), model.said) for model in models])
+    loaded, kinds = [], []
     for model in models:
         began = perf_counter()
-        loaded.append((model, open_model(model.source, _one_thread(model.options), model.backend)))
+        opened_one, kind = opened(model.source, _one_thread(model.options), model.backend)
+        loaded.append((model, opened_one))
+        kinds.append((model.name, kind, model.said))
         if seconds is not None:
             seconds[model.name] = perf_counter() - began
+    refuse_unused(kinds)
     return loaded
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from graphpipe.backends.options import LoadOptions
+from graphpipe.backends.unused import Said
 from graphpipe.machine import usable_cpus
 from graphpipe.server.settings.flags import FLAGS, Flag, by_name
 from graphpipe.server.settings.layers import (
@@ -155,12 +156,15 @@ def _that_fit(server: dict[str, Value]) -> dict[str, Value]:
 
 
 def _refuse_what_does_nothing(server: Mapping[str, Value], models: Mapping[str, Mapping[str, Value]]) -> None:
-    """Raise SettingsError for a setting that was said, and whose setting it needs was not."""
+    """Raise SettingsError for a setting that was said, and whose setting it needs was not.
+
+    An image's environment may speak to whichever models it will serve: what a variable says of models is no mistake.
+    """
     for flag in FLAGS:
         if not flag.declared.needs:
             continue
         holders = [server] if flag.scope == "server" else list(models.values())
-        saying = [values for values in holders if values[flag.name].value != flag.default]
+        saying = [values for values in holders if _is_said(flag, values[flag.name])]
         needs = [name.replace("_", "-") for name in flag.declared.needs]
         # What is said of all models is of use if it is to one of them.
         if saying and not any(values[need].value for values in saying for need in needs):
@@ -168,6 +172,11 @@ def _refuse_what_does_nothing(server: Mapping[str, Value], models: Mapping[str, 
             raise SettingsError(
                 f"--{flag.name} does nothing without {' or '.join(f'--{need}' for need in needs)} ({origin})"
             )
+
+
+def _is_said(flag: Flag, value: Value) -> bool:
+    by_the_way = flag.scope == "model" and value.origin.startswith("environment")
+    return value.value != flag.default and not by_the_way
 
 
 def _with_threads(values: Mapping[str, Value], cpus: int) -> Mapping[str, Value]:
@@ -182,7 +191,15 @@ def _made(cls: Any, values: Mapping[str, Value], **more: Any) -> Any:
 
 
 def _model(name: str, source: str, values: Mapping[str, Value]) -> ModelSettings:
-    made: ModelSettings = _made(ModelSettings, values, name=name, source=source, options=_made(LoadOptions, values))
+    about_loading = [flag for flag in FLAGS if flag.home is LoadOptions and _is_said(flag, values[flag.name])]
+    made: ModelSettings = _made(
+        ModelSettings,
+        values,
+        name=name,
+        source=source,
+        options=_made(LoadOptions, values),
+        said={flag.field: Said(values[flag.name].origin, values[flag.name].of_one) for flag in about_loading},
+    )
     return made
 
 

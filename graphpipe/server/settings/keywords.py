@@ -70,7 +70,7 @@ class Keywords(TypedDict, total=False):
     # Operation
     workers: int
     start_timeout_s: float
-    metrics_listen: str
+    metrics_listen: str | int
     log_format: Literal["human", "json"]
     access_lines_per_s: int
     drain_grace_s: float

@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from graphpipe.arguments import came
 from graphpipe.errors import GraphPipeError
 from graphpipe.server.settings.flags import FLAGS, Flag, by_name
+from graphpipe.setting import read_keywords
 
 __all__ = [
     "Layer",
@@ -43,10 +43,11 @@ class SettingsError(GraphPipeError, ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """A value with where it came from."""
+    """A value with where it came from, and whether it was said of one model by its name."""
 
     value: Any
     origin: str
+    of_one: bool = False
 
 
 @dataclass(slots=True)
@@ -117,7 +118,7 @@ def _read_text(layer: Layer, flag: Flag, text: str, origin: str, sources: Mappin
     where = origin.partition(" ")[2]
     if model:
         value = _read(flag, text[len(model) + 1 :], f"{where} {model}")
-        layer.special.setdefault(model, {})[flag.name] = Value(value, origin)
+        layer.special.setdefault(model, {})[flag.name] = Value(value, origin, of_one=True)
     else:
         layer.general[flag.name] = Value(_read(flag, text, where), origin)
 
@@ -182,7 +183,8 @@ def read_file(layer: Layer, table: Mapping[str, Any], file: str, sources: Mappin
             if flag is None:
                 near = _nearest(key, [*by_name(("model",)), "source"])
                 raise SettingsError(f"{where}: there is no setting {key!r}{near}")
-            layer.special.setdefault(model, {})[key] = Value(_read(flag, value, f"{where} {key}"), f"file {file}")
+            read = _read(flag, value, f"{where} {key}")
+            layer.special.setdefault(model, {})[key] = Value(read, f"file {file}", of_one=True)
 
 
 def _model_tables(table: Mapping[str, Any], where: str) -> dict[str, dict[str, Any]]:
@@ -219,26 +221,8 @@ def text_in_toml(value: str) -> str:
 def of_keywords(call: str, keywords: Mapping[str, Any]) -> Layer:
     """What the keywords of a call say. Raises TypeError for a name that no setting has, and for a value of another kind."""
     known = {flag.field: flag for flag in FLAGS if flag.scope != "command"}
-    layer = Layer()
-    for name, value in keywords.items():
-        flag = known.get(name)
-        if flag is None:
-            near = difflib.get_close_matches(name.replace("-", "_"), known, 1, 0.6)
-            hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(sorted(known))}"
-            raise TypeError(f"{call}() has no setting {name!r}; {hint}")
-        layer.general[flag.name] = Value(_from_python(call, flag, value), f"argument {name}")
-    return layer
-
-
-def _from_python(call: str, flag: Flag, value: Any) -> Any:
-    # What is not set, and empty lists, have no form on a command line.
-    is_empty = value is None or (isinstance(value, str | list | tuple) and not value)
-    if value is flag.default or (is_empty and flag.default in (None, "", ())):
-        return flag.default
-    try:
-        return flag.kind.read(value)
-    except ValueError as error:
-        raise TypeError(f"{call}(): {flag.field}: {error}; {came(value)}") from None
+    values = read_keywords(call, {name: (flag.declared, flag.default) for name, flag in known.items()}, keywords)
+    return Layer(general={known[name].name: Value(value, f"argument {name}") for name, value in values.items()})
 
 
 # --- models and words -------------------------------------------------------------------------------------------------

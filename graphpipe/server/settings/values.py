@@ -6,10 +6,12 @@ loading is in backends/options.py), and ``python scripts/flag_table.py``, which 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from graphpipe.backends.options import LoadOptions
-from graphpipe.kinds import choice, count, integer, integers, names, number, path, size, switch, text
+from graphpipe.backends.unused import Said
+from graphpipe.kinds import address, choice, count, integer, integers, names, number, path, size, switch, text
 from graphpipe.machine import descriptors, memory_bytes
 from graphpipe.setting import setting
 
@@ -19,15 +21,21 @@ __all__ = ["PROGRESS_BYTES_PER_S", "ModelSettings", "Settings", "fitting_body"]
 PROGRESS_BYTES_PER_S = 1024
 
 _BATCHED = ("batch_rows_max", "batch_sizes")
+_CACHED = ("cache",)
 
 
 @dataclass(frozen=True, slots=True)
 class ModelSettings:
-    """One model to serve: what it is called, where it comes from, and how it is loaded and run."""
+    """One model to serve: what it is called, where it comes from, and how it is loaded and run.
+
+    ``said`` has the options of loading that somebody asked for: what the model cannot make use of is refused when it is
+    known what loads it.
+    """
 
     name: str
     source: str
     options: LoadOptions = field(default_factory=LoadOptions)
+    said: Mapping[str, Said] = field(default_factory=dict, compare=False)
     backend: str = setting("", "Models", text("KIND"), "What loads the model, where its source does not say.")
     cast: bool = setting(
         False, "Models", switch(), "Convert numbers to the type that the model takes, float64 to float32 say."
@@ -68,21 +76,36 @@ class ModelSettings:
         original_env="GP_CACHE",
     )  # fmt: skip
     cache_dir: str = setting(
-        "~/.graphpipe", "Row cache", path("FOLDER"), "Where the rows are kept, in a folder for each model."
+        "~/.graphpipe",
+        "Row cache",
+        path("FOLDER"),
+        "Where the rows are kept, in a folder for each model.",
+        needs=_CACHED,
     )
     cache_bytes_max: int = setting(
-        1 << 30, "Row cache", size(1 << 20, 1 << 44), "Bytes of rows kept; those used least are dropped."
+        1 << 30,
+        "Row cache",
+        size(1 << 20, 1 << 44),
+        "Bytes of rows kept; those used least are dropped.",
+        needs=_CACHED,
     )
     cache_ttl_s: float = setting(
-        0.0, "Row cache", number(), "Rows older than this are computed anew.", default_text="they do not age"
+        0.0,
+        "Row cache",
+        number(),
+        "Rows older than this are computed anew.",
+        default_text="they do not age",
+        needs=_CACHED,
     )
     cache_version: str = setting(
         "", "Row cache", text("TEXT"),
         "Part of every row's key: change it, and all rows are computed anew. A model without a digest needs one.",
+        needs=_CACHED,
     )  # fmt: skip
     cache_fresh_ms: float = setting(
         0.0, "Row cache", number(0, 3_600_000, "MS"),
         "How long an upstream's word on which model it serves is taken for true; 0: it is asked before every answer.",
+        needs=_CACHED,
     )  # fmt: skip
     queue_requests_max: int = setting(
         1024, "Limits", integer(1), "Requests that may wait for a thread of the model; beyond it 503."
@@ -95,8 +118,9 @@ class Settings:
     """One server. Sizes are bytes, times are seconds."""
 
     listen: str = setting(
-        "127.0.0.1:9000", "Network", text("ADDRESS"),
-        "HOST:PORT, [IPv6]:PORT or unix:PATH. Port 0 picks a free one.", short="l",
+        "127.0.0.1:9000", "Network", address(9000),
+        "HOST:PORT, [IPv6]:PORT or unix:PATH. Port 0 picks a free one, a port alone is this machine's only, and 0.0.0.0 or "
+        ":PORT is for whoever reaches it.", short="l",
     )  # fmt: skip
     tls_cert: str = setting("", "Network", path(), "PEM file with the server's certificate: serve https.")
     tls_key: str = setting(
@@ -142,7 +166,7 @@ class Settings:
         "How long a worker may take to load and warm up its models before it counts as failed; 0: as long as it likes.",
     )  # fmt: skip
     metrics_listen: str = setting(
-        "", "Operation", text("ADDRESS"), "An address for /metrics, which then leaves --listen, and for health checks."
+        "", "Operation", address(), "An address for /metrics, which then leaves --listen, and for health checks."
     )
     log_format: str = setting("human", "Operation", choice("human", "json"), "How log lines look on stderr.")
     access_lines_per_s: int = setting(

@@ -33,6 +33,7 @@ _SERVING_ONLY = {
     "name",
     "source",
     "options",
+    "said",
     "threads",
     "queue_requests_max",
     "queue_rows_max",

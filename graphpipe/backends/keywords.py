@@ -1,0 +1,31 @@
+"""The keywords of ``graphpipe.load``, for type checkers: written by scripts/flag_table.py."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from os import PathLike
+from typing import TypedDict
+
+__all__ = ["LoadKeywords"]
+
+
+class LoadKeywords(TypedDict, total=False):
+    """Every setting, by the name of its field; docs/serving.md says what each does."""
+
+    # Models
+    inputs: Sequence[str]
+    outputs: Sequence[str]
+    signature: str
+    tags: Sequence[str]
+    value_inputs: str | PathLike[str]
+    pad: Sequence[str]
+    custom_ops: Sequence[str | PathLike[str]]
+    model_sha256: str
+    download_bytes_max: int | str
+
+    # Speed
+    device: str
+    providers: Sequence[str]
+    intra_threads: int
+    bfloat16: bool
+    channels_last: bool
