@@ -7,10 +7,12 @@ Status 0 is success, 1 a failure in one line on standard error, 2 a command line
 from __future__ import annotations
 
 import difflib
+import io
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 import click
 from click.shell_completion import CompletionItem
@@ -38,8 +40,27 @@ def option(*names: str, section: str = "Options", **more: Any) -> click.Option:
     return Option(names, section=section, **more)
 
 
+class _Formatter(click.HelpFormatter):
+    """Help with bold headings, where they can be seen."""
+
+    def write_heading(self, heading: str) -> None:
+        self.write(f"{'':>{self.current_indent}}{_painted(f'{heading}:', sys.stdout, bold=True)}\n")
+
+    def write_usage(self, prog: str, args: str = "", prefix: str | None = None) -> None:
+        super().write_usage(prog, args, f"{_painted('Usage:', sys.stdout, bold=True)} " if prefix is None else prefix)
+
+
+class _Context(click.Context):
+    formatter_class = _Formatter
+
+
 class Command(click.Command):
-    """A command whose help is in sections, with the examples last, as they are."""
+    """A command whose help is in sections, with the examples last, as they are.
+
+    Examples that bear its own name bear the one that it was called by.
+    """
+
+    context_class = _Context
 
     def __init__(self, name: str, *, examples: str = "", **more: Any) -> None:
         super().__init__(name, context_settings={**_CONTEXT, **more.pop("context_settings", {})}, **more)
@@ -60,7 +81,32 @@ class Command(click.Command):
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         if self._examples:
-            formatter.write(f"\n{self._examples}")
+            # `graphpipe serve` is graphpipe-serve.
+            renamed = ctx.parent is not None and ctx.info_name != self.name
+            examples = self._examples.replace(self.name or "", ctx.command_path) if renamed else self._examples
+            heading = re.compile(r"^\w[^\n]*:$", re.MULTILINE)
+            formatter.write("\n" + heading.sub(lambda line: _painted(line[0], sys.stdout, bold=True), examples))
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        **extra: Any,
+    ) -> Any:
+        """As click has it; only that what is wrong is said in colour."""
+        if not standalone_mode:
+            return super().main(args, prog_name, complete_var, False, **extra)
+        try:
+            status = super().main(args, prog_name, complete_var, False, **extra)
+        except click.ClickException as error:
+            _show(error)
+            sys.exit(error.exit_code)
+        except click.Abort:
+            click.echo("Aborted!", err=True)
+            sys.exit(1)
+        sys.exit(status if isinstance(status, int) else 0)
 
 
 class Argument(click.Argument):
@@ -133,7 +179,7 @@ def run(command: click.Command, name: str, arguments: Sequence[str] | None = Non
         status = command.main(arguments, prog_name=name, standalone_mode=False)
         sys.stdout.flush()
     except click.ClickException as error:
-        error.show()
+        _show(error)
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         sys.exit(130)
@@ -142,5 +188,20 @@ def run(command: click.Command, name: str, arguments: Sequence[str] | None = Non
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except (GraphPipeError, ValueError, OSError) as error:
-        sys.exit(f"{name}: {visible(str(error), os.linesep)}")  # a server's words may be among them
+        # A server's words may be among them.
+        sys.exit(f"{_painted(f'{name}:', sys.stderr, fg='red')} {visible(str(error), os.linesep)}")
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _show(error: click.ClickException) -> None:
+    """Say what is wrong with a command line, as click does."""
+    said = io.StringIO()
+    error.show(said)
+    red = _painted("Error:", sys.stderr, fg="red")
+    click.echo(re.sub(r"^Error:", lambda _: red, said.getvalue(), flags=re.MULTILINE), err=True, nl=False)
+
+
+def _painted(text: str, stream: TextIO | None, **style: Any) -> str:
+    """The text in a style, if the stream is a terminal that has some and whose owner has not said NO_COLOR."""
+    plain = stream is None or not stream.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    return text if plain else click.style(text, **style)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Protocol
 
 from numpy.typing import NDArray
@@ -46,22 +48,50 @@ def is_server(model: str) -> bool:
 
 
 def server_at(url: str, timeout_s: float) -> Callee:
-    """The model that a server has at a URL."""
+    """The model that a server has at a URL. Raises ValueError for what is none, with what to write."""
+    if not is_server(url):
+        if hint := _elsewhere(url):
+            raise ValueError(hint)
+        if Path(url).exists():
+            raise ValueError(f"{url} is a file, and no server's URL; to run it here: graphpipe run {url}")
     return _Server(url.removeprefix("remote:"), timeout_s)
 
 
 @contextmanager
 def loaded(source: str, options: Mapping[str, Any]) -> Iterator[Callee]:
-    """The model of a source, in this process; ``options`` are those of ``graphpipe.load``."""
+    """The model of a source, in this process; ``options`` are those of ``graphpipe.load``.
+
+    Raises LoadError, or ValueError for what is somewhere else, with what to write.
+    """
     import os
     import sys
 
     from graphpipe.backends.find import load
 
+    if not Path(source).exists() and (hint := _elsewhere(source)):
+        raise ValueError(hint)
     # `module:function` is looked for where the command is given, as with `python -m`.
     sys.path.insert(0, os.getcwd())
     with load(source, **options) as model:
         yield _InProcess(model)
+
+
+def _elsewhere(text: str) -> str:
+    """What to write in the place of an address that nothing here reads; empty for any other text."""
+    text = re.sub(r"(?<=//)[^/]*@", "", text)  # a login is in no message
+    scheme, separator, rest = text.partition("://")
+    if separator and scheme.lower() in ("grpc", "grpcs", "tcp", "ws", "wss"):
+        return f"{text!r}: GraphPipe is spoken over HTTP; write http://{rest}"
+    if separator and re.fullmatch(r"[A-Za-z][\w+.-]*", scheme) and scheme.lower() not in ("http", "https"):
+        return (
+            f"{text!r}: nothing here reads {scheme}://; expected a server's URL (http://HOST:PORT, https://HOST, "
+            "unix:/path.sock), or for a model a file, or the http:// or https:// URL of one: download it first"
+        )
+    if re.fullmatch(r"([\w.-]+|\[[0-9A-Fa-f:.]+\]):\d{1,5}(/.*)?", text):
+        return f"{text!r} has no scheme; write http://{text}"
+    if re.fullmatch(r"localhost|(\d{1,3}\.){3}\d{1,3}", text):
+        return f"{text!r} is no server's URL; write http://{text}:9000, if that is its port"
+    return ""
 
 
 class _Server:

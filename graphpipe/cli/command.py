@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 import click
 
+from graphpipe.cli.presets import FITS, PRESETS, ImageForm
 from graphpipe.commandline import Argument, Command, Group, option, run, version
 
 __all__ = ["main", "root"]
@@ -39,9 +40,12 @@ _FORMS = """\
 inputs (each may have NAME= in front; without it they are the model's inputs in order):
   x.npy             an array
   x.npz:key         one array of several
-  photo.jpg         an image (.jpg, .png, ...), resized and laid out as the model takes it
-  rows.json         lists and numbers, in the type that the model takes
+  photo.jpg         an image (.jpg, .png, ...), upright, resized and laid out as the model takes it
+  people.csv        a table (.csv, .tsv, .parquet): each column is the input of its name, or all of them are the one
+                    input that there is, [n, columns]; people.csv:age,fare takes some of them
+  rows.json         lists and numbers, in the type that the model takes; or a table: columns by name, or rows
   '[[1, 2, 3]]'     the same, written out
+  '{"age": [41]}'   a table, written out
   letter.txt        text, as one string
   text:hello        the same, written out
   -                 an array in .npy format, from standard input
@@ -69,6 +73,7 @@ examples:
   graphpipe run echo --input '[[1.5, 2], [3, 4]]'
   graphpipe run echo --input text:hello --output greeting.npy
   graphpipe run digits.onnx --input digit.npy --intra-threads 2 --json
+  graphpipe run echo --input '{"age": [41, 7], "fare": [7.25, 31]}'
 """
 
 _CACHE_EXAMPLES = """\
@@ -175,7 +180,7 @@ def _source() -> click.Path:
 
 
 def _call() -> list[click.Option]:
-    arrays, images = "Inputs and outputs", "Images for models that take floating point"
+    arrays, images = "Inputs and outputs", "Images"
     return [
         option("inputs", "-i", "--input", section=arrays, multiple=True, metavar="[NAME=]VALUE", type=click.Path(),
                help="An input, in one of the forms below; repeat it for more."),
@@ -185,10 +190,17 @@ def _call() -> list[click.Option]:
         option("--config", section=arrays, default="", metavar="TEXT", help="Passed on to the model as it is."),
         option("--cast", section=arrays, is_flag=True, help="Convert numbers to the type that the model takes."),
         option("as_json", "--json", section=arrays, is_flag=True, help="Print the outputs as JSON."),
-        option("--image-mean", section=images, default="0", show_default=True, metavar="N[,N,N]",
-               help="Taken off each pixel."),
-        option("--image-std", section=images, default="255", show_default=True, metavar="N[,N,N]",
-               help="Then divided by."),
+        option("--image-preset", section=images, type=click.Choice(list(PRESETS)),
+               help="What pixels were made when the model learned.  [default: zero-one, with a word about it]"),
+        option("--image-mean", section=images, default="", metavar="N[,N,N]",
+               help="Taken off each pixel, which is 0 to 255; in place of a preset."),
+        option("--image-std", section=images, default="", metavar="N[,N,N]", help="Then divided by."),
+        option("--image-scale", section=images, default="", metavar="N",
+               help="Multiplied by before: 1/255 makes pixels 0 to 1."),
+        option("--image-fit", section=images, type=click.Choice(list(FITS)),
+               help="What is done with a picture of another shape.  [default: crop, to its centre]"),
+        option("--image-size", section=images, default="", metavar="N[,N]",
+               help="Height and width, where the model leaves them open."),
     ]  # fmt: skip
 
 
@@ -214,7 +226,8 @@ def _execute(url: str, timeout_s: float, **call: Any) -> None:
     _ask(lambda: contextlib.nullcontext(server_at(url, timeout_s)), **call)
 
 
-_CALL = ("inputs", "outputs", "ask", "config", "cast", "as_json", "image_mean", "image_std")
+_CALL = ("inputs", "outputs", "ask", "config", "cast", "as_json",
+         *(f"image_{what}" for what in ("preset", "mean", "std", "scale", "fit", "size")))  # fmt: skip
 
 
 def _run(source: str, **options: Any) -> None:
@@ -232,16 +245,15 @@ def _ask(
     config: str,
     cast: bool,
     as_json: bool,
-    image_mean: str,
-    image_std: str,
+    **image: str | None,
 ) -> None:
-    from graphpipe.cli.inputs import ImageForm, values_of
+    from graphpipe.cli.inputs import values_of
     from graphpipe.cli.outputs import Destinations, summary, written_out
 
     destinations = Destinations(outputs)
-    images = ImageForm.of(image_mean, image_std)
+    images = ImageForm.of(**{name.removeprefix("image_"): text or "" for name, text in image.items()})
     with callee_of() as callee:
-        values = values_of(inputs, callee.inputs, images)
+        values = values_of(inputs, callee.inputs, images, callee.signature.inputs)
         names = [name.strip() for name in ask.split(",") if name.strip()] or destinations.names
         answer = callee.call(values, names, config, cast)
         destinations.write(answer)
