@@ -16,11 +16,10 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["SOURCE", "WEIGHTS", "digit", "how_to_ask"]
+__all__ = ["SOURCE", "digit", "how_to_ask"]
 
 # As --model takes it.
 SOURCE = "digits=graphpipe.demo.digits:classify"
-WEIGHTS = "digits.npz"
 
 
 def digit() -> NDArray[np.float32]:

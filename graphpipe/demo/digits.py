@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graphpipe.backends.python.hints import model
-from graphpipe.demo import WEIGHTS
 
 __all__ = ["arrays", "classify"]
 
@@ -21,7 +20,7 @@ __all__ = ["arrays", "classify"]
 @functools.cache
 def arrays() -> dict[str, NDArray[np.float32]]:
     """The model's weights by name, and the ``digit``."""
-    with (files("graphpipe.demo") / WEIGHTS).open("rb") as file, np.load(file) as archive:
+    with (files("graphpipe.demo") / "digits.npz").open("rb") as file, np.load(file) as archive:
         return dict(archive)
 
 
