@@ -13,11 +13,12 @@ from typing import Any
 
 from graphpipe.errors import InvalidRequest
 
-__all__ = ["came", "flag", "named_tensors", "names", "one_name", "seconds", "tensors", "text", "whole"]
+__all__ = ["came", "flag", "named_tensors", "names", "one_input", "seconds", "some_outputs", "tensors", "text", "whole"]
 
 # Whoever says infinity means days; poll and the wire's header count milliseconds in few digits.
 _TIMEOUT_S_MAX = 1e6
 _NAME_SHOWN_MAX = 100
+_NAMES_SHOWN_MAX = 5
 
 
 def tensors(value: object, what: str = "inputs") -> Sequence[Any]:
@@ -34,14 +35,27 @@ def tensors(value: object, what: str = "inputs") -> Sequence[Any]:
     return list(value)
 
 
-def named_tensors(value: object, what: str = "inputs") -> Mapping[str, Any]:
-    """Tensors by name. Raises InvalidRequest."""
+def named_tensors(value: object, what: str = "inputs", known: Sequence[str] = ()) -> Mapping[str, Any]:
+    """Tensors by name; ``known`` are the names that there are, as far as anybody knows. Raises InvalidRequest."""
     if type(value) is not dict and not isinstance(value, Mapping):  # the second costs as much as all else here
-        raise InvalidRequest(f"{what} is a dict of tensors by the names of the inputs; {came(value)}")
+        raise InvalidRequest(
+            f"{what} is a dict of tensors by the names of the inputs; {came(value)}{_ways(value, known)}"
+        )
     for name in value:
         if type(name) is not str and not isinstance(name, str):
             raise InvalidRequest(f"{what} is a dict of tensors by name, and names are text; {came(name)} as one")
     return value
+
+
+def _ways(value: object, known: Sequence[str]) -> str:
+    """How tensors without names are sent: with their names, or by the call that needs none."""
+    if value is None:
+        return ""
+    several = len(known) > 1 or (not known and isinstance(value, list | tuple) and len(value) > 1)
+    named = [f"{name!r}: array" for name in known[:_NAMES_SHOWN_MAX] or ["name"]]
+    more = ", ..." if len(known) > _NAMES_SHOWN_MAX or (several and not known) else ""
+    call = "execute_multi([array, ...])" if several else "execute(array)"
+    return f": infer({{{', '.join(named)}{more}}}) says their names, and {call} needs none"
 
 
 def names(value: object, what: str, *, gaps: bool = True) -> tuple[str, ...]:
@@ -68,14 +82,27 @@ def _in_order(value: object, what: str) -> tuple[Any, ...]:
     return tuple(value)
 
 
-def one_name(value: object, what: str) -> tuple[str, ...]:
-    """A name, as a list of one; None is none. Raises InvalidRequest."""
+def one_input(value: object) -> tuple[str, ...]:
+    """The name of the one input of ``execute``, as a list of one; None is none. Raises InvalidRequest."""
     if value is None:
         return ()
     if isinstance(value, str):
         return (value,)
-    hint = "; execute_multi takes several" if isinstance(value, list | tuple) else ""
-    raise InvalidRequest(f"{what} is one name; {came(value)}{hint}")
+    hint = ""
+    if isinstance(value, list | tuple):
+        hint = ": several inputs go with execute_multi(inputs, input_names), names of outputs with output_name=[...]"
+    raise InvalidRequest(f"input_name is one name; {came(value)}{hint}")
+
+
+def some_outputs(value: object) -> tuple[str, ...]:
+    """The outputs that ``execute`` is asked for: one name, or several in order; None is none. Raises InvalidRequest."""
+    if value is None:
+        return ()
+    if isinstance(value, str):
+        return (value,)
+    if not isinstance(value, list | tuple):
+        raise InvalidRequest(f"output_name is a name, or a list of names; {came(value)}")
+    return names(value, "output_name")
 
 
 def text(value: object, what: str) -> str:

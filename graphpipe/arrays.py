@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from graphpipe.errors import InvalidRequest
 from graphpipe.nulls import missing_in
+from graphpipe.ragged import ragged_in
 
 __all__ = ["OutputsAs", "array_of", "has_own_type", "outputs_as"]
 
@@ -44,6 +45,11 @@ def array_of(value: object, what: str) -> Array:
             array = np.asarray(value, object)
     except Exception as error:
         # Frameworks raise whatever they like; what they say is the reason.
+        if ragged := ragged_in(value):
+            raise InvalidRequest(
+                f"{what} is no array but a ragged list: {ragged}; pad the rows to one length, or send each in a call of "
+                "its own: a server that batches with --batch-pad pads and joins them"
+            ) from None
         raise InvalidRequest(f"{what} is no array: {_reason(error)}{_hint(value)}") from error
     return array if array.dtype.kind != "T" else _text(array, what)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
@@ -36,25 +36,57 @@ _CLIENTS_MAX = 64
 _clients: dict[str, Client] = {}
 
 
+@overload
 def execute(
     uri: str,
     inp: object,
     input_name: str | None = None,
     output_name: str | None = None,
     *,
-    config: str = "",
+    config: str | None = "",
+    cast: bool = False,
+    timeout: float | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Array | Any: ...
+
+
+@overload
+def execute(
+    uri: str,
+    inp: object,
+    input_name: str | None = None,
+    output_name: list[str] | tuple[str, ...] = ...,
+    *,
+    config: str | None = "",
+    cast: bool = False,
+    timeout: float | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> list[Array]: ...
+
+
+def execute(
+    uri: str,
+    inp: object,
+    input_name: str | None = None,
+    output_name: str | list[str] | tuple[str, ...] | None = None,
+    *,
+    config: str | None = "",
     cast: bool = False,
     timeout: float | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> Array | list[Array]:
     """Run the model at ``uri`` on one input: an array if it has one output, else a list of them.
 
-    ``inp`` is an array of any shape that the model takes, or lists and numbers, which take the model's element type.
+    ``output_name`` may be a list of names: the answer is then a list, in their order.
+    ``inp`` is an array of any shape that the model takes, lists and numbers, which take the model's element type,
+    or a frame, whose columns become one tensor.
     ``timeout`` is in seconds (60 unless given); ``headers`` are sent along.
     """
-    return _client(uri).execute(
+    call: Any = _client(uri).execute  # whose overloads are those above
+    answer: Array | list[Array] = call(
         inp, input_name, output_name, config=config, cast=cast, timeout=timeout, headers=headers
     )
+    return answer
 
 
 def execute_multi(

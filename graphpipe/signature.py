@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from graphpipe.arrays import array_of, has_own_type
 from graphpipe.errors import InvalidRequest
 from graphpipe.wire.dtypes import dtype_name, dtype_named
-from graphpipe.words import listed, nearest, quoted
+from graphpipe.words import counted, listed, nearest, quoted
 
 __all__ = ["Plan", "Signature", "TensorSpec", "fitted"]
 
@@ -257,8 +257,8 @@ class Signature:
                     name = f"input_{i}"
                 else:
                     raise InvalidRequest(
-                        f"{count} tensors came, and tensor {i} has no name; {_have(defaults, 'input')}: "
-                        f"send {len(defaults)}, or name them"
+                        f"{counted(count, 'tensor')} came, and tensor {i} has no name; {_have(defaults, 'input')}: "
+                        f"send {len(defaults)}, or name {'it' if count == 1 else 'them'}"
                     )
             found = name if self.variadic else _find(name, known)
             if found is None and not ignore_extra:
@@ -365,8 +365,8 @@ def _check_shape(spec: TensorSpec, shape: tuple[int, ...], symbols: dict[str, tu
         if len(shape) + 1 == len(want):
             hint = f"; for one row, send it as [1, {', '.join(map(str, shape))}]" if shape else "; send a list of one"
         raise InvalidRequest(
-            f"input {spec.name!r} has shape {list(shape)}, but the model takes {len(want)} "
-            f"dimension{'' if len(want) == 1 else 's'}: {spec}{hint}"
+            f"input {spec.name!r} has shape {list(shape)}, but the model takes "
+            f"{counted(len(want), 'dimension')}: {spec}{hint}"
         )
     for axis, (got, expected) in enumerate(zip(shape, want, strict=True)):
         if isinstance(expected, int):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Collection, Sequence
 
-__all__ = ["WORDS_MAX", "first_line", "listed", "nearest", "quoted", "visible"]
+__all__ = ["WORDS_MAX", "counted", "first_line", "listed", "nearest", "quoted", "visible"]
 
 WORDS_MAX = 300
 # Enough of a name, and of a list of names, for a message.
@@ -13,6 +13,11 @@ _NAME_SHOWN_MAX = 100
 _NAMES_SHOWN_MAX = 10
 # To compare a name with more than so many would take long.
 _COMPARED_MAX = 1000
+
+
+def counted(count: int, noun: str) -> str:
+    """How many of a thing there are: ``1 byte``, ``2 bytes``."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def first_line(error: BaseException) -> str:

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from graphpipe.arguments import flag, named_tensors, names, seconds, text
+from graphpipe.arguments import flag, named_tensors, names, one_input, seconds, some_outputs, tensors, text
 from graphpipe.arrays import OutputsAs, array_of, has_own_type
-from graphpipe.arrays import outputs_as as arrays_as
 from graphpipe.backends.failure import ends_the_program, refusal
 from graphpipe.backends.model import Model, named_arrays, owned
 from graphpipe.backends.options import LoadOptions
-from graphpipe.errors import ModelFailed
+from graphpipe.backends.waiting import BoundedRuns
+from graphpipe.errors import DeadlineExceeded, ModelFailed, TimedOut
+from graphpipe.forms import in_form
+from graphpipe.frames import Frame, inputs_of, is_frame, tensor_of_one
 from graphpipe.signature import Plan, Signature, fitted
+from graphpipe.wire.describe import metadata_of
 from graphpipe.wire.dtypes import to_bytes, to_sendable
+from graphpipe.wire.messages import MetadataResponse
 
 __all__ = ["LoadedModel"]
 
@@ -49,8 +53,8 @@ def _as_it_would_arrive(array: Array, name: str) -> Array:
 class LoadedModel:
     """A model at this process's edge: what ``graphpipe.load`` gives.
 
-    The same promises as a client's ``infer`` makes, without a socket between: any arrays in, checked before the model
-    sees them, the same errors out.
+    The same calls and promises as a client's, without a socket between: any arrays in, checked before the model sees
+    them, the same errors out. Only silence is different: NoAnswer is no more than a ``timeout`` that passed.
     """
 
     def __init__(
@@ -60,6 +64,7 @@ class LoadedModel:
         self.name = name
         # How it was loaded, for whoever keeps its answers.
         self.source, self.options, self.backend = source, options, backend
+        self._bounded = BoundedRuns()
         self._run = owned(model, inputs_are_ours=False)
         self._plans: tuple[Signature, dict[_PlanKey, Plan]] = (model.signature, {})
 
@@ -83,40 +88,204 @@ class LoadedModel:
         """A sentence for people; may be empty."""
         return str(getattr(self.model, "description", ""))
 
+    # --- calls: those of a client ---
+
+    @overload
+    def execute(
+        self,
+        value: object,
+        input_name: str | None = None,
+        output_name: str | None = None,
+        *,
+        config: str | None = "",
+        cast: bool = False,
+        timeout: float | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Array | Any: ...
+
+    @overload
+    def execute(
+        self,
+        value: object,
+        input_name: str | None = None,
+        output_name: list[str] | tuple[str, ...] = ...,
+        *,
+        config: str | None = "",
+        cast: bool = False,
+        timeout: float | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> list[Array]: ...
+
+    def execute(
+        self,
+        value: object,
+        input_name: str | None = None,
+        output_name: str | list[str] | tuple[str, ...] | None = None,
+        *,
+        config: str | None = "",
+        cast: bool = False,
+        timeout: float | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Array | list[Array]:
+        """Run the model on one input: an array if there is one output, else a list of them.
+
+        ``output_name`` may be a list of names: the answer is then a list, in their order. ``value`` is an array, lists
+        and numbers, which take the model's element type, or a frame, whose columns become one tensor ``[n, columns]``.
+        The rest is as in ``infer``.
+        """
+        name, asked = one_input(input_name), some_outputs(output_name)
+        config, cast = text(config, "config"), flag(cast, "cast")
+        if is_frame(value):
+            value, cast = tensor_of_one(value, self.signature, name, cast), False
+        outputs = self._execute([value], name, asked, config, cast, self._call_s(timeout, headers))
+        several = output_name is not None and not isinstance(output_name, str)
+        return outputs if several or len(outputs) != 1 else outputs[0]
+
+    def execute_multi(
+        self,
+        inputs: Sequence[object],
+        input_names: Sequence[str | None] | None = None,
+        output_names: Sequence[str | None] | None = None,
+        *,
+        config: str | None = "",
+        cast: bool = False,
+        timeout: float | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> list[Array]:
+        """Run the model on several inputs: the outputs in the order asked for, repeats included.
+
+        Without names the inputs are the model's default inputs, in order, and its default outputs are answered.
+        """
+        asked = names(output_names, "output_names")
+        return self._execute(
+            tensors(inputs), names(input_names, "input_names"), asked, text(config, "config"), flag(cast, "cast"),
+            self._call_s(timeout, headers),
+        )  # fmt: skip
+
+    @overload
     def infer(
         self,
-        inputs: Mapping[str, Any],
+        inputs: Mapping[str, object] | Frame,
         outputs: Sequence[str] | None = None,
         *,
-        config: str = "",
+        config: str | None = "",
         cast: bool = False,
-        timeout_s: float | None = None,
+        timeout: float | None = None,
+        headers: Mapping[str, str] | None = None,
+        outputs_as: Literal["numpy"] = "numpy",
+        as_frame: Literal[False] = False,
+    ) -> dict[str, Array]: ...
+
+    @overload
+    def infer(
+        self,
+        inputs: Mapping[str, object] | Frame,
+        outputs: Sequence[str] | None = None,
+        *,
+        config: str | None = "",
+        cast: bool = False,
+        timeout: float | None = None,
+        headers: Mapping[str, str] | None = None,
         outputs_as: OutputsAs = "numpy",
-    ) -> dict[str, Any]:
+        as_frame: bool = False,
+    ) -> Any: ...
+
+    def infer(
+        self,
+        inputs: Mapping[str, object] | Frame,
+        outputs: Sequence[str] | None = None,
+        *,
+        config: str | None = "",
+        cast: bool = False,
+        timeout: float | None = None,
+        headers: Mapping[str, str] | None = None,
+        outputs_as: OutputsAs = "numpy",
+        as_frame: bool = False,
+    ) -> Any:
         """Run the model once and give the ``outputs`` asked for (None: the defaults) by name.
 
         ``inputs`` are arrays, tensors of any framework, columns, buffers (looked at where they lie, if they can be), or
-        lists and numbers, which take the model's element type. ``cast`` allows conversion between other numbers too.
-        ``timeout_s`` is told to models that can make use of it. ``outputs_as="torch"`` gives tensors.
+        lists and numbers, which take the model's element type. ``cast`` allows conversion between other numbers too. A
+        frame's columns are inputs by their names; for a model of one input they are one tensor ``[n, columns]``.
+        ``outputs_as="torch"`` gives tensors, ``as_frame=True`` a frame with the index of the one that came.
+
+        ``timeout`` is in seconds, None for no end. It is told to models that can make use of it; the others cannot be
+        stopped: the call ends with TimedOut, and the model goes on, on a thread of its own, with the inputs that it was
+        given. ``headers`` are looked at and go nowhere: there is no request that they could be in.
 
         Raises InvalidRequest if they do not fit the signature, ModelFailed if the model raised (the cause is attached).
         """
-        inputs, outputs = named_tensors(inputs), names(outputs, "outputs", gaps=False) if outputs is not None else ()
         config, cast = text(config, "config"), flag(cast, "cast")
-        if timeout_s is not None:
-            timeout_s = seconds(timeout_s, "timeout_s")
-        arrays = [_as_it_would_arrive(self._fitted(name, value), name) for name, value in inputs.items()]
-        plan = self._plan(tuple(inputs), arrays, outputs, cast)
+        asked, answered = names(outputs, "outputs", gaps=False), in_form(outputs_as, as_frame, inputs)
+        if type(inputs) is not dict and is_frame(inputs):
+            named: Mapping[str, Any] = inputs_of(inputs, self.signature, cast)
+            cast = False
+        else:
+            known = () if isinstance(inputs, Mapping) else self.signature.input_names
+            named = named_tensors(inputs, known=known)
+        timeout_s = self._call_s(timeout, headers)
+        plan, arrays = self._planned(list(named.values()), tuple(named), asked, cast)
+        results = self._results(plan, arrays, config, timeout_s)
+        if asked:  # for `y`, given as `y`, even if the model calls it `y:0`
+            results = dict(zip(asked, map(results.__getitem__, plan.outputs), strict=True))
+        return answered(results)
+
+    def metadata(self, *, timeout: float | None = None, headers: Mapping[str, str] | None = None) -> MetadataResponse:
+        """What the model takes and gives, as a server that has it would say; nobody is asked, so nothing takes time."""
+        self._call_s(timeout, headers)
+        return metadata_of(self.name, self.signature, version=self.version, description=self.description)
+
+    def _call_s(self, timeout: float | None, headers: Mapping[str, str] | None) -> float | None:
+        """The seconds that a call may take, None for any. Raises ValueError or InvalidRequest for what cannot be one."""
+        if headers is not None:
+            from graphpipe.client.headers import own_headers  # the client's own words, and rarely needed
+
+            own_headers(headers)
+        return None if timeout is None else seconds(timeout)
+
+    def _execute(
+        self,
+        inputs: Sequence[object],
+        given: tuple[str, ...],
+        asked: tuple[str, ...],
+        config: str,
+        cast: bool,
+        timeout_s: float | None,
+    ) -> list[Array]:
+        """Tensors under names, where "" is the default at its place; everything has been checked."""
+        plan, arrays = self._planned(inputs, given, asked, cast)
+        results = self._results(plan, arrays, config, timeout_s)
+        return [results[name] for name in plan.outputs] if plan.outputs else list(results.values())
+
+    def _planned(
+        self, inputs: Sequence[object], given: tuple[str, ...], asked: tuple[str, ...], cast: bool
+    ) -> tuple[Plan, list[Array]]:
+        arrays = []
+        for place, value in enumerate(inputs):
+            name = (given[place] if place < len(given) else "") or self._name_at(place)
+            arrays.append(_as_it_would_arrive(self._fitted(name, value), name))
+        return self._plan(given, arrays, asked, cast), arrays
+
+    def _name_at(self, place: int) -> str:
+        defaults = self.signature.input_names
+        return defaults[place] if place < len(defaults) else str(place)
+
+    def _results(self, plan: Plan, arrays: list[Array], config: str, timeout_s: float | None) -> dict[str, Array]:
+        def work() -> dict[str, Array]:
+            return named_arrays(self._run(plan.inputs(arrays), plan.outputs or None, config, timeout_s), plan.outputs)
+
+        run = None if timeout_s is None else self._bounded.begin(work)
+        late = f"model {self.name!r} gave no answer in {timeout_s} s"
+        if run is not None and not run.over.wait(timeout_s):
+            raise TimedOut(f"{late}; it goes on, since a model in this process cannot be stopped")
         try:
-            inputs = plan.inputs(arrays)
-            results = named_arrays(self._run(inputs, plan.outputs or None, config, timeout_s), plan.outputs)
-            # Asked for as `y`, given as `y`, even if the model calls it `y:0`.
-            results = dict(zip(outputs, map(results.__getitem__, plan.outputs), strict=True)) if outputs else results
+            return work() if run is None else run.result()
         except BaseException as cause:
+            if timeout_s is not None and issubclass(type(cause), DeadlineExceeded):
+                raise TimedOut(late) from cause
             if refusal(cause) is not None or ends_the_program(cause):
                 raise
             raise ModelFailed(f"model {self.name!r} failed on this input") from cause
-        return arrays_as(results, outputs_as)
 
     def _plan(self, names: tuple[str, ...], arrays: list[Array], outputs: tuple[str, ...], cast: bool) -> Plan:
         signature, plans = self._plans
@@ -142,8 +311,8 @@ class LoadedModel:
         return fitted(value, dtype, False, name)
 
     def close(self) -> None:
-        """Give back what the model holds."""
-        self.model.close()
+        """Give back what the model holds: now, or when the calls that nobody waits for any more have ended."""
+        self._bounded.at_end(self.model.close)
 
     def __repr__(self) -> str:
         return f"<{self.name}: {self.signature}>"

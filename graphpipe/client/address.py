@@ -52,9 +52,9 @@ class Address:
             parts = urlsplit(url)
             given_port = parts.port
         except ValueError as error:
-            raise ValueError(f"{_redacted(url)!r} is not a server's URL: {error}; {_FORMS}") from None
+            raise ValueError(f"{_redacted(url)!r} is not a server's URL: {error}; {_FORMS}{_with_scheme(url)}") from None
         if parts.scheme not in ("http", "https") or not parts.hostname or re.search(r"\s", parts.netloc):
-            raise ValueError(f"{_redacted(url)!r} is not a server's URL; {_FORMS}")
+            raise ValueError(f"{_redacted(url)!r} is not a server's URL; {_FORMS}{_with_scheme(url)}")
         login = None
         if parts.username is not None:
             words = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
@@ -70,6 +70,12 @@ class Address:
         """The value of the Host header."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port in (0, 443 if self.tls else 80) else f"{host}:{self.port}"
+
+
+def _with_scheme(url: str) -> str:
+    """What was probably meant by a host and port alone, in a question."""
+    alone = re.fullmatch(r"(?!unix:)(?:[\w.-]+|\[[0-9A-Fa-f:.]+\]):\d+(?:/[^\s@]*)?|localhost(?:/[^\s@]*)?", url)
+    return f"; did you mean {'http://' + url!r}?" if alone else ""
 
 
 def _redacted(url: str) -> str:

@@ -10,9 +10,12 @@ from graphpipe.buffers import BufferPool
 from graphpipe.client.calls import Reply
 from graphpipe.client.http1 import HEAD_BYTES_MAX, Chunks, ResponseHead, parse_head
 from graphpipe.errors import NoAnswer
+from graphpipe.words import counted
 
 __all__ = ["SCRATCH_BYTES", "AnswerReader"]
 
+# How a server of TLS begins to say that it did not understand.
+_TLS_ALERT = b"\x15\x03"
 SCRATCH_BYTES = HEAD_BYTES_MAX
 
 
@@ -91,6 +94,8 @@ class AnswerReader:
             received = bytes(self._scratch[: self._filled])
             end = received.find(b"\r\n\r\n") + 4
             if end < 4:
+                if received[:2] == _TLS_ALERT:
+                    raise NoAnswer(f"{self._url} speaks TLS: its URL begins with https://")
                 if self._filled == HEAD_BYTES_MAX:
                     raise NoAnswer(f"{self._url} answered with a head of more than {HEAD_BYTES_MAX} bytes")
                 return
@@ -112,12 +117,14 @@ class AnswerReader:
                 self._gather(head, first)
             return
         if head.length > self._bytes_max:
-            raise NoAnswer(f"{self._url} answered with {head.length} bytes; at most {self._bytes_max} are taken")
+            raise NoAnswer(
+                f"{self._url} answered with {counted(head.length, 'byte')}; at most {self._bytes_max} are taken"
+            )
         if len(first) > head.length:
             raise NoAnswer(f"{self._url} sent more than its answer")
         body = self._pool.lease(head.length)
         if body is None:
-            raise NoAnswer(f"there is no room for an answer of {head.length} bytes")
+            raise NoAnswer(f"there is no room for an answer of {counted(head.length, 'byte')}")
         body[: len(first)] = first
         self._body, self._filled = body, len(first)
         self._finish_if_full(head, body)
@@ -132,6 +139,6 @@ class AnswerReader:
         elif self._chunks.feed(received, self._gathered):
             raise NoAnswer(f"{self._url} sent more than its answer")
         if len(self._gathered) > self._bytes_max:
-            raise NoAnswer(f"{self._url} answered with more than {self._bytes_max} bytes")
+            raise NoAnswer(f"{self._url} answered with more than {counted(self._bytes_max, 'byte')}")
         if self._chunks is not None and self._chunks.done:
             self.reply = Reply(head, memoryview(self._gathered))

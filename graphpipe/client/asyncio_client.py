@@ -7,11 +7,12 @@ import os
 import ssl
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, overload
 
 import numpy as np
 
-from graphpipe.arguments import came, named_tensors, seconds, tensors, whole
+from graphpipe.arguments import came, seconds, tensors, whole
+from graphpipe.arrays import OutputsAs
 from graphpipe.buffers import BufferPool
 from graphpipe.client.asyncio_connection import AsyncConnection, OnProgress, connect
 from graphpipe.client.asyncio_pool import ConnectionPool
@@ -21,6 +22,8 @@ from graphpipe.client.http1 import request_head
 from graphpipe.client.options import ANSWER_BYTES_MAX, Options, made_anew, pickled
 from graphpipe.client.steps import Calls, Steps
 from graphpipe.errors import GraphPipeError, TimedOut
+from graphpipe.frames import Frame, is_frame
+from graphpipe.signature import Signature
 from graphpipe.wire import MetadataResponse, Segment
 
 __all__ = ["AsyncClient"]
@@ -90,21 +93,49 @@ class AsyncClient:
 
     # --- calls ---
 
+    @overload
     async def execute(
         self,
         value: object,
         input_name: str | None = None,
         output_name: str | None = None,
         *,
-        config: str = "",
+        config: str | None = "",
+        cast: bool = False,
+        timeout: float | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Array | Any: ...
+
+    @overload
+    async def execute(
+        self,
+        value: object,
+        input_name: str | None = None,
+        output_name: list[str] | tuple[str, ...] = ...,
+        *,
+        config: str | None = "",
+        cast: bool = False,
+        timeout: float | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> list[Array]: ...
+
+    async def execute(
+        self,
+        value: object,
+        input_name: str | None = None,
+        output_name: str | list[str] | tuple[str, ...] | None = None,
+        *,
+        config: str | None = "",
         cast: bool = False,
         timeout: float | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Array | list[Array]:
         """Run the model on one input: an array if there is one output, else a list of them.
 
-        ``value`` is an array, or lists and numbers, which take the model's element type. ``cast`` allows conversion of
-        an array's numbers too (float64 to float32, say).
+        ``output_name`` may be a list of names: the answer is then a list, in their order. ``value`` is an array, lists
+        and numbers, which take the model's element type, or a frame, whose columns become one tensor ``[n, columns]``.
+        ``cast`` allows conversion of an array's numbers too (float64 to float32, say). ``headers`` take the place of the
+        client's of the same names.
         """
         steps = self._calls.execute(value, input_name, output_name, config, cast)
         return await self._run(steps, timeout, headers, _is_work(value, cast))
@@ -128,29 +159,67 @@ class AsyncClient:
         steps = self._calls.execute_multi(inputs, input_names, output_names, config, cast)
         return await self._run(steps, timeout, headers, any(_is_work(value, cast) for value in inputs))
 
+    @overload
     async def infer(
         self,
-        inputs: Mapping[str, object],
+        inputs: Mapping[str, object] | Frame,
         outputs: Sequence[str] | None = None,
         *,
-        config: str = "",
+        config: str | None = "",
         cast: bool = False,
         timeout: float | None = None,
         headers: Mapping[str, str] | None = None,
-    ) -> dict[str, Array]:
+        outputs_as: Literal["numpy"] = "numpy",
+        as_frame: Literal[False] = False,
+    ) -> dict[str, Array]: ...
+
+    @overload
+    async def infer(
+        self,
+        inputs: Mapping[str, object] | Frame,
+        outputs: Sequence[str] | None = None,
+        *,
+        config: str | None = "",
+        cast: bool = False,
+        timeout: float | None = None,
+        headers: Mapping[str, str] | None = None,
+        outputs_as: OutputsAs = "numpy",
+        as_frame: bool = False,
+    ) -> Any: ...
+
+    async def infer(
+        self,
+        inputs: Mapping[str, object] | Frame,
+        outputs: Sequence[str] | None = None,
+        *,
+        config: str | None = "",
+        cast: bool = False,
+        timeout: float | None = None,
+        headers: Mapping[str, str] | None = None,
+        outputs_as: OutputsAs = "numpy",
+        as_frame: bool = False,
+    ) -> Any:
         """Run the model on named inputs: the ``outputs`` asked for by name, or all of the model's defaults.
+
+        A frame's columns are inputs by their names; for a model of one input they are one tensor ``[n, columns]``.
+        ``outputs_as="torch"`` gives tensors, ``as_frame=True`` a frame with the index of the one that came.
 
         Answers carry no names on the wire; without ``outputs`` the model's metadata is fetched once to ask by name.
         """
-        inputs = named_tensors(inputs)
-        steps = self._calls.infer(inputs, outputs, config, cast)
-        return await self._run(steps, timeout, headers, any(_is_work(value, cast) for value in inputs.values()))
+        steps = self._calls.infer(inputs, outputs, config, cast, outputs_as, as_frame)
+        values = inputs.values() if isinstance(inputs, Mapping) else [inputs]
+        return await self._run(steps, timeout, headers, any(_is_work(value, cast) for value in values))
 
     async def metadata(
         self, *, timeout: float | None = None, headers: Mapping[str, str] | None = None
     ) -> MetadataResponse:
         """What the model takes and gives, asked anew."""
         return await self._run(self._calls.metadata(), timeout, headers, False)
+
+    @property
+    async def signature(self) -> Signature:
+        """What the model takes and gives, to be awaited: asked when it is first wanted, and whenever ``metadata`` is."""
+        return await self._run(self._calls.signature(), None, None, False)
 
     # --- connections ---
 
@@ -265,7 +334,7 @@ def _step(steps: Steps[T], reply: Reply | None) -> tuple[list[Segment] | None, A
 def _is_work(value: object, cast: bool) -> bool:
     """Whether encoding this takes more than a moment: many strings, a large copy, long lists."""
     if not isinstance(value, np.ndarray):
-        return isinstance(value, list | tuple)
+        return isinstance(value, list | tuple) or is_frame(value)
     if value.dtype.kind in "OSU":
         return value.size > _OFF_LOOP_ITEMS
     return value.nbytes >= _OFF_LOOP_BYTES and (cast or not value.flags.c_contiguous)

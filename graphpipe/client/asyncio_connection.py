@@ -87,7 +87,7 @@ class AsyncConnection(asyncio.BufferedProtocol):
                 raise self._failure
             if answer.reply is None:
                 again = self._used and (not sent or self._never_arrived)
-                raise unanswered(self._address, may_send_again=again)
+                raise unanswered(self._address, used=self._used, may_send_again=again)
         finally:
             self._answer, self.answering = None, answer.began
         self._used = True

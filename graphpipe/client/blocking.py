@@ -7,9 +7,10 @@ import ssl
 from collections.abc import Mapping, Sequence
 from time import monotonic
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, overload
 
 from graphpipe.arguments import seconds
+from graphpipe.arrays import OutputsAs
 from graphpipe.buffers import BufferPool
 from graphpipe.client.calls import Array, Reply
 from graphpipe.client.connection import Connection
@@ -18,6 +19,8 @@ from graphpipe.client.http1 import request_head
 from graphpipe.client.options import ANSWER_BYTES_MAX, Options, made_anew, pickled
 from graphpipe.client.steps import Calls, Steps
 from graphpipe.errors import GraphPipeError
+from graphpipe.frames import Frame
+from graphpipe.signature import Signature
 from graphpipe.wire import MetadataResponse, Segment
 
 __all__ = ["Client"]
@@ -85,21 +88,49 @@ class Client:
 
     # --- calls ---
 
+    @overload
     def execute(
         self,
         value: object,
         input_name: str | None = None,
         output_name: str | None = None,
         *,
-        config: str = "",
+        config: str | None = "",
+        cast: bool = False,
+        timeout: float | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Array | Any: ...
+
+    @overload
+    def execute(
+        self,
+        value: object,
+        input_name: str | None = None,
+        output_name: list[str] | tuple[str, ...] = ...,
+        *,
+        config: str | None = "",
+        cast: bool = False,
+        timeout: float | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> list[Array]: ...
+
+    def execute(
+        self,
+        value: object,
+        input_name: str | None = None,
+        output_name: str | list[str] | tuple[str, ...] | None = None,
+        *,
+        config: str | None = "",
         cast: bool = False,
         timeout: float | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Array | list[Array]:
         """Run the model on one input: an array if there is one output, else a list of them.
 
-        ``value`` is an array, or lists and numbers, which take the model's element type. ``cast`` allows conversion of
-        an array's numbers too (float64 to float32, say). ``headers`` take the place of the client's of the same names.
+        ``output_name`` may be a list of names: the answer is then a list, in their order. ``value`` is an array, lists
+        and numbers, which take the model's element type, or a frame, whose columns become one tensor ``[n, columns]``.
+        ``cast`` allows conversion of an array's numbers too (float64 to float32, say). ``headers`` take the place of the
+        client's of the same names.
         """
         return self._run(self._calls.execute(value, input_name, output_name, config, cast), timeout, headers)
 
@@ -120,25 +151,64 @@ class Client:
         """
         return self._run(self._calls.execute_multi(inputs, input_names, output_names, config, cast), timeout, headers)
 
+    @overload
     def infer(
         self,
-        inputs: Mapping[str, object],
+        inputs: Mapping[str, object] | Frame,
         outputs: Sequence[str] | None = None,
         *,
-        config: str = "",
+        config: str | None = "",
         cast: bool = False,
         timeout: float | None = None,
         headers: Mapping[str, str] | None = None,
-    ) -> dict[str, Array]:
+        outputs_as: Literal["numpy"] = "numpy",
+        as_frame: Literal[False] = False,
+    ) -> dict[str, Array]: ...
+
+    @overload
+    def infer(
+        self,
+        inputs: Mapping[str, object] | Frame,
+        outputs: Sequence[str] | None = None,
+        *,
+        config: str | None = "",
+        cast: bool = False,
+        timeout: float | None = None,
+        headers: Mapping[str, str] | None = None,
+        outputs_as: OutputsAs = "numpy",
+        as_frame: bool = False,
+    ) -> Any: ...
+
+    def infer(
+        self,
+        inputs: Mapping[str, object] | Frame,
+        outputs: Sequence[str] | None = None,
+        *,
+        config: str | None = "",
+        cast: bool = False,
+        timeout: float | None = None,
+        headers: Mapping[str, str] | None = None,
+        outputs_as: OutputsAs = "numpy",
+        as_frame: bool = False,
+    ) -> Any:
         """Run the model on named inputs: the ``outputs`` asked for by name, or all of the model's defaults.
+
+        A frame's columns are inputs by their names; for a model of one input they are one tensor ``[n, columns]``.
+        ``outputs_as="torch"`` gives tensors, ``as_frame=True`` a frame with the index of the one that came.
 
         Answers carry no names on the wire; without ``outputs`` the model's metadata is fetched once to ask by name.
         """
-        return self._run(self._calls.infer(inputs, outputs, config, cast), timeout, headers)
+        steps = self._calls.infer(inputs, outputs, config, cast, outputs_as, as_frame)
+        return self._run(steps, timeout, headers)
 
     def metadata(self, *, timeout: float | None = None, headers: Mapping[str, str] | None = None) -> MetadataResponse:
         """What the model takes and gives, asked anew."""
         return self._run(self._calls.metadata(), timeout, headers)
+
+    @property
+    def signature(self) -> Signature:
+        """What the model takes and gives: asked when it is first wanted, and whenever ``metadata`` is."""
+        return self._run(self._calls.signature(), None, None)
 
     # --- connections ---
 

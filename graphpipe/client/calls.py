@@ -18,6 +18,7 @@ from graphpipe.signature import Signature, fitted
 from graphpipe.wire import MetadataResponse, decode_infer_response, decode_metadata_response
 from graphpipe.wire.describe import spec_of
 from graphpipe.wire.dtypes import DTYPES
+from graphpipe.words import counted
 
 __all__ = [
     "Array",
@@ -80,7 +81,9 @@ def outputs_of(reply: Reply, address: Address, asked: int) -> list[Array]:
         first = response.errors[0]
         raise service_error(first.code, 200, first.message)
     if asked and len(response.outputs) != asked:
-        raise NoAnswer(f"{address.url} was asked for {asked} outputs and answered with {len(response.outputs)}")
+        raise NoAnswer(
+            f"{address.url} was asked for {counted(asked, 'output')} and answered with {len(response.outputs)}"
+        )
     return response.outputs
 
 

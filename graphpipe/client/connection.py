@@ -190,7 +190,7 @@ class Connection:
         again = not sent or (
             not self._address.tls and never_arrived(self._socket.fileno(), self._bytes_sent_before, error)
         )
-        return unanswered(self._address, may_send_again=self._used and again)
+        return unanswered(self._address, used=self._used, may_send_again=self._used and again)
 
     def _wait(self, events: int, deadline: float) -> int:
         left = deadline - monotonic()

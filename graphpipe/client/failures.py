@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import ssl
 import struct
 
 from graphpipe.client.address import Address
@@ -16,20 +17,61 @@ class NotSent(NoAnswer):
     """A reused connection was closed before the server can have read the request: it did not run."""
 
 
-def unanswered(address: Address, *, may_send_again: bool) -> NoAnswer:
+# OpenSSL's numbers for what is wrong with a certificate.
+_NOT_YET, _EXPIRED, _OTHER_HOST, _OTHER_ADDRESS = 9, 10, 62, 64
+_SELF_SIGNED = 18
+_UNKNOWN_SIGNER = (_SELF_SIGNED, 19, 20, 21)
+
+
+def unanswered(address: Address, *, used: bool, may_send_again: bool) -> NoAnswer:
     """The error of a connection that was closed without an answer.
 
-    ``may_send_again``: the connection had been used before, and the server cannot have read the whole request.
+    ``used``: it had been used before; ``may_send_again``: and the server cannot have read the whole request.
     """
     if may_send_again:
         return NotSent(f"{address.url} closed the connection before it read the request")
-    return NoAnswer(f"{address.url} closed the connection without an answer")
+    hint = ""
+    if not used and not address.tls and not address.unix_path:
+        hint = "; if TLS is spoken there, its URL begins with https://"
+    return NoAnswer(f"{address.url} closed the connection without an answer{hint}")
 
 
 def unreachable(address: Address, error: OSError) -> Unreachable:
     """The error of a connection that could not be made."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return Unreachable(f"no connection to {address.url}: {_of_certificate(address, error)}")
+    if isinstance(error, ssl.SSLError):
+        return Unreachable(f"no connection to {address.url}: {_of_handshake(error)}")
     reason = error.strerror or str(error)
     return Unreachable(f"no connection to {address.url}: {reason}; is a server running there?")
+
+
+def _of_certificate(address: Address, error: ssl.SSLCertVerificationError) -> str:
+    """Why a server's certificate is not believed, and what would make it so."""
+    said = error.verify_message.rstrip(".")
+    if error.verify_code in (_OTHER_HOST, _OTHER_ADDRESS):
+        return f"its certificate is for another host than {address.host!r}; call it by a name that the certificate has"
+    if error.verify_code == _EXPIRED:
+        return "its certificate has expired; the server needs a new one (or this machine's clock is wrong)"
+    if error.verify_code == _NOT_YET:
+        return "its certificate is not valid yet; is this machine's clock right?"
+    if error.verify_code in _UNKNOWN_SIGNER:
+        whose = "it signed itself" if error.verify_code == _SELF_SIGNED else "nobody signed it whom this machine trusts"
+        return (
+            f"its certificate is not trusted: {whose} ({said}); name the file with the authority's certificate: "
+            "tls=ssl.create_default_context(cafile='ca.pem'), or SSL_CERT_FILE=ca.pem in the environment"
+        )
+    return f"its certificate is not trusted: {said}"
+
+
+def _of_handshake(error: ssl.SSLError) -> str:
+    """Why there is no TLS with a server."""
+    if error.reason in ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG", "HTTP_REQUEST"):
+        return "what answers there does not speak TLS; does its URL begin with http://?"
+    words = (error.reason or str(error)).replace("_", " ").lower()
+    if "ALERT" in (error.reason or "") and "CERT" in (error.reason or ""):
+        words += "; it wants a certificate of the caller: load_cert_chain() of the context that is tls="
+    return f"TLS failed: {words}"
 
 
 class _NotInTime(Unreachable, TimedOut):

@@ -7,13 +7,16 @@ So the blocking and the asynchronous client mean the same by the same call, and 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from graphpipe.arguments import flag, named_tensors, names, one_name, tensors, text
-from graphpipe.arrays import has_own_type
+from graphpipe.arguments import flag, named_tensors, names, one_input, some_outputs, tensors, text
+from graphpipe.arrays import OutputsAs, has_own_type
 from graphpipe.client.address import Address
-from graphpipe.client.calls import Array, Reply, fit, metadata_of, outputs_of
+from graphpipe.client.calls import Array, Reply, fit, metadata_of, outputs_of, signature_of
 from graphpipe.errors import InvalidRequest
+from graphpipe.forms import in_form
+from graphpipe.frames import Frame, inputs_of, is_frame, tensor_of_one
+from graphpipe.signature import Signature
 from graphpipe.wire import MetadataResponse, Segment
 from graphpipe.wire.messages import encode_metadata_request, encode_request
 
@@ -31,15 +34,28 @@ class Calls:
         self._address = address
         self._metadata: MetadataResponse | None = None
 
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        """The names of the model's inputs, as far as they are known without a call."""
+        return () if self._metadata is None else tuple([each.name for each in self._metadata.inputs])
+
     def execute(
-        self, value: object, input_name: str | None, output_name: str | None, config: str, cast: bool
+        self, value: object, input_name: str | None, output_name: object, config: str | None, cast: bool
     ) -> Steps[Array | list[Array]]:
-        """One input: an array if there is one output, else a list of them."""
-        asked = one_name(output_name, "output_name")
-        outputs = yield from self._execute(
-            [value], one_name(input_name, "input_name"), asked, text(config, "config"), flag(cast, "cast")
-        )
-        return outputs[0] if len(outputs) == 1 else outputs
+        """One input: an array if there is one output, else a list of them. A list of names is answered with a list."""
+        name, asked = one_input(input_name), some_outputs(output_name)
+        config, cast = text(config, "config"), flag(cast, "cast")
+        if is_frame(value):
+            frame = value
+            outputs = yield from self._with_metadata(
+                lambda meta: self._execute(
+                    [tensor_of_one(frame, signature_of(meta), name, cast)], name, asked, config, False
+                )
+            )
+        else:
+            outputs = yield from self._execute([value], name, asked, config, cast)
+        several = output_name is not None and not isinstance(output_name, str)
+        return outputs if several or len(outputs) != 1 else outputs[0]
 
     def execute_multi(
         self,
@@ -58,23 +74,42 @@ class Calls:
         )
 
     def infer(
-        self, inputs: Mapping[str, object], outputs: Sequence[str] | None, config: str, cast: bool
-    ) -> Steps[dict[str, Array]]:
-        """Named inputs: named outputs, by asking for each by its name."""
-        inputs, config, cast = named_tensors(inputs), text(config, "config"), flag(cast, "cast")
-        if asked := names(outputs, "outputs", gaps=False):
-            return (yield from self._infer(inputs, asked, config, cast))
-        return (
-            yield from self._with_metadata(
-                lambda meta: self._infer(inputs, tuple(output.name for output in meta.outputs), config, cast)
+        self,
+        inputs: Mapping[str, object] | Frame,
+        outputs: Sequence[str] | None,
+        config: str | None,
+        cast: bool,
+        form: OutputsAs,
+        as_frame: bool,
+    ) -> Steps[Any]:
+        """Named inputs, or a frame: named outputs, by asking for each by its name."""
+        config, cast = text(config, "config"), flag(cast, "cast")
+        asked, answered = names(outputs, "outputs", gaps=False), in_form(form, as_frame, inputs)
+        found: dict[str, Array]
+        if is_frame(inputs):
+            frame = inputs
+            found = yield from self._with_metadata(
+                lambda meta: self._infer(
+                    inputs_of(frame, signature_of(meta), cast), asked or _outputs(meta), config, False
+                )
             )
-        )
+            return answered(found)
+        tensors = named_tensors(inputs, known=self.input_names)
+        if asked:
+            found = yield from self._infer(tensors, asked, config, cast)
+        else:
+            found = yield from self._with_metadata(lambda meta: self._infer(tensors, _outputs(meta), config, cast))
+        return answered(found)
 
     def metadata(self) -> Steps[MetadataResponse]:
         """What the model takes and gives, asked anew."""
         reply = yield [encode_metadata_request()]
         self._metadata = metadata_of(reply, self._address)
         return self._metadata
+
+    def signature(self) -> Steps[Signature]:
+        """What the model takes and gives, asked if nobody has."""
+        return signature_of(self._metadata or (yield from self.metadata()))
 
     def _execute(
         self, inputs: Sequence[object], names: tuple[str, ...], asked: tuple[str, ...], config: str, cast: bool
@@ -111,3 +146,7 @@ class Calls:
         values = yield from self._execute(list(inputs.values()), tuple(inputs), outputs, config, cast)
         # A model that does not say what it gives, a plain Python function say, has its answers numbered.
         return dict(zip(outputs or [f"output_{i}" for i in range(len(values))], values, strict=True))
+
+
+def _outputs(meta: MetadataResponse) -> tuple[str, ...]:
+    return tuple([output.name for output in meta.outputs])

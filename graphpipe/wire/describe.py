@@ -11,15 +11,16 @@ own servers wrote before there was a grammar are understood as well.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from graphpipe.signature import Dim, TensorSpec
+from graphpipe.signature import Dim, Signature, TensorSpec
 from graphpipe.wire.dtypes import DTYPES, Type, type_of
-from graphpipe.wire.messages import IOMetadata
+from graphpipe.wire.messages import IOMetadata, MetadataResponse
 
-__all__ = ["io_of", "spec_of"]
+__all__ = ["io_of", "metadata_of", "spec_of"]
 
 _SPEC = re.compile(
     r"\s*(?P<spec>(?:any|bool|string|u?int(?:8|16|32|64)|float(?:16|32|64))"
@@ -28,6 +29,19 @@ _SPEC = re.compile(
     re.DOTALL,
 )
 _BOOL = np.dtype(bool)
+
+
+def metadata_of(
+    name: str, signature: Signature, *, version: str = "", server: str = "", description: str = ""
+) -> MetadataResponse:
+    """What a model takes and gives, in the order of its defaults."""
+    inputs = _ios(signature.inputs, signature.input_names)
+    return MetadataResponse(name, version, server, description, inputs, _ios(signature.outputs, signature.output_names))
+
+
+def _ios(specs: Sequence[TensorSpec], names: Sequence[str]) -> tuple[IOMetadata, ...]:
+    by_name = {spec.name: spec for spec in specs}
+    return tuple([io_of(by_name.get(name, TensorSpec(name))) for name in names])
 
 
 def io_of(spec: TensorSpec) -> IOMetadata:

@@ -135,7 +135,7 @@ def test_config_and_the_time_that_is_left_reach_a_function_that_asks():
     model = graphpipe.load(curious)
     assert model.signature.input_names == ("x",)
     model.infer({"x": X}, config="top=5")
-    model.infer({"x": X}, timeout_s=2.5)
+    model.infer({"x": X}, timeout=2.5)
     assert seen == [("top=5", None), ("", 2.5)]
 
 

@@ -196,9 +196,8 @@ def test_the_callers_deadline_is_the_upstreams(direct_and_through):
 
 def test_an_upstream_that_is_too_slow_for_the_caller_is_504(direct_and_through):
     direct, through = (f"{url}/models/slow" for url in direct_and_through)
-    with graphpipe.load(direct) as model, pytest.raises(DeadlineExceeded) as caught:
-        model.infer({"x": X}, timeout_s=0.2)
-    assert (caught.value.code, caught.value.http_status) == (7, 504)
+    with graphpipe.load(direct) as model, pytest.raises(graphpipe.TimedOut):
+        model.infer({"x": X}, timeout=0.2)
     request = urllib.request.Request(through, b"".join(encode_request([X])), {"GraphPipe-Timeout-Ms": "200"})
     with pytest.raises(urllib.error.HTTPError) as answer:
         urllib.request.urlopen(request, timeout=30)

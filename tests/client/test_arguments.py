@@ -55,9 +55,11 @@ def at_once(url, call, *args, **kwargs):
 
 
 EVERYWHERE = [
-    ("execute", ([A, B], ["a", "b"]), "input_name is one name; a list came; execute_multi takes several"),
+    ("execute", ([A, B], ["a", "b"]), r"input_name is one name; a list came: several inputs go with execute_multi\("),
     ("execute", (A, b"a"), "input_name is one name; b'a' came"),
-    ("execute", (A, "a", ["sum"]), "output_name is one name; a list came; execute_multi takes several"),
+    ("execute", (A, "a", 3), "output_name is a name, or a list of names; 3 came"),
+    ("execute", (A, "a", {"sum": 1}), "output_name is a name, or a list of names; a dict came"),
+    ("execute", (A, "a", ["sum", 1]), "output_name is a list of names, which are text; 1 came at place 1"),
     ("execute", (A, 3), "input_name is one name; 3 came"),
     ("execute_multi", (BOTH,), "inputs is a list of tensors, one for each input; a dict came.*infer"),
     ("execute_multi", (np.stack([A, B]),), r"a single one came \(ndarray\): put it into a list"),
@@ -131,8 +133,8 @@ def test_a_model_in_the_process_refuses_the_same(silent):
         in_process("", "infer", BOTH, config={"k": 1})
     with pytest.raises(InvalidRequest, match="cast is True or False"):
         in_process("", "infer", BOTH, cast="float32")
-    with pytest.raises(ValueError, match="timeout_s is a positive number of seconds; a tuple came"):
-        in_process("", "infer", BOTH, timeout_s=(3, 10))
+    with pytest.raises(ValueError, match="timeout is a positive number of seconds; a tuple came"):
+        in_process("", "infer", BOTH, timeout=(3, 10))
 
 
 @pytest.mark.parametrize(("timeout", "words"), BAD_TIMEOUTS, ids=str)

@@ -292,7 +292,7 @@ def _asynchronous(url: str, x: Any, config: str) -> None:
 
 def _as_a_model(url: str, x: Any, config: str) -> None:
     with graphpipe.load(url) as model, pytest.raises(GraphPipeError):
-        model.infer({"x": x}, ["y"], config=config, timeout_s=0.1)
+        model.infer({"x": x}, ["y"], config=config, timeout=0.1)
 
 
 @pytest.mark.parametrize("config", ["fail", "refuse", "hold"])

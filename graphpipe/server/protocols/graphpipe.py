@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import difflib
 import logging
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine
 from dataclasses import replace
 from time import perf_counter
 from typing import Any
@@ -25,12 +25,11 @@ from graphpipe.server.numbers.failures import FAILURES
 from graphpipe.server.protocols.path import segments
 from graphpipe.server.protocols.protocol import Answer
 from graphpipe.server.stages import Outputs, Request
-from graphpipe.signature import Plan, Signature, TensorSpec
+from graphpipe.signature import Plan, Signature
 from graphpipe.version import SERVER
 from graphpipe.wire import (
     ErrorInfo,
     InferRequest,
-    IOMetadata,
     MetadataRequest,
     MetadataResponse,
     RequestHead,
@@ -40,7 +39,7 @@ from graphpipe.wire import (
     encode_metadata_response,
     recall_request,
 )
-from graphpipe.wire.describe import io_of
+from graphpipe.wire.describe import metadata_of
 from graphpipe.wire.dtypes import DTYPES
 
 __all__ = ["ERROR_TYPE", "GraphPipe", "GraphPipeEndpoint", "error_body"]
@@ -297,17 +296,5 @@ def _is_work(array: NDArray[Any]) -> bool:
 
 
 def _metadata(name: str, model: Model) -> MetadataResponse:
-    signature = model.signature
-    return MetadataResponse(
-        name=name,
-        version=str(getattr(model, "version", "")),
-        server=SERVER,
-        description=str(getattr(model, "description", "")),
-        inputs=_ios(signature.inputs, signature.input_names),
-        outputs=_ios(signature.outputs, signature.output_names),
-    )
-
-
-def _ios(specs: Sequence[TensorSpec], names: Sequence[str]) -> tuple[IOMetadata, ...]:
-    by_name = {spec.name: spec for spec in specs}
-    return tuple(io_of(by_name.get(name, TensorSpec(name))) for name in names)
+    version, description = str(getattr(model, "version", "")), str(getattr(model, "description", ""))
+    return metadata_of(name, model.signature, version=version, server=SERVER, description=description)
