@@ -70,7 +70,7 @@ def address(port: int | None = None) -> Kind:
     """Where to listen. A port alone is one of this machine's own address; ``port`` is for a host that comes without."""
 
     def read(value: object) -> str:
-        if isinstance(value, Integral) and not isinstance(value, bool):
+        if not isinstance(value, bool) and isinstance(value, Integral):
             value = str(value)
         if not isinstance(value, str):
             raise ValueError(_ADDRESS)

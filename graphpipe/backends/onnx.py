@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -19,6 +18,7 @@ from graphpipe.backends.backend import Backend
 from graphpipe.backends.framework import framework, versions, words_of
 from graphpipe.backends.model import Model
 from graphpipe.backends.options import LoadOptions
+from graphpipe.backends.value_inputs import value_inputs
 from graphpipe.errors import InvalidRequest, LoadError
 from graphpipe.signature import Signature, TensorSpec
 from graphpipe.words import first_line
@@ -128,22 +128,6 @@ _DTYPES = {
     **{name: name for name in ("uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64")},
 }
 
-# The original's value_inputs.json numbers its types as Caffe2 did.
-_CAFFE2_DTYPES = {
-    1: "float32",
-    2: "int32",
-    3: "uint8",
-    4: "object",
-    5: "bool",
-    6: "uint8",
-    7: "int8",
-    8: "uint16",
-    9: "int16",
-    10: "int64",
-    12: "float16",
-    13: "float64",
-}
-
 
 def _open(source: str, options: LoadOptions) -> Model:
     # Its wheels report what they run to their makers, over the network, and keep a database in the user's home, unless
@@ -163,7 +147,7 @@ def _open(source: str, options: LoadOptions) -> Model:
     session = _session(onnxruntime, source, options)
     meta = session.get_modelmeta()
     if options.value_inputs:
-        declared = _value_inputs(options.value_inputs)
+        declared = value_inputs(options.value_inputs)
     else:
         declared = {}
     inputs = tuple(_spec(source, "input", arg, declared) for arg in session.get_inputs())
@@ -173,7 +157,8 @@ def _open(source: str, options: LoadOptions) -> Model:
         for arg in session.get_outputs()
         if not options.outputs or arg.name in options.outputs or _dtype(arg) is not None
     )
-    _check_declared(source, options.value_inputs, declared, session.get_inputs())
+    # What is behind a question mark may be a key.
+    _check_declared(source, options.value_inputs.partition("?")[0], declared, session.get_inputs())
     optional = {arg.name for arg in session.get_inputs() if _OPTIONAL.fullmatch(arg.type)}
     required = tuple(spec.name for spec in inputs if spec.name not in optional) if optional else None
     try:
@@ -316,23 +301,6 @@ def _check_declared(source: str, path: str, declared: Mapping[str, TensorSpec], 
             raise LoadError(
                 f"--value-inputs {path}: it says {spec}, but {source} has {TensorSpec(name, _dtype(arg), dims)}"
             )
-
-
-def _value_inputs(path: str) -> dict[str, TensorSpec]:
-    try:
-        content = json.loads(Path(path).read_text())
-        return {
-            str(name): TensorSpec(
-                str(name),
-                np.dtype(_CAFFE2_DTYPES[dtype]),
-                tuple(int(d) if int(d) > 0 else None for d in dims),
-            )
-            for name, (dtype, dims) in content.items()
-        }
-    except OSError as error:
-        raise LoadError(f"{path}: {error.strerror}") from None
-    except (ValueError, TypeError, KeyError, AttributeError):
-        raise LoadError(f'{path}: expected {{"input": [dtype number, [dims...]]}}, as in docs/serving.md') from None
 
 
 BACKEND = Backend(

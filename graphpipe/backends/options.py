@@ -35,7 +35,8 @@ class LoadOptions:
         "The tags of the SavedModel's graph, all of them, where it has several graphs.", default_text="serve",
     )  # fmt: skip
     value_inputs: str = setting(
-        "", "Models", path(), "JSON file that names the inputs, their types and shapes, as the original took it.",
+        "", "Models", path(),
+        "JSON file, or the URL of one, that names the inputs, their types and shapes, as the original took it.",
         original_env="GP_VALUE_INPUTS",
     )  # fmt: skip
     pad: tuple[str, ...] = setting(

@@ -67,11 +67,11 @@ def file_name(source: str) -> str:
     return _MODEL_FILE.sub("", name) or "model"
 
 
-def fetch(url: str, sha256: str = "", bytes_max: int = 1 << 62) -> Path:
+def fetch(url: str, sha256: str = "", bytes_max: int = 1 << 62, bound: str = "--download-bytes-max") -> Path:
     """The file at ``url``, on this machine; the folder, where the file is an archive.
 
     ``sha256`` is what it must have; with it, a file that is here already is not asked for again. More than
-    ``bytes_max`` are not taken.
+    ``bytes_max`` are not taken: ``bound`` is what says so.
 
     Raises LoadError if it is not to be had, or is not what was asked for.
     """
@@ -91,7 +91,7 @@ def fetch(url: str, sha256: str = "", bytes_max: int = 1 << 62) -> Path:
     try:
         slot.folder.mkdir(parents=True, exist_ok=True)
         with _locked(slot.folder / "lock"):
-            file = _Download(url, slot, sha256.lower(), bytes_max).file()
+            file = _Download(url, slot, sha256.lower(), bytes_max, bound).file()
             if not is_archive(file):
                 return file
             try:
@@ -222,11 +222,12 @@ class _Broken(Exception):
 class _Download:
     """One file on its way here."""
 
-    def __init__(self, url: str, slot: _Slot, sha256: str, bytes_max: int) -> None:
+    def __init__(self, url: str, slot: _Slot, sha256: str, bytes_max: int, bound: str) -> None:
         self._url = url
         self._slot = slot
         self._sha256 = sha256
         self._bytes_max = bytes_max
+        self._bound = bound
         self._opener = urllib.request.build_opener(_Redirects)  # and proxies as the environment names them
 
     def file(self) -> Path:
@@ -362,7 +363,7 @@ class _Download:
     def _too_large(self, count: int) -> str:
         return (
             f"{_shown(self._url)}: {readable_bytes(count)} or more; at most {readable_bytes(self._bytes_max)} are taken "
-            "(--download-bytes-max)"
+            f"({self._bound})"
         )
 
     def _no_model(self, what: str) -> str:

@@ -96,7 +96,7 @@ def test_a_port_in_use_by_a_server_of_ours(serve, pair: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "listen", ["nonsense", "127.0.0.1", "127.0.0.1:70000", "127.0.0.1:http", "::1:9000", "unix:", ":", ""]
+    "listen", ["no/sense", "127.0.0.1:", "127.0.0.1:70000", "127.0.0.1:http", "::1:9000", "unix:", ":", ""]
 )
 def test_an_address_that_is_none(listen: str) -> None:
     assert f"cannot listen on {listen!r}" in fails("--listen", listen, "-m", "echo")

@@ -165,7 +165,7 @@ def _outputs_of_hint(hint: Any) -> tuple[TensorSpec, ...]:
     return tuple(_spec_of_hint(f"output_{i}", each) for i, each in enumerate(hints))
 
 
-def _specs(given: Specs | None, what: str) -> tuple[TensorSpec, ...] | None:
+def _specs(given: Any, what: str) -> tuple[TensorSpec, ...] | None:
     if given is None:
         return None
     if isinstance(given, Mapping):

@@ -14,7 +14,7 @@ import stat
 
 from graphpipe.errors import GraphPipeError
 
-__all__ = ["BindError", "bind", "tls_context", "url_of"]
+__all__ = ["BindError", "bind", "reach_of", "tls_context", "url_of"]
 
 
 class _UnixListener(socket.socket):
@@ -119,12 +119,23 @@ def _remove_stale(path: str) -> None:
 
 
 def url_of(listener: socket.socket, *, tls: bool = False) -> str:
-    """The URL to paste into a client."""
+    """The URL of what listens there. One for all addresses of the machine has 0.0.0.0 in it, or [::], as it was given."""
     address = listener.getsockname()
     if listener.family == socket.AF_UNIX:
         return f"unix:{address}"
     host = f"[{address[0]}]" if listener.family == socket.AF_INET6 else address[0]
-    return f"{'https' if tls else 'http'}://{'127.0.0.1' if host == '0.0.0.0' else host}:{address[1]}"
+    return f"{'https' if tls else 'http'}://{host}:{address[1]}"
+
+
+def reach_of(listener: socket.socket) -> str:
+    """Who may call, in words, where that is whoever reaches this machine; else empty."""
+    address = listener.getsockname()
+    if listener.family == socket.AF_UNIX or address[0] not in ("0.0.0.0", "::"):
+        return ""
+    return (
+        f"anybody who reaches this machine may call: {address[0]} is all of its addresses; "
+        f"--listen 127.0.0.1:{address[1]} is for this machine alone"
+    )
 
 
 def tls_context(cert: str, key: str) -> ssl.SSLContext:
