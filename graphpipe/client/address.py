@@ -52,7 +52,9 @@ class Address:
             parts = urlsplit(url)
             given_port = parts.port
         except ValueError as error:
-            raise ValueError(f"{_redacted(url)!r} is not a server's URL: {error}; {_FORMS}{_with_scheme(url)}") from None
+            raise ValueError(
+                f"{_redacted(url)!r} is not a server's URL: {error}; {_FORMS}{_with_scheme(url)}"
+            ) from None
         if parts.scheme not in ("http", "https") or not parts.hostname or re.search(r"\s", parts.netloc):
             raise ValueError(f"{_redacted(url)!r} is not a server's URL; {_FORMS}{_with_scheme(url)}")
         login = None
