@@ -72,7 +72,7 @@ def table() -> str:
 def _row(flag: Flag) -> str:
     names = [f"`-{flag.declared.short}`"] if flag.declared.short else []
     names.append(f"`--{flag.name}{' ' + flag.metavar if flag.metavar else ''}`")
-    variables = [] if flag.name == "print-config" else [f"`{flag.env}`"]
+    variables = [] if flag.name in ("demo", "print-config") else [f"`{flag.env}`"]
     variables += [f"`{flag.declared.original_env}`"] if flag.declared.original_env else []
     cells = [", ".join(names), flag.declared.help, flag.shown_default, ", ".join(variables)]
     return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"

@@ -31,7 +31,8 @@ SAME = doctest.OutputChecker()
 FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 EXCUSE = re.compile(r"<!-- not run: \S.* -->\n\Z")
 STARTS_A_SERVER = re.compile(
-    r"^(?:graphpipe-serve (?!.*--(?:help|version))|make serve\b)|graphpipe\.serve\(", re.MULTILINE
+    r"^(?:graphpipe-(?:serve|tf|onnx|echo|batcher) (?!.*--(?:help|version|print-config))|make serve\b)|graphpipe\.serve\(",
+    re.MULTILINE,
 )
 
 

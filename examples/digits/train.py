@@ -1,4 +1,4 @@
-"""Train the digit model and write it, with one held-out digit, beside this file.
+"""Train the digit model and write it, with one held-out digit, beside this file and for ``graphpipe-serve --demo``.
 
     python examples/digits/train.py [FOLDER]
 
@@ -11,6 +11,7 @@ the same model.
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -31,13 +32,16 @@ Pixels = NDArray[np.float32]
 Labels = NDArray[np.int64]
 
 
-def main(folder: Path) -> None:
-    """Train, measure, write."""
+def main(folder: Path, demo: Path) -> None:
+    """Train, measure, write: the model and a digit to ``folder``, the same as arrays to ``demo``."""
     train_pixels, pixels, train_labels, labels = split()
     kernel, judge = trained(train_pixels, train_labels)
     accuracy = float(np.mean(judge.predict(kernel.transform(pixels / PIXEL_MAX)) == labels))
-    onnx.save(as_onnx(kernel, judge), folder / "digits.onnx")
+    weights = weights_of(kernel, judge)
+    onnx.save(as_onnx(weights), folder / "digits.onnx")
     np.save(folder / "digit.npy", pixels[SHOWN : SHOWN + 1])
+    arrays: dict[str, Any] = {**weights, "digit": pixels[SHOWN : SHOWN + 1]}
+    np.savez_compressed(demo / "digits.npz", **arrays)
     sample = {"label": int(labels[SHOWN]), "pixels": pixels[SHOWN].astype(int).tolist()}
     (folder / "digit.json").write_text(json.dumps(sample) + "\n")
     print(f"accuracy on {len(labels)} held-out digits: {accuracy:.4f}")
@@ -58,10 +62,10 @@ def trained(pixels: Pixels, labels: Labels) -> tuple[Nystroem, LogisticRegressio
     return kernel, judge.fit(kernel.fit_transform(pixels / PIXEL_MAX), labels)
 
 
-def as_onnx(kernel: Nystroem, judge: LogisticRegression) -> onnx.ModelProto:
-    """The model as an ONNX graph over raw pixels: n digits in, n labels and their probabilities out."""
+def weights_of(kernel: Nystroem, judge: LogisticRegression) -> dict[str, Pixels]:
+    """The numbers that the model is made of, by name."""
     seen = kernel.components_
-    constants = {
+    weights = {
         "pixel_max": np.array(PIXEL_MAX),
         "seen": seen,
         "seen_squared": (seen**2).sum(axis=1),
@@ -70,6 +74,11 @@ def as_onnx(kernel: Nystroem, judge: LogisticRegression) -> onnx.ModelProto:
         "weights": kernel.normalization_.T @ judge.coef_.T,
         "bias": judge.intercept_,
     }
+    return {name: value.astype(np.float32) for name, value in weights.items()}
+
+
+def as_onnx(weights: dict[str, Pixels]) -> onnx.ModelProto:
+    """The model as an ONNX graph over raw pixels: n digits in, n labels and their probabilities out."""
     graph = helper.make_graph(
         [
             helper.make_node("Div", ["pixels", "pixel_max"], ["scaled"]),
@@ -89,7 +98,7 @@ def as_onnx(kernel: Nystroem, judge: LogisticRegression) -> onnx.ModelProto:
             helper.make_tensor_value_info("label", TensorProto.INT64, ["n"]),
             helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["n", 10]),
         ],
-        [numpy_helper.from_array(value.astype(np.float32), name) for name, value in constants.items()],
+        [numpy_helper.from_array(value, name) for name, value in weights.items()],
         doc_string="Handwritten digits, 8 x 8 pixels with values from 0 to 16, row by row.",
     )
     # The oldest versions that hold these operators, so that old runtimes can serve it too.
@@ -99,4 +108,8 @@ def as_onnx(kernel: Nystroem, judge: LogisticRegression) -> onnx.ModelProto:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent)
+    here = Path(__file__).parent
+    if len(sys.argv) > 1:
+        main(Path(sys.argv[1]), Path(sys.argv[1]))
+    else:
+        main(here, here.parent.parent / "graphpipe" / "demo")

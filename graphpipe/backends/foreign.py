@@ -192,7 +192,9 @@ def _of_words(source: str) -> str:
             return f"give the path alone: /{rest.lstrip('/')}"
         if command:
             what = rest if scheme == "hf" else source
-            return f"it is in a store, and stores are not read here: download it first ({command.format(what)}), and serve that"
+            return (
+                f"it is in a store, and those are not read here: download it ({command.format(what)}), and serve that"
+            )
         if scheme in ("models", "runs"):
             return f'it is in MLflow: serve a function: predict = mlflow.pyfunc.load_model("{source}").predict'
         if scheme.startswith(("grpc", "tcp", "ws")):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import click
 from click.core import ParameterSource
 
+from graphpipe import demo
 from graphpipe.commandline import Command, version
 from graphpipe.errors import GraphPipeError
 from graphpipe.server.extra import NeedsExtra, require_extra
@@ -23,6 +24,7 @@ __all__ = ["main"]
 
 EXAMPLES = """\
 Examples:
+  graphpipe-serve --demo
   graphpipe-serve --model model.onnx
   graphpipe-serve -m digits=digits.onnx -m cats=cats.onnx -l 0.0.0.0:9000
   graphpipe-serve -m digits.onnx -m cats.onnx --threads 2 --threads cats=4
@@ -48,7 +50,7 @@ def _serve(**texts: Any) -> None:
         click.echo(str(configuration), nl=False)
         return
     if not configuration.models:
-        raise click.UsageError("no model is given; name one: --model model.onnx")
+        raise click.UsageError("no model is given; name one: --model model.onnx (or try --demo)")
     try:
         require_extra("graphpipe-serve")
     except NeedsExtra as error:
@@ -56,27 +58,35 @@ def _serve(**texts: Any) -> None:
     # `module:function` is looked for where the command is given, as with `python -m`.
     sys.path.insert(0, os.getcwd())
     with ends_at_once(), noted():
-        _run(configuration)
+        for_people = configuration.settings.log_format == "human"
+        _run(configuration, _say_how_to_ask if texts["demo"] and for_people else _announce)
 
 
-def _run(configuration: Configuration) -> None:
+def _announce(url: str) -> None:
+    from graphpipe.server.numbers.logs import written
+
+    written()  # on a terminal, what was told of the start is above it
+    click.echo(f"listening on {url}")
+
+
+def _say_how_to_ask(url: str) -> None:
+    _announce(url)
+    click.echo(f"This is a model of handwritten digits. Ask it, in another terminal:\n{demo.how_to_ask(url)}", err=True)
+
+
+def _run(configuration: Configuration, on_ready: Callable[[str], object]) -> None:
     from graphpipe.descriptors import fill, forgive
     from graphpipe.server.life.ending import leave_if_a_model_runs
     from graphpipe.server.life.server import NoWorker, Server
-    from graphpipe.server.numbers.logs import log_to_stderr, written
+    from graphpipe.server.numbers.logs import log_to_stderr
 
     settings = configuration.settings
     log_to_stderr(settings.log_format, settings.verbose, settings.access_lines_per_s > 0)
     fill()
     forgive()
     models = [(model, None) for model in configuration.models]
-
-    def announce(url: str) -> None:
-        written()  # on a terminal, what was told of the start is above it
-        click.echo(f"listening on {url}")
-
     try:
-        told = Server(models, settings, on_ready=announce).run()
+        told = Server(models, settings, on_ready=on_ready).run()
     except NoWorker:
         sys.exit(1)  # each has said why
     except GraphPipeError as error:
@@ -95,6 +105,10 @@ def _configuration(texts: dict[str, Any]) -> Configuration:
         for flag in FLAGS
         if context.get_parameter_source(flag.field) is ParameterSource.COMMANDLINE
     }
+    if texts["demo"]:
+        if "model" in given:
+            raise click.UsageError("--demo brings a model of its own; leave out either it or --model")
+        given["model"] = (demo.SOURCE,)
     for wrong, right in unknown_variables(os.environ):
         click.echo(f"graphpipe-serve: nothing reads {wrong} in the environment; did you mean {right}?", err=True)
     try:

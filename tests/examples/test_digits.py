@@ -40,7 +40,7 @@ def test_the_committed_model_reads_digits_it_has_not_seen(train):
 
 
 def test_training_again_gives_as_good_a_model_and_the_same_sample(train, tmp_path, capsys):
-    train.main(tmp_path)
+    train.main(tmp_path, tmp_path)
     accuracy = re.search(r"accuracy on 360 held-out digits: (0\.\d+)", capsys.readouterr().out)
     assert float(accuracy[1]) >= 0.97
     _, pixels, _, _ = train.split()

@@ -89,6 +89,9 @@ _MODEL = Declared(
     "at /models/NAME, the first at / too. NAME is the file's stem unless given.",
     short="m", original_env="GP_MODEL",
 )  # fmt: skip
+_DEMO = Declared(
+    "Models", switch(), "Serve a small model of handwritten digits, which is in the package, and say how to ask it."
+)
 _CONFIG = Declared("Configuration", path(), "TOML file with any of these flags by name, and [models.NAME].")
 _PRINT_CONFIG = Declared("Configuration", switch(), "Show what is in force and whence, and end.")
 
@@ -96,7 +99,7 @@ FLAGS: tuple[Flag, ...] = tuple(
     sorted(
         [
             Flag("model", _MODEL), *_of(LoadOptions), *_of(Settings), *_of(ModelSettings),
-            Flag("config", _CONFIG), Flag("print-config", _PRINT_CONFIG),
+            Flag("demo", _DEMO), Flag("config", _CONFIG), Flag("print-config", _PRINT_CONFIG),
         ],
         key=lambda flag: SECTIONS.index(flag.section),
     )

@@ -47,7 +47,7 @@ def _of(flag: Flag) -> click.Option:
     more: dict[str, Any] = {"type": _Text(flag.kind), "multiple": True}
     if flag.name == "verbose":
         more = {"count": True}
-    elif flag.name == "print-config":
+    elif flag.name in ("demo", "print-config"):
         more = {"is_flag": True}
     elif flag.kind.valueless:
         more |= {"is_flag": False, "flag_value": "true"}
