@@ -6,6 +6,7 @@ import re
 import shutil
 import sys
 import zipfile
+from pathlib import Path
 
 import pytest
 
@@ -38,7 +39,7 @@ def test_the_files_of_a_commit_are_the_same_to_the_byte_each_time_and_pass_every
 
 def test_a_file_too_many_and_one_too_few_are_noticed(built, commit, tmp_path):
     package = commit.files("graphpipe")
-    wrong = shutil.copy(built[0], tmp_path)
+    wrong = Path(shutil.copy(built[0], tmp_path))
     with zipfile.ZipFile(wrong, "a") as archive:
         archive.writestr("tests/test_x.py", "")
     with pytest.raises(NotARelease, match="holds tests/test_x.py, which is nobody's"):
