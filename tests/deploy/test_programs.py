@@ -53,8 +53,8 @@ def test_haproxy_takes_its_configuration():
 
 
 def test_a_rolling_restart_behind_both_proxies_fails_no_call():
-    said = run(sys.executable, ROOT / "benchmarks/proxies.py", "--calls", 2000)
-    rows = re.findall(r"^\| (nginx|haproxy) \| stopped \(SIGTERM\) \| [\d,]+ \| 2,000 \| (\d+) \|", said, re.MULTILINE)
+    said = run(sys.executable, ROOT / "benchmarks/proxies.py", "--calls", 20_000)
+    rows = re.findall(r"^\| (nginx|haproxy) \| stopped \(SIGTERM\) \| [\d,]+ \| 20,000 \| (\d+) \|", said, re.MULTILINE)
     assert rows == [("nginx", "0"), ("haproxy", "0")], said
 
 
