@@ -8,7 +8,7 @@ export PORT
 RUN := exec sh scripts/with_venv.sh
 
 .DEFAULT_GOAL := help
-.PHONY: help serve demo test test-all lint format conformance vectors soak bench generate clean
+.PHONY: help serve demo test test-all lint format dist conformance vectors soak bench generate clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | while IFS="$$(printf '\t')" read -r name text; do \
@@ -32,6 +32,9 @@ lint: ## check style and types; changes nothing
 format: ## put the Python code into the form that lint expects
 	@sh scripts/with_venv.sh dev -m ruff check --fix-only .
 	@$(RUN) dev -m ruff format .
+
+dist: ## build a release of the commit into dist/: wheel, sdist and SBOM, checked, installed and called
+	@$(RUN) dist scripts/dist.py $(ARGS)
 
 conformance: ## run the shared vectors over every client language
 	@$(RUN) dev conformance/run.py $(ARGS)

@@ -4,7 +4,7 @@
 
 It holds the vectors, their schema, the page that says what to do with them, the wire, the schema of the messages and
 the runner, which needs Python's standard library alone. VERSION counts up when a vector changes what it asks for; one
-more vector is no new version.
+more vector is no new version. RELEASE in it is the number of the release that it came with.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ import io
 import sys
 import tarfile
 from pathlib import Path
+
+from graphpipe.version import __version__
 
 __all__ = ["NAME", "VERSION", "archive", "contents"]
 
@@ -34,7 +36,8 @@ def contents() -> dict[str, bytes]:
         "LICENSE": _ROOT / "LICENSE",
         **{f"vectors/{path.name}": path for path in (_HERE / "vectors").glob("*.json")},
     }
-    return {name: files[name].read_bytes() for name in sorted(files)}
+    texts = {"RELEASE": f"{__version__}\n".encode(), **{name: path.read_bytes() for name, path in files.items()}}
+    return dict(sorted(texts.items()))
 
 
 def archive() -> bytes:

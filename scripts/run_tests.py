@@ -54,6 +54,7 @@ SECONDS = {
     "python-wire": 35,
     "python": 30,
     "python-first_hour": 30,
+    "python-deploy": 20,
     "python-benchmarks": 25,
     "python-interop": 25,
     "python-nodes": 25,
@@ -171,7 +172,20 @@ def suites() -> list[Suite]:
             [["python", "scripts/soak.py"], ["python", "scripts/soak.py", "--minutes", "5", "--workers", "2"]],
             slow=True,
         ),
-        Suite("slow", [pytest("slow", ["tests"], "slow")], reports=".build/reports/slow.xml", slow=True),
+        Suite(
+            "deploy",
+            [pytest("deploy", ["tests/deploy"], "slow")],
+            needs=["promtool", "prometheus", "nginx", "haproxy", "systemd-analyze"],
+            reports=".build/reports/deploy.xml",
+            slow=True,
+        ),
+        Suite("dist", [["python", "scripts/dist.py"]], slow=True),
+        Suite(
+            "slow",
+            [pytest("slow", ["tests", "--ignore=tests/deploy"], "slow")],
+            reports=".build/reports/slow.xml",
+            slow=True,
+        ),
     ]
 
 

@@ -25,7 +25,7 @@ func defaults() *options {
 			"Accept":          {contentType},
 			"Accept-Encoding": {"identity"},
 			"Content-Type":    {"application/octet-stream"},
-			"User-Agent":      {"graphpipe-go"},
+			"User-Agent":      {"graphpipe-go/" + Version},
 		},
 		timeout: defaultTimeout, connectTimeout: defaultConnectTimeout, answerBytesMax: defaultAnswerBytesMax,
 	}

@@ -13,11 +13,14 @@ final class RequestHead {
   /** The media type of a failure that is a message; it is sent only to those who ask for it. */
   static final String ERROR_TYPE = "application/vnd.graphpipe";
 
+  /** This release's number, as the pom has it. */
+  private static final String VERSION = "0.1.0";
+
   private static final Map<String, String> OURS =
       Map.of(
           "Accept", ERROR_TYPE,
           "Content-Type", "application/octet-stream",
-          "User-Agent", "graphpipe-java");
+          "User-Agent", "graphpipe-java/" + VERSION);
 
   private final String firstLine;
   private final Map<String, String> lines = new TreeMap<>(String.CASE_INSENSITIVE_ORDER);
