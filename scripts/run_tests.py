@@ -112,6 +112,7 @@ def suites() -> list[Suite]:
                 ["ruff", "check", "."],
                 ["ruff", "format", "--check", "."],
                 ["mypy"],
+                ["hadolint", *dockerfiles()],
             ],
         ),
         *python_suites(),
@@ -170,8 +171,14 @@ def suites() -> list[Suite]:
             [["python", "scripts/soak.py"], ["python", "scripts/soak.py", "--minutes", "5", "--workers", "2"]],
             slow=True,
         ),
+        Suite("images", [["python", "-m", "scripts.images"]], needs=["buildah"], exists_with="docker", slow=True),
         Suite("slow", [pytest("slow", ["tests"], "slow")], reports=".build/reports/slow.xml", slow=True),
     ]
+
+
+def dockerfiles() -> list[str]:
+    found = (path for path in ROOT.glob("docker/Dockerfile.*") if path.suffix != ".dockerignore")
+    return sorted(str(path.relative_to(ROOT)) for path in found)
 
 
 def python_suites() -> Iterator[Suite]:
