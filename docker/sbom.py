@@ -42,11 +42,12 @@ def distributions(site_packages: Path) -> Iterator[dict[str, Any]]:
     for each in metadata.distributions(path=[str(site_packages)]):
         name = re.sub(r"[-_.]+", "-", each.metadata["Name"]).lower()
         found: dict[str, Any] = {"type": "library", "name": name, "version": each.version}
-        licence = each.metadata.get("License-Expression")
+        fields = each.metadata.json
+        licence = str(fields.get("license_expression", ""))
         if licence:
             found["licenses"] = [{"expression": licence}]
         # The field from before SPDX expressions: a name, or by mistake the whole text.
-        elif (said := each.metadata.get("License", "").strip()) and "\n" not in said and len(said) < 100:
+        elif (said := str(fields.get("license", "")).strip()) and "\n" not in said and len(said) < 100:
             found["licenses"] = [{"license": {"name": said}}]
         found["purl"] = found["bom-ref"] = f"pkg:pypi/{name}@{quote(each.version)}"
         yield found

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+
 from scripts.images.containers import MODELS, SOCKETS, Container, serving, serving_without_a_boundary
 from scripts.images.engines import Engine
 from scripts.images.models import Model
@@ -18,6 +20,7 @@ __all__ = ["IMAGES", "Failed", "Image", "checked"]
 
 STRANGER: Final = 4711
 MEMORY_BYTES: Final = 3 << 30
+CALLS: Final = 30
 SOCKET: Final = f"unix:{SOCKETS}/s.sock"
 
 
@@ -36,6 +39,8 @@ class Image:
     tmpfs: bool = False  # whether it needs a place to write to
     kernels: str = ""  # what oneDNN's log has to say when the last model is called
     refuses_gpu: bool = False
+    obeys_threads: bool = False
+    computes_in_bfloat16: bool = False
 
 
 IMAGES: Final = {
@@ -43,7 +48,7 @@ IMAGES: Final = {
     for image in (
         Image("onnx", ["digits"]),
         Image("cpu", ["digits", "channels-first"], tmpfs=True, kernels=r"exec,cpu,convolution,\S+?,"),
-        Image("openvino", ["digits"], flags=["--intra-threads=1"], tmpfs=True),
+        Image("openvino", ["digits", "int8", "products"], tmpfs=True, obeys_threads=True, computes_in_bfloat16=True),
         Image("torch", ["small"], tmpfs=True, kernels=r"exec,cpu,convolution,\S+?,"),
         Image("cuda", ["digits"], refuses_gpu=True),
     )
@@ -140,8 +145,9 @@ def a_port_from_outside(subject: Subject) -> str:
     for environment, port in (({}, 9000), ({"PORT": "8080"}, 8080)):
         with serving(subject.engine, subject.tag, subject.served, subject.folder, environment=environment) as container:
             subject.must_answer(container, f"http://127.0.0.1:{port}")
-            if not re.search(rf"http://0\.0\.0\.0:{port}", container.log()):
-                raise Failed(f"it does not listen on 0.0.0.0:{port}: {container.log()[:300]}")
+            # The kernel's list of sockets, in hexadecimal; 0A is one that listens.
+            if not re.search(rf" 00000000:{port:04X} 00000000:0000 0A ", container.run("cat", "/proc/net/tcp").stdout):
+                raise Failed(f"it does not listen on 0.0.0.0:{port}")
     return "0.0.0.0:9000, and PORT"
 
 
@@ -183,6 +189,49 @@ def kernels(subject: Subject) -> str:
         return f"oneDNN: {found[-1].rstrip(',')}"
 
 
+def threads(subject: Subject) -> str:
+    """--intra-threads is how many threads compute: those that the kernel counts time for."""
+    if not subject.image.obeys_threads:
+        return ""
+    name, model = list(subject.models.items())[-1]
+    seen = []
+    for wanted in (1, 2):
+        flags = [
+            f"--model={MODELS}/{model.file}",
+            f"--intra-threads={wanted}",
+            f"--listen={SOCKET}",
+            *subject.image.flags,
+        ]
+        with serving(subject.engine, subject.tag, flags, subject.folder) as container:
+            url = f"unix:{container.sockets}/s.sock"
+            container.answer(model, url)
+            before = _ticks(container)
+            container.answer(model, url, times=CALLS)
+            spent = {thread: ticks - before.get(thread, 0) for thread, ticks in _ticks(container).items()}
+        most = max(spent.values())
+        busy = sum(ticks > most / 4 for ticks in spent.values())
+        if busy != wanted or not most:
+            raise Failed(f"--intra-threads {wanted}: {busy} threads computed {name}: {spent}")
+        seen.append(f"{wanted}: {busy} busy")
+    return f"--intra-threads {', '.join(seen)}"
+
+
+def bfloat16(subject: Subject) -> str:
+    """--bfloat16 gives other numbers, and nearly the same ones."""
+    if not subject.image.computes_in_bfloat16:
+        return ""
+    _, model = list(subject.models.items())[-1]
+    flags = [f"--model={MODELS}/{model.file}", "--bfloat16", f"--listen={SOCKET}", *subject.image.flags]
+    with serving(subject.engine, subject.tag, flags, subject.folder) as container:
+        answer = container.call(model, f"unix:{container.sockets}/s.sock")
+    off = max(
+        float(np.abs(answer[name] - wanted).max() / np.abs(wanted).max()) for name, wanted in model.wanted.items()
+    )
+    if not 1e-4 < off < 0.05:
+        raise Failed(f"--bfloat16 is off by {off:.1e} of the largest number")
+    return f"off by {off:.1e} of the largest number"
+
+
 def no_gpu_here(subject: Subject) -> str:
     """What asks for a GPU ends with one line where there is none."""
     if not subject.image.refuses_gpu:
@@ -214,6 +263,8 @@ _CHECKS: Final[Sequence[Callable[[Subject], str]]] = (
     a_port_from_outside,
     locked_down,
     kernels,
+    threads,
+    bfloat16,
     no_gpu_here,
 )
 _WITHOUT_CONTAINERS: Final = (labels, no_secret_inside, answers)
@@ -254,6 +305,16 @@ def _bill(subject: Subject, container: Container) -> None:
         raise Failed(f"the bill of materials and the image differ: {named ^ {'@'.join(each) for each in found}}")
     if not any(purl.startswith("pkg:deb/debian/tini@") for purl in written):
         raise Failed("the bill of materials lacks tini")
+
+
+def _ticks(container: Container) -> dict[str, int]:
+    """The time that each thread of PID 1's child has had, in hundredths of a second."""
+    code = (
+        "import glob\nfor path in glob.glob('/proc/[0-9]*/task/*/stat'):\n"
+        " words = open(path).read().rpartition(')')[2].split()\n print(path, int(words[11]) + int(words[12]))"
+    )
+    lines = container.run("python3", "-S", "-c", code).stdout.splitlines()
+    return {path: int(ticks) for path, ticks in map(str.split, lines)}
 
 
 def _bytes(text: str) -> int:

@@ -36,22 +36,25 @@ class Container:
     name: str
     sockets: Path
 
-    def answer(self, model: Model, url: str, path: str = "") -> bool:
-        """Whether a call from outside brings the right numbers. Raises EngineFailed if it brings none.
+    def answer(self, model: Model, url: str, path: str = "", *, times: int = 1) -> bool:
+        """Whether a call from outside brings the right numbers. Raises EngineFailed if it brings none."""
+        return model.is_answered_by(self.call(model, url, path, times=times))
 
-        A URL of http is one in the container's own network, which root can enter. Elsewhere the container is asked to
-        publish its port, and the URL is that of the published one.
+    def call(self, model: Model, url: str, path: str = "", *, times: int = 1) -> dict[str, Any]:
+        """The last answer of a client outside. Raises EngineFailed.
+
+        A URL of http is one in the container's own network, which root can enter.
         """
         with tempfile.TemporaryDirectory() as folder:
             got = Path(folder) / "got.npz"
-            call = [sys.executable, "-m", "scripts.images.call", url + path, str(model.given), str(got)]
-            if url.startswith("http:") and self.engine.program == "podman":
+            call = [sys.executable, "-m", "scripts.images.call", url + path, str(model.given), str(got), str(times)]
+            if url.startswith("http:"):
                 call = ["nsenter", f"--net=/proc/{self.state()['Pid']}/ns/net", *call]
             done = subprocess.run(call, cwd=ROOT, capture_output=True, text=True, check=False)
             if done.returncode != 0:
-                log = "\n".join(self.log().splitlines()[-5:])
+                log = "\n".join(self.log().splitlines()[-5:]) if self.name else ""
                 raise EngineFailed(f"no answer from {url}: {done.stderr.strip().splitlines()[-1:]}\n{log}")
-            return model.is_answered_by(dict(np.load(got)))
+            return dict(np.load(got))
 
     def state(self) -> dict[str, Any]:
         """What the engine knows of it now: Pid, Status, ExitCode."""

@@ -106,11 +106,72 @@ def small_torch(folder: Path) -> None:
     _keep(folder, "small", {"input": image.numpy()}, {"features": module(image).detach().numpy()})
 
 
+def int8(folder: Path) -> None:
+    """As quantisation tools write them: numbers and weights are int8 between QuantizeLinear and DequantizeLinear."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    random = np.random.default_rng(15)
+    scale, zero = np.array(1 / 64, np.float32), np.array(0, np.int8)
+    weights = random.integers(-100, 100, (64, 16)).astype(np.int8)
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "scale", "zero"], ["q"]),
+        helper.make_node("DequantizeLinear", ["q", "scale", "zero"], ["dq"]),
+        helper.make_node("DequantizeLinear", ["weights", "scale", "zero"], ["dw"]),
+        helper.make_node("MatMul", ["dq", "dw"], ["y"]),
+    ]
+    constants: dict[str, NDArray[Any]] = {"scale": scale, "zero": zero, "weights": weights}
+    given = {"x": random.normal(size=(4, 64)).astype(np.float32)}
+    _onnx(folder, "int8", helper, TensorProto, numpy_helper, nodes, constants, given, 16)
+
+
+def products(folder: Path) -> None:
+    """Enough to compute that threads can be told apart by the time that they have had."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    random = np.random.default_rng(15)
+    width, depth = 1024, 8
+    constants = {f"w{i}": random.normal(size=(width, width)).astype(np.float32) / 32 for i in range(depth)}
+    names = ["x", *(f"x{i}" for i in range(1, depth)), "y"]
+    nodes = [helper.make_node("MatMul", [names[i], f"w{i}"], [names[i + 1]]) for i in range(depth)]
+    given = {"x": random.normal(size=(256, width)).astype(np.float32)}
+    _onnx(folder, "products", helper, TensorProto, numpy_helper, nodes, constants, given, width)
+
+
+def _onnx(
+    folder: Path,
+    name: str,
+    helper: Any,
+    types: Any,
+    numpy_helper: Any,
+    nodes: list[Any],
+    constants: Mapping[str, NDArray[Any]],
+    given: Mapping[str, NDArray[Any]],
+    width: int,
+) -> None:
+    import onnxruntime
+
+    (x,) = given.values()
+    graph = helper.make_graph(
+        nodes,
+        name,
+        [helper.make_tensor_value_info("x", types.FLOAT, [None, x.shape[1]])],
+        [helper.make_tensor_value_info("y", types.FLOAT, [None, width])],
+        [numpy_helper.from_array(array, key) for key, array in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10)
+    path = folder / f"{name}.onnx"
+    path.write_bytes(model.SerializeToString())
+    (y,) = onnxruntime.InferenceSession(path).run(None, dict(given))
+    _keep(folder, name, given, {"y": y})
+
+
 # By name: the file, and what writes it.
 MODELS: Final[Mapping[str, tuple[str, Callable[[Path], None]]]] = {
     "digits": ("digits.onnx", digits),
     "channels-first": ("channels-first", channels_first),
     "small": ("small.pt2", small_torch),
+    "int8": ("int8.onnx", int8),
+    "products": ("products.onnx", products),
 }
 
 
