@@ -37,6 +37,9 @@ def main() -> int:
     if unknown := set(options.image) - set(IMAGES):
         parser.error(f"there is no image {min(unknown)!r}; there are {', '.join(IMAGES)}")
     wanted = [IMAGES[name] for name in options.image or IMAGES]
+    if os.getuid() != 0:
+        print("NOT RUN: it looks into the networks of containers, and makes a base, as root alone can", file=sys.stderr)
+        return 1
     with engine(BUILD, options.engine) as found:
         if found is None:
             print("NOT RUN: no docker, podman or buildah that works here", file=sys.stderr)
