@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import difflib
 import io
 import json
 import os
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -202,10 +204,9 @@ def _session(onnxruntime: Any, source: str, options: LoadOptions) -> Any:
         except Exception as error:
             raise LoadError(f"{library}: ONNX Runtime cannot load these operators: {first_line(error)}") from None
     providers = _providers(onnxruntime.get_available_providers(), options)
-    if any(name in _OF_CUDA for name, _ in providers) and hasattr(onnxruntime, "preload_dlls"):
-        # CUDA and cuDNN may be wheels, which no linker looks into. What it misses it prints; the session says it too.
-        with contextlib.redirect_stdout(io.StringIO()):
-            onnxruntime.preload_dlls()
+    for name, _ in providers:
+        if name in _OF_CUDA:
+            _find_cuda(onnxruntime, source, name)
     onnxruntime.set_default_logger_severity(4 if all(name == _CPU for name, _ in providers) else 3)
     try:
         # Without a fallback: it would print about it, and go on with other providers than those asked for.
@@ -218,6 +219,22 @@ def _session(onnxruntime: Any, source: str, options: LoadOptions) -> Any:
     if missing:
         raise LoadError(f"{source}: {min(missing)} did not start: are its driver and libraries installed?")
     return session
+
+
+def _find_cuda(onnxruntime: Any, source: str, provider: str) -> None:
+    """Load CUDA's libraries from where they are. Raises LoadError if there is no driver for them."""
+    if hasattr(onnxruntime, "preload_dlls"):
+        # CUDA and cuDNN may be wheels, which no linker looks into. What it misses it prints; the session says it too.
+        with contextlib.redirect_stdout(io.StringIO()):
+            onnxruntime.preload_dlls()
+    if sys.platform == "linux":
+        try:
+            ctypes.CDLL("libcuda.so.1")
+        except OSError:
+            raise LoadError(
+                f"{source}: {provider} needs a GPU and NVIDIA's driver, and there is no libcuda.so.1 here; a container "
+                "has it with NVIDIA's toolkit: docker run --gpus all"
+            ) from None
 
 
 def _reason(error: Exception) -> str:

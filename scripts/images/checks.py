@@ -198,6 +198,7 @@ def threads(subject: Subject) -> str:
     for wanted in (1, 2):
         flags = [
             f"--model={MODELS}/{model.file}",
+            "--threads=1",  # one call at a time
             f"--intra-threads={wanted}",
             f"--listen={SOCKET}",
             *subject.image.flags,
