@@ -11,6 +11,7 @@ import argparse
 import os
 import secrets
 import sys
+import tempfile
 import time
 import tomllib
 from pathlib import Path
@@ -64,18 +65,19 @@ def _row(found: Engine, image: Image, below: str) -> table.Row:
     row: table.Row = {"image": image.name, "bytes": 0, "base_bytes": 0, "build_s": 0.0, "seen": [], "failed": ""}
     token = f"graphpipe-secret-{secrets.token_hex(16)}"
     try:
-        given = _secrets(BUILD, token)
         print(f"{image.name}: building ...", flush=True)
         began = time.monotonic()
-        arguments = {"BASE_IMAGE": below, "VERSION": version(), **image.arguments}
-        found.build(ROOT / "docker" / f"Dockerfile.{image.name}", tag, arguments, given)
+        arguments = {"BASE_IMAGE": below, "VERSION": version()}
+        with tempfile.TemporaryDirectory() as folder:
+            found.build(ROOT / "docker" / f"Dockerfile.{image.name}", tag, arguments, _secrets(Path(folder), token))
         row["build_s"] = time.monotonic() - began
         row["bytes"], row["base_bytes"] = found.unpacked_bytes(tag), found.unpacked_bytes(below)
-        models = {name: made(name, BUILD / "models") for name in image.models}
-        for name, seen in checked(Subject(image, tag, found, models, [token.encode()], version())):
-            print(f"{image.name}: {name}: {seen}", flush=True)
-            row["seen"].append((name, seen))
-    except (Failed, EngineFailed) as problem:
+        with tempfile.TemporaryDirectory() as folder:
+            models = {name: made(name, Path(folder)) for name in image.models}
+            for name, seen in checked(Subject(image, tag, found, models, [token.encode()], version())):
+                print(f"{image.name}: {name}: {seen}", flush=True)
+                row["seen"].append((name, seen))
+    except (Failed, EngineFailed, RuntimeError) as problem:
         row["failed"] = str(problem)
         print(f"{image.name}: FAILED: {problem}", flush=True)
     finally:

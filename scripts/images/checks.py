@@ -6,7 +6,7 @@ import json
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -34,7 +34,6 @@ class Image:
 
     name: str
     models: Sequence[str]
-    arguments: Mapping[str, str] = field(default_factory=dict)  # for the build
     flags: Sequence[str] = ()  # of the server, besides its model
     tmpfs: bool = False  # whether it needs a place to write to
     kernels: str = ""  # what oneDNN's log has to say when the last model is called

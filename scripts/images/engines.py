@@ -57,7 +57,8 @@ class Engine:
         """Build an image; what is said on the way goes to the log. Raises EngineFailed."""
         command = [*self._command(), "build", "--tag", tag, "--file", str(dockerfile)]
         if self.program != "docker":
-            command += ["--isolation", "chroot", "--format", "docker"]  # only that format holds a HEALTHCHECK
+            # Only docker's format holds a HEALTHCHECK; layers would leave a copy of every step behind.
+            command += ["--isolation", "chroot", "--format", "docker", "--layers=false"]
         for name, value in arguments.items():
             command += ["--build-arg", f"{name}={value}"]
         for name, path in secrets.items():
