@@ -72,6 +72,8 @@ def _row(found: Engine, image: Image, below: str) -> table.Row:
             found.build(ROOT / "docker" / f"Dockerfile.{image.name}", tag, arguments, _secrets(Path(folder), token))
         row["build_s"] = time.monotonic() - began
         row["bytes"], row["base_bytes"] = found.unpacked_bytes(tag), found.unpacked_bytes(below)
+        if 0 < image.beside_bytes_max < row["bytes"] - row["base_bytes"]:
+            raise Failed(f"more than {image.beside_bytes_max / 1e6:.0f} MB beside its base")
         with tempfile.TemporaryDirectory() as folder:
             models = {name: made(name, Path(folder)) for name in image.models}
             for name, seen in checked(Subject(image, tag, found, models, [token.encode()], version())):

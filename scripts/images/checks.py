@@ -37,6 +37,7 @@ class Image:
     flags: Sequence[str] = ()  # of the server, besides its model
     tmpfs: bool = False  # whether it needs a place to write to
     kernels: str = ""  # what oneDNN's log has to say when the last model is called
+    beside_bytes_max: int = 0  # what it may take beside its base; 0: anything
     refuses_gpu: bool = False
     obeys_threads: bool = False
     computes_in_bfloat16: bool = False
@@ -45,7 +46,7 @@ class Image:
 IMAGES: Final = {
     image.name: image
     for image in (
-        Image("onnx", ["digits"]),
+        Image("onnx", ["digits"], beside_bytes_max=180_000_000),
         Image("cpu", ["digits", "channels-first"], tmpfs=True, kernels=r"exec,cpu,convolution,\S+?,"),
         Image("openvino", ["digits", "int8", "products"], tmpfs=True, obeys_threads=True, computes_in_bfloat16=True),
         Image("torch", ["small"], tmpfs=True, kernels=r"exec,cpu,convolution,\S+?,"),
