@@ -320,7 +320,8 @@ def environment() -> dict[str, str]:
     REPORTS.mkdir(exist_ok=True)
     mine = Path(os.environ.get("HOME", HOME))
     return {
-        **os.environ,
+        # The Makefile's PORT is for `make serve`: to a server it is where to listen.
+        **{name: value for name, value in os.environ.items() if name != "PORT"},
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "HOME": str(HOME),
         "XDG_CACHE_HOME": str(HOME / ".cache"),
