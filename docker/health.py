@@ -30,5 +30,5 @@ def main() -> int:
 if __name__ == "__main__":
     try:
         sys.exit(main())
-    except OSError as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
         sys.exit(f"no answer: {error}")

@@ -188,6 +188,13 @@ def test_the_health_check_asks_the_address_of_the_metrics(tmp_path, kind, free_p
     assert health(address).returncode == 1
 
 
+@pytest.mark.parametrize("address", ["", "0.0.0.0:many"])
+def test_a_health_check_without_an_address_says_so_in_one_line(address):
+    run = health(address)
+    assert run.returncode == 1
+    assert re.fullmatch(r"no answer: .*\n", run.stderr)
+
+
 @pytest.fixture
 def free_port():
     import socket

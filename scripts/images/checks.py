@@ -86,7 +86,7 @@ def checked(subject: Subject) -> Iterator[tuple[str, str]]:
     for check in _CHECKS if subject.engine.runs else _WITHOUT_CONTAINERS:
         found = check(subject)
         if found:
-            yield check.__name__.replace("_", " "), found
+            yield check.__name__.replace("_", " ").replace("originals", "original's"), found
 
 
 def labels(subject: Subject) -> str:
