@@ -8,7 +8,7 @@ export PORT
 RUN := exec sh scripts/with_venv.sh
 
 .DEFAULT_GOAL := help
-.PHONY: help serve demo test test-all lint format dist conformance vectors soak bench generate clean
+.PHONY: help serve demo test test-all lint format dist conformance vectors soak bench images generate clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | while IFS="$$(printf '\t')" read -r name text; do \
@@ -47,6 +47,9 @@ soak: ## 15 minutes of mixed traffic, every answer checked, nothing left at the 
 
 bench: ## run the benchmarks, one after another (ARGS=codec picks some)
 	@$(RUN) dev scripts/bench.py $(ARGS)
+
+images: ## build the images of docker/ and run each (ARGS="onnx cpu" picks some, ARGS=--write puts the table into the docs)
+	@$(RUN) dev -m scripts.images $(ARGS)
 
 generate: ## write the generated code anew from schema/graphpipe.fbs (needs flatc)
 	@$(RUN) dev scripts/generate.py

@@ -114,6 +114,7 @@ def suites() -> list[Suite]:
                 ["ruff", "check", "."],
                 ["ruff", "format", "--check", "."],
                 ["mypy"],
+                ["hadolint", *dockerfiles()],
             ],
         ),
         *python_suites(),
@@ -179,6 +180,7 @@ def suites() -> list[Suite]:
             reports=".build/reports/deploy.xml",
             slow=True,
         ),
+        Suite("images", [["python", "-m", "scripts.images"]], needs=["buildah"], exists_with="docker", slow=True),
         Suite("dist", [["python", "scripts/dist.py"]], slow=True),
         Suite(
             "slow",
@@ -187,6 +189,11 @@ def suites() -> list[Suite]:
             slow=True,
         ),
     ]
+
+
+def dockerfiles() -> list[str]:
+    found = (path for path in ROOT.glob("docker/Dockerfile.*") if path.suffix != ".dockerignore")
+    return sorted(str(path.relative_to(ROOT)) for path in found)
 
 
 def python_suites() -> Iterator[Suite]:
@@ -328,7 +335,8 @@ def environment() -> dict[str, str]:
     REPORTS.mkdir(exist_ok=True)
     mine = Path(os.environ.get("HOME", HOME))
     return {
-        **os.environ,
+        # The Makefile's PORT is for `make serve`: to a server it is where to listen.
+        **{name: value for name, value in os.environ.items() if name != "PORT"},
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "HOME": str(HOME),
         "XDG_CACHE_HOME": str(HOME / ".cache"),

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import difflib
+import io
+import json
 import os
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -185,6 +190,9 @@ def _session(onnxruntime: Any, source: str, options: LoadOptions) -> Any:
         except Exception as error:
             raise LoadError(f"{library}: ONNX Runtime cannot load these operators: {first_line(error)}") from None
     providers = _providers(onnxruntime.get_available_providers(), options)
+    for name, _ in providers:
+        if name in _OF_CUDA:
+            _find_cuda(onnxruntime, source, name)
     onnxruntime.set_default_logger_severity(4 if all(name == _CPU for name, _ in providers) else 3)
     try:
         # Without a fallback: it would print about it, and go on with other providers than those asked for.
@@ -197,6 +205,22 @@ def _session(onnxruntime: Any, source: str, options: LoadOptions) -> Any:
     if missing:
         raise LoadError(f"{source}: {min(missing)} did not start: are its driver and libraries installed?")
     return session
+
+
+def _find_cuda(onnxruntime: Any, source: str, provider: str) -> None:
+    """Load CUDA's libraries from where they are. Raises LoadError if there is no driver for them."""
+    if hasattr(onnxruntime, "preload_dlls"):
+        # CUDA and cuDNN may be wheels, which no linker looks into. What it misses it prints; the session says it too.
+        with contextlib.redirect_stdout(io.StringIO()):
+            onnxruntime.preload_dlls()
+    if sys.platform == "linux":
+        try:
+            ctypes.CDLL("libcuda.so.1")
+        except OSError:
+            raise LoadError(
+                f"{source}: {provider} needs a GPU and NVIDIA's driver, and there is no libcuda.so.1 here; a container "
+                "has it with NVIDIA's toolkit: docker run --gpus all"
+            ) from None
 
 
 def _reason(error: Exception) -> str:
@@ -237,6 +261,8 @@ _WHEELS = {
     "ROCMExecutionProvider": "onnxruntime-rocm",
 }
 _CPU = "CPUExecutionProvider"
+_OPENVINO = "OpenVINOExecutionProvider"
+_OF_CUDA = ("CUDAExecutionProvider", "TensorrtExecutionProvider")
 
 
 def _providers(available: Sequence[str], options: LoadOptions) -> list[tuple[str, dict[str, Any]]]:
@@ -254,8 +280,21 @@ def _providers(available: Sequence[str], options: LoadOptions) -> list[tuple[str
                 f"{found} is not in this build of ONNX Runtime, which has {', '.join(available)}; "
                 f"pip install {_WHEELS[found]}, in place of onnxruntime"
             )
-        chosen.append((found, {"device_id": index} if index and found != _CPU else {}))
+        settings = {"device_id": index} if index and found != _CPU else {}
+        if found == _OPENVINO:
+            settings |= _of_openvino(options)
+        chosen.append((found, settings))
     return chosen
+
+
+def _of_openvino(options: LoadOptions) -> dict[str, str]:
+    """OpenVINO's settings. It has threads of its own, a core each unless told; the session's are not its."""
+    settings = {"num_of_threads": str(options.intra_threads or 1)}
+    if options.bfloat16:
+        # Its own "precision" knows float32 alone on a CPU. This hint is OpenVINO's; where a CPU has no such
+        # instructions, it is float32 again.
+        settings["load_config"] = json.dumps({"CPU": {"INFERENCE_PRECISION_HINT": "bf16"}})
+    return settings
 
 
 def _spec(source: str, what: str, arg: Any, declared: Mapping[str, TensorSpec]) -> TensorSpec:

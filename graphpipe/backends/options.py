@@ -57,7 +57,10 @@ class LoadOptions:
         0, "Speed", integer(0, 1024),
         "Threads of one call. TensorFlow and PyTorch have one number for all their models.", default_text="1",
     )  # fmt: skip
-    bfloat16: bool = setting(False, "Speed", switch(), "PyTorch: keep the weights, and compute, in bfloat16.")
+    bfloat16: bool = setting(
+        False, "Speed", switch(),
+        "PyTorch: keep the weights, and compute, in bfloat16. ONNX with OpenVINO: compute in it.",
+    )  # fmt: skip
     channels_last: bool = setting(
         False, "Speed", switch(), "PyTorch: keep images and the weights of convolutions channels-last."
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 
 import numpy as np
@@ -11,6 +12,8 @@ import pytest
 from onnx import helper, numpy_helper
 
 import graphpipe
+from graphpipe.backends.onnx import _providers, _session
+from graphpipe.backends.options import LoadOptions
 from graphpipe.errors import LoadError
 from tests import onnx_graphs
 
@@ -94,3 +97,56 @@ def test_operators_that_cannot_be_loaded_are_named(tmp_path):
     path = onnx_graphs.pair_sum(tmp_path / "sum.onnx")
     with pytest.raises(LoadError, match=r"nowhere\.so: ONNX Runtime cannot load these operators"):
         graphpipe.load(path, custom_ops=[str(tmp_path / "nowhere.so")])
+
+
+def settings_of(provider, **options):
+    """What a provider is told, in a build that has it."""
+    ((name, settings),) = _providers([provider], LoadOptions(providers=(provider,), **options))
+    assert name == provider
+    return settings
+
+
+def test_openvino_has_as_many_threads_as_it_is_given_and_bfloat16_where_it_is_asked_for():
+    openvino = "OpenVINOExecutionProvider"
+    assert settings_of(openvino) == {"num_of_threads": "1"}
+    assert settings_of(openvino, intra_threads=3) == {"num_of_threads": "3"}
+    asked = settings_of(openvino, bfloat16=True)
+    assert json.loads(asked["load_config"]) == {"CPU": {"INFERENCE_PRECISION_HINT": "bf16"}}
+    assert settings_of("CPUExecutionProvider", intra_threads=3, bfloat16=True) == {}
+
+
+class Cuda:
+    """A build of ONNX Runtime for CUDA, as far as it is asked before a session is made."""
+
+    def __init__(self):
+        self.said = []
+
+    def __getattr__(self, name):
+        return getattr(onnxruntime, name)
+
+    def get_available_providers(self):
+        return ["CUDAExecutionProvider", "CPUExecutionProvider"]
+
+    def preload_dlls(self):
+        print("Failed to load libcudnn.so.9")  # it does, and a server's stdout is not for that
+        self.said.append("preload_dlls")
+
+    def InferenceSession(self, *_, **__):  # noqa: N802 -- ONNX Runtime's name
+        self.said.append("InferenceSession")
+        raise RuntimeError("no GPU")
+
+
+def test_cudas_libraries_are_loaded_from_their_wheels_before_a_session_that_wants_them(capsys):
+    cuda = Cuda()
+    # Where there is a driver, a session is tried; where there is none, that is said.
+    with pytest.raises(LoadError, match=r"^model\.onnx: .*(?:no GPU|no libcuda\.so\.1 here)"):
+        _session(cuda, "model.onnx", LoadOptions(device="cuda:0"))
+    assert cuda.said[0] == "preload_dlls"
+    assert capsys.readouterr().out == ""
+
+
+def test_a_session_on_the_cpu_touches_no_library_of_cuda():
+    cuda = Cuda()
+    with pytest.raises(LoadError, match="no GPU"):
+        _session(cuda, "model.onnx", LoadOptions(device="cpu"))
+    assert cuda.said == ["InferenceSession"]

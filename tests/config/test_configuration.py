@@ -39,6 +39,22 @@ def test_flag_beats_environment_beats_file_beats_default(file):
     assert configure({"listen": ["127.0.0.1:3"]}, environment, path).settings.listen == "127.0.0.1:3"
 
 
+def test_a_platforms_port_is_listened_on_from_outside_where_nobody_says_where_to_listen(file):
+    platform = {"PORT": "8080"}
+    assert configure({}, platform).settings.listen == "0.0.0.0:8080"
+    assert 'listen = "0.0.0.0:8080" # environment PORT' in " ".join(str(configure({}, platform)).split())
+    assert configure({}, {"PORT": ""}).settings.listen == "127.0.0.1:9000"
+    # Whoever says where to listen is not bound by it, whatever it is.
+    path = file('listen = "127.0.0.1:1"\n')
+    for port in ("8080", "tcp://10.0.0.1:80"):
+        assert configure({}, {"PORT": port}, path).settings.listen == "127.0.0.1:1"
+        assert configure({}, {"PORT": port, "GRAPHPIPE_LISTEN": "127.0.0.1:2"}).settings.listen == "127.0.0.1:2"
+        assert configure({"listen": ["127.0.0.1:3"]}, {"PORT": port}).settings.listen == "127.0.0.1:3"
+    for port in ("tcp://10.0.0.1:80", "65536", "-1", "\u0662"):
+        with pytest.raises(SettingsError, match="environment PORT: expected a number from 0 to 65535, not"):
+            configure({}, {"PORT": port})
+
+
 def test_what_is_said_of_one_model_beats_what_is_said_of_all_from_the_same_place(file):
     path = file(f"threads = 2\n{MODELS}threads = 5\n")
     assert threads(configure({}, {}, path)) == {"a": 2, "b": 5}

@@ -12,6 +12,7 @@ copy: a variable and a constant of the graph are tensors like others.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
@@ -127,9 +128,17 @@ def runtime(source: str, options: LoadOptions) -> Runtime:
     return _runtime
 
 
+# What kernels for a CPU say of channels that come first, where oneDNN has none in their place: it is switched off
+# (TF_ENABLE_ONEDNN_OPTS=0), or the numbers are of 64 bits.
+_CHANNELS_FIRST = re.compile(r"only supports? (?:the )?NHWC|only supported for NHWC")
+
+
 def refuse(error: Exception) -> None:
-    """Raise InvalidRequest for an error about a value; come back if it is Python code in the model that raised."""
-    if "Traceback (most recent call last)" not in str(error):
+    """Raise InvalidRequest for an error about a value; come back if it is Python code in the model that raised, or the
+    order of channels that the model has.
+    """
+    said = str(error)
+    if "Traceback (most recent call last)" not in said and not _CHANNELS_FIRST.search(said):
         raise InvalidRequest(f"the model cannot take this: {words_of(error)}") from error
 
 

@@ -8,7 +8,7 @@ import logging
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from time import perf_counter
 from typing import Any, TypeVar, cast
 
@@ -107,6 +107,7 @@ class App:
         options: dict[str, Any] = {"sock": listener, "backlog": _BACKLOG, "ssl": tls}
         if tls is not None:
             options["ssl_handshake_timeout"] = self.settings.head_timeout_s
+        self._listener, self._tls_options = listener, {name: options[name] for name in options if "ssl" in name}
         if listener.family == socket.AF_UNIX:
             self._listening = await loop.create_unix_server(self.hub, **options)
         else:
@@ -176,7 +177,12 @@ class App:
             await self._close_services()
             return
         await self._wait(settings.drain_grace_s, lambda: False)
+        # What the kernel has connected and nobody has accepted would be reset, with the request that it may have brought.
+        connected = list(_connected(self._listener))
         self._listening.close()
+        for connection in connected:
+            with contextlib.suppress(OSError):
+                await asyncio.get_running_loop().connect_accepted_socket(self.hub, connection, **self._tls_options)
         # Connections that were accepted a moment ago, and have said nothing yet, are about to.
         self.hub.drain(_LINGER_S)
         await self._wait(_LINGER_S, lambda: not self.hub.connections)
@@ -233,6 +239,13 @@ class App:
         """Say and count what the log left out."""
         self.access_log.next_second()
         self.counters.meter("").add("graphpipe_log_lines_left_out", FAILURES.next_second())
+
+
+def _connected(listener: socket.socket) -> Iterator[socket.socket]:
+    """Those who wait to be accepted; the listener does not block."""
+    with contextlib.suppress(OSError):
+        while True:
+            yield listener.accept()[0]
 
 
 def _close_aside(service: Service) -> None:

@@ -26,6 +26,7 @@ from graphpipe.server.settings.layers import (
     of_environment,
     of_file,
     of_keywords,
+    of_platform,
     read_arguments,
     read_environment,
     read_file,
@@ -92,6 +93,8 @@ def configure(
     read_environment(variables, environment, sources)
     if file:
         read_file(layers[-1], table, str(file), sources)
+    if not any("listen" in layer.general for layer in layers):
+        layers.append(of_platform(environment))
     return _configuration(layers, sources)
 
 

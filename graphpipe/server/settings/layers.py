@@ -28,6 +28,7 @@ __all__ = [
     "of_environment",
     "of_file",
     "of_keywords",
+    "of_platform",
     "read_arguments",
     "read_environment",
     "read_file",
@@ -104,6 +105,16 @@ def read_environment(layer: Layer, environment: Mapping[str, str], sources: Mapp
             _read_text(layer, flag, ours, f"environment {flag.env}", sources)
         elif original:
             _read_text(layer, flag, original, f"environment {original_name}", sources)
+
+
+def of_platform(environment: Mapping[str, str]) -> Layer:
+    """What platforms that run containers say: PORT is where they call, from outside. Raises SettingsError."""
+    port = environment.get("PORT", "")
+    if not port:
+        return Layer()
+    if not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > 65535:
+        raise SettingsError(f"environment PORT: expected a number from 0 to 65535, not {port!r}; or say --listen")
+    return Layer(general={"listen": Value(f"0.0.0.0:{int(port)}", "environment PORT")})
 
 
 def _words(variable: str, text: str) -> list[str]:

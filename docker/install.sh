@@ -1,0 +1,41 @@
+#!/bin/sh
+# Fills /opt/graphpipe, the virtual environment that becomes the image. Run by the Dockerfiles beside it, in their first
+# stage, twice: what a change of our own code does not touch is a layer of its own.
+#
+#     docker/install.sh dependencies   what $REQUIREMENTS pins
+#     docker/install.sh package        GraphPipe, and $EXTRAS and $PACKAGES of whoever builds
+#
+# pip's own arguments are in $PIP_FLAGS. pip lies in /opt/pip, and so never gets into the image.
+set -eu
+
+pip() { /opt/pip/bin/pip --disable-pip-version-check --no-input "$@"; }
+into_image() { pip --python /opt/graphpipe/bin/python install --no-cache-dir --progress-bar off "$@"; }
+
+case $1 in
+dependencies)
+    python3 -m venv /opt/pip
+    python3 -m venv --without-pip /opt/graphpipe
+    pip install --no-cache-dir --progress-bar off --requirement docker/requirements/build.txt
+    if [ -n "${TORCH_INDEX:-}" ]; then
+        into_image --requirement docker/requirements/server.txt
+        into_image --constraint constraints.txt --index-url "$TORCH_INDEX" torch
+    else
+        # shellcheck disable=SC2086 # several flags
+        into_image --requirement "$REQUIREMENTS" $PIP_FLAGS
+    fi
+    ;;
+package)
+    pip wheel --no-build-isolation --no-deps --wheel-dir dist .
+    into_image --no-deps dist/*.whl
+    if [ -n "$EXTRAS$PACKAGES" ]; then
+        wheel=$(echo dist/*.whl)
+        # Not by hash: what it comes to is known to whoever asked for it. He may pin it with a file of his own.
+        # shellcheck disable=SC2086 # several packages, several flags
+        into_image --constraint constraints.txt "$wheel${EXTRAS:+[$EXTRAS]}" $PACKAGES $PIP_FLAGS
+    fi
+    pip --python /opt/graphpipe/bin/python check
+    cd /opt/graphpipe/lib/python3*/site-packages
+    # shellcheck disable=SC2086 # several patterns
+    rm -rf $LEAVE_OUT
+    ;;
+esac

@@ -1,0 +1,323 @@
+"""What is asked of every image, each by running it; a check returns what was seen, and raises Failed for anything else."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from scripts.images.containers import MODELS, SOCKETS, Container, serving, serving_without_a_boundary
+from scripts.images.engines import Engine
+from scripts.images.models import Model
+
+__all__ = ["IMAGES", "Failed", "Image", "checked"]
+
+STRANGER: Final = 4711
+MEMORY_BYTES: Final = 3 << 30
+CALLS: Final = 30
+SOCKET: Final = f"unix:{SOCKETS}/s.sock"
+
+
+class Failed(Exception):
+    """An image did not do what it has to; the message says what it did."""
+
+
+@dataclass(frozen=True)
+class Image:
+    """One Dockerfile, and what is asked of it beyond what is asked of all."""
+
+    name: str
+    models: Sequence[str]
+    flags: Sequence[str] = ()  # of the server, besides its model
+    tmpfs: bool = False  # whether it needs a place to write to
+    kernels: str = ""  # what oneDNN's log has to say when the last model is called
+    beside_bytes_max: int = 0  # what it may take beside its base; 0: anything
+    refuses_gpu: bool = False
+    obeys_threads: bool = False
+    computes_in_bfloat16: bool = False
+
+
+IMAGES: Final = {
+    image.name: image
+    for image in (
+        Image("onnx", ["digits"], beside_bytes_max=180_000_000),
+        Image("cpu", ["digits", "channels-first"], tmpfs=True, kernels=r"exec,cpu,convolution,\S+?,"),
+        Image("openvino", ["digits", "int8", "products"], tmpfs=True, obeys_threads=True, computes_in_bfloat16=True),
+        Image("torch", ["small"], tmpfs=True, kernels=r"exec,cpu,convolution,\S+?,"),
+        Image("cuda", ["digits"], refuses_gpu=True),
+    )
+}
+
+
+@dataclass
+class Subject:
+    """An image that is built, and what it is asked with."""
+
+    image: Image
+    tag: str
+    engine: Engine
+    models: Mapping[str, Model]
+    tokens: Sequence[bytes]
+    version: str
+
+    @property
+    def folder(self) -> Path:
+        return next(iter(self.models.values())).folder
+
+    @property
+    def served(self) -> list[str]:
+        """The models as flags."""
+        return [*(f"--model={MODELS}/{model.file}" for model in self.models.values()), *self.image.flags]
+
+    def must_answer(self, container: Container, url: str) -> None:
+        for name, model in self.models.items():
+            if not container.answer(model, url, f":/models/{name}" if url.startswith("unix:") else f"/models/{name}"):
+                raise Failed(f"other numbers than wanted from {name}")
+
+
+def checked(subject: Subject) -> Iterator[tuple[str, str]]:
+    """Each check's name, and what was seen. Raises Failed, EngineFailed."""
+    for check in _CHECKS if subject.engine.runs else _WITHOUT_CONTAINERS:
+        found = check(subject)
+        if found:
+            yield check.__name__.replace("_", " ").replace("originals", "original's"), found
+
+
+def labels(subject: Subject) -> str:
+    config = subject.engine.described(subject.tag)
+    found = config["Labels"]
+    for name, wanted in (("version", subject.version), ("title", f"graphpipe-{subject.image.name}")):
+        if found.get(f"org.opencontainers.image.{name}") != wanted:
+            raise Failed(f"label {name} is {found.get(f'org.opencontainers.image.{name}')!r}, not {wanted!r}")
+    if config["User"] != "65532:65532" or config["Entrypoint"][0] != "tini":
+        raise Failed(f"user {config['User']}, entrypoint {config['Entrypoint']}")
+    return f"version {subject.version}, user 65532"
+
+
+def no_secret_inside(subject: Subject) -> str:
+    """The files of all layers, the config with its environment, and the history."""
+    seen, overlap = 0, b""
+    longest = max(map(len, subject.tokens))
+    for piece in subject.engine.saved(subject.tag):
+        window = overlap + piece
+        for token in subject.tokens:
+            if token in window:
+                raise Failed("a secret of the build is in the image")
+        seen += len(piece)
+        overlap = window[-longest:]
+    return f"none in {seen / 1e6:.0f} MB"
+
+
+def the_originals_command_line(subject: Subject) -> str:
+    """Nothing restricted, nothing mounted but models; health; what is left behind by others; SIGTERM."""
+    container: Container
+    arguments = [*subject.served, "--listen=0.0.0.0:9000"]
+    with serving(subject.engine, subject.tag, arguments, subject.folder) as container:
+        subject.must_answer(container, "http://127.0.0.1:9000")
+        _healthy(subject, container)
+        _no_orphans(container)
+        _bill(subject, container)
+        status, seconds = container.stop()
+        if status != 0:
+            raise Failed(f"status {status} after SIGTERM: {container.log()[-500:]}")
+    return f"answered, healthy, orphans reaped, SIGTERM: status 0 in {seconds:.1f} s"
+
+
+def the_originals_environment(subject: Subject) -> str:
+    """GP_MODEL, and no argument but where to listen."""
+    (name, model), *_ = subject.models.items()
+    environment = {"GP_MODEL": f"{MODELS}/{model.file}", "GRAPHPIPE_LISTEN": SOCKET}
+    flags = list(subject.image.flags)
+    with serving(subject.engine, subject.tag, flags, subject.folder, environment=environment) as container:
+        if not container.answer(model, f"unix:{container.sockets}/s.sock"):
+            raise Failed(f"other numbers than wanted from {name}")
+    return "GP_MODEL answered"
+
+
+def a_port_from_outside(subject: Subject) -> str:
+    """PORT, as platforms that run containers give it; without it, all addresses at 9000."""
+    for environment, port in (({}, 9000), ({"PORT": "8080"}, 8080)):
+        with serving(subject.engine, subject.tag, subject.served, subject.folder, environment=environment) as container:
+            subject.must_answer(container, f"http://127.0.0.1:{port}")
+            # The kernel's list of sockets, in hexadecimal; 0A is one that listens.
+            if not re.search(rf" 00000000:{port:04X} 00000000:0000 0A ", container.run("cat", "/proc/net/tcp").stdout):
+                raise Failed(f"it does not listen on 0.0.0.0:{port}")
+    return "0.0.0.0:9000, and PORT"
+
+
+def locked_down(subject: Subject) -> str:
+    """Nothing to write to, no rights, somebody else's uid, little memory."""
+    limits = ["--read-only", "--cap-drop", "all", "--security-opt", "no-new-privileges"]
+    limits += ["--user", f"{STRANGER}:{STRANGER}", "--memory", str(MEMORY_BYTES)]
+    if subject.engine.program == "podman":
+        limits += ["--read-only-tmpfs=false"]
+    if subject.image.tmpfs:
+        limits += ["--tmpfs", "/tmp"]
+    arguments = [*subject.served, f"--listen={SOCKET}"]
+    with serving(subject.engine, subject.tag, arguments, subject.folder, limits=limits) as container:
+        subject.must_answer(container, f"unix:{container.sockets}/s.sock")
+        _healthy(subject, container)
+        if container.run("id", "-u").stdout.strip() != str(STRANGER):
+            raise Failed("it runs as somebody else than it was told")
+        if container.run("sh", "-c", "echo x > /opt/graphpipe/x").returncode == 0:
+            raise Failed("its root can be written to")
+        told = container.run("graphpipe-serve", "--print-config", *arguments).stdout
+        found = re.search(r"in-flight-bytes-max = \"?(\w+)", told)
+        # A quarter of what the container may have, and not of the machine's.
+        if found is None or _bytes(found[1]) != MEMORY_BYTES // 4:
+            raise Failed(f"it does not see its memory limit: {found and found[0]}")
+    return f"read-only{' with a /tmp' if subject.image.tmpfs else ''}, uid {STRANGER}, no capabilities, 3 GiB"
+
+
+def kernels(subject: Subject) -> str:
+    """Which of oneDNN's kernels ran, by its own log."""
+    if not subject.image.kernels:
+        return ""
+    environment = {"ONEDNN_VERBOSE": "1", "DNNL_VERBOSE": "1"}
+    arguments = [*subject.served, f"--listen={SOCKET}"]
+    with serving(subject.engine, subject.tag, arguments, subject.folder, environment=environment) as container:
+        subject.must_answer(container, f"unix:{container.sockets}/s.sock")
+        found = re.findall(subject.image.kernels, container.log())
+        if not found:
+            raise Failed(f"no line of oneDNN's log has {subject.image.kernels!r}")
+        return f"oneDNN: {found[-1].rstrip(',')}"
+
+
+def threads(subject: Subject) -> str:
+    """--intra-threads is how many threads compute: those that the kernel counts time for."""
+    if not subject.image.obeys_threads:
+        return ""
+    name, model = list(subject.models.items())[-1]
+    seen = []
+    for wanted in (1, 2):
+        flags = [
+            f"--model={MODELS}/{model.file}",
+            "--threads=1",  # one call at a time
+            f"--intra-threads={wanted}",
+            f"--listen={SOCKET}",
+            *subject.image.flags,
+        ]
+        with serving(subject.engine, subject.tag, flags, subject.folder) as container:
+            url = f"unix:{container.sockets}/s.sock"
+            container.answer(model, url)
+            before = _ticks(container)
+            container.answer(model, url, times=CALLS)
+            spent = {thread: ticks - before.get(thread, 0) for thread, ticks in _ticks(container).items()}
+        most = max(spent.values())
+        busy = sum(ticks > most / 4 for ticks in spent.values())
+        if busy != wanted or not most:
+            raise Failed(f"--intra-threads {wanted}: {busy} threads computed {name}: {spent}")
+        seen.append(f"{wanted}: {busy} busy")
+    return f"--intra-threads {', '.join(seen)}"
+
+
+def bfloat16(subject: Subject) -> str:
+    """--bfloat16 gives other numbers, and nearly the same ones."""
+    if not subject.image.computes_in_bfloat16:
+        return ""
+    _, model = list(subject.models.items())[-1]
+    flags = [f"--model={MODELS}/{model.file}", "--bfloat16", f"--listen={SOCKET}", *subject.image.flags]
+    with serving(subject.engine, subject.tag, flags, subject.folder) as container:
+        answer = container.call(model, f"unix:{container.sockets}/s.sock")
+    off = max(
+        float(np.abs(answer[name] - wanted).max() / np.abs(wanted).max()) for name, wanted in model.wanted.items()
+    )
+    if not 1e-4 < off < 0.05:
+        raise Failed(f"--bfloat16 is off by {off:.1e} of the largest number")
+    return f"off by {off:.1e} of the largest number"
+
+
+def no_gpu_here(subject: Subject) -> str:
+    """What asks for a GPU ends with one line where there is none."""
+    if not subject.image.refuses_gpu:
+        return ""
+    arguments = [*subject.served, "--device=cuda:0"]
+    with serving(subject.engine, subject.tag, arguments, subject.folder) as container:
+        deadline = time.monotonic() + 120
+        while (state := container.state())["Status"] == "running" and time.monotonic() < deadline:
+            time.sleep(0.2)
+        lines = container.log().strip().splitlines()
+        if state["ExitCode"] != 1 or len(lines) != 1:
+            raise Failed(f"status {state['ExitCode']} and {len(lines)} lines: {lines[:5]}")
+    return lines[0]
+
+
+def answers(subject: Subject) -> str:
+    """All that can be asked without containers."""
+    arguments = [*subject.served, f"--listen={SOCKET}"]
+    with serving_without_a_boundary(subject.engine, subject.tag, arguments, subject.folder) as sockets:
+        subject.must_answer(Container(subject.engine, "", sockets), f"unix:{sockets}/s.sock")
+    return "answered (buildah run: no limits, no health, no signals)"
+
+
+_CHECKS: Final[Sequence[Callable[[Subject], str]]] = (
+    labels,
+    no_secret_inside,
+    the_originals_command_line,
+    the_originals_environment,
+    a_port_from_outside,
+    locked_down,
+    kernels,
+    threads,
+    bfloat16,
+    no_gpu_here,
+)
+_WITHOUT_CONTAINERS: Final = (labels, no_secret_inside, answers)
+
+
+def _healthy(subject: Subject, container: Container) -> None:
+    """The image's own HEALTHCHECK, run as the engine would."""
+    (kind, *command) = subject.engine.described(subject.tag)["Healthcheck"]["Test"]
+    done = container.run(*command)
+    if kind != "CMD" or done.returncode != 0:
+        raise Failed(f"its health check says {done.stdout}{done.stderr}")
+
+
+def _no_orphans(container: Container) -> None:
+    """A process that its parent left is waited for by PID 1."""
+    container.run("sh", "-c", "(sleep 0.2 &) ; (sleep 0.2 &)")
+    time.sleep(1)
+    code = (
+        "import glob\nfor path in glob.glob('/proc/[0-9]*/stat'):\n"
+        " state = open(path).read().rpartition(')')[2].split()[0]\n if state == 'Z': print(path)"
+    )
+    done = container.run("python3", "-S", "-c", code)
+    if done.returncode != 0 or done.stdout.strip():
+        raise Failed(f"zombies: {done.stdout}{done.stderr}")
+
+
+def _bill(subject: Subject, container: Container) -> None:
+    """The bill of materials names what Python finds in the image, no more and no less."""
+    bill: dict[str, Any] = json.loads(container.run("cat", "/opt/graphpipe/sbom.cdx.json").stdout)
+    written = {part["purl"] for part in [*bill["components"], bill["metadata"]["component"]]}
+    code = (
+        "import re\nfrom importlib import metadata\nfor each in metadata.distributions():\n"
+        " print(re.sub('[-_.]+', '-', each.metadata['Name']).lower(), each.version)"
+    )
+    found = {tuple(line.split()) for line in container.run("python3", "-c", code).stdout.splitlines()}
+    named = {purl.removeprefix("pkg:pypi/") for purl in written if purl.startswith("pkg:pypi/")}
+    if named != {f"{name}@{version.replace('+', '%2B')}" for name, version in found}:
+        raise Failed(f"the bill of materials and the image differ: {named ^ {'@'.join(each) for each in found}}")
+    if not any(purl.startswith("pkg:deb/debian/tini@") for purl in written):
+        raise Failed("the bill of materials lacks tini")
+
+
+def _ticks(container: Container) -> dict[str, int]:
+    """The time that each thread of PID 1's child has had, in hundredths of a second."""
+    code = (
+        "import glob\nfor path in glob.glob('/proc/[0-9]*/task/*/stat'):\n"
+        " words = open(path).read().rpartition(')')[2].split()\n print(path, int(words[11]) + int(words[12]))"
+    )
+    lines = container.run("python3", "-S", "-c", code).stdout.splitlines()
+    return {path: int(ticks) for path, ticks in map(str.split, lines)}
+
+
+def _bytes(text: str) -> int:
+    number, unit = re.fullmatch(r"(\d+)(\w*)", text).groups()  # type: ignore[union-attr]
+    return int(number) * {"": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}[unit]
