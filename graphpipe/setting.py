@@ -84,11 +84,11 @@ def read_keywords(
 
 
 def _read(call: str, name: str, declared: Declared, default: Any, value: Any) -> Any:
-    # What is not set, and empty lists, have no form on a command line.
-    is_empty = value is None or (isinstance(value, str | list | tuple) and not value)
-    if value is default or (is_empty and default in (None, "", ())):
+    if value is default or (value is None and default in (None, "", ())):
         return default
     try:
         return declared.kind.read(value)
     except ValueError as error:
+        if value in ("", [], ()) and default in (None, "", ()):
+            return default  # most empty lists have no form on a command line
         raise TypeError(f"{call}(): {name}: {error}; {came(value)}") from None

@@ -319,7 +319,7 @@ def test_tensors_outside_the_models_folder_are_refused(tmp_path: Path, place: st
 
 
 def test_an_option_that_does_not_exist_is_named(tmp_path: Path) -> None:
-    with pytest.raises(TypeError, match="no option 'thread'"):
+    with pytest.raises(TypeError, match="no setting 'thread'"):
         graphpipe.load(tmp_path / "m.onnx", thread=1)
     with pytest.raises(graphpipe.LoadError, match="there is no backend 'caffe'"):
         graphpipe.load(tmp_path / "m.onnx", backend="caffe")

@@ -177,7 +177,7 @@ def test_a_model_that_cannot_be_loaded_is_one_line_whatever_it_raised(tmp_path: 
     assert "Traceback" not in ended.stderr
     lines = [line for line in ended.stderr.splitlines() if reason in line]
     assert lines, ended.stderr
-    assert "no such device\n" in ended.stderr or "device" not in ended.stderr  # the first line alone
+    assert "and more" not in ended.stderr  # the first line alone
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])

@@ -45,11 +45,13 @@ class Recorded(Connection):
 
 gate = threading.Event()  # lets the model come to its end
 gate.set()
+running = threading.Event()  # the model has begun
 
 
 def model(inputs: Mapping[str, Any]) -> Mapping[str, Any]:
     x = inputs["x"]
     if x.flat[0] == 1:
+        running.set()
         gate.wait(20)
     return {"y": np.zeros(2_000_000 if x.flat[0] == 2 else 1)}
 
@@ -287,11 +289,12 @@ def loop_busy(server: InProcess) -> Iterator[None]:
 def with_a_queue_that_is_full() -> None:
     """Small bodies are refused before they have come, and then skipped."""
     gate.clear()
+    running.clear()
     with recorded(threads=1, model_settings={"queue_requests_max": 1}) as server:
         busy, queued, one, two, three, late = (Caller(server) for _ in range(6))
         try:
             busy.send(SLOW)
-            until(lambda: server.ask(lambda: server.app.state.in_flight) == 1)
+            until(running.is_set)  # else it is in the queue itself
             queued.send(SLOW)
             until(lambda: server.ask(lambda: server.app.state.in_flight) == 2)
             for caller in (one, two, three, late):

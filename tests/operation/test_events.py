@@ -303,10 +303,9 @@ def test_a_signal_that_comes_while_a_line_is_written_holds_nothing_up(start: Ser
 
 @pytest.mark.parametrize("how", ["plain", "batched", "cached", "odd"])
 def test_a_failure_names_the_model_and_the_request(start: Serve, folder: Path, how: str) -> None:
-    more = {"batched": ("--batch-rows-max", "8"), "cached": ("--cache", "--cache-version", "1")}.get(how, ())
-    server = start(
-        "quotes", "--log-format", "json", "--cache-dir", str(folder / "rows"), *more, tracebacks=True
-    )  # fmt: skip
+    cached = ("--cache", "--cache-version", "1", "--cache-dir", str(folder / "rows"))
+    more = {"batched": ("--batch-rows-max", "8"), "cached": cached}.get(how, ())
+    server = start("quotes", "--log-format", "json", *more, tracebacks=True)
     body = b"".join(encode_request([np.array(["no number"], object)], ["text"]))
     path = "/%61" if how == "odd" else "/"
     assert call(server.url, "POST", path, body, x_request_id="abc-1").status == 500
