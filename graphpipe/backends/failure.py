@@ -6,9 +6,9 @@ text cannot be had. Whoever calls a model catches all of it, and asks here.
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
-import sysconfig
 import threading
 import traceback
 from collections.abc import Iterator
@@ -25,14 +25,6 @@ __all__ = ["ends_the_program", "in_words", "place_of", "refusal"]
 _RAISE = opmap["RAISE_VARARGS"]
 _CHAIN_MAX = 100
 _RETRY_AFTER_S_MAX = 86400.0
-# Where code lies that is not the user's: Python's own, what is installed, and ours.
-_OTHERS = tuple(
-    f"{folder}{os.sep}"
-    for folder in {
-        *(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")),
-        str(Path(__file__).parent.parent),
-    }
-)
 
 
 def refusal(error: BaseException) -> ServiceError | None:
@@ -85,7 +77,7 @@ def place_of(error: BaseException) -> str:
 
 def _is_the_users(file: str) -> bool:
     # <frozen importlib._bootstrap>, <string>
-    return not file.startswith(("<", *_OTHERS)) and "site-packages" not in Path(file).parts
+    return not file.startswith(("<", *_others())) and "site-packages" not in Path(file).parts
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
@@ -130,3 +122,12 @@ def _handlers() -> set[CodeType]:
         if handler is not None:
             codes.add(handler.__code__)
     return codes
+
+
+@functools.cache
+def _others() -> tuple[str, ...]:
+    """Where code lies that is not the user's: Python's own, what is installed, and ours."""
+    import sysconfig  # not before something fails: it reads how Python was built
+
+    folders = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
+    return tuple(f"{folder}{os.sep}" for folder in {*folders, str(Path(__file__).parent.parent)})

@@ -279,7 +279,7 @@ def test_an_endless_answer_takes_no_more_memory_than_the_limit(call: Call) -> No
     with canned(talk) as server:
         tracemalloc.start()
         try:
-            with pytest.raises(graphpipe.NoAnswer, match="more than 16777216 bytes"):
+            with pytest.raises(graphpipe.NoAnswer, match="more than 16,777,216 bytes"):
                 call(server.url, {"answer_bytes_max": 1 << 24})
             peak = tracemalloc.get_traced_memory()[1]
         finally:
