@@ -1,5 +1,5 @@
 """Folders that hold one model: beside its licence and its labels, or in a numbered version, as TensorFlow Serving and
-Triton lay them out (NAME/1/model.onnx).
+Triton lay them out (NAME/1/model.onnx), or in a folder of its own, as KServe mounts what it has fetched.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ _SHOWN_MAX = 5
 
 
 def model_in(folder: Path, is_model: Callable[[str], bool]) -> Path:
-    """The one model in a folder, or in the highest of its numbered versions; ``is_model`` knows models by their paths.
+    """The one model in a folder, in the highest of its numbered versions, or in the only folder that is in it; ``is_model``
+    knows models by their paths.
 
     Raises LoadError if there is none, or more than one.
     """
@@ -31,6 +32,9 @@ def model_in(folder: Path, is_model: Callable[[str], bool]) -> Path:
             if len(versions) > 1:
                 log.info("%s has %d versions; this is the highest with a model: %s", folder, len(versions), version)
             break
+    inner = [path for path in _entries(folder) if path.is_dir()]
+    if not found and not versions and len(inner) == 1:
+        return model_in(inner[0], is_model)
     if not found:
         held = what_folder_holds(folder, is_model)
         what = "there is no model in this folder, nor in a numbered version of it"

@@ -51,6 +51,15 @@ def test_of_numbered_versions_the_highest_that_has_a_model_is_the_model(in_folde
     assert default_name("cats") == default_name("cats/2") == "cats"
 
 
+def test_a_mount_with_one_models_folder_in_it_is_that_model(in_folder):
+    model_at(in_folder / "mnt" / "cats" / "1" / "model.onnx", 3)
+    (in_folder / "mnt" / "lost+found.txt").write_text("")
+    assert answer("mnt") == 3
+    (in_folder / "mnt" / "dogs").mkdir()
+    with pytest.raises(LoadError, match="mnt: there is no model in this folder"):
+        graphpipe.load("mnt")
+
+
 def test_a_folder_with_several_models_or_none_says_so_in_one_line(in_folder):
     (in_folder / "none").mkdir()
     with pytest.raises(LoadError, match="none: there is no model in this folder, nor in a numbered version of it"):

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graphpipe.server.numbers.counters import Counters
-from graphpipe.server.numbers.families import FAMILIES, OTHER, PROTOCOLS, START, STATUSES, Family
+from graphpipe.server.numbers.families import FAMILIES, OTHER, PROTOCOLS, START, STATUS_PLACE, STATUSES, Family
 from graphpipe.version import __version__
 
 __all__ = ["CONTENT_TYPE", "Metrics", "Page"]
@@ -30,6 +30,8 @@ _PART_CHARS = 64 * 1024
 # So many pages are kept for readers who have not taken theirs yet; a further one gets the newest of them.
 _PAGES_MAX = 8
 _TYPES = {"by_code": "counter"}
+# Answers by messages, the protocol that comes first, which are there from the start, at 0.
+_WATCHED = frozenset(STATUS_PLACE[status] for status in (200, 400, 500, 502, 503, 504))
 
 
 class Page:
@@ -134,7 +136,9 @@ def _template(family: Family) -> str:
 
 
 def _sample(family: Family, template: str, label: str, numbers: NDArray[np.float64]) -> str:
-    """One model's lines. What never happened is left out of histograms, and a code that was never given."""
+    """One model's lines. What never happened is left out of histograms, and a code that was never given, but for those that
+    are watched: rate() does not see the first of a series that begins with it.
+    """
     if family.kind == "histogram":
         *counts, total = numbers.tolist()
         cumulative = [*accumulate(counts)]
@@ -146,7 +150,7 @@ def _sample(family: Family, template: str, label: str, numbers: NDArray[np.float
         return "".join(
             line % ("other" if place % len(STATUSES) == OTHER else STATUSES[place % len(STATUSES)], protocol, count)
             for place, count in enumerate(numbers.tolist())
-            if count
+            if count or place in _WATCHED
             for protocol in (PROTOCOLS[place // len(STATUSES)],)
         )
     return template.replace("{}", label) % float(numbers[0]) if label else ""
