@@ -244,7 +244,8 @@ def test_an_image_that_there_is_not_is_named_with_those_that_there_are():
 
 
 def row(image, size, failed=""):
-    return {"image": image, "bytes": size, "base_bytes": 100_000_000, "build_s": 3.2, "seen": [], "failed": failed}
+    seen = {"answered": ["digits", "int8"], "seen": [["labels", "version 1"]], "failed": failed}
+    return {"image": image, "bytes": size, "base_bytes": 100_000_000, "build_s": 3.2, **seen}
 
 
 def test_the_table_has_the_latest_of_each_image_and_is_put_into_the_page_and_nowhere_else(tmp_path):
@@ -253,7 +254,8 @@ def test_the_table_has_the_latest_of_each_image_and_is_put_into_the_page_and_now
     rows = table.kept(kept, [row("small", 265_000_000)])
     assert json.loads(kept.read_text()) == rows
     text = table.text(rows, "an engine")
-    assert "| small | 265 MB | 165 MB | 3 s | every check passed |\n| large | 900 MB | 800 MB | 3 s |" in text
+    assert "| small | 265 MB | 165 MB | 3 s | digits, int8 | every check passed |\n| large | 900 MB |" in text
+    assert "`large`:\n\n- labels: version 1" in text
     assert "FAILED: why" in table.text([row("small", 1, "why\nand more")], "an engine")
     page = tmp_path / "images.md"
     page.write_text(f"before\n{table.BEGIN}\nold\n{table.END}\nafter\n")

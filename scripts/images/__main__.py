@@ -62,7 +62,9 @@ def main() -> int:
 def _row(found: Engine, image: Image, below: str) -> table.Row:
     """Build one image and try it, saying so as it goes. What fails is in the row."""
     tag = f"localhost/graphpipe-{image.name}"
-    row: table.Row = {"image": image.name, "bytes": 0, "base_bytes": 0, "build_s": 0.0, "seen": [], "failed": ""}
+    row: table.Row = {
+        "image": image.name, "bytes": 0, "base_bytes": 0, "build_s": 0.0, "answered": [], "seen": [], "failed": "",
+    }  # fmt: skip
     token = f"graphpipe-secret-{secrets.token_hex(16)}"
     try:
         print(f"{image.name}: building ...", flush=True)
@@ -79,6 +81,8 @@ def _row(found: Engine, image: Image, below: str) -> table.Row:
             for name, seen in checked(Subject(image, tag, found, models, [token.encode()], version())):
                 print(f"{image.name}: {name}: {seen}", flush=True)
                 row["seen"].append((name, seen))
+            # Each check calls every one of them.
+            row["answered"] = list(models)
     except (Failed, EngineFailed, RuntimeError) as problem:
         row["failed"] = str(problem)
         print(f"{image.name}: FAILED: {problem}", flush=True)

@@ -14,12 +14,13 @@ END = "<!-- images: end -->"
 
 
 class Row(TypedDict):
-    """What was seen of one image. ``failed`` is empty if nothing was amiss."""
+    """What was seen of one image: ``answered`` has its models, ``failed`` is empty if nothing was amiss."""
 
     image: str
     bytes: int
     base_bytes: int
     build_s: float
+    answered: list[str]
     seen: list[tuple[str, str]]
     failed: str
 
@@ -38,14 +39,14 @@ def text(rows: Sequence[Row], how: str) -> str:
     lines = [
         f"Built and run with {how}.",
         "",
-        "| image | unpacked | beside its base | built in | |",
-        "|---|---|---|---|---|",
+        "| image | unpacked | beside its base | built in | what answered | |",
+        "|---|---|---|---|---|---|",
     ]
     for row in rows:
         beside = row["bytes"] - row["base_bytes"]
         result = f"FAILED: {row['failed'].splitlines()[0]}" if row["failed"] else "every check passed"
         sizes = f"{row['bytes'] / 1e6:.0f} MB | {beside / 1e6:.0f} MB | {row['build_s']:.0f} s"
-        lines.append(f"| {row['image']} | {sizes} | {result} |")
+        lines.append(f"| {row['image']} | {sizes} | {', '.join(row['answered'])} | {result} |")
     for row in rows:
         if row["seen"]:
             lines += ["", f"`{row['image']}`:", "", *(f"- {name}: {seen}" for name, seen in row["seen"])]
