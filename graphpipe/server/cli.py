@@ -77,6 +77,7 @@ def _say_how_to_ask(url: str) -> None:
 def _run(configuration: Configuration, on_ready: Callable[[str], object]) -> None:
     from graphpipe.descriptors import fill, forgive
     from graphpipe.server.life.ending import leave_if_a_model_runs
+    from graphpipe.server.life.notify import Notifier
     from graphpipe.server.life.server import NoWorker, Server
     from graphpipe.server.numbers.logs import log_to_stderr
 
@@ -86,7 +87,7 @@ def _run(configuration: Configuration, on_ready: Callable[[str], object]) -> Non
     forgive()
     models = [(model, None) for model in configuration.models]
     try:
-        told = Server(models, settings, on_ready=on_ready).run()
+        told = Server(models, settings, on_ready=on_ready, notifier=Notifier.of(os.environ)).run()
     except NoWorker:
         sys.exit(1)  # each has said why
     except GraphPipeError as error:

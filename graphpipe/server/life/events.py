@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from graphpipe.machine import usable_cpus
+from graphpipe.server.life.notify import Notifier
 from graphpipe.server.models.service import Service
 from graphpipe.server.numbers.logs import EVENTS
 from graphpipe.server.settings.values import Settings
@@ -78,8 +79,9 @@ class Loaded:
 class Events:
     """What one server has to tell, from its start to its end."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, notifier: Notifier) -> None:
         self._settings = settings
+        self._notifier = notifier
         self._models: dict[str, str] = {}  # that were told of, and why each is cold
 
     def loaded(self, loaded: Loaded) -> None:
@@ -102,6 +104,7 @@ class Events:
         """Requests are welcome. Without a ``metrics_url`` the metrics are at the server's own; ``reach`` says who may call,
         where that needs saying.
         """
+        self._notifier.ready(url)
         metrics = _page(metrics_url or url, "/metrics")
         how = "Ctrl-C to stop" if _hears_ctrl_c() else "SIGTERM to stop"
         _tell("listening", f"metrics at {metrics}; {how}", url=url, metrics=metrics)
@@ -110,6 +113,7 @@ class Events:
 
     def draining(self, in_flight: int, told_by: signal.Signals | None) -> None:
         """No new requests are wanted. ``told_by`` is the signal that said so."""
+        self._notifier.stopping()
         doing = f"finishing {counted(in_flight, 'request')}" if in_flight else "stopping"
         again = ""
         if told_by is not None:

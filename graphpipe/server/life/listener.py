@@ -1,4 +1,4 @@
-"""The address of a server: HOST:PORT, [IPv6]:PORT or unix:PATH, bound once.
+"""The address of a server: HOST:PORT, [IPv6]:PORT or unix:PATH, bound once, or fd:N, bound by whoever started it.
 
 Binding reserves the address; callers are refused until the server listens, which it does when it has something to say.
 """
@@ -60,6 +60,8 @@ def bind(listen: str) -> socket.socket:
     Raises BindError, with one line that says why.
     """
     try:
+        if listen.startswith("fd:"):
+            return _inherited(listen)
         return _bind_unix(listen[len("unix:") :]) if listen.startswith("unix:") else _bind_tcp(listen)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
@@ -86,6 +88,28 @@ def _bind_tcp(listen: str) -> socket.socket:
     except OSError:
         listener.close()
         raise
+    return listener
+
+
+def _inherited(listen: str) -> socket.socket:
+    """A socket that is here already, as systemd hands over the first of a unit as 3. Its file is not ours to remove."""
+    number = listen[len("fd:") :]
+    if not number.isdigit() or not 3 <= int(number) < 1 << 20:
+        raise BindError(
+            f"cannot listen on {listen!r}: expected fd:N, of 3 or more, as systemd counts the sockets of a unit"
+        )
+    try:
+        listener = socket.socket(fileno=int(number))
+    except OSError as error:
+        raise BindError(
+            f"cannot listen on {listen}: descriptor {number} is no socket ({error.strerror}); "
+            "whoever starts the server has to hand it over, as systemd does with a .socket unit"
+        ) from None
+    if listener.type != socket.SOCK_STREAM or listener.family not in (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX):
+        listener.detach()  # it is somebody else's
+        raise BindError(f"cannot listen on {listen}: descriptor {number} is no stream socket (ListenStream=)")
+    listener.setblocking(False)
+    listener.set_inheritable(False)
     return listener
 
 

@@ -47,5 +47,8 @@ class Notifier:
         if not self._address:
             return
         # Whoever does not listen is not waited for.
-        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as to:
+        with (
+            contextlib.suppress(OSError),
+            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as to,
+        ):
             to.sendto(lines.encode(), self._address)

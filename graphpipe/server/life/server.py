@@ -21,6 +21,7 @@ from graphpipe.errors import LoadError, NotReady
 from graphpipe.server.life.ending import cut_at_exit
 from graphpipe.server.life.events import Events
 from graphpipe.server.life.listener import bind, reach_of, tls_context, url_of
+from graphpipe.server.life.notify import Notifier
 from graphpipe.server.life.supervisor import NoWorker, supervise
 from graphpipe.server.numbers.counters import Counters
 from graphpipe.server.numbers.failures import FAILURES
@@ -63,6 +64,7 @@ class Server:
         on_ready: Callable[[str], object] = lambda url: None,
         part: Part | None = None,
         apart: bool = False,
+        notifier: Notifier | None = None,
     ) -> None:
         self.models = models
         self.settings = settings
@@ -70,7 +72,8 @@ class Server:
         self._on_ready = on_ready
         self._part = part
         self._apart = apart or settings.in_workers
-        self._events = Events(settings)
+        self._notifier = notifier or Notifier()
+        self._events = Events(settings, self._notifier)
         self._metrics_url = ""
         self._reach = ""
         self._thread: threading.Thread | None = None
@@ -150,6 +153,7 @@ class Server:
                 loop.call_soon_threadsafe(end)
 
         self._end = tell
+        self._notifier.keep_alive()
         if self._told.is_set():
             end()
 

@@ -120,7 +120,7 @@ class Settings:
     listen: str = setting(
         "127.0.0.1:9000", "Network", address(9000),
         "HOST:PORT, [IPv6]:PORT or unix:PATH. Port 0 picks a free one, a port alone is this machine's only, and 0.0.0.0 or "
-        ":PORT is for whoever reaches it.", short="l",
+        ":PORT is for whoever reaches it. fd:N is a socket of systemd's, the first is 3.", short="l",
     )  # fmt: skip
     tls_cert: str = setting("", "Network", path(), "PEM file with the server's certificate: serve https.")
     tls_key: str = setting(
