@@ -32,8 +32,8 @@ def model_in(folder: Path, is_model: Callable[[str], bool]) -> Path:
             if len(versions) > 1:
                 log.info("%s has %d versions; this is the highest with a model: %s", folder, len(versions), version)
             break
-    inner = [path for path in _entries(folder) if path.is_dir()]
-    if not found and not versions and len(inner) == 1:
+    inner = [path for path in _entries(folder) if path.is_dir()] if not found and not versions else []
+    if len(inner) == 1 and any(_models(path, is_model) for path in (inner[0], *_versions(inner[0]))):
         return model_in(inner[0], is_model)
     if not found:
         held = what_folder_holds(folder, is_model)
