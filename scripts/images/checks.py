@@ -20,7 +20,7 @@ __all__ = ["IMAGES", "Failed", "Image", "checked"]
 
 STRANGER: Final = 4711
 MEMORY_BYTES: Final = 3 << 30
-CALLS: Final = 30
+CALLS: Final = 60
 SOCKET: Final = f"unix:{SOCKETS}/s.sock"
 
 
@@ -209,9 +209,9 @@ def threads(subject: Subject) -> str:
             before = _ticks(container)
             container.answer(model, url, times=CALLS)
             spent = {thread: ticks - before.get(thread, 0) for thread, ticks in _ticks(container).items()}
-        most = max(spent.values())
-        busy = sum(ticks > most / 4 for ticks in spent.values())
-        if busy != wanted or not most:
+        # A thread that does not compute has none at all, and on a busy machine one that does may have little.
+        busy = sum(ticks >= 3 for ticks in spent.values())
+        if busy != wanted:
             raise Failed(f"--intra-threads {wanted}: {busy} threads computed {name}: {spent}")
         seen.append(f"{wanted}: {busy} busy")
     return f"--intra-threads {', '.join(seen)}"
@@ -309,13 +309,14 @@ def _bill(subject: Subject, container: Container) -> None:
 
 
 def _ticks(container: Container) -> dict[str, int]:
-    """The time that each thread of PID 1's child has had, in hundredths of a second."""
+    """The time that each thread has had, in hundredths of a second, but for the main ones: a server's reads and writes."""
     code = (
         "import glob\nfor path in glob.glob('/proc/[0-9]*/task/*/stat'):\n"
         " words = open(path).read().rpartition(')')[2].split()\n print(path, int(words[11]) + int(words[12]))"
     )
     lines = container.run("python3", "-S", "-c", code).stdout.splitlines()
-    return {path: int(ticks) for path, ticks in map(str.split, lines)}
+    found = {path: int(ticks) for path, ticks in map(str.split, lines)}
+    return {path: ticks for path, ticks in found.items() if path.split("/")[2] != path.split("/")[4]}
 
 
 def _bytes(text: str) -> int:
