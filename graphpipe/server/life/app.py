@@ -8,7 +8,7 @@ import logging
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from time import perf_counter
 from typing import Any, TypeVar, cast
 
@@ -177,12 +177,7 @@ class App:
             await self._close_services()
             return
         await self._wait(settings.drain_grace_s, lambda: False)
-        # What the kernel has connected and nobody has accepted would be reset, with the request that it may have brought.
-        connected = list(_connected(self._listener))
-        self._listening.close()
-        for connection in connected:
-            with contextlib.suppress(OSError):
-                await asyncio.get_running_loop().connect_accepted_socket(self.hub, connection, **self._tls_options)
+        await self._stop_listening()
         # Connections that were accepted a moment ago, and have said nothing yet, are about to.
         self.hub.drain(_LINGER_S)
         await self._wait(_LINGER_S, lambda: not self.hub.connections)
@@ -205,6 +200,23 @@ class App:
                 await runner.cleanup()
         state.alive = False
         await self._close_services()
+
+    async def _stop_listening(self) -> None:
+        """Let nobody in any more. Whom the kernel has connected, and nobody has accepted, would be reset, with the request
+        that he may have sent: they come in yet.
+        """
+        last = self._listener.dup()
+        last.setblocking(False)
+        self._listening.close()
+        waiting = []
+        try:
+            while True:
+                waiting.append(last.accept()[0])
+        except OSError:
+            last.close()  # at once: who connects between that look and this is lost
+        for connection in waiting:
+            with contextlib.suppress(OSError):
+                await asyncio.get_running_loop().connect_accepted_socket(self.hub, connection, **self._tls_options)
 
     async def _close_services(self) -> None:
         for service in self.directory:
@@ -239,13 +251,6 @@ class App:
         """Say and count what the log left out."""
         self.access_log.next_second()
         self.counters.meter("").add("graphpipe_log_lines_left_out", FAILURES.next_second())
-
-
-def _connected(listener: socket.socket) -> Iterator[socket.socket]:
-    """Those who wait to be accepted; the listener does not block."""
-    with contextlib.suppress(OSError):
-        while True:
-            yield listener.accept()[0]
 
 
 def _close_aside(service: Service) -> None:
