@@ -164,7 +164,8 @@ def restarted(
     with proxy(name, servers, folder) as url, Callers(url, calls, threads) as callers:
         while callers.calling:
             for server in servers:
-                time.sleep(1)
+                # Whom nginx has found dead it asks again after a second: the other one is to live so long.
+                time.sleep(1 if by is signal.SIGTERM else 3)
                 if not callers.calling:
                     break
                 server.end(by)
@@ -213,7 +214,7 @@ def main() -> None:
             stack.callback(lambda server=server: server.end(signal.SIGTERM))
         certificate = _certificate(folder)
         for name in chosen.proxies:
-            for by, calls in ((signal.SIGTERM, chosen.calls), (signal.SIGKILL, chosen.calls // 2)):
+            for by, calls in ((signal.SIGTERM, chosen.calls), (signal.SIGKILL, chosen.calls)):
                 seen.append(restarted(name, servers, folder, calls, chosen.callers, by))
                 print("  ".join(seen[-1]), flush=True)
             with proxy(name, servers, folder) as url:
