@@ -13,7 +13,20 @@ from typing import Any
 
 from graphpipe.errors import InvalidRequest
 
-__all__ = ["came", "flag", "named_tensors", "names", "one_input", "seconds", "some_outputs", "tensors", "text", "whole"]
+__all__ = [
+    "a_kind",
+    "came",
+    "flag",
+    "named_tensors",
+    "names",
+    "one_input",
+    "one_tensor",
+    "seconds",
+    "some_outputs",
+    "tensors",
+    "text",
+    "whole",
+]
 
 # Whoever says infinity means days; poll and the wire's header count milliseconds in few digits.
 _TIMEOUT_S_MAX = 1e6
@@ -94,6 +107,13 @@ def one_input(value: object) -> tuple[str, ...]:
     raise InvalidRequest(f"input_name is one name; {came(value)}{hint}")
 
 
+def one_tensor(value: object) -> object:
+    """What ``execute`` is given for its one input. Raises InvalidRequest."""
+    if type(value) is dict or isinstance(value, Mapping):
+        raise InvalidRequest("execute takes one array; inputs by name go with infer({...})")
+    return value
+
+
 def some_outputs(value: object) -> tuple[str, ...]:
     """The outputs that ``execute`` is asked for: one name, or several in order; None is none. Raises InvalidRequest."""
     if value is None:
@@ -151,8 +171,13 @@ def came(value: object) -> str:
         return f"{value!r} came"
     if _is_text(value):
         return f"{_shown(value)} came"
+    return f"{a_kind(value)} came"
+
+
+def a_kind(value: object) -> str:
+    """What a value is one of, with its article: ``an int``, ``a dict``."""
     kind = type(value).__name__
-    return f"{'an' if re.match('[AEIOUaeiou]', kind) else 'a'} {kind} came"
+    return f"{'an' if re.match('[AEIOUaeiou]', kind) else 'a'} {kind}"
 
 
 def _is_number(value: object, kind: type) -> bool:

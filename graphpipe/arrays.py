@@ -30,7 +30,11 @@ def array_of(value: object, what: str) -> Array:
     """
     if type(value) is np.ndarray:
         return value if value.dtype.kind != "T" else _text(value, what)
-    if missing := missing_in(value):
+    try:
+        missing = missing_in(value)
+    except ValueError as error:
+        raise InvalidRequest(f"{what} is no array: {_reason(error)}") from None
+    if missing:
         raise InvalidRequest(f"{what} has {missing}, which a tensor cannot have; fill them first")
     if hasattr(value, "detach") and hasattr(value, "cpu"):
         value = _on_cpu(value)

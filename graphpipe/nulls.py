@@ -14,11 +14,12 @@ import numpy as np
 __all__ = ["is_null", "missing_in"]
 
 _PLAIN = {bool, int, float, complex, str, bytes, type(None)}
-_DEPTH_MAX = 64  # as many axes as numpy has; a list may contain itself
+_DEPTH_MAX = 32  # as many axes as every numpy has
 
 
-def missing_in(value: Any, depth: int = 0) -> str:
-    """What is missing in ``value``: "nulls", "masked elements", or nothing.
+def missing_in(value: Any) -> str:
+    """What is missing in ``value``: "nulls", "masked elements", or nothing. Raises ValueError for a list that holds
+    itself, and for lists that are nested deeper than an array has axes.
 
     The elements of lists are looked into, those of object arrays are not: whoever takes them out sees them.
     """
@@ -27,7 +28,7 @@ def missing_in(value: Any, depth: int = 0) -> str:
     if isinstance(value, np.ndarray | np.generic):
         return ""
     if isinstance(value, list | tuple):
-        return _missing_in_list(value, depth)
+        return _missing_in_list(value, 1, {})
     return "nulls" if _has_nulls(value) else ""
 
 
@@ -38,13 +39,25 @@ def is_null(item: object) -> bool:
     return item is None or type(item).__name__ in ("NAType", "NaTType")
 
 
-def _missing_in_list(values: list[Any] | tuple[Any, ...], depth: int) -> str:
+def _missing_in_list(values: list[Any] | tuple[Any, ...], depth: int, met: dict[int, bool]) -> str:
+    """``met`` has the lists of lists that were met so far, and whether their elements are still being looked into: without
+    it a list would be walked once for each way that leads to it, which may be 2**32.
+    """
     # Lists of a million numbers are passed over at the speed of set().
     odd = {kind for kind in set(map(type, values)) - _PLAIN if not issubclass(kind, np.generic)}
-    if odd and depth < _DEPTH_MAX:
-        for value in values:
-            if type(value) in odd and (missing := missing_in(value, depth + 1)):
+    if not odd or met.get(id(values)) is False:
+        return ""
+    if id(values) in met:
+        raise ValueError("a list that holds itself")
+    if depth > _DEPTH_MAX:
+        raise ValueError(f"lists in lists, more than {_DEPTH_MAX} deep")
+    met[id(values)] = True
+    for value in values:
+        if type(value) in odd:
+            is_list = isinstance(value, list | tuple)
+            if missing := _missing_in_list(value, depth + 1, met) if is_list else missing_in(value):
                 return missing
+    met[id(values)] = False
     return ""
 
 

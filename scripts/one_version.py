@@ -50,6 +50,7 @@ MAYBE = {
         rf'"Server": "graphpipe/{NUMBER}"',
         rf"graphpipe-(?:onnx|cpu|openvino|torch|cuda):{NUMBER}",
         rf"graphpipe(?:-serve |_rpc-| ){NUMBER}",
+        rf"labels: version {NUMBER}",
     ]
     for page in ("README.md", "docs/*.md", "docker/*.md", "deploy/README.md")
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from graphpipe.backends.backend import Backend
@@ -20,7 +21,7 @@ REFUSAL = (
 def _matches(source: str) -> bool:
     path = Path(source)
     if path.is_dir():
-        return (path / "predict_net.pb").is_file() or (path / "init_net.pb").is_file()
+        return any(os.path.isfile(path / name) for name in ("predict_net.pb", "init_net.pb"))
     return path.suffix in (".pb", ".pbtxt") and any(word in path.name for word in ("init_net", "predict_net"))
 
 

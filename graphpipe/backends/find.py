@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Unpack
 
+from graphpipe.arguments import a_kind
 from graphpipe.backends.backend import Backend
 from graphpipe.backends.failure import ends_the_program, in_words
 from graphpipe.backends.folder import folder_name, model_in
-from graphpipe.backends.foreign import no_model
+from graphpipe.backends.foreign import neither, no_model
 from graphpipe.backends.keywords import LoadKeywords
 from graphpipe.backends.known import backends
 from graphpipe.backends.loaded import LoadedModel
@@ -23,6 +25,7 @@ from graphpipe.errors import LoadError
 from graphpipe.setting import declared_in, read_keywords
 from graphpipe.signature import Signature
 from graphpipe.sources.web import check_sha256, fetch, file_name, is_model_url
+from graphpipe.words import visible
 
 __all__ = [
     "adopted",
@@ -76,7 +79,7 @@ def loaded(
     else:
         called = name or re.sub(r"\W", "", getattr(source, "__name__", "") or type(source).__name__)  # not <lambda>
         if backend:
-            raise LoadError(f"{called}: --backend is for sources, and this is a {type(source).__name__} already")
+            raise LoadError(f"{called}: --backend is for sources, and this is {a_kind(source)} already")
         with loading(called):
             adopted, kind = adopting(source, called, options)
             model = padded(adopted, options.pad)
@@ -167,6 +170,7 @@ def adopting(thing: object, name: str, options: LoadOptions) -> tuple[Model, Kin
     """The model that a Python object is, and whose: a Model as it is, a class's instance, or what a backend makes of it
     that calls it its own. Raises LoadError for what nobody does.
     """
+    made_by = f"the class {thing.__name__}" if isinstance(thing, type) else ""
     if isinstance(thing, type):
         try:
             thing = thing()
@@ -176,20 +180,40 @@ def adopting(thing: object, name: str, options: LoadOptions) -> tuple[Model, Kin
         return thing, Kind("python", {"pad"})
     # The one for functions last: it takes or refuses all that is left.
     for candidate in sorted(backends(), key=lambda candidate: candidate.name == "python"):
+        if made_by and candidate.name == "python" and not callable(thing):
+            raise LoadError(f"{name}: {neither(thing, name, made_by)}")
         model = candidate.adopt(thing, name, options)
         if model is not None:
             return model, Kind(candidate.name, {*candidate.uses(""), "pad"})
-    raise LoadError(f"{name}: a {type(thing).__name__} is no model")
+    raise LoadError(f"{name}: {made_by or a_kind(thing)} is no model")
 
 
 def _one_model(source: str, backend: str) -> str:
-    """The model in a folder that is none itself; any other source as it is."""
-    if not Path(source).is_dir():
+    """The model in a folder that is none itself; any other source as it is. Raises LoadError."""
+    if "://" in source or not _is_folder(source):
         return source
     asked = [each for each in backends() if backend in ("", each.name)]
     if not asked or any(each.matches(source) for each in asked):
         return source
     return str(model_in(Path(source), lambda path: any(each.matches(path) for each in asked)))
+
+
+def _is_folder(source: str) -> bool:
+    """Whether a source is a folder. Raises LoadError where the system does not let anybody look: behind a folder that is
+    closed to this user, or for a name that is too long.
+    """
+    try:
+        if not os.path.isdir(source):
+            os.stat(source)
+            return False
+        os.stat(os.path.join(source, os.curdir))  # of a closed folder alone the outside is seen
+        return True
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise LoadError(f"{source}: {error.strerror}") from None
+    except ValueError as error:  # a NUL
+        raise LoadError(f"{visible(source)}: {error}") from None
 
 
 def default_name(source: str) -> str:
@@ -203,6 +227,6 @@ def default_name(source: str) -> str:
         return words[-1] if "/models/" in source else (words[1:] or ["model"])[0]
     if match := re.fullmatch(r"(?:[\w.]+|.+\.py):([\w.]+)", source):
         return match[1]
-    if Path(source).is_dir():
+    if os.path.isdir(source):
         return folder_name(Path(source))
     return Path(source.rstrip("/")).stem or "model"

@@ -7,18 +7,24 @@ from __future__ import annotations
 
 import ast
 import difflib
+import os
 import pickletools
 import re
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-__all__ = ["damage", "no_model", "no_such_file", "public_names", "what_folder_holds", "what_pickle_holds"]
+from graphpipe.arguments import a_kind
+from graphpipe.words import visible
+
+__all__ = ["damage", "neither", "no_model", "no_such_file", "public_names", "what_folder_holds", "what_pickle_holds"]
 
 _SHOWN_MAX = 5
 _START_BYTES = 4096
 # To compare a name with more than so many would take long.
 _COMPARED_MAX = 1000
+# More than difflib asks for, as most names end alike.
+_LIKENESS = 0.75
 _CODE_BYTES_MAX = 4 << 20
 
 _FUNCTION = "serve a Python function that calls it (FILE.py:function)"
@@ -78,7 +84,9 @@ _BEGINNINGS = (
 def no_model(source: str, kinds: Sequence[str]) -> str:
     """Why a source is no model, and what can be done; ``kinds`` are those that are known."""
     said = _of_words(source) or _of_path(Path(source))
-    return f"{source}: {said or 'not a kind of model that is known here; known kinds: ' + ', '.join(kinds)}"
+    # In front of it stands the name already.
+    said = visible(said.removeprefix(f"{Path(source).name}, "))
+    return f"{visible(source)}: {said or 'not a kind of model that is known here; known kinds: ' + ', '.join(kinds)}"
 
 
 def no_such_file(source: str | Path) -> str:
@@ -87,13 +95,17 @@ def no_such_file(source: str | Path) -> str:
         return said
     path = Path(source)
     folder = path.parent
+    if os.path.exists(path):
+        return "is not a plain file"
+    if os.path.islink(path):
+        return f"is a link to {path.readlink()}, which is not there"
     if not folder.is_dir():
         return f"no such file, and no folder {folder}"
     try:
         names = [each.name for each, _ in zip(folder.iterdir(), range(_COMPARED_MAX), strict=False)]
     except OSError:
         names = []
-    near = difflib.get_close_matches(path.name, names, 1)
+    near = difflib.get_close_matches(path.name, names, 1, _LIKENESS)
     return f"no such file; did you mean {path.with_name(near[0])}?" if near and path.name else "no such file"
 
 
@@ -102,11 +114,21 @@ def damage(path: Path) -> str:
     try:
         with path.open("rb") as file:
             start = file.read(64).lstrip().lower()
-    except OSError:
-        return ""
+    except OSError as error:
+        return str(error.strerror)
     if not start:
         return "is empty: was it downloaded to its end?"
     return next((words for beginning, words in _BEGINNINGS if start.startswith(beginning)), "")
+
+
+def neither(thing: object, name: str, made_by: str = "") -> str:
+    """That something can neither be called nor is a model, and what of it can; ``made_by`` is the class that made it."""
+    said = f"{made_by or a_kind(thing)} is neither a function nor a model (signature, infer, close)"
+    if not callable(getattr(thing, "predict", None)):
+        return said
+    # A source is served by its words, what is here already by a call.
+    how = f"{name}.predict" if ":" in name else "graphpipe.serving(model.predict)"
+    return f"{said}; it has a predict: serve its method: {how}"
 
 
 def public_names(path: Path) -> list[str]:
@@ -167,6 +189,9 @@ def what_folder_holds(folder: Path, is_model: Callable[[str], bool]) -> str:
         return "it has a TensorFlow checkpoint, which is weights alone: save the model with tf.saved_model.save()"
     if "variables" in names:
         return "it has the variables of a SavedModel, but not its saved_model.pb: copy the whole folder"
+    for entry in entries:
+        if os.path.isdir(entry) and (closed := _closed(entry)):
+            return f"{entry.name}: {closed}"
     inner = [entry for entry in entries if entry.is_dir() and _is_or_holds(entry, is_model)]
     if inner:
         what = (
@@ -177,9 +202,10 @@ def what_folder_holds(folder: Path, is_model: Callable[[str], bool]) -> str:
         if (
             each.name not in {"config.pbtxt", "README.md", "config.json"}
             and each.is_file()
+            and not _tells_nothing(each)
             and (said := _of_path(each))
         ):
-            return f"{each.relative_to(folder)} is not served: {said}"
+            return f"{each.relative_to(folder)} is not served: {said.removeprefix(f'{each.name}, ')}"
     return ""
 
 
@@ -214,16 +240,16 @@ def _of_words(source: str) -> str:
 
 def _of_path(path: Path) -> str:
     """What a file, or what lacks at its place, tells."""
-    if path.is_file():
+    if os.path.isfile(path):
         return damage(path) or _of_file(path)
-    if path.is_dir():
+    if os.path.isdir(path):
         return ""
-    if path.with_name(f"{path.name}.index").is_file():
+    if path.name and os.path.isfile(path.with_name(f"{path.name}.index")):
         return _SUFFIXES[".index"]
     code = Path(f"{path}.py") if "." not in path.name else path.parent / (path.name.replace(".", "/") + ".py")
-    if code.is_file():
+    if os.path.isfile(code):
         return _of_python(code)
-    if path.suffix and (code := path.with_suffix(".py")).is_file() and path.suffix[1:] in _names_or_none(code):
+    if path.suffix and os.path.isfile(code := path.with_suffix(".py")) and path.suffix[1:] in _names_or_none(code):
         return f"no such file; did you mean {code}:{path.suffix[1:]}?"
     text = str(path)
     if _OF_A_HUB.fullmatch(text) and not path.parent.is_dir():
@@ -271,10 +297,12 @@ def _of_file(path: Path) -> str:
 
 
 def _of_python(path: Path) -> str:
-    if not path.is_file():
+    if not os.path.isfile(path):
         return no_such_file(path)
     try:
         names = public_names(path)
+    except OSError as error:
+        return f"{path.name}, {error.strerror}"
     except (SyntaxError, ValueError) as error:
         line = f", line {error.lineno}" if isinstance(error, SyntaxError) and error.lineno else ""
         return f"{path.name}{line}: {type(error).__name__}: {getattr(error, 'msg', error)}"
@@ -297,6 +325,21 @@ def _is_or_holds(folder: Path, is_model: Callable[[str], bool]) -> bool:
 
 def _versions(entries: Sequence[Path]) -> Iterator[Path]:
     return (entry for entry in entries if entry.name.isdigit() and entry.is_dir())
+
+
+def _tells_nothing(path: Path) -> bool:
+    """Whether neither the name nor the contents of a file can be those of a model: it is empty, or closed to this user."""
+    return path.suffix.lower() not in {*_SUFFIXES, *_PICKLES} and not (os.access(path, os.R_OK) and path.stat().st_size)
+
+
+def _closed(folder: Path) -> str:
+    """Why a folder cannot be looked into; empty if it can."""
+    try:
+        with os.scandir(folder):
+            os.stat(folder / os.curdir)
+    except OSError as error:
+        return str(error.strerror)
+    return ""
 
 
 def _entries(folder: Path) -> list[Path]:

@@ -8,7 +8,7 @@ from typing import Any, Literal, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from graphpipe.arguments import flag, named_tensors, names, one_input, seconds, some_outputs, tensors, text
+from graphpipe.arguments import flag, named_tensors, names, one_input, one_tensor, seconds, some_outputs, tensors, text
 from graphpipe.arrays import OutputsAs, array_of, has_own_type
 from graphpipe.backends.failure import ends_the_program, refusal
 from graphpipe.backends.model import Model, named_arrays, owned
@@ -137,7 +137,7 @@ class LoadedModel:
         config, cast = text(config, "config"), flag(cast, "cast")
         if is_frame(value):
             value, cast = tensor_of_one(value, self.signature, name, cast), False
-        outputs = self._execute([value], name, asked, config, cast, self._call_s(timeout, headers))
+        outputs = self._execute([one_tensor(value)], name, asked, config, cast, self._call_s(timeout, headers))
         several = output_name is not None and not isinstance(output_name, str)
         return outputs if several or len(outputs) != 1 else outputs[0]
 

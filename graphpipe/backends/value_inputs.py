@@ -19,6 +19,7 @@ from graphpipe.sources.web import fetch
 __all__ = ["value_inputs"]
 
 _BYTES_MAX = 1 << 20
+_EXPECTED = 'expected {"input": [dtype number, [dims...]]}, as in docs/serving.md'
 
 _DTYPES = {
     1: "float32",
@@ -46,6 +47,8 @@ def value_inputs(place: str) -> dict[str, TensorSpec]:
     place = place.partition("?")[0]  # what is behind the question mark may be a key
     try:
         content = json.loads(path.read_text())
+        if content == {}:
+            raise LoadError(f"{place}: it names no input; {_EXPECTED}")
         return {
             str(name): TensorSpec(
                 str(name), np.dtype(_DTYPES[dtype]), tuple(int(d) if int(d) > 0 else None for d in dims)
@@ -54,5 +57,5 @@ def value_inputs(place: str) -> dict[str, TensorSpec]:
         }
     except OSError as error:
         raise LoadError(f"{place}: {error.strerror}") from None
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        raise LoadError(f'{place}: expected {{"input": [dtype number, [dims...]]}}, as in docs/serving.md') from None
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
+        raise LoadError(f"{place}: {_EXPECTED}") from None

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any, TypeVar
 
-from graphpipe.arguments import flag, named_tensors, names, one_input, some_outputs, tensors, text
+from graphpipe.arguments import flag, named_tensors, names, one_input, one_tensor, some_outputs, tensors, text
 from graphpipe.arrays import OutputsAs, has_own_type
 from graphpipe.client.address import Address
 from graphpipe.client.calls import Array, Reply, fit, metadata_of, outputs_of, signature_of
@@ -53,7 +53,7 @@ class Calls:
                 )
             )
         else:
-            outputs = yield from self._execute([value], name, asked, config, cast)
+            outputs = yield from self._execute([one_tensor(value)], name, asked, config, cast)
         several = output_name is not None and not isinstance(output_name, str)
         return outputs if several or len(outputs) != 1 else outputs[0]
 

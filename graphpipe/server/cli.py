@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -45,6 +46,12 @@ the file.
 
 
 def _serve(**texts: Any) -> None:
+    context = click.get_current_context()
+    if context.args:
+        raise click.UsageError(
+            f"unexpected argument {context.args[0]!r}; a model is named with --model: "
+            f"{context.command_path} --model {shlex.quote(context.args[0])}"
+        )
     configuration = _configuration(texts)
     if texts["print_config"]:
         click.echo(str(configuration), nl=False)
@@ -129,6 +136,7 @@ main = Command(
     help=_ABOUT,
     params=[*of_every_flag(), version("graphpipe-serve")],
     examples=EXAMPLES,
+    context_settings={"allow_extra_args": True},  # to say what is wrong with them
 )
 
 if __name__ == "__main__":

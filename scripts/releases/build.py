@@ -12,12 +12,9 @@ from pathlib import Path
 
 from scripts.one_version import current
 
-__all__ = ["Commit", "NotARelease", "once", "readme_for_the_index", "reproducibly"]
+__all__ = ["Commit", "NotARelease", "once", "reproducibly"]
 
 ROOT = Path(__file__).resolve().parents[2]
-REPOSITORY = "https://github.com/graphpipe/graphpipe"
-FENCE = re.compile(r"(^```.*?^```$)", re.MULTILINE | re.DOTALL)
-LINK = re.compile(r"(!?)(\[[^\]]*\])\((?!https?:|mailto:|#)([^)\s]+)\)")
 # Two places that differ in what usually gets into archives.
 PLACES = [{"TZ": "UTC", "umask": "022"}, {"TZ": "Pacific/Auckland", "umask": "077"}]
 
@@ -59,23 +56,10 @@ class Commit:
         return set(git("ls-tree", "-r", "--name-only", self.sha, folder).splitlines())
 
     def lay_out(self, folder: Path) -> None:
-        """Its files in a folder, as the index's page of them wants its README."""
+        """Its files in a folder."""
         folder.mkdir(parents=True)
         with subprocess.Popen(["git", "archive", self.sha], cwd=ROOT, stdout=subprocess.PIPE) as archive:
             subprocess.run(["tar", "-x", "-C", str(folder)], stdin=archive.stdout, check=True)
-        readme = folder / "README.md"
-        readme.write_text(readme_for_the_index(readme.read_text(), f"v{current()}"))
-
-
-def readme_for_the_index(text: str, ref: str) -> str:
-    """README with its links made absolute: on the index there is no repository around it."""
-
-    def absolute(match: re.Match[str]) -> str:
-        kind = "raw" if match[1] else "blob"
-        return f"{match[1]}{match[2]}({REPOSITORY}/{kind}/{ref}/{match[3]})"
-
-    parts = FENCE.split(text)
-    return "".join(part if part.startswith("```") else LINK.sub(absolute, part) for part in parts)
 
 
 def reproducibly(commit: Commit, scratch: Path, dist: Path) -> tuple[Path, Path]:

@@ -12,12 +12,15 @@ from email.parser import Parser
 from pathlib import Path
 
 from scripts.one_version import current
-from scripts.releases.build import FENCE, LINK, Commit, NotARelease
+from scripts.releases.build import Commit, NotARelease
 
 __all__ = ["checked", "in_sdist", "in_wheel", "page"]
 
 IN_SDIST = ("CHANGELOG.md", "LICENSE", "README.md", "pyproject.toml")
 MADE_FOR_SDIST = {"PKG-INFO", ".gitignore"}
+FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
+# On the index there is no repository around README.
+RELATIVE_LINK = re.compile(r"\[[^\]]*\]\((?!https?:|mailto:|#)([^)\s]+)\)")
 NEEDED = {"graphpipe/py.typed", "graphpipe/version.py"}
 
 
@@ -70,7 +73,7 @@ def page(wheel: Path) -> None:
     if not {"Source", "Changelog"} <= {value.partition(",")[0] for value in message.get_all("Project-URL", [])}:
         raise NotARelease("its metadata does not say where its source and its changelog are")
     prose = FENCE.sub("", str(message.get_payload()))
-    if relative := LINK.search(prose):
-        raise NotARelease(f"README links to {relative[3]}, which the index does not have")
+    if relative := RELATIVE_LINK.search(prose):
+        raise NotARelease(f"README links to {relative[1]}, which the index does not have")
     if not re.search(r"^# GraphPipe", prose, re.MULTILINE):
         raise NotARelease("README does not begin with its name")

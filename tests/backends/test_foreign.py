@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 import shlex
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -120,7 +123,7 @@ def test_a_file_of_python_is_asked_which_function_of_it():
     assert refusal("pkg.app") == "which function of it? pkg/app.py:late"
     assert refusal("app.predict") == "no such file; did you mean app.py:predict?"
     assert refusal("none.py") == "Python without a function: write one of arrays, and serve none.py:NAME"
-    assert refusal("bad.py") == "bad.py, line 2: SyntaxError: invalid syntax"
+    assert refusal("bad.py") == "line 2: SyntaxError: invalid syntax"
     assert refusal("app.py:predikt") == "app has no 'predikt'; did you mean 'predict'?"
     assert refusal("app.py:x") == "app has no 'x'; it has 'predict', 'Net'"
 
@@ -260,3 +263,111 @@ def test_shell_words_of_hints_can_be_copied():
     files(**{"m/config.json": "{}", "m/model.safetensors": "x"})
     [command] = re.findall(r"`(optimum.+?)`", refusal("m"))
     assert shlex.split(command)[-3:] == ["--model", "m", "OUT"]
+
+
+# --- what cannot be looked at, and hints that must be true ---
+
+ASKS = """
+import sys, graphpipe
+for source in sys.argv[1:]:
+    try:
+        graphpipe.load(source)
+    except graphpipe.LoadError as error:
+        print(error)
+"""
+CLOSED = ["locked/model.onnx", "locked", "np.py", "np.py:f", "m.onnx", "m.pkl", "outer", "two"]
+
+
+def without_privilege(*command):
+    """A command as a user runs it whom modes of files stop, though the one who runs the tests may be root."""
+    drop = "-dac_override,-dac_read_search"
+    privileged = [shutil.which("setpriv"), f"--bounding-set={drop}", f"--inh-caps={drop}"] if os.geteuid() == 0 else []
+    return subprocess.run([*privileged, sys.executable, *command], capture_output=True, text=True, check=False)
+
+
+@pytest.mark.skipif(os.geteuid() == 0 and not shutil.which("setpriv"), reason="root without setpriv opens every file")
+def test_what_is_closed_to_a_user_is_said_in_one_line(in_folder):
+    files(
+        **{
+            "locked/model.onnx": b"?",
+            "np.py": "def f(x): return x",
+            "m.onnx": b"?",
+            "m.pkl": b"?",
+            "outer/a/m.pt": b"?",
+            "two/a/m.pt": b"?",
+            "two/b/m.xyz": b"?",
+        }
+    )
+    closed = ["np.py", "m.onnx", "m.pkl", "outer/a", "two/a", "locked"]
+    for each in closed:
+        Path(each).chmod(0)
+    try:
+        said = without_privilege("-c", ASKS, *CLOSED)
+        served = without_privilege("-m", "graphpipe.server.cli", "-m", "locked/model.onnx")
+    finally:
+        for each in closed:
+            Path(each).chmod(0o700)
+    assert said.stderr == ""
+    lines = said.stdout.splitlines()
+    assert lines[:3] == [f"{each}: Permission denied" for each in CLOSED[:3]]
+    assert lines[-2:] == ["outer/a: Permission denied", f"two: {NONE}; a: Permission denied"]
+    assert len(lines) == len(CLOSED)
+    assert all("Permission denied" in line for line in lines)
+    assert served.stderr == "graphpipe-serve: locked/model.onnx: Permission denied\n"
+    assert served.returncode == 1
+
+
+def test_a_name_that_is_too_long_is_said_in_one_line():
+    for name in ("m" * 300, "m" * 300 + ".onnx", "./" + "m" * 300 + "/m.onnx", "m" * 300 + ".py:f"):
+        assert refusal(name) == "File name too long"
+    assert "not a kind of model that is known here" in refusal("m" * 252)
+
+
+def test_hints_name_nothing_that_is_the_same_or_quite_another():
+    files(**{"w.onnx": b"?"})
+    Path("gone.onnx").symlink_to("away.onnx")
+    assert refusal("/dev/null") == "is not a plain file"
+    assert refusal("gone.onnx") == "is a link to away.onnx, which is not there"
+    assert "did you mean" not in refusal("C:\\x.onnx")
+
+
+def test_a_source_with_a_line_break_is_told_in_one_line():
+    with pytest.raises(LoadError, match=r"^a\\nb\.xyz: no such file$"):
+        graphpipe.load("a\nb.xyz")
+
+
+def test_an_empty_file_tells_of_a_folder_only_what_its_name_does():
+    files(
+        **{
+            "etc/environment": b"",
+            "etc/hosts": b"?",
+            "other/m.safetensors": b"",
+            "py/syn.py": "\ndef f(:",
+            "syn.py": "def f(:",
+        }
+    )
+    assert refusal("etc") == NONE
+    assert refusal("other").endswith("m.safetensors is not served: is empty: was it downloaded to its end?")
+    assert refusal("py") == f"{NONE}; syn.py is not served: line 2: SyntaxError: invalid syntax"
+    assert refusal("syn.py") == "line 1: SyntaxError: invalid syntax"
+    assert refusal("py/syn.py") == "line 2: SyntaxError: invalid syntax"
+
+
+def test_what_has_a_predict_is_served_by_it():
+    class Estimator:
+        def predict(self, x):
+            return x
+
+    said = (
+        "an Estimator is neither a function nor a model (signature, infer, close); it has a predict: serve its method: "
+    )
+    files(**{"app.py": "class A:\n def predict(self, x): return 2 * x\na = A()"})
+    for load in (graphpipe.load, graphpipe.serve):
+        with pytest.raises(LoadError, match=re.escape(f"{said}graphpipe.serving(model.predict)")):
+            load(Estimator())
+    assert refusal("app.py:a").endswith("it has a predict: serve its method: app.py:a.predict")
+    assert graphpipe.load("app.py:a.predict").execute([1.0]).tolist() == [2]
+    with pytest.raises(LoadError, match="^dict: the class dict is neither a function nor a model"):
+        graphpipe.load(dict)
+    with pytest.raises(LoadError, match=": an int is neither a function nor a model"):
+        graphpipe.load(3)

@@ -219,7 +219,7 @@ async def coroutine(x):
     ("thing", "words"),
     [
         (coroutine, "async function"),
-        (3, "a int is neither a function nor a model"),
+        (3, "an int is neither a function nor a model"),
         (graphpipe.model(inputs={"y": "float32"})(lambda x: x), "no parameter 'y'"),
     ],
 )

@@ -88,3 +88,13 @@ def test_models_that_know_their_inputs_refuse_them(tmp_path):
     for model in ("echo", lambda x: x):
         with pytest.raises(LoadError, match=r"--value-inputs does nothing .* it is for onnx models"):
             graphpipe.load(model, value_inputs="value_inputs.json")
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [("{}", "said.json: it names no input; expected "), ('{"a": [1, [1e999]]}', "said.json: expected {.input.: ")],
+)
+def test_a_file_that_says_nothing_or_no_size_is_to_blame_itself(tmp_path, pair, said, words):
+    (tmp_path / "said.json").write_text(said)
+    with pytest.raises(LoadError, match=words):
+        graphpipe.load(pair, value_inputs=str(tmp_path / "said.json"))

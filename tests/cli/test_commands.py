@@ -217,6 +217,13 @@ def test_help_and_errors_have_colour_on_a_terminal_and_only_there(shell):
         assert b"\x1b" not in done.stdout + done.stderr
 
 
+def test_a_model_without_its_flag_is_answered_with_the_command_that_serves_it(shell):
+    for command in ("graphpipe-serve", "graphpipe serve"):
+        ended = shell(f"{command} --workers 2 'my model.onnx'")
+        assert ended.returncode == 2
+        assert f"a model is named with --model: {command} --model 'my model.onnx'\n" in ended.stderr.decode()
+
+
 def test_graphpipe_serve_calls_itself_so(shell):
     shown = shell("graphpipe serve --help").stdout.decode()
     assert shown.startswith("Usage: graphpipe serve [OPTIONS]")

@@ -61,6 +61,8 @@ EVERYWHERE = [
     ("execute", (A, "a", {"sum": 1}), "output_name is a name, or a list of names; a dict came"),
     ("execute", (A, "a", ["sum", 1]), "output_name is a list of names, which are text; 1 came at place 1"),
     ("execute", (A, 3), "input_name is one name; 3 came"),
+    ("execute", ({"a": A},), r"execute takes one array; inputs by name go with infer\({...}\)"),
+    ("execute", (MappingProxyType(BOTH),), r"execute takes one array; inputs by name go with infer"),
     ("execute_multi", (BOTH,), "inputs is a list of tensors, one for each input; a dict came.*infer"),
     ("execute_multi", (np.stack([A, B]),), r"a single one came \(ndarray\): put it into a list"),
     ("execute_multi", ("text",), r"a single one came \(str\): put it into a list"),
@@ -133,6 +135,11 @@ def test_a_model_in_the_process_refuses_the_same(silent):
         in_process("", "infer", BOTH, config={"k": 1})
     with pytest.raises(InvalidRequest, match="cast is True or False"):
         in_process("", "infer", BOTH, cast="float32")
+    with (
+        graphpipe.load("echo") as model,
+        pytest.raises(InvalidRequest, match="execute takes one array; inputs by name"),
+    ):
+        model.execute(BOTH)
     with pytest.raises(ValueError, match="timeout is a positive number of seconds; a tuple came"):
         in_process("", "infer", BOTH, timeout=(3, 10))
 

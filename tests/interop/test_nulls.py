@@ -148,8 +148,28 @@ def test_what_could_have_nulls_and_has_none_is_a_tensor_and_so_is_nan(echo, make
 def test_a_list_that_contains_itself_is_refused_too(echo):
     endless: list[object] = [np.ma.array([1.0])]
     endless.append(endless)
-    with pytest.raises(graphpipe.InvalidRequest):
+    with pytest.raises(graphpipe.InvalidRequest, match="'x' is no array: a list that holds itself"):
         echo.infer({"x": endless})
+
+
+def test_lists_that_a_walk_of_every_way_would_never_end_in_are_refused_at_once(echo):
+    twice: list[object] = []
+    twice += [twice, twice]
+    with pytest.raises(graphpipe.InvalidRequest, match="a list that holds itself"):
+        echo.execute(twice)
+    deep: list[object] = [1.0]
+    for _ in range(100):
+        deep = [deep, deep]
+    with pytest.raises(graphpipe.InvalidRequest, match="lists in lists, more than 32 deep"):
+        echo.execute(deep)
+
+
+def test_a_list_that_is_there_more_than_once_is_looked_into_and_is_an_array(echo):
+    row = [[1.0, 2.0]]
+    assert echo.infer({"x": [row, row]})["x"].tolist() == [row, row]
+    masked = [MASKED]
+    with pytest.raises(graphpipe.InvalidRequest, match="masked elements"):
+        echo.infer({"x": [[masked, masked], [masked, masked]]})
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from typing import Any, TypeVar, overload
 import numpy as np
 
 from graphpipe.arguments import came
+from graphpipe.backends.foreign import neither
 from graphpipe.backends.model import Model
 from graphpipe.backends.options import LoadOptions
 from graphpipe.backends.python.calling import FunctionModel, Takes
@@ -70,7 +71,7 @@ class _Declared:
 def adopt(thing: object, name: str, options: LoadOptions) -> Model:
     """The model that a function, or anything else that can be called, is. Raises LoadError."""
     if not callable(thing):
-        raise LoadError(f"{name}: a {type(thing).__name__} is neither a function nor a model (signature, infer, close)")
+        raise LoadError(f"{name}: {neither(thing, name)}")
     if inspect.iscoroutinefunction(thing):
         raise LoadError(
             f"{name}: an async function cannot be served; write a plain one, it runs in a thread of its own"

@@ -5,6 +5,7 @@ loaded.
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Collection
 from pathlib import Path
 
@@ -31,11 +32,14 @@ def saved_model(folder: Path) -> Path | None:
     """The SavedModel in a folder: the folder itself, or the highest of its numbered versions, as TF-Serving keeps
     them.
     """
-    if any((folder / name).is_file() for name in ("saved_model.pb", "saved_model.pbtxt")):
+    if any(os.path.isfile(folder / name) for name in ("saved_model.pb", "saved_model.pbtxt")):
         return folder
-    numbered = [path for path in folder.iterdir() if path.name.isdigit() and path.is_dir()]
+    try:
+        numbered = [path for path in folder.iterdir() if path.name.isdigit() and path.is_dir()]
+    except OSError:  # one that is closed is nobody's
+        return None
     for path in sorted(numbered, key=lambda path: int(path.name), reverse=True):
-        if (path / "saved_model.pb").is_file():
+        if os.path.isfile(path / "saved_model.pb"):
             return path
     return None
 

@@ -7,6 +7,7 @@ that it is the same wherever it stands, and refused in the same words.
 from __future__ import annotations
 
 import difflib
+import os
 import re
 import shlex
 import tomllib
@@ -260,7 +261,7 @@ def _named_source(text: str) -> tuple[str, str]:
 
 
 def _is_there(source: str) -> bool:
-    return Path(re.sub(r"(\.py):[\w.]+$", r"\1", source)).exists()
+    return os.path.exists(re.sub(r"(\.py):[\w.]+$", r"\1", source))
 
 
 def _read(flag: Flag, value: object, where: str) -> Any:

@@ -18,9 +18,12 @@ final class RequestHead {
 
   private static final Map<String, String> OURS =
       Map.of(
-          "Accept", ERROR_TYPE,
-          "Content-Type", "application/octet-stream",
-          "User-Agent", "graphpipe-java/" + VERSION);
+          "Accept",
+          ERROR_TYPE,
+          "Content-Type",
+          "application/octet-stream",
+          "User-Agent",
+          "graphpipe-java/" + VERSION);
 
   private final String firstLine;
   private final Map<String, String> lines = new TreeMap<>(String.CASE_INSENSITIVE_ORDER);
