@@ -79,6 +79,7 @@ def _step(error: BaseException) -> str:
         words = words_of(error)
     else:
         words = " ".join(_words(error)[: 10 * WORDS_MAX].split()) or kind
+        words = "".join(char if char.isprintable() else "?" for char in words)
         words = words if len(words) <= WORDS_MAX else f"{words[:WORDS_MAX]}..."
     said = kind if words == kind else f"{kind}: {words}"
     return visible(f"{said} ({place})" if place else said)
