@@ -11,6 +11,8 @@ import pytest
 
 import graphpipe
 from graphpipe import errors
+from graphpipe.server.stages.causes import Causes, cause
+from graphpipe.server.stages.stage import Request
 from tests.operation.conftest import Serve, until
 from tests.serving import Server
 
@@ -102,3 +104,34 @@ def test_an_error_of_which_nothing_can_be_had_is_answered_all_the_same(serve: Se
     ):
         with graphpipe.Client(f"{server.url}/models/{name}") as client, pytest.raises(errors.ModelFailed, match=said):
             client.infer({"x": [1.0]})
+
+
+@pytest.mark.parametrize(
+    ("value", "words", "leaks"),
+    [
+        (np.array(["HIV"], object), "b'HIV'", ["HIV"]),
+        (np.array(["alice smith"], object), "ALICE SMITH", ["ALI", "SMI"]),
+        (np.array([31337]), "no such user_31337", ["31337", "31", "37"]),
+        (np.array([31337]), f"{31337}ms, {31337:x}, {31337:_}", ["313", "337", "7a69"]),
+        (np.frombuffer(b"alice@example.com", np.uint8), "alice@example.com", ["alice", "example"]),
+        (np.zeros(65537, np.uint8), "alice@example.com", ["alice", "example"]),
+    ],
+)
+def test_by_default_no_value_of_a_request_is_in_the_log_however_a_model_writes_it(
+    value: np.ndarray, words: str, leaks: list[str]
+) -> None:
+    said = cause(ValueError(f"cannot do: {words}"), Request({"x": value}, (), ""))
+    assert not [leak for leak in leaks if leak in said]
+    assert "left out" in said
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "[Errno 2] No such file or directory: '/data/models/vocab.txt'",
+        "bad rows [[1, 2]] at /predict/v1 in x",
+        "secret array([[1., 2.]], dtype=float32)",
+    ],
+)
+def test_with_debug_a_caller_hears_the_words_of_the_model_with_their_paths_and_brackets(words: str) -> None:
+    assert Causes(to_callers=True).to_caller(ValueError(words)) == f": ValueError: {words}"

@@ -153,7 +153,7 @@ def test_a_model_that_fails_for_everybody_writes_some_lines_and_counts_the_rest(
     causes = [record.exc_text for record in lines.records if record.exc_text]
     assert 1 <= len(causes) <= len(counted) + 1  # one a second
     # Its words cannot forge a line.
-    assert "\nRuntimeError: it\\x1b[2J broke\\n#:#:# ERROR graphpipe.model: nothing happened" in causes[0]
+    assert "\nRuntimeError: it\\x1b[#J broke\\n#:#:# ERROR graphpipe.model: nothing happened" in causes[0]
 
 
 def test_what_was_left_out_in_its_last_second_is_told_when_a_server_ends(lines: Lines):

@@ -3,7 +3,8 @@
 The log has it without what the model was asked about.
 A model's own words are what somebody needs who has to mend it, and they may quote the request: "could not convert
 string to float: ..." does. So the words are kept, and whatever they share with the request is masked: any four characters
-in a row that its text has too, and every number that is not a dimension of an input. Where no request is at hand, only
+in a row that its text has too, in capitals or not, any short word of it, and every number that is not a dimension of an
+input, in hex too. Bytes are text as well. Where no request is at hand, only
 the kind of the failure and the places in the code are told (numbers/places.py). ``--log-values`` leaves nothing out.
 
 The caller hears that the log has it, and with ``--debug`` the cause itself: what was asked is the caller's own.
@@ -15,11 +16,13 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
+
 from graphpipe.backends.failure import place_of
 from graphpipe.backends.framework import words_of
 from graphpipe.server.numbers.places import chain_of, told
 from graphpipe.server.stages.stage import Request
-from graphpipe.words import visible
+from graphpipe.words import WORDS_MAX, visible
 
 __all__ = ["MASKED", "Causes", "cause"]
 
@@ -31,7 +34,17 @@ _RUN = 4
 _UNMASK = "--log-values shows"
 # Of what led to a failure, a caller hears so many steps.
 _STEPS_MAX = 3
-_NUMBER = re.compile(r"(?<![\w.])[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?(?!\w)|\b(?:nan|inf)\b", re.IGNORECASE)
+_NUMBER = re.compile(
+    r"[-+]?\d[\d_.]*[eE][-+]?\d+"
+    r"|0[xX][0-9a-fA-F]+"
+    r"|(?<![^\W_])(?=\d*[a-fA-F])(?:[0-9a-fA-F]{4,}|(?=[a-fA-F]*\d)[0-9a-fA-F]{2,3})(?![^\W_])"
+    r"|[-+]?\d(?:[\d_.,]*\d)?"
+    r"|\b(?:nan|inf|infinity)\b",
+    re.IGNORECASE,
+)
+_SHORT = re.compile(r"(?<![^\W_])[^\W_]{1,3}(?![^\W_])")
+# Their errors wrap the words that matter in nodes, traces and places of their own.
+_WORDY = ("tensorflow", "onnxruntime")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +74,13 @@ MASKED = Causes()
 
 
 def _step(error: BaseException) -> str:
-    kind, words, place = type(error).__name__, words_of(error), place_of(error)
+    kind, place = type(error).__name__, place_of(error)
+    if type(error).__module__.partition(".")[0] in _WORDY:
+        words = words_of(error)
+    else:
+        words = " ".join(_words(error)[: 10 * WORDS_MAX].split()) or kind
+        words = "".join(char if char.isprintable() else "?" for char in words)
+        words = words if len(words) <= WORDS_MAX else f"{words[:WORDS_MAX]}..."
     said = kind if words == kind else f"{kind}: {words}"
     return visible(f"{said} ({place})" if place else said)
 
@@ -94,20 +113,38 @@ def _words(error: BaseException) -> str:
         return f"(its words cannot be had: {type(failed).__name__} is raised)"
 
 
-def _masked(words: str, text: str | None, dims: set[str]) -> str:
-    if text is None:
+def _masked(words: str, texts: list[str] | None, dims: set[str]) -> str:
+    if texts is None:
         return f"(the request has much text, so its words are left out; {_UNMASK} them)"
+    text = "\0".join(texts).casefold()
     runs = {text[i : i + _RUN] for i in range(len(text) - _RUN + 1)}
+    short = set(_SHORT.findall(text)) | {each.strip().casefold() for each in texts if len(each.strip()) < _RUN}
+    # A character may be several when folded: where each of them comes from.
+    origin = [i for i, char in enumerate(words) for _ in char.casefold()]
+    folded = words.casefold()
     hidden = [False] * len(words)
-    for i in range(len(words) - _RUN + 1):
-        if words[i : i + _RUN] in runs:
-            hidden[i : i + _RUN] = [True] * _RUN
+    for i in range(len(folded)):
+        for length in range(1, _RUN + 1):
+            piece = folded[i : i + length]
+            if len(piece) < length:
+                break
+            if piece in runs if length == _RUN else piece in short and _stands_alone(folded, i, i + length):
+                for at in origin[i : i + length]:
+                    hidden[at] = True
     shown = re.sub("\0+", "...", "".join("\0" if hide else char for char, hide in zip(words, hidden, strict=True)))
-    return _NUMBER.sub(lambda number: number[0] if number[0] in dims else "#", shown)
+    return _NUMBER.sub(
+        lambda number: number[0] if number[0] in dims and _stands_alone(shown, *number.span()) else "#", shown
+    )
 
 
-def _text_of(request: Request) -> str | None:
-    """All text of a request; None if it is very much."""
+def _stands_alone(text: str, begin: int, end: int) -> bool:
+    """Whether no word goes on at either end."""
+    before, after = text[max(begin - 1, 0) : begin + 1], text[end - 1 : end + 1]
+    return not (begin and before.isalnum()) and not (len(after) == 2 and after.isalnum())
+
+
+def _text_of(request: Request) -> list[str] | None:
+    """All text of a request, with its bytes; None if it is very much."""
     if sum(array.size for array in request.inputs.values() if array.dtype.kind in "OSU") > _STRINGS_MAX:
         return None
     pieces: list[str] = []
@@ -119,7 +156,9 @@ def _text_of(request: Request) -> str | None:
         text = item.decode("utf-8", "backslashreplace") if isinstance(item, bytes) else item
         # As it is, and as a repr would write it.
         pieces += [text, repr(text)[1:-1]]
-    return "\0".join(pieces)
+        if not text.isascii():
+            pieces += [ascii(text)[1:-1], repr(text.encode("utf-8", "surrogatepass"))[2:-1]]
+    return pieces
 
 
 def _strings(request: Request) -> Iterator[str | bytes]:
@@ -128,3 +167,6 @@ def _strings(request: Request) -> Iterator[str | bytes]:
         if array.dtype.kind in "OSU":
             for item in array.flat:
                 yield item if isinstance(item, bytes | str) else str(item)
+        elif array.dtype in (np.uint8, np.int8):
+            # More of it than can be compared is not copied.
+            yield array.tobytes() if array.size <= _TEXT_MAX else bytes(_TEXT_MAX + 1)
