@@ -20,6 +20,7 @@ from graphpipe.server.http.head import HEAD_BYTES_MAX
 from graphpipe.server.http.leaver import Leaver
 from graphpipe.server.http.refusal import HEAD_TOO_LARGE, NOT_SPOKEN, TLS_TO_PLAIN
 from graphpipe.server.numbers.failures import FAILURES
+from graphpipe.server.protocols.path import path_of
 from graphpipe.server.settings.values import Settings
 
 __all__ = ["OddConnection", "OddServer"]
@@ -33,6 +34,7 @@ _ASK_S = 0.5
 # After a refusal, what still comes is read and dropped for so long, and until nothing comes for the second time.
 _DISCARD_S = 2.0
 _QUIET_S = 0.1
+_METHODS = {b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS", b"TRACE", b"CONNECT"}
 # A record of a handshake, in any version of TLS: no request begins with it.
 _TLS_HELLO = b"\x16\x03"
 
@@ -79,6 +81,8 @@ class OddConnection(web.RequestHandler):
         self._server = server
         self._asked = self._answered = 0
         self._head_bytes = 0
+        self._first_line = b""  # of the last head, as it comes, with what comes in the same packet
+        self._is_unreadable = False  # that head
         self._head_timer: asyncio.TimerHandle | None = None
         self._body: Any = None  # the last request's
         self._refusal: ServiceError | None = None  # what is wrong, where that is known better than by the parser
@@ -118,6 +122,7 @@ class OddConnection(web.RequestHandler):
                 FAILURES.tell(log, TLS_TO_PLAIN, error=MalformedMessage(TLS_TO_PLAIN), cause=str, level=logging.INFO)
                 self._refuse_head(400, TLS_TO_PLAIN)
                 return
+            self._keep_first_line(data)
             self._head_bytes += len(data)
             if self._head_bytes > HEAD_BYTES_MAX:
                 self._refuse_head(431, HEAD_TOO_LARGE)
@@ -131,6 +136,7 @@ class OddConnection(web.RequestHandler):
             self._refused = True
         elif len(self._messages) > came:
             self._asked += len(self._messages) - came
+            self._is_unreadable = getattr(self._messages[-1][0], "exc", None) is not None
             self._head_bytes = 0
             self._body = self._messages[-1][1]
             if self._head_timer is not None:
@@ -138,6 +144,22 @@ class OddConnection(web.RequestHandler):
                 self._head_timer = None
         elif self._head_bytes and self._head_timer is None:
             self._time_head()
+
+    def _keep_first_line(self, data: bytes) -> None:
+        if self._is_unreadable:
+            return  # what comes after it is nobody's head
+        if not self._head_bytes:
+            self._first_line = b""
+        if b"\n" not in self._first_line:
+            self._first_line += data[:HEAD_BYTES_MAX]
+
+    def asked_for(self) -> tuple[str, str]:
+        """The method and the path of a head that the parser refused, from its first line; empty where that has none."""
+        method, _, rest = self._first_line.lstrip(b"\r\n").partition(b"\n")[0].partition(b" ")
+        target = rest.partition(b" ")[0].strip()
+        if method not in _METHODS or not target.startswith((b"/", b"*")):
+            return "", ""  # any other words may be what was meant for nobody's eyes
+        return method.decode(), path_of(target.decode("utf-8", "surrogateescape"))
 
     def _time_head(self) -> None:
         self._head_timer = self._loop.call_later(self._server.head_timeout_s, self._on_head_timeout)
