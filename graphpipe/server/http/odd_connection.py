@@ -16,11 +16,10 @@ from aiohttp.http_exceptions import HttpProcessingError, InvalidURLError, LineTo
 
 from graphpipe.errors import MalformedMessage, ServiceError, service_error
 from graphpipe.server.http.aiohttp_log import AIOHTTP_LOG
-from graphpipe.server.http.head import HEAD_BYTES_MAX
+from graphpipe.server.http.head import HEAD_BYTES_MAX, asked_in
 from graphpipe.server.http.leaver import Leaver
 from graphpipe.server.http.refusal import HEAD_TOO_LARGE, NOT_SPOKEN, TLS_TO_PLAIN
 from graphpipe.server.numbers.failures import FAILURES
-from graphpipe.server.protocols.path import path_of
 from graphpipe.server.settings.values import Settings
 
 __all__ = ["OddConnection", "OddServer"]
@@ -34,7 +33,6 @@ _ASK_S = 0.5
 # After a refusal, what still comes is read and dropped for so long, and until nothing comes for the second time.
 _DISCARD_S = 2.0
 _QUIET_S = 0.1
-_METHODS = {b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS", b"TRACE", b"CONNECT"}
 # A record of a handshake, in any version of TLS: no request begins with it.
 _TLS_HELLO = b"\x16\x03"
 
@@ -155,11 +153,7 @@ class OddConnection(web.RequestHandler):
 
     def asked_for(self) -> tuple[str, str]:
         """The method and the path of a head that the parser refused, from its first line; empty where that has none."""
-        method, _, rest = self._first_line.lstrip(b"\r\n").partition(b"\n")[0].partition(b" ")
-        target = rest.partition(b" ")[0].strip()
-        if method not in _METHODS or not target.startswith((b"/", b"*")):
-            return "", ""  # any other words may be what was meant for nobody's eyes
-        return method.decode(), path_of(target.decode("utf-8", "surrogateescape"))
+        return asked_in(self._first_line)
 
     def _time_head(self) -> None:
         self._head_timer = self._loop.call_later(self._server.head_timeout_s, self._on_head_timeout)
