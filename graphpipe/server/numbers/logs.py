@@ -166,7 +166,9 @@ class _Stderr(logging.Handler):
         try:
             line = self.format(record)
         except Exception as error:  # a log line is no reason to fail
-            line = self._in_its_form(record, f"a line of {record.name} could not be written: {type(error).__name__}")
+            line = self._in_its_form(
+                f"a line of {record.name} could not be written: {type(error).__name__}", record.levelno
+            )
         if self._lines.qsize() >= _QUEUE_LINES_MAX:
             self._dropped += 1
             FAILURES.lose()
@@ -176,10 +178,10 @@ class _Stderr(logging.Handler):
             self._thread = threading.Thread(target=self._write, name="log", daemon=True)
             self._thread.start()
 
-    def _in_its_form(self, about: logging.LogRecord, words: str) -> str:
+    def _in_its_form(self, words: str, level: int) -> str:
         """Words of the log itself, in the form that all of it has."""
         try:
-            return self.format(logging.LogRecord(__name__, about.levelno, "", 0, words, None, None))
+            return self.format(logging.LogRecord(__name__, level, "", 0, words, None, None))
         except Exception:
             return words
 
@@ -193,7 +195,8 @@ class _Stderr(logging.Handler):
             lines = [item for item in items if isinstance(item, str)]
             dropped, self._dropped = self._dropped, 0
             if dropped:
-                lines.append(f"dropped {counted(dropped, 'log line')}, because nobody took them")
+                words = f"dropped {counted(dropped, 'log line')}, because nobody took them"
+                lines.append(self._in_its_form(words, logging.WARNING))
             try:
                 _write_all("".join(f"{line}\n" for line in lines).encode("utf-8", "backslashreplace"))
             except OSError:  # a full disk, or nobody reads any more
