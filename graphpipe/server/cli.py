@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import click
@@ -18,6 +20,7 @@ from graphpipe.server.extra import NeedsExtra, require_extra
 from graphpipe.server.settings.configuration import Configuration, SettingsError, configure, unknown_variables
 from graphpipe.server.settings.flags import FLAGS
 from graphpipe.server.settings.options import of_every_flag
+from graphpipe.server.settings.values import Settings
 from graphpipe.signals import die_of, ends_at_once, noted
 from graphpipe.words import visible
 
@@ -81,6 +84,15 @@ def _say_how_to_ask(url: str) -> None:
     click.echo(f"This is a model of handwritten digits. Ask it, in another terminal:\n{demo.how_to_ask(url)}", err=True)
 
 
+def _say_why_not(settings: Settings, reason: str) -> None:
+    """Why this server, or a worker of it, cannot start: a sentence, or a record where the log is made of records."""
+    if settings.log_format == "json":
+        logging.getLogger("graphpipe.server").error("%s", reason)
+    else:
+        # An upstream's words may be among them.
+        click.echo(f"graphpipe-serve: {visible(reason, os.linesep)}", err=True)
+
+
 def _run(configuration: Configuration, on_ready: Callable[[str], object]) -> None:
     from graphpipe.descriptors import fill, forgive
     from graphpipe.server.life.ending import leave_if_a_model_runs
@@ -94,12 +106,12 @@ def _run(configuration: Configuration, on_ready: Callable[[str], object]) -> Non
     forgive()
     models = [(model, None) for model in configuration.models]
     try:
-        told = Server(models, settings, on_ready=on_ready, notifier=Notifier.of(os.environ)).run()
+        notifier = Notifier.of(os.environ)
+        told = Server(models, settings, on_ready, notifier=notifier, on_failure=partial(_say_why_not, settings)).run()
     except NoWorker:
         sys.exit(1)  # each has said why
     except GraphPipeError as error:
-        # An upstream's words may be among them.
-        click.echo(f"graphpipe-serve: {visible(str(error), os.linesep)}", err=True)
+        _say_why_not(settings, str(error))
         sys.exit(1)
     if told is not None:
         die_of(told)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import sys
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack, cast
 
+from graphpipe.arguments import came
 from graphpipe.backends import LoadedModel, LoadOptions, Model
 from graphpipe.backends.find import default_name, loaded, loading
 from graphpipe.descriptors import fill
@@ -137,6 +137,8 @@ class Serving:
         _end(self._server, self._afterwards, wait=True)
 
     def __enter__(self) -> Serving:
+        if not self._let_go.alive:
+            raise RuntimeError("this server is stopped; graphpipe.serving(model) starts another")
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -182,12 +184,15 @@ def _told(
     call: str, model: Servable, name: str, said: Mapping[str, Any], apart: bool = False
 ) -> tuple[Settings, ModelSettings, Model | None]:
     """The settings in force, and the model: None where whoever serves it loads it from its source."""
+    if not isinstance(name, str):
+        raise TypeError(f"{call}(): name: expected text, as in name='digits'; {came(name)}")
     configuration = configure_from_python(call, name or "model", "", said)
     server, chosen = configuration.settings, configuration.models[0]
     with loading(name or type(model).__name__):  # what looks for a signature asks for it
         is_loaded = isinstance(model, LoadedModel | Model)
     source = str(model) if isinstance(model, str | Path) else ""
-    if (server.in_workers or apart) and not is_loaded:
+    elsewhere = server.in_workers or apart
+    if elsewhere and not is_loaded:
         source = source or _found_at(model)
     if source:
         return server, replace(chosen, name=name or default_name(source), source=source), None
@@ -199,7 +204,8 @@ def _told(
     chosen = replace(chosen, name=name or str(getattr(model, "name", "")) or type(model).__name__.lower())
     if isinstance(model, LoadedModel):
         options = model.options or LoadOptions()
-        return server, replace(chosen, source=model.source, options=options, backend=model.backend), model.model
+        source = model.source or (_found_at(getattr(model.model, "function", None)) if elsewhere else "")
+        return server, replace(chosen, source=source, options=options, backend=model.backend), model.model
     return server, chosen, cast(Model, model)
 
 
@@ -210,28 +216,20 @@ _ABOUT_LOADING = {flag.field for flag in FLAGS if flag.home is LoadOptions or fl
 def _found_at(thing: object) -> str:
     """module:name, where another process finds this very thing; nothing where it cannot."""
     module, name = getattr(thing, "__module__", None), getattr(thing, "__qualname__", "")
-    if not module or module == "__main__" or not name:
+    defined_in = sys.modules.get(module or "")
+    if thing is None or defined_in is None or module == "__main__":
         return ""
-    found = sys.modules.get(module)
+    found: object = defined_in
     for part in name.split("."):
         found = getattr(found, part, None)
-    return f"{module}:{name}" if found is thing else ""
+    if found is thing:
+        return f"{module}:{name}"
+    # An object, or a function under another name than its own.
+    return next((f"{module}:{called}" for called, each in vars(defined_in).items() if each is thing), "")
 
 
-@contextlib.contextmanager
-def _logged(settings: Settings) -> Iterator[None]:
+def _logged(settings: Settings) -> contextlib.AbstractContextManager[None]:
     """Send the log to standard error, and leave the program's own as it was."""
-    from graphpipe.server.numbers.logs import EVENTS, log_to_stderr
+    from graphpipe.server.numbers.logs import log_beside
 
-    loggers = [logging.getLogger(name) for name in (None, EVENTS, "graphpipe.access", "aiohttp.server", "asyncio")]
-    levels = [logger.level for logger in loggers]
-    handlers = list(loggers[0].handlers)
-    log_to_stderr(settings.log_format, settings.verbose, settings.access_lines_per_s > 0)
-    try:
-        yield
-    finally:
-        for handler in loggers[0].handlers:
-            handler.close()
-        loggers[0].handlers[:] = handlers
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+    return log_beside(settings.log_format, settings.verbose, settings.access_lines_per_s > 0)

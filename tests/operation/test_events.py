@@ -142,6 +142,11 @@ def test_a_program_that_serves_keeps_its_own_log() -> None:
         assert said_on_stdout(server) == f"listening on {server.url}\n"
 
 
+def test_a_function_that_does_not_say_what_it_gives_gives_anything() -> None:
+    model = graphpipe.load(lambda x: x)
+    assert _short(model.signature) == "x any -> any"
+
+
 def test_a_model_that_is_large_is_told_in_short() -> None:
     many = tuple(TensorSpec(f"x{i}", np.dtype("f4"), ("n",)) for i in range(1000))
     shown = _short(Signature(many, (TensorSpec("y" * 100_000),)))
@@ -149,6 +154,7 @@ def test_a_model_that_is_large_is_told_in_short() -> None:
     assert " and 994 more -> yyy" in shown
     assert len(shown) < 400
     assert _short(Signature((), ())) == "nothing -> nothing"
+    assert _short(Signature((), (), variadic=True, open_outputs=True)) == "any -> any"
     loaded = Loaded("m", "K", "", "a any -> b any", 0, 1.0, "")
     assert str(loaded) == "model m: K, a any -> b any; loaded in 1.00 s"
     assert Loaded.from_json(loaded.to_json()) == loaded

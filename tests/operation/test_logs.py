@@ -17,7 +17,7 @@ from graphpipe import errors
 from graphpipe.wire import encode_request
 from tests.operation.conftest import Serve, samples, until
 from tests.raw_http import Wire, call, chunked, connect, request
-from tests.serving import ROOT, Server, environment
+from tests.serving import ROOT, Server, environment, run_to_end
 
 X = np.arange(3, dtype=np.float32)
 BODY = b"".join(encode_request([X]))
@@ -53,6 +53,63 @@ def test_every_request_has_a_line_as_json_with_all_that_is_promised(start: Serve
         "bytes_in": len(BODY), "peer": f"127.0.0.1:{port}", "request_id": "abc-1",
     }  # fmt: skip
     assert (bad["status"], bad["rows"], bad["bytes_in"], bad["request_id"]) == (400, 0, 7, "abc-2")
+
+
+def test_a_request_that_cannot_be_read_has_a_line_with_what_it_asked_and_how_much_it_got(start: Serve) -> None:
+    server = start("double", "--log-format", "json")
+    lengths = []
+    for fields in (b"Bad\x01Name: a", b"Long: " + b"x" * 20_000):
+        with Wire(server.url) as wire:
+            wire.send(b"POST /models/double?q HTTP/1.1\r\nHost: h\r\n" + fields + b"\r\n\r\n")
+            answer = wire.answer()
+            lengths.append((answer.status, "POST", "/models/double", len(answer.body)))
+    with Wire(server.url) as wire:  # on a connection of aiohttp's
+        wire.send(b"GET /livez HTTP/1.1\r\nHost: h\r\n\r\n")
+        assert wire.answer().status == 200
+        wire.send(b"GET /metrics HTTP/1.1\r\nHost: h\r\nLong: " + b"x" * 20_000 + b"\r\n\r\n")
+        answer = wire.answer()
+        lengths.append((answer.status, "GET", "/metrics", len(answer.body)))
+    assert [status for status, *_ in lengths] == [400, 431, 431]
+    until(lambda: len(access_lines(server)) == 3)
+    said = [(line["status"], line["method"], line["path"], line["bytes_out"]) for line in access_lines(server)]
+    assert said == lengths
+    assert all(length > 0 for *_, length in lengths)
+
+
+OTHERS_RECORDS = """if True:
+    import logging, warnings
+    from graphpipe.server.numbers.logs import log_to_stderr, written
+    log_to_stderr("json", 0, True)
+    logging.warning("one", extra={"fields": ["a"]})
+    logging.warning("two", extra={"access": 5})
+    logging.warning("three", extra={"fields": {"a": object()}})
+    logging.warning("four %d", "x")
+    warnings.warn("five\\nsix")
+    written()
+"""
+
+
+def test_whatever_another_library_logs_is_a_record_and_so_is_a_warning() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", OTHERS_RECORDS], cwd=ROOT, env=environment(), capture_output=True, text=True, check=True
+    )
+    lines = [json.loads(line) for line in done.stderr.splitlines()]
+    assert [line["message"] for line in lines[:3]] == ["one", "two", "three"]
+    assert "a line of root could not be written: TypeError" in lines[3]["message"]
+    assert lines[4]["logger"] == "py.warnings"
+    assert "UserWarning: five six" in lines[4]["message"]
+    assert len(lines) == 5
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_server_that_cannot_start_says_why_in_the_form_of_its_log(workers: str) -> None:
+    arguments = ("-m", "none.onnx", "--listen", "127.0.0.1:0", "--workers", workers)
+    done = run_to_end(*arguments, "--log-format", "json")
+    assert done.returncode == 1
+    (line,) = map(json.loads, done.stderr.splitlines())
+    assert (line["level"], "none.onnx: no such file" in line["message"]) == ("ERROR", True)
+    done = run_to_end(*arguments)
+    assert re.fullmatch(r"graphpipe-serve: .*none\.onnx: no such file.*\n", done.stderr), done.stderr
 
 
 def test_the_same_for_people(start: Serve) -> None:

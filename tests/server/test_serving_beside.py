@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import os
 import subprocess
 import sys
@@ -172,6 +173,74 @@ def test_the_log_goes_to_standard_error_while_it_serves_and_is_left_alone_afterw
     assert done.returncode == 0, done.stderr
     assert done.stderr.splitlines()[0].startswith("{")
     assert done.stderr.splitlines()[-1] == "own afterwards"
+
+
+def test_two_servers_at_once_leave_the_programs_log_as_it_was_and_with_what_it_added():
+    root, access = logging.getLogger(), logging.getLogger("graphpipe.access")
+    before, levels = list(root.handlers), (root.level, access.level)
+    added = logging.NullHandler()
+    a = graphpipe.serving("echo", verbose=1)
+    b = graphpipe.serving("echo", verbose=1, log_format="json")
+    (ours,) = root.handlers
+    root.addHandler(added)
+    try:
+        a.stop()
+        assert root.handlers == [ours, added]  # b's log goes on
+        assert root.level == logging.INFO
+        b.stop()
+        assert root.handlers == [*before, added]
+        assert (root.level, access.level) == levels
+    finally:
+        root.removeHandler(added)
+
+
+def test_a_server_that_no_signal_stops_promises_none():
+    code = """if True:
+        import graphpipe, sys, threading, time
+        with graphpipe.serving("echo", verbose=0, log_format="human"):
+            pass
+        graphpipe.serving("echo", verbose=0, log_format="human")  # ends with the program
+    """
+    done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=False)
+    assert done.stderr.count("/metrics; server.stop() to stop\n") == 2, done.stderr
+    assert "Ctrl-C" not in done.stderr
+    assert "SIGTERM" not in done.stderr
+    assert "cutting" not in done.stderr  # no request was in flight
+
+
+def test_a_name_that_is_no_text_is_refused_in_words():
+    with pytest.raises(TypeError, match=r"serving\(\): name: expected text, as in name='digits'; 3 came"):
+        graphpipe.serving(plus_one, name=3)
+
+
+def test_who_says_a_port_or_a_host_is_told_of_listen_and_of_nothing_else():
+    for said in ({"port": 9000}, {"host": "127.0.0.1"}, {"address": "127.0.0.1:9000"}):
+        with pytest.raises(TypeError, match=r"where it listens is one text: listen='HOST:PORT'$"):
+            graphpipe.serving(plus_one, **said)
+
+
+def test_a_server_that_is_stopped_is_not_entered_again():
+    server = graphpipe.serving("echo")
+    server.stop()
+    with pytest.raises(RuntimeError, match="this server is stopped"), server:
+        pass
+
+
+def test_a_process_that_cannot_load_its_model_says_so_in_the_error_alone(tmp_path, capfd):
+    (tmp_path / "mine.py").write_text("")
+    with pytest.raises(LoadError, match="nope"):
+        graphpipe.serving(f"{tmp_path}/mine.py:nope", process=True)
+    assert capfd.readouterr().err == ""
+
+
+def test_a_function_that_was_loaded_before_is_found_again_by_a_process_of_its_own(tmp_path, monkeypatch):
+    (tmp_path / "mine_too.py").write_text("def double(x):\n    return x * 2\n\ntwice = lambda x: x * 2\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    import mine_too
+
+    for function in (mine_too.double, mine_too.twice):
+        with graphpipe.load(function) as model, graphpipe.serving(model, process=True) as server:
+            assert graphpipe.remote.execute(server.url, X).tolist() == (X * 2).tolist()
 
 
 def test_without_the_extra_one_sentence_says_what_to_install():

@@ -22,7 +22,7 @@ from graphpipe.errors import ModelFailed, ServiceError
 from graphpipe.server.exchange import Exchange, peer_of
 from graphpipe.server.http.admission import Admission
 from graphpipe.server.http.body import Body, too_slow
-from graphpipe.server.http.head import HEAD_BYTES_MAX, Head, may_begin, request_id_of, version_of
+from graphpipe.server.http.head import HEAD_BYTES_MAX, Head, asked_in, may_begin, request_id_of, version_of
 from graphpipe.server.http.leaver import Leaver
 from graphpipe.server.http.refusal import HEAD_TOO_LARGE, NOT_SPOKEN, response_head
 from graphpipe.server.numbers.accesslog import NOBODY_KNOWS, Question
@@ -281,20 +281,20 @@ class Connection(asyncio.BufferedProtocol):
             if not may_begin(data) or (b"\n" in data and _has_bare_line_feed(data)):
                 self._hand_over(data)
             elif len(data) > HEAD_BYTES_MAX:
-                self._refuse_head(431, HEAD_TOO_LARGE)
+                self._refuse_head(431, HEAD_TOO_LARGE, data)
             else:
                 self._state = _WAITING
                 if len(self._received) < len(data):
                     self._received[:] = data
             return
         if end > HEAD_BYTES_MAX:
-            self._refuse_head(431, HEAD_TOO_LARGE)
+            self._refuse_head(431, HEAD_TOO_LARGE, data)
             return
         head, shared = data[:end], self._shared
         request = shared.requests.get(head) or shared.request(head)
         if request is None:
             if version_of(head) not in _VERSIONS:
-                self._refuse_head(505, NOT_SPOKEN, request_id_of(head))
+                self._refuse_head(505, NOT_SPOKEN, head, request_id_of(head))
             else:
                 self._hand_over(data)
             return
@@ -546,7 +546,7 @@ class Connection(asyncio.BufferedProtocol):
             self._state = _ANSWERING  # until it is written
             shared.write_soon(self, answer)
 
-    def _refuse_head(self, status: int, message: str, request_id: str = "") -> None:
+    def _refuse_head(self, status: int, message: str, data: bytes = b"", request_id: str = "") -> None:
         """No to what is not even a request yet, or to a body that does not come."""
         self._keep_alive = False
         headers = {"Connection": "close"} | ({"Retry-After": "1"} if status == 503 else {})
@@ -557,7 +557,7 @@ class Connection(asyncio.BufferedProtocol):
             self._exchange.finish(status, self._transport, max(0, head.length), len(body), 0, head)
         else:
             self._exchange.start(None)
-            self._exchange.finish(status, self._transport, 0, len(body), 0, Question(request_id=request_id))
+            self._exchange.finish(status, self._transport, 0, len(body), 0, Question(*asked_in(data), request_id))
         if request_id:
             headers["X-Request-Id"] = request_id
         self._transport.write(response_head(status, "text/plain; charset=utf-8", len(body), headers) + body)
@@ -610,9 +610,8 @@ class Connection(asyncio.BufferedProtocol):
         if state == _WAITING:
             if self._received:
                 if waited_s > settings.head_timeout_s:
-                    self._refuse_head(
-                        408, f"the head did not come within {settings.head_timeout_s:g} s (--head-timeout-s)"
-                    )
+                    why = f"the head did not come within {settings.head_timeout_s:g} s (--head-timeout-s)"
+                    self._refuse_head(408, why, bytes(self._received))
             elif waited_s > self._idle_max_s():
                 self._close_soon()
         elif state == _BODY:

@@ -15,10 +15,13 @@ import re
 from dataclasses import dataclass
 from typing import ClassVar
 
+from graphpipe.server.protocols.path import path_of
+
 __all__ = [
     "HEAD_BYTES_MAX",
     "Head",
     "Passing",
+    "asked_in",
     "cut",
     "is_host",
     "may_begin",
@@ -37,6 +40,9 @@ _FIELD = re.compile(
     rb"([A-Za-z0-9!#$%&'*+.^_`|~-]+):[ \t]*"
     rb"([\x21-\x7e\x80-\xff](?:[\t\x20-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff])?)?[ \t]*\r\n"
 )
+
+# Of a head that cannot be read, as far as it has come. Other words than these may be what was meant for nobody's eyes.
+_ASKED = re.compile(rb"[\r\n]*(GET|HEAD|POST|PUT|PATCH|DELETE|OPTIONS|TRACE) ([/*][^ \r\n]*)")
 
 # How a body is framed or encoded, or what the connection becomes: none of these is plain.
 _ODD = frozenset((b"content-encoding", b"upgrade", b"te", b"trailer", b"http2-settings"))
@@ -212,3 +218,9 @@ _VISIBLE = bytes(byte if 0x21 <= byte <= 0x7E else ord("?") for byte in range(25
 _ONCE = frozenset(
     (b"content-length", b"transfer-encoding", b"host", b"connection", b"expect", b"accept", _TIMEOUT, _REQUEST_ID)
 )
+
+
+def asked_in(head: bytes) -> tuple[str, str]:
+    """The method and the path of a head that cannot be read, for the log; empty where its first line has none."""
+    match = _ASKED.match(head)
+    return (match[1].decode(), path_of(match[2].decode("utf-8", "surrogateescape"))) if match else ("", "")

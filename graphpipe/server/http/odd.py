@@ -28,7 +28,7 @@ from graphpipe.server.http.admission import Admission
 from graphpipe.server.http.body import Body, too_slow
 from graphpipe.server.http.control import Control, Handlers
 from graphpipe.server.http.head import is_host, request_id
-from graphpipe.server.http.odd_connection import OddServer
+from graphpipe.server.http.odd_connection import OddConnection, OddServer
 from graphpipe.server.http.readers import Readers
 from graphpipe.server.http.refusal import NOT_SPOKEN, error_headers
 from graphpipe.server.numbers.accesslog import AccessLog, Question
@@ -275,15 +275,16 @@ class Odd:
         """No to what reaches no model and no page."""
         exchange = Exchange(self._state, self._access_log, self._nobody, asyncio.get_running_loop())
         exchange.start(None)
-        exchange.finish(error.http_status, request.transport, 0, 0, 0, _question(request))
         response = self._refuse(request, error)
+        said = response.body if request.method != "HEAD" and isinstance(response.body, bytes) else b""
+        exchange.finish(error.http_status, request.transport, 0, len(said), 0, _question(request))
         if error.http_status != 404:
             response.force_close()
         return response
 
     def _refuse(
         self, request: web.BaseRequest, error: ServiceError, headers: Mapping[str, str] | None = None
-    ) -> web.StreamResponse:
+    ) -> web.Response:
         content_type, body = self._dialect.error_body(error, request.headers.get("Accept", ""))
         response = web.Response(
             status=error.http_status, body=body, headers={**error_headers(error), **(headers or {})}
@@ -374,5 +375,7 @@ def _request_id(request: web.BaseRequest) -> str:
 def _question(request: web.BaseRequest) -> Question:
     """What the access log says of a head."""
     if request.method == _NO_METHOD:
-        return Question(request_id=_request_id(request))
+        protocol: object = request.protocol
+        method, path = protocol.asked_for() if isinstance(protocol, OddConnection) else ("", "")
+        return Question(method, path, _request_id(request))
     return Question(request.method, path_of(request.raw_path), _request_id(request))

@@ -16,7 +16,7 @@ from aiohttp.http_exceptions import HttpProcessingError, InvalidURLError, LineTo
 
 from graphpipe.errors import MalformedMessage, ServiceError, service_error
 from graphpipe.server.http.aiohttp_log import AIOHTTP_LOG
-from graphpipe.server.http.head import HEAD_BYTES_MAX
+from graphpipe.server.http.head import HEAD_BYTES_MAX, asked_in
 from graphpipe.server.http.leaver import Leaver
 from graphpipe.server.http.refusal import HEAD_TOO_LARGE, NOT_SPOKEN, TLS_TO_PLAIN
 from graphpipe.server.numbers.failures import FAILURES
@@ -79,6 +79,8 @@ class OddConnection(web.RequestHandler):
         self._server = server
         self._asked = self._answered = 0
         self._head_bytes = 0
+        self._first_line = b""  # of the last head, as it comes, with what comes in the same packet
+        self._is_unreadable = False  # that head
         self._head_timer: asyncio.TimerHandle | None = None
         self._body: Any = None  # the last request's
         self._refusal: ServiceError | None = None  # what is wrong, where that is known better than by the parser
@@ -118,6 +120,7 @@ class OddConnection(web.RequestHandler):
                 FAILURES.tell(log, TLS_TO_PLAIN, error=MalformedMessage(TLS_TO_PLAIN), cause=str, level=logging.INFO)
                 self._refuse_head(400, TLS_TO_PLAIN)
                 return
+            self._keep_first_line(data)
             self._head_bytes += len(data)
             if self._head_bytes > HEAD_BYTES_MAX:
                 self._refuse_head(431, HEAD_TOO_LARGE)
@@ -131,6 +134,7 @@ class OddConnection(web.RequestHandler):
             self._refused = True
         elif len(self._messages) > came:
             self._asked += len(self._messages) - came
+            self._is_unreadable = getattr(self._messages[-1][0], "exc", None) is not None
             self._head_bytes = 0
             self._body = self._messages[-1][1]
             if self._head_timer is not None:
@@ -138,6 +142,18 @@ class OddConnection(web.RequestHandler):
                 self._head_timer = None
         elif self._head_bytes and self._head_timer is None:
             self._time_head()
+
+    def _keep_first_line(self, data: bytes) -> None:
+        if self._is_unreadable:
+            return  # what comes after it is nobody's head
+        if not self._head_bytes:
+            self._first_line = b""
+        if b"\n" not in self._first_line:
+            self._first_line += data[:HEAD_BYTES_MAX]
+
+    def asked_for(self) -> tuple[str, str]:
+        """The method and the path of a head that the parser refused, from its first line; empty where that has none."""
+        return asked_in(self._first_line)
 
     def _time_head(self) -> None:
         self._head_timer = self._loop.call_later(self._server.head_timeout_s, self._on_head_timeout)

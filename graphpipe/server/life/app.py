@@ -153,7 +153,8 @@ class App:
             drain.result()
             return
         drain.cancel()
-        log.warning("cutting %s in flight: told to end at once", counted(self.state.in_flight, "request"))
+        if self.state.in_flight:
+            log.warning("cutting %s in flight: told to end at once", counted(self.state.in_flight, "request"))
         if self.state.started:
             self._listening.close()
             self.hub.close()

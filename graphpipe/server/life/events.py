@@ -18,15 +18,19 @@ from dataclasses import asdict, dataclass
 from graphpipe.machine import usable_cpus
 from graphpipe.server.life.notify import Notifier
 from graphpipe.server.models.service import Service
+from graphpipe.server.numbers.fields import with_fields
 from graphpipe.server.numbers.logs import EVENTS
 from graphpipe.server.settings.values import Settings
 from graphpipe.signature import Signature, TensorSpec
 from graphpipe.version import SERVER, __version__
 from graphpipe.words import counted
 
-__all__ = ["Events", "Loaded"]
+__all__ = ["SIGNALS", "Events", "Loaded"]
 
 log = logging.getLogger(EVENTS)
+
+# What ends a server that has a program to itself.
+SIGNALS = "signals"
 
 # Of a model's inputs, and of its outputs, so many are told; of one, so many characters.
 _TENSORS_MAX = 6
@@ -96,18 +100,20 @@ class Events:
                 "model %r did not answer its warm-up, and is served without: %s",
                 loaded.model,
                 loaded.cold,
-                extra={"fields": {"model": loaded.model}},
+                extra=with_fields(model=loaded.model),
             )
         self._models[loaded.model] = loaded.cold
 
-    def listening(self, url: str, metrics_url: str, reach: str) -> None:
+    def listening(self, url: str, metrics_url: str, reach: str, stopped_by: str) -> None:
         """Requests are welcome. Without a ``metrics_url`` the metrics are at the server's own; ``reach`` says who may call,
-        where that needs saying.
+        where that needs saying, ``stopped_by`` what ends it: SIGNALS where its own handlers do, nothing if nobody knows.
         """
         self._notifier.ready(url)
         metrics = _page(metrics_url or url, "/metrics")
-        how = "Ctrl-C to stop" if _hears_ctrl_c() else "SIGTERM to stop"
-        _tell("listening", f"metrics at {metrics}; {how}", url=url, metrics=metrics)
+        if stopped_by == SIGNALS:
+            stopped_by = "Ctrl-C" if _hears_ctrl_c() else "SIGTERM"
+        how = f"; {stopped_by} to stop" if stopped_by else ""
+        _tell("listening", f"metrics at {metrics}{how}", url=url, metrics=metrics)
         if reach:
             _tell("open", reach)
 
@@ -136,27 +142,27 @@ class Events:
 
 
 def _tell(event: str, words: str, **fields: object) -> None:
-    log.info("%s", words, extra={"fields": {"event": event, **fields}})
+    log.info("%s", words, extra=with_fields(event=event, **fields))
 
 
 def _short(signature: Signature) -> str:
     """What a model takes and gives, in a line: ``x float32[n, 64] -> label int64[n]``."""
     return " -> ".join(
-        _tensors({spec.name: spec for spec in specs}, names)
-        for specs, names in (
-            (signature.inputs, signature.input_names),
-            (signature.outputs, signature.output_names),
+        _tensors({spec.name: spec for spec in specs}, names, undeclared)
+        for specs, names, undeclared in (
+            (signature.inputs, signature.input_names, signature.variadic),
+            (signature.outputs, signature.output_names, signature.open_outputs),
         )
     )
 
 
-def _tensors(specs: dict[str, TensorSpec], names: Sequence[str]) -> str:
+def _tensors(specs: dict[str, TensorSpec], names: Sequence[str], undeclared: bool) -> str:
     shown = []
     for name in names[:_TENSORS_MAX]:
         text = f"{name} {specs.get(name, TensorSpec(name)).text}"
         shown.append(text if len(text) <= _TENSOR_CHARACTERS_MAX else f"{text[:_TENSOR_CHARACTERS_MAX]}...")
     more = len(names) - len(shown)
-    return (", ".join(shown) or "nothing") + (f" and {more} more" if more else "")
+    return (", ".join(shown) or ("any" if undeclared else "nothing")) + (f" and {more} more" if more else "")
 
 
 def _page(url: str, path: str) -> str:

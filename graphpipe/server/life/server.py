@@ -19,7 +19,7 @@ from typing import Any
 from graphpipe.backends import Model
 from graphpipe.errors import LoadError, NotReady
 from graphpipe.server.life.ending import cut_at_exit
-from graphpipe.server.life.events import Events
+from graphpipe.server.life.events import SIGNALS, Events
 from graphpipe.server.life.listener import bind, reach_of, tls_context, url_of
 from graphpipe.server.life.notify import Notifier
 from graphpipe.server.life.supervisor import NoWorker, supervise
@@ -54,7 +54,8 @@ class Server:
     ``run`` serves in this thread until somebody says that it is enough, as a command does; ``start`` serves in a thread of
     its own, until ``stop``. A model that is None is loaded from its source. Where the settings ask for workers, or one is
     asked for (``apart``), processes of their own serve, and load every model themselves. ``part`` is what such a process
-    has got. A server serves once.
+    has got. ``on_failure`` is told, once, of each reason for which a worker cannot start; without it that is in what is
+    raised, and in the log where others serve. A server serves once.
     """
 
     def __init__(
@@ -65,12 +66,14 @@ class Server:
         part: Part | None = None,
         apart: bool = False,
         notifier: Notifier | None = None,
+        on_failure: Callable[[str], object] | None = None,
     ) -> None:
         self.models = models
         self.settings = settings
         self.url = ""
         self._on_ready = on_ready
         self._part = part
+        self._on_failure = on_failure
         self._apart = apart or settings.in_workers
         self._notifier = notifier or Notifier()
         self._events = Events(settings, self._notifier)
@@ -97,7 +100,8 @@ class Server:
             if self._apart and self._part is None:
                 # Before any framework is loaded: a fork after one has run hangs, and workers are fresh processes anyway.
                 told = [self._for_workers(model, loaded) for model, loaded in self.models]
-                return supervise(told, settings, listener, side, tls, self._events, self._is_ready, self._is_running)
+                ways = self._is_ready, self._is_running, self._on_failure
+                return supervise(told, settings, listener, side, tls, self._events, *ways)
             # Not before: who watches workers needs nothing of it.
             from graphpipe.server.models.wiring import load_models
 
@@ -161,9 +165,14 @@ class Server:
         self.url = url
         self._on_ready(url)
         if self._part is None:
-            self._events.listening(url, self._metrics_url, self._reach)
+            self._events.listening(url, self._metrics_url, self._reach, self._stopped_by())
         if not self._ready.done():
             self._ready.set_result(url)
+
+    def _stopped_by(self) -> str:
+        if self._thread is not None:
+            return "server.stop()"
+        return SIGNALS if threading.current_thread() is threading.main_thread() else ""
 
     def _run_aside(self) -> None:
         try:

@@ -30,7 +30,7 @@ from graphpipe.server.numbers.counters import Counters
 from graphpipe.server.settings.values import ModelSettings, Settings
 from graphpipe.server.state import SignalCount
 from graphpipe.signals import ENDING, restored
-from graphpipe.words import counted, visible
+from graphpipe.words import counted
 
 __all__ = ["NoWorker", "supervise"]
 
@@ -46,7 +46,7 @@ _WAIT_AT_START = (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 
 class NoWorker(LoadError):
-    """Not one worker came up. Each has said why on standard error, and the message says it again."""
+    """Not one worker came up. The message says why, as whoever asked for failures has heard from each."""
 
 
 def supervise(
@@ -58,10 +58,12 @@ def supervise(
     events: Events,
     on_ready: Callable[[str], None],
     on_running: Callable[[Callable[[], object]], None],
+    on_failure: Callable[[str], object] | None = None,
 ) -> signal.Signals | None:
     """Run ``settings.workers`` workers until SIGTERM or SIGINT. Gives the signal that ended it before one was up.
 
-    ``on_running`` is called on this loop with what ends it. Raises NoWorker.
+    ``on_running`` is called on this loop with what ends it, ``on_failure`` with each reason why a worker
+    cannot start. Without that it is raised, and logged if others serve. Raises NoWorker.
     """
     with contextlib.ExitStack() as stack:
         if threading.current_thread() is threading.main_thread():
@@ -69,7 +71,7 @@ def supervise(
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # inherited: the kernel would not say how workers ended
             stack.enter_context(restored())
         runner = stack.enter_context(asyncio.Runner())
-        supervisor = _Supervisor(models, settings, listener, side, events, on_ready)
+        supervisor = _Supervisor(models, settings, listener, side, events, on_ready, on_failure)
         return runner.run(supervisor.run(tls, on_running))
 
 
@@ -82,6 +84,7 @@ class _Supervisor:
         side: socket.socket | None,
         events: Events,
         on_ready: Callable[[str], None],
+        on_failure: Callable[[str], object] | None,
     ) -> None:
         names = [model.name for model in models]
         # What is found here is to be found there.
@@ -92,6 +95,7 @@ class _Supervisor:
         self._side = side
         self._events = events
         self._on_ready = on_ready
+        self._on_failure = on_failure
         # One row more than workers, for the replacement of one that is still draining.
         self._counters_fd = Counters.memory_for(self._wanted + 1)
         self._counters = Counters(names, None, self._counters_fd)
@@ -275,7 +279,10 @@ class _Supervisor:
         # All of them fail for the same reason, mostly: it is said once.
         if reason not in self._said:
             self._said[reason] = None
-            print(f"graphpipe-serve: {visible(reason, os.linesep)}", file=sys.stderr, flush=True)
+            if self._on_failure is not None:
+                self._on_failure(reason)
+            elif self._everybody_tried.is_set():
+                log.error("%s", reason)
 
     def _publish(self) -> None:
         self._counters.supervise(len(self._live), self._wanted, self._restarts)
@@ -291,6 +298,9 @@ class _Supervisor:
             return
         self._everybody_tried.set()
         if any(self._first_results.values()) and not self._stop.is_set():
+            if self._on_failure is None:
+                for reason in self._said:
+                    log.error("%s", reason)
             self._announced = True
             self._on_ready(url_of(self._listener, tls=bool(self._settings.tls_cert)))
 

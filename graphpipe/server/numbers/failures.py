@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from graphpipe.server.numbers.fields import with_fields
 from graphpipe.server.numbers.places import places
 
 __all__ = ["FAILURES", "Failures"]
@@ -73,9 +74,9 @@ class Failures:
         fields = {name: said for name, said in (("model", model), ("request_id", request_id)) if said}
         shown = f"{text} (id={request_id})" if request_id else text
         if times > kind.in_full:
-            log.log(level, "%s: %s", shown, type_name, extra={"fields": fields})
+            log.log(level, "%s: %s", shown, type_name, extra=with_fields(**fields))
             return
-        record = log.makeRecord(log.name, level, "", 0, "%s", (shown,), None, extra={"fields": fields})
+        record = log.makeRecord(log.name, level, "", 0, "%s", (shown,), None, extra=with_fields(**fields))
         # Where a log record has its traceback: every formatter puts it below.
         record.exc_text = places(error) if cause is None else cause()
         log.handle(record)

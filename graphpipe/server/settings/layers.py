@@ -36,6 +36,8 @@ __all__ = [
     "text_in_toml",
 ]
 
+# What other servers call it, or parts of it.
+_PARTS_OF_LISTEN = {"addr", "address", "bind", "host", "hostname", "interface", "port"}
 _MODEL_NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
 
 
@@ -233,6 +235,9 @@ def text_in_toml(value: str) -> str:
 def of_keywords(call: str, keywords: Mapping[str, Any]) -> Layer:
     """What the keywords of a call say. Raises TypeError for a name that no setting has, and for a value of another kind."""
     known = {flag.field: flag for flag in FLAGS if flag.scope != "command"}
+    for name in keywords:
+        if name not in known and name in _PARTS_OF_LISTEN:
+            raise TypeError(f"{call}() has no setting {name!r}; where it listens is one text: listen='HOST:PORT'")
     values = read_keywords(call, {name: (flag.declared, flag.default) for name, flag in known.items()}, keywords)
     return Layer(general={known[name].name: Value(value, f"argument {name}") for name, value in values.items()})
 
