@@ -177,7 +177,7 @@ def test_columns_that_could_have_holes_and_have_none_are_welcome(echo):
         (lambda: torch().ones(2, dtype=torch().complex64), "complex64"),
         (lambda: pytest.importorskip("ml_dtypes").bfloat16(1), "bfloat16"),
         (lambda: [[1], [1, 2]], "no array"),
-        (lambda: {"a": 1}, "inputs by name go with infer"),
+        (lambda: {"a": 1}, "of type dict|inputs by name go with infer"),
         (lambda: None, "NoneType"),
         (lambda: [2**70], "int"),
         (lambda: np.array(["2020-01-01"], "datetime64[D]"), "datetime64"),
