@@ -30,7 +30,7 @@ _PART_CHARS = 64 * 1024
 # So many pages are kept for readers who have not taken theirs yet; a further one gets the newest of them.
 _PAGES_MAX = 8
 _TYPES = {"by_code": "counter"}
-# Answers by messages, the protocol that comes first, which are there from the start, at 0.
+# Answers of a model by messages, the protocol that comes first, which are there from the start, at 0.
 _WATCHED = frozenset(STATUS_PLACE[status] for status in (200, 400, 500, 502, 503, 504))
 
 
@@ -150,7 +150,7 @@ def _sample(family: Family, template: str, label: str, numbers: NDArray[np.float
         return "".join(
             line % ("other" if place % len(STATUSES) == OTHER else STATUSES[place % len(STATUSES)], protocol, count)
             for place, count in enumerate(numbers.tolist())
-            if count or place in _WATCHED
+            if count or (label and place in _WATCHED)
             for protocol in (PROTOCOLS[place // len(STATUSES)],)
         )
     return template.replace("{}", label) % float(numbers[0]) if label else ""
