@@ -215,9 +215,13 @@ class App:
                 waiting.append(last.accept()[0])
         except OSError:
             last.close()  # at once: who connects between that look and this is lost
-        for connection in waiting:
-            with contextlib.suppress(OSError):
-                await asyncio.get_running_loop().connect_accepted_socket(self.hub, connection, **self._tls_options)
+        let_in = asyncio.get_running_loop().connect_accepted_socket
+        entering = [asyncio.ensure_future(let_in(self.hub, each, **self._tls_options)) for each in waiting]
+        # Side by side: one who says nothing of TLS keeps neither the others nor the end waiting.
+        for entered in (await asyncio.wait(entering, timeout=_LINGER_S))[0] if entering else ():
+            entered.exception()  # he has left: nobody needs to hear of it
+        for entered in entering:
+            entered.cancel()
 
     async def _close_services(self) -> None:
         for service in self.directory:
