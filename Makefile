@@ -8,7 +8,7 @@ export PORT
 RUN := exec sh scripts/with_venv.sh
 
 .DEFAULT_GOAL := help
-.PHONY: help serve demo test test-all lint format dist conformance vectors soak bench images generate clean
+.PHONY: help serve demo test test-all lint format dist conformance vectors soak bench-setup bench images generate clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | while IFS="$$(printf '\t')" read -r name text; do \
@@ -45,8 +45,11 @@ vectors: ## pack the conformance vectors and their runner for a client in a new 
 soak: ## 15 minutes of mixed traffic, every answer checked, nothing left at the end (ARGS="--minutes 60 --workers 2")
 	@$(RUN) dev scripts/soak.py $(ARGS)
 
-bench: ## run the benchmarks, one after another (ARGS=codec picks some)
-	@$(RUN) dev scripts/bench.py $(ARGS)
+bench-setup: ## make the environments that the benchmarks need: peers, formats, TF-Serving's messages
+	@$(RUN) bench scripts/bench.py --set-up
+
+bench: ## measure beside peers, in about 15 minutes: docs/performance.md (ARGS="peers --full", ARGS=codec)
+	@$(RUN) bench scripts/bench.py $(ARGS)
 
 images: ## build the images of docker/ and run each (ARGS="onnx cpu" picks some, ARGS=--write puts the table into the docs)
 	@$(RUN) dev -m scripts.images $(ARGS)

@@ -1,0 +1,43 @@
+"""What each environment holds: one for every peer, and one for what two formats cannot share.
+
+Versions are pinned where two of a release would be two measurements; what they need themselves is left to them.
+"""
+
+from __future__ import annotations
+
+from benchmarks.harness.about import ROOT
+from benchmarks.harness.environment import Environment
+
+__all__ = ["ENVIRONMENTS", "RUNTIME"]
+
+
+def _ours(package: str) -> str:
+    """The version that we are measured with, as a requirement."""
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    return next(line for line in lines if line.startswith(f"{package}=="))
+
+
+# The same model has to be run by the same runtime behind every peer.
+RUNTIME = ("numpy", _ours("onnxruntime"))
+
+ENVIRONMENTS: dict[str, Environment] = {
+    each.name: each
+    for each in (
+        # Formats: those of protobuf 6 beside everything that has no opinion, and those of protobuf 7.
+        Environment(
+            "formats",
+            (
+                "numpy",
+                "flatbuffers",
+                "ml_dtypes",
+                "msgpack",
+                "orjson",
+                "pyarrow",
+                "safetensors",
+                "tritonclient[all]",
+                "ujson",
+            ),
+        ),
+        Environment("tensorflow-serving", ("tensorflow-serving-api", "tensorflow-cpu", "aiohttp", "uvloop", "orjson")),
+    )
+}
