@@ -2,8 +2,9 @@
 
     python benchmarks/page.py [--check] [--draw]
 
-Between `<!-- result QUESTION.TABLE -->` and `<!-- end -->` stands what the JSON says, and nothing else; `QUESTION.about` is the
-line that says where it was measured. --check only says which documents are not as the results are; --draw draws the charts anew.
+Between `<!-- result QUESTION.TABLE -->` and `<!-- end -->` stands what the JSON says, and nothing else; `QUESTION.about`
+is the line that says where it was measured. --check only says which documents are not as the results are; --draw draws
+the charts anew.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 python scripts/bench.py [--full] [--set-up] [NAME...]
 
-Without names, the questions of docs/performance.md in their short form, kept in benchmarks/results/. --set-up makes the environments
-that they need and measures nothing.
+Without names, the questions of docs/performance.md in their short form, kept in benchmarks/results/. --set-up makes
+the environments that they need and measures nothing.
 """
 
 import argparse
@@ -33,7 +33,8 @@ def main() -> None:
     if unknown := set(options.name) - set(known):
         parser.error(f"there is no benchmark {min(unknown)!r}; benchmarks/ has {', '.join(known)}")
     if options.set_up:
-        return set_up()
+        set_up()
+        return
     began = time.monotonic()
     for name in options.name or QUESTIONS:
         print(f"\n== {name} ==", flush=True)

@@ -11,7 +11,7 @@ from benchmarks.harness.result import RESULTS, Result
 
 mpl.use("Agg")
 
-from matplotlib.figure import Figure  # noqa: E402
+from matplotlib.figure import Figure
 
 __all__ = ["LIMIT", "OURS", "PALETTE", "THEIRS", "figure", "save"]
 
