@@ -40,7 +40,7 @@ def figure(rows: int = 1, columns: int = 1, width: float = 9.0, height: float = 
     """A figure in our style and its axes, an array where there are several. Sizes are inches."""
     with mpl.rc_context(STYLE):
         drawn = Figure(figsize=(width, height), layout="constrained")
-        axes = drawn.subplots(rows, columns, squeeze=rows * columns == 1)
+        axes = drawn.subplots(rows, columns)
     return drawn, axes
 
 
