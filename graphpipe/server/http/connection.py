@@ -45,6 +45,8 @@ TICK_S = 0.5
 _SPARE_BYTES = 64 * 1024
 # Less than this at once waits for the end of the turn.
 _SOON_BYTES = 64 * 1024
+# A head fits, of nearly every caller.
+_HEAD_BYTES = 2 * 1024
 # Up to here an answer is joined into one write; above, its parts go out as they are.
 _JOIN_MAX = 32 * 1024
 # Over TLS a write is encrypted at once: slices keep the loop free and the memory small.
@@ -163,8 +165,10 @@ class Connection(asyncio.BufferedProtocol):
         "_since",
         "_state",
         "_tls",
+        "_soon",
         "_transport",
         "_unsent",
+        "_window",
         "peer",
     )
 
@@ -174,6 +178,8 @@ class Connection(asyncio.BufferedProtocol):
         self._shared = shared
         self._exchange = exchange
         self._state = _WAITING
+        self._window = shared.scratch  # where the next head is received
+        self._soon = _SOON_BYTES
         self._arrived = b""  # in this turn of the loop, and not looked at yet
         self._received = bytearray()  # of a head that is not whole yet, or of what came too early
         self._since = self._born = shared.tick
@@ -209,7 +215,7 @@ class Connection(asyncio.BufferedProtocol):
         if self._body is not None:
             return self._body.window(self._shared.scratch)
         # The event loop reads and calls back before it turns to another connection, so one buffer serves them all.
-        return self._shared.scratch
+        return self._window
 
     def buffer_updated(self, count: int) -> None:
         state = self._state
@@ -223,7 +229,7 @@ class Connection(asyncio.BufferedProtocol):
                 data = bytes(self._received)
             else:
                 self._since = shared.tick
-            if count < _SOON_BYTES:
+            if count < self._soon:
                 self._state, self._arrived = _ARRIVED, data
                 shared.take_soon(self)
             else:
@@ -304,11 +310,20 @@ class Connection(asyncio.BufferedProtocol):
             self._received += data[end + request.length :]
             data = data[: end + request.length]
         self._request, self._keep_alive = request, request.head.keep_alive
+        if request.small != (self._soon == _SOON_BYTES):
+            self._expect(request.small)
         if request.small and len(data) - end == request.length and not shared.admission.is_full:
             # A copy of its own, since bytes objects start at a multiple of 16 and a body in the middle of one does not.
             self._answer(request, data[end:])
         else:
             self._take_body(request, memoryview(data)[end:])
+
+    def _expect(self, small: bool) -> None:
+        """The next request is taken for one like this: before a large body no more is read than a head and a little, since
+        what is read with the head has to be copied to where it belongs.
+        """
+        scratch = self._shared.scratch
+        self._window, self._soon = (scratch, _SOON_BYTES) if small else (scratch[:_HEAD_BYTES], _HEAD_BYTES)
 
     def _take_body(self, request: Request, data: memoryview) -> None:
         """The body begins with ``data``; what has not come yet is received when there is room."""
