@@ -14,13 +14,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from graphpipe.server.http import connection as states
-from graphpipe.server.http import hub
-from graphpipe.server.http.connection import TRANSITIONS, Connection
+from graphpipe.server.http import hub, states
+from graphpipe.server.http.connection import Connection
+from graphpipe.server.http.states import TRANSITIONS
 from graphpipe.wire import encode_request
 from tests.front.servers import Function, InProcess, in_process
 
-NAMES = {value: name[1:].lower() for name, value in vars(states).items() if name[1:].isupper() and value in range(10)}
+NAMES = {value: name.lower() for name, value in vars(states).items() if name.isupper() and value in range(10)}
 SLOT = Connection.__dict__["_state"]
 FAR = 1_000_000  # ticks: whatever is waited for is late by then
 
@@ -105,11 +105,11 @@ class Caller:
             self.server.ask(lambda: None)
         if not gate.is_set():
             return
-        until(lambda: self.state() not in (states._ARRIVED, states._ANSWERING))
+        until(lambda: self.state() not in (states.ARRIVED, states.ANSWERING))
 
     def late(self) -> None:
         """The time comes at which the server gives up what it waits for."""
-        self.server.ask(lambda: self.there._state != states._GONE and self.there.check(self.server.app.hub.tick + FAR))
+        self.server.ask(lambda: self.there._state != states.GONE and self.there.check(self.server.app.hub.tick + FAR))
 
     def read(self) -> None:
         self.socket.settimeout(0.02)
@@ -170,7 +170,7 @@ def play(server: InProcess, events: list[str]) -> None:
 
 
 def drawn() -> set[tuple[int, int]]:
-    ends = {(old, states._GONE) for old in TRANSITIONS if old != states._GONE}
+    ends = {(old, states.GONE) for old in TRANSITIONS if old != states.GONE}
     return ends | {(old, new) for old, following in TRANSITIONS.items() for new in following}
 
 
@@ -222,19 +222,19 @@ def with_a_model_that_is_busy(server: InProcess) -> None:
             holder.send(SLOW_AND_LARGE)
         until(lambda: server.ask(lambda: server.app.state.in_flight) == 2)
         refused.send(LARGE[:200])
-        until(lambda: refused.state() == states._DISCARDING)
+        until(lambda: refused.state() == states.DISCARDING)
         small_leaver.send(SLOW)
-        until(lambda: small_leaver.state() == states._ANSWERING)
+        until(lambda: small_leaver.state() == states.ANSWERING)
         small_leaver.reset()
-        until(lambda: small_leaver.state() == states._GONE)
+        until(lambda: small_leaver.state() == states.GONE)
         leaver.send(LARGE)
         waiting.send(LARGE[:200])
-        until(lambda: waiting.state() == states._ROOM)
+        until(lambda: waiting.state() == states.ROOM)
         leaver.reset()
         gate.set()
-        until(lambda: waiting.state() == states._BODY)
+        until(lambda: waiting.state() == states.BODY)
         waiting.send(LARGE[200:])
-        until(lambda: waiting.state() == states._WAITING)
+        until(lambda: waiting.state() == states.WAITING)
     finally:
         gate.set()
         for caller in (*holders, waiting, refused, leaver):
@@ -249,22 +249,22 @@ def with_answers_that_nobody_reads(server: InProcess) -> None:
             many.send(PLAIN * (100_000 // len(PLAIN)))
         many.read()
         early.send(LARGE[:200])
-        until(lambda: early.state() == states._BODY)
+        until(lambda: early.state() == states.BODY)
         reader.send(MUCH)
-        until(lambda: reader.state() == states._SENDING)
+        until(lambda: reader.state() == states.SENDING)
         early.send(LARGE[200:5000])
         for caller in (whole, cut):
             caller.send(PLAIN)
         with loop_busy(server):
             at_once.send(LARGE[:200_000])
         for caller in (early, whole, cut, at_once):
-            until(lambda caller=caller: caller.state() in (states._ROOM, states._DISCARDING))
+            until(lambda caller=caller: caller.state() in (states.ROOM, states.DISCARDING))
         server.ask(cut.there.abort)
         reader.read()
-        until(lambda: reader.state() == states._WAITING)
+        until(lambda: reader.state() == states.WAITING)
         with loop_busy(server):
             late.send(LARGE[:200_000])
-        until(lambda: whole.state() in (states._WAITING, states._DISCARDING))
+        until(lambda: whole.state() in (states.WAITING, states.DISCARDING))
     finally:
         for caller in (many, reader, late, early, whole, at_once, cut):
             caller.socket.close()
@@ -299,16 +299,39 @@ def with_a_queue_that_is_full() -> None:
             until(lambda: server.ask(lambda: server.app.state.in_flight) == 2)
             for caller in (one, two, three, late):
                 caller.send(PLAIN[:-5])
-                until(lambda caller=caller: caller.state() == states._SKIPPING)
+                until(lambda caller=caller: caller.state() == states.SKIPPING)
             one.send(PLAIN[-5:])
-            until(lambda: one.state() == states._WAITING)
+            until(lambda: one.state() == states.WAITING)
             two.send(PLAIN[-5:] + PLAIN[:-5])  # the next is refused in the same way
-            until(lambda: two.state() == states._SKIPPING)
+            until(lambda: two.state() == states.SKIPPING)
             three.reset()
-            until(lambda: three.state() == states._GONE)
+            until(lambda: three.state() == states.GONE)
             late.late()
-            until(lambda: late.state() in (states._CLOSING, states._GONE))
+            until(lambda: late.state() in (states.CLOSING, states.GONE))
         finally:
             gate.set()
             for caller in (busy, queued, one, two, late):
                 caller.socket.close()
+
+
+def test_what_is_read_with_the_head_of_a_large_body_is_little_once_a_large_one_was_seen(server: InProcess) -> None:
+    caller = Caller(server)
+    window = lambda: server.ask(lambda: len(caller.there.get_buffer(-1)))  # noqa: E731
+    try:
+        for request, little in ((PLAIN, False), (LARGE, True), (LARGE, True), (PLAIN, False), (LARGE, True)):
+            caller.send(request)
+            assert caller.socket.recv(1 << 20).startswith(b"HTTP/1.1 200")
+            caller.settle()
+            assert (window() < 10_000) is little
+        # A head that is longer than that is a head all the same.
+        caller.send(post(0, 100_000, *(b"X-%d: " % i + b"a" * 1000 for i in range(8))))
+        assert caller.socket.recv(1 << 20).startswith(b"HTTP/1.1 200")
+        # And whatever is read to be dropped is read in large pieces.
+        caller.send(LARGE)
+        assert caller.socket.recv(1 << 20).startswith(b"HTTP/1.1 200")
+        caller.send(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 9999999\r\n\r\n" + bytes(10_000))
+        assert caller.socket.recv(1 << 20).startswith(b"HTTP/1.1 413")
+        until(lambda: caller.state() == states.DISCARDING)
+        assert window() > 10_000
+    finally:
+        caller.socket.close()

@@ -1,13 +1,7 @@
-r"""One caller's connection on the hot route.
+"""One caller's connection on the hot route.
 
 A small request arrives in the scratch buffer that all connections share; a large body is received straight into its leased
-buffer (``body.py``). The answer goes out from the model's own arrays.
-
-    waiting --bytes--> arrived --head--> (body) --whole--> answering --answer--> (sending) --sent--> waiting
-                          |        \-- no room: until there is some   \-- refused with bytes to come: discarding, then
-                          \-- not hot: handed to aiohttp, and gone         closing; few of them: skipping, then waiting
-
-TRANSITIONS has all of it: which state may follow which.
+buffer (``body.py``). The answer goes out from the model's own arrays. ``states.py`` has what may follow what.
 """
 
 from __future__ import annotations
@@ -25,6 +19,18 @@ from graphpipe.server.http.body import Body, too_slow
 from graphpipe.server.http.head import HEAD_BYTES_MAX, Head, asked_in, may_begin, request_id_of, version_of
 from graphpipe.server.http.leaver import Leaver
 from graphpipe.server.http.refusal import HEAD_TOO_LARGE, NOT_SPOKEN, response_head
+from graphpipe.server.http.states import (
+    ANSWERING,
+    ARRIVED,
+    BODY,
+    CLOSING,
+    DISCARDING,
+    GONE,
+    ROOM,
+    SENDING,
+    SKIPPING,
+    WAITING,
+)
 from graphpipe.server.numbers.accesslog import NOBODY_KNOWS, Question
 from graphpipe.server.numbers.failures import FAILURES
 from graphpipe.server.numbers.meter import Meter
@@ -45,7 +51,7 @@ TICK_S = 0.5
 _SPARE_BYTES = 64 * 1024
 # Less than this at once waits for the end of the turn.
 _SOON_BYTES = 64 * 1024
-# A head fits, of nearly every caller.
+# The head of nearly every caller fits.
 _HEAD_BYTES = 2 * 1024
 # Up to here an answer is joined into one write; above, its parts go out as they are.
 _JOIN_MAX = 32 * 1024
@@ -65,23 +71,6 @@ _TOLD_MAX = 64
 
 # While more is held than may be, an answer may make no progress for no longer than this.
 _PRESSED_S = 2.0
-
-# The states of a connection.
-_WAITING, _ARRIVED, _BODY, _ROOM, _ANSWERING, _SENDING, _SKIPPING, _DISCARDING, _CLOSING, _GONE = range(10)
-
-# Which may follow which. A connection can be lost at any time, and any but the last can go on to _GONE.
-TRANSITIONS = {
-    _WAITING: {_ARRIVED, _BODY, _ROOM, _ANSWERING, _SKIPPING, _DISCARDING, _CLOSING},
-    _ARRIVED: {_WAITING, _BODY, _ROOM, _ANSWERING, _SKIPPING, _DISCARDING},
-    _BODY: {_ROOM, _ANSWERING, _DISCARDING},
-    _ROOM: {_BODY, _ANSWERING, _DISCARDING},
-    _ANSWERING: {_SENDING, _WAITING},
-    _SENDING: {_WAITING, _CLOSING},
-    _SKIPPING: {_WAITING, _CLOSING},
-    _DISCARDING: {_CLOSING},
-    _CLOSING: set(),
-    _GONE: set(),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,9 +152,9 @@ class Connection(asyncio.BufferedProtocol):
         "_served",
         "_shared",
         "_since",
+        "_soon",
         "_state",
         "_tls",
-        "_soon",
         "_transport",
         "_unsent",
         "_window",
@@ -177,7 +166,7 @@ class Connection(asyncio.BufferedProtocol):
     def __init__(self, shared: Shared, exchange: Exchange) -> None:
         self._shared = shared
         self._exchange = exchange
-        self._state = _WAITING
+        self._state = WAITING
         self._window = shared.scratch  # where the next head is received
         self._soon = _SOON_BYTES
         self._arrived = b""  # in this turn of the loop, and not looked at yet
@@ -221,7 +210,7 @@ class Connection(asyncio.BufferedProtocol):
         state = self._state
         if self._body is not None:
             self._take_more(self._body, count)
-        elif state == _WAITING:
+        elif state == WAITING:
             shared = self._shared
             data = shared.scratch[:count].tobytes()
             if self._received:
@@ -230,15 +219,15 @@ class Connection(asyncio.BufferedProtocol):
             else:
                 self._since = shared.tick
             if count < self._soon:
-                self._state, self._arrived = _ARRIVED, data
+                self._state, self._arrived = ARRIVED, data
                 shared.take_soon(self)
             else:
                 self._take_head(data)
-        elif state == _ARRIVED:  # TLS may bring more than once in a turn
+        elif state == ARRIVED:  # TLS may bring more than once in a turn
             self._arrived += self._shared.scratch[:count]
-        elif state == _SKIPPING:
+        elif state == SKIPPING:
             self._skip(count)
-        elif state != _DISCARDING:
+        elif state != DISCARDING:
             self._received += self._shared.scratch[:count]
             if len(self._received) >= _SPARE_BYTES:
                 self._pause_reading()
@@ -249,7 +238,7 @@ class Connection(asyncio.BufferedProtocol):
         protocol = self._transport.get_protocol()
         if protocol is not self:  # it was handed over in this moment
             return bool(cast(asyncio.Protocol, protocol).eof_received())
-        if self._tls or self._state not in (_ANSWERING, _SENDING):
+        if self._tls or self._state not in (ANSWERING, SENDING):
             return False  # TLS ends both ways at once
         self._leaver = Leaver(
             self._transport, knows_interim=self._request is not None and not self._request.head.is_old
@@ -258,7 +247,7 @@ class Connection(asyncio.BufferedProtocol):
         return True
 
     def connection_lost(self, error: Exception | None) -> None:
-        self._state = _GONE
+        self._state = GONE
         self._shared.leave(self)
         self._exchange.leave()
         self._drop_body()
@@ -270,14 +259,14 @@ class Connection(asyncio.BufferedProtocol):
 
     def resume_writing(self) -> None:
         self._paused_writing = False
-        if self._state == _SENDING:
+        if self._state == SENDING:
             self._send()
 
     # --- a request comes in ---
 
     def take(self) -> None:
         """Look at what arrived in this turn of the loop."""
-        if self._state == _ARRIVED:
+        if self._state == ARRIVED:
             data, self._arrived = self._arrived, b""
             self._take_head(data)
 
@@ -289,7 +278,7 @@ class Connection(asyncio.BufferedProtocol):
             elif len(data) > HEAD_BYTES_MAX:
                 self._refuse_head(431, HEAD_TOO_LARGE, data)
             else:
-                self._state = _WAITING
+                self._state = WAITING
                 if len(self._received) < len(data):
                     self._received[:] = data
             return
@@ -357,7 +346,7 @@ class Connection(asyncio.BufferedProtocol):
         if body.is_whole:
             self._answer_body()
             return
-        self._state = _BODY
+        self._state = BODY
         self._since, body.mark = self._shared.tick, body.filled
         if request.head.expects_continue and not body.filled:
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -371,7 +360,7 @@ class Connection(asyncio.BufferedProtocol):
             return
         if early:
             self._take_early(scratch[count - early : count])
-        if self._state == _BODY:
+        if self._state == BODY:
             if body.is_whole:
                 self._answer_body()
             elif self._shared.admission.is_full and not self._shared.admission.begin(body):
@@ -381,7 +370,7 @@ class Connection(asyncio.BufferedProtocol):
         """Wait, without reading on."""
         body = self._body
         assert body is not None
-        self._state = _ROOM
+        self._state = ROOM
         self._pause_reading()
         self._exchange.wait(self._shared.admission.turn(body), self._on_turn)
 
@@ -414,12 +403,12 @@ class Connection(asyncio.BufferedProtocol):
             self._request = request = replace(request, length=body.filled)
         self._held = body.held
         self._answer(request, body.let_go())
-        if self._held and self._state != _SENDING and not self._exchange.waits:
+        if self._held and self._state != SENDING and not self._exchange.waits:
             self._release()
 
     def _answer(self, request: Request, body: memoryview | bytes) -> None:
         self._served = True
-        self._state = _ANSWERING  # what comes in meanwhile is kept for afterwards
+        self._state = ANSWERING  # what comes in meanwhile is kept for afterwards
         try:
             answer = self._exchange.answer(
                 request.target, body, request.head.timeout_ms, self._answered, request.head.request_id
@@ -478,7 +467,7 @@ class Connection(asyncio.BufferedProtocol):
         else:
             self._transport.writelines([head, *segments])
             self._begin_sending([])
-            if self._state == _SENDING:
+            if self._state == SENDING:
                 # Whatever is sent of them, the arrays stay until the last byte is.
                 self._hold(length - self._held)
 
@@ -488,21 +477,21 @@ class Connection(asyncio.BufferedProtocol):
 
     def write_small(self, answer: bytes) -> None:
         """Write a whole answer. Nothing is left to do afterwards, nearly always."""
-        if self._state == _GONE:
+        if self._state == GONE:
             return
         self._transport.write(answer)
         if self._keep_alive and not self._paused_writing and not self._received and not self._paused_reading:
-            self._state = _WAITING
+            self._state = WAITING
             self._since = self._shared.tick
         else:
             self._begin_sending([])
 
     def _begin_sending(self, pieces: list[Segment]) -> None:
-        self._state = _SENDING
+        self._state = SENDING
         self._since = self._shared.tick
         self._unsent = pieces
         self._send()
-        if self._state == _SENDING:
+        if self._state == SENDING:
             self._mark = self._left()
             self._hold(self._mark)
 
@@ -520,10 +509,10 @@ class Connection(asyncio.BufferedProtocol):
         if not self._keep_alive:
             self._close_soon()
             return
-        self._state = _WAITING
+        self._state = WAITING
         self._since = self._shared.tick
         if self._received:
-            self._state, self._arrived = _ARRIVED, bytes(self._received)
+            self._state, self._arrived = ARRIVED, bytes(self._received)
             self._received.clear()
             self._shared.take_next(self)
             self._resume_reading()
@@ -534,7 +523,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def _close_soon(self) -> None:
         """Close once everything is sent."""
-        self._state = _CLOSING
+        self._state = CLOSING
         self._since = self._shared.tick
         self._transport.close()
 
@@ -554,11 +543,11 @@ class Connection(asyncio.BufferedProtocol):
         if more_to_come:
             self._transport.write(answer)
             if self._keep_alive:
-                self._state, self._since, self._mark = _SKIPPING, shared.tick, rest
+                self._state, self._since, self._mark = SKIPPING, shared.tick, rest
             else:
                 self._discard()
         else:
-            self._state = _ANSWERING  # until it is written
+            self._state = ANSWERING  # until it is written
             shared.write_soon(self, answer)
 
     def _refuse_head(self, status: int, message: str, data: bytes = b"", request_id: str = "") -> None:
@@ -566,7 +555,7 @@ class Connection(asyncio.BufferedProtocol):
         self._keep_alive = False
         headers = {"Connection": "close"} | ({"Retry-After": "1"} if status == 503 else {})
         body = f"{message}\n".encode()
-        if self._state == _BODY and self._request is not None:
+        if self._state == BODY and self._request is not None:
             head = self._request.head
             request_id = head.request_id
             self._exchange.finish(status, self._transport, max(0, head.length), len(body), 0, head)
@@ -579,8 +568,9 @@ class Connection(asyncio.BufferedProtocol):
         self._discard()
 
     def _discard(self) -> None:
-        self._state = _DISCARDING
+        self._state = DISCARDING
         self._since = self._shared.tick
+        self._expect(small=True)
         self._received.clear()
         self._drop_body()
         self._resume_reading()
@@ -591,14 +581,14 @@ class Connection(asyncio.BufferedProtocol):
         """So much more has come of a body that was refused before it came."""
         self._mark -= count
         if self._mark <= 0:
-            self._state, self._since = _WAITING, self._shared.tick
+            self._state, self._since = WAITING, self._shared.tick
             if self._mark:
                 self._take_head(self._shared.scratch[count + self._mark : count].tobytes())
 
     def _hand_over(self, data: bytes) -> None:
         """Let aiohttp have this connection, from these bytes on."""
         transport, shared = self._transport, self._shared
-        self._state = _GONE
+        self._state = GONE
         shared.leave(self)
         protocol = shared.fallback()
         transport.set_write_buffer_limits()
@@ -614,25 +604,23 @@ class Connection(asyncio.BufferedProtocol):
     def check(self, tick: int) -> None:
         """End the connection if it has waited for too long; called with every tick."""
         settings, state = self._shared.settings, self._state
-        if self._leaver is not None and (
-            state in (_WAITING, _BODY) or (state == _ANSWERING and self._leaver.is_gone())
-        ):
+        if self._leaver is not None and (state in (WAITING, BODY) or (state == ANSWERING and self._leaver.is_gone())):
             self.abort()
             return
-        if state in (_ANSWERING, _ROOM):
+        if state in (ANSWERING, ROOM):
             return
         waited_s = (tick - self._since) * TICK_S
-        if state == _WAITING:
+        if state == WAITING:
             if self._received:
                 if waited_s > settings.head_timeout_s:
                     why = f"the head did not come within {settings.head_timeout_s:g} s (--head-timeout-s)"
                     self._refuse_head(408, why, bytes(self._received))
             elif waited_s > self._idle_max_s():
                 self._close_soon()
-        elif state == _BODY:
+        elif state == BODY:
             assert self._body is not None
             self._check_body(self._body, waited_s)
-        elif state == _SENDING:
+        elif state == SENDING:
             limit_s = settings.send_timeout_s
             if self._shared.admission.is_full:  # he keeps others out
                 limit_s = min(limit_s, _PRESSED_S)
@@ -642,10 +630,10 @@ class Connection(asyncio.BufferedProtocol):
                     log.info("a caller did not read its answer for %g s (--send-timeout-s)", waited_s)
                     self.abort()
                 self._since, self._mark = tick, left
-        elif state in (_DISCARDING, _SKIPPING):
+        elif state in (DISCARDING, SKIPPING):
             if waited_s > _DISCARD_S:
                 self._close_soon()
-        elif state == _CLOSING and waited_s > settings.send_timeout_s:
+        elif state == CLOSING and waited_s > settings.send_timeout_s:
             self.abort()
 
     def _idle_max_s(self) -> float:
@@ -667,7 +655,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def close_if_idle(self, idle_s: float = 0.0) -> None:
         """Close, if nothing of a request has come; a connection that has never sent one only after ``idle_s``."""
-        idle = self._state == _WAITING and not self._received
+        idle = self._state == WAITING and not self._received
         if idle and (self._served or (self._shared.tick - self._born) * TICK_S >= idle_s):
             self._close_soon()
 
