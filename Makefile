@@ -3,12 +3,13 @@
 
 PORT ?= 9000
 ARGS ?=
+BASE ?=
 export PORT
 
 RUN := exec sh scripts/with_venv.sh
 
 .DEFAULT_GOAL := help
-.PHONY: help serve demo test test-all lint format dist conformance vectors soak bench images generate clean
+.PHONY: help serve demo test test-all lint format dist conformance vectors soak bench guard images generate clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | while IFS="$$(printf '\t')" read -r name text; do \
@@ -47,6 +48,9 @@ soak: ## 15 minutes of mixed traffic, every answer checked, nothing left at the 
 
 bench: ## run the benchmarks, one after another (ARGS=codec picks some)
 	@$(RUN) dev scripts/bench.py $(ARGS)
+
+guard: ## what grew by more than 5 % since a commit: codec, hot route, exchange, client (BASE=main ARGS=codec)
+	@$(RUN) dev benchmarks/guard.py $(if $(BASE),--base "$(BASE)") $(ARGS)
 
 images: ## build the images of docker/ and run each (ARGS="onnx cpu" picks some, ARGS=--write puts the table into the docs)
 	@$(RUN) dev -m scripts.images $(ARGS)

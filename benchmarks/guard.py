@@ -62,7 +62,9 @@ def main() -> None:
             verdict = judged(name, lives, method.lives_min, 1.0 if base else ratios[name], allowed)
             verdicts.append(Verdict(**{**verdict.as_json(), "says": "cannot tell"}) if elsewhere else verdict)
     about = {
-        "base": base.commit if base else f"committed ratios to a yardstick, of {saved.get(method.name, {}).get('commit')}",
+        "base": base.commit
+        if base
+        else f"committed ratios to a yardstick, of {saved.get(method.name, {}).get('commit')}",
         "head": head.commit.replace("+", " with uncommitted changes"),
         "method": method.name,
         "unit": method.says if base else f"calls of the yardstick, by {method.says}",
@@ -118,7 +120,7 @@ def show(about: Mapping[str, Any], verdicts: list[Verdict], factor: float) -> No
         print(f"{verdict.subject:<40}{costs}{verdict.ratio:>8.3f}   {interval:<15} {verdict.says}")
     grew = [verdict.subject for verdict in verdicts if verdict.says == "GREW"]
     share = f"{100 * about['allowed']:.0f} %"
-    print(f"grew by more than {share}: {'; '.join(grew)}" if grew else f"nothing is known to have grown by more than {share}")
+    print(f"grew by more than {share}: {'; '.join(grew) or 'nothing that could be told'}")
 
 
 if __name__ == "__main__":

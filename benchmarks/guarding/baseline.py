@@ -1,4 +1,4 @@
-"""What is committed: what each subject costs in calls of the yardstick, in the same process. No figure of a machine's speed."""
+"""What is committed: how many calls of the yardstick, in the same process, cost as much as one of each subject."""
 
 from __future__ import annotations
 
@@ -55,7 +55,11 @@ def save(method: Method, commit: str, found: Found, path: Path = RESULTS) -> Non
         if not why
     }
     about = {"what": "calls of benchmarks/guarding/within/yardstick.py that cost as much as one of the subject"}
-    saved = {**about, "environment": environment(), **{k: v for k, v in saved.items() if k not in ("what", "environment")}}
+    saved = {
+        **about,
+        "environment": environment(),
+        **{k: v for k, v in saved.items() if k not in ("what", "environment")},
+    }
     before = saved.get(method.name, {}).get("ratios", {})
     saved[method.name] = {"commit": commit, "ratios": {**before, **ratios}}
     path.write_text(json.dumps(saved, indent=1) + "\n")

@@ -15,7 +15,7 @@ __all__ = ["Side"]
 
 
 class Side:
-    """``folder`` is its own, ``canned`` the URL of a server with an answer for clients, ``theirs`` another writer's message."""
+    """``folder`` is its own, ``canned`` the URL of a server that answers clients, ``theirs`` another writer's message."""
 
     def __init__(
         self, tree: Tree, method: Method, folder: Path, subjects: Iterable[Subject], canned: str, theirs: Path

@@ -1,6 +1,6 @@
-"""The codec and the clients of the tree that this runs in, called as often as the lines that come say: NAME, a tab, HOW OFTEN.
+"""The codec and the clients of the tree that this runs in, called as often as lines on standard input say.
 
-The answer to a line is one of JSON: the marks before and after, or what went wrong.
+A line is a name, a tab and how often. The answer to a line is one of JSON: the marks before and after, or what went wrong.
 """
 
 from __future__ import annotations
