@@ -39,8 +39,10 @@ def load(path: Path = RESULTS) -> dict[str, Any]:
 
 
 def differs(saved: dict[str, Any]) -> str:
-    """In which of these the committed ratios are not of this environment, in words."""
-    now, then = environment(), saved.get("environment", {})
+    """In which of these the committed ratios are not of this environment, in words; nothing if there are none."""
+    if not saved:
+        return ""
+    now, then = environment(), saved["environment"]
     return ", ".join(f"{name} {now[name]} (committed: {then.get(name)})" for name in now if now[name] != then.get(name))
 
 
