@@ -64,7 +64,7 @@ def main() -> None:
     about = {
         "base": base.commit
         if base
-        else f"committed ratios to a yardstick, of {saved.get(method.name, {}).get('commit')}",
+        else f"committed ratios to a yardstick, of {saved.get(method.name, {}).get('commit', 'none yet')}",
         "head": head.commit.replace("+", " with uncommitted changes"),
         "method": method.name,
         "unit": method.says if base else f"calls of the yardstick, by {method.says}",
