@@ -3,12 +3,13 @@
 
 PORT ?= 9000
 ARGS ?=
+BASE ?=
 export PORT
 
 RUN := exec sh scripts/with_venv.sh
 
 .DEFAULT_GOAL := help
-.PHONY: help serve demo test test-all lint format dist conformance vectors soak bench-setup bench images generate clean
+.PHONY: help serve demo test test-all lint format dist conformance vectors soak bench-setup bench guard images generate clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | while IFS="$$(printf '\t')" read -r name text; do \
@@ -50,6 +51,9 @@ bench-setup: ## make the environments that the benchmarks need: peers, formats, 
 
 bench: ## measure beside peers, in about 15 minutes: docs/performance.md (ARGS="peers --full", ARGS=codec)
 	@$(RUN) bench scripts/bench.py $(ARGS)
+
+guard: ## what grew by more than 5 % since a commit: codec, hot route, exchange, client (BASE=main ARGS=codec)
+	@$(RUN) dev benchmarks/guard.py $(if $(BASE),--base "$(BASE)") $(ARGS)
 
 images: ## build the images of docker/ and run each (ARGS="onnx cpu" picks some, ARGS=--write puts the table into the docs)
 	@$(RUN) dev -m scripts.images $(ARGS)

@@ -18,12 +18,12 @@ from pathlib import Path
 
 from benchmarks.harness.process import Running
 
-__all__ = ["ROOT", "Tree"]
+__all__ = ["ROOT", "SERVE", "Tree"]
 
 ROOT = Path(__file__).resolve().parents[2]
 _SERVED = Path(__file__).resolve().parent / "served"
 # What the command graphpipe-serve runs, where it is now and where it was once.
-_SERVE = """
+SERVE = """
 try:
     from graphpipe.server.start import serve_main
 except ImportError:
@@ -99,7 +99,7 @@ class Tree:
             if descriptors is not None:
                 resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))
 
-        command = [self.python, "-c", _SERVE, "--listen", "127.0.0.1:0", "--drain-grace-s", "0", *flags]
+        command = [self.python, "-c", SERVE, "--listen", "127.0.0.1:0", "--drain-grace-s", "0", *flags]
         with tempfile.TemporaryDirectory() as folder:
             log = Path(folder, "log")
             with log.open("wb") as written:

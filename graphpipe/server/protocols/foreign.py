@@ -52,6 +52,7 @@ _MAGIC: tuple[tuple[bytes, str, str], ...] = (
     (b"\x89HDF", "an HDF5 file", _ARRAY),
     (b"%PDF-", "a PDF document", _ARRAY),
 )
+_FIRST = tuple(magic for magic, _, _ in _MAGIC)
 
 # What takes more than a comparison. The first that finds itself is it. A message begins with a small number in four bytes,
 # and one that is damaged is to be called nothing else: two of these begin like one, but for the zeros.
@@ -71,6 +72,8 @@ _PATTERNS: tuple[tuple[re.Pattern[bytes], str, str], ...] = (
     (re.compile(rb"\s*<(?:!doctype|html|head|body)\b", re.IGNORECASE), "an HTML page", _TEXT),
     (re.compile(rb"\s*<\?xml\b"), "XML", _TEXT),
 )
+# What text has between what is printed.
+_BETWEEN = "\r\n\t\f\ufeff"
 _BOM = b"\xef\xbb\xbf"
 _JSON = re.compile(rb"\s*(?:\{\s*(?:\"|\}|\Z)|\[\s*(?:[\[{\"\]0-9-]|true|false|null|\Z))")
 _FORM_FIELDS = re.compile(rb"[A-Za-z0-9_.%+*\[\]-]{1,200}=[\x21-\x7e]*")
@@ -97,9 +100,8 @@ def body_words(body: memoryview | bytes) -> str:
 
 
 def _found(head: bytes, *, whole: bool) -> tuple[str, str] | None:
-    for magic, what, how in _MAGIC:
-        if head.startswith(magic):
-            return what, how
+    if head.startswith(_FIRST):
+        return next((what, how) for magic, what, how in _MAGIC if head.startswith(magic))
     for pattern, what, how in _PATTERNS:
         if pattern.match(head):
             return what, how
@@ -120,7 +122,9 @@ def _is_text(head: bytes, *, whole: bool) -> bool:
         if whole or error.start < len(head) - 3:  # else the cut went through a character
             return False
         text = head[: error.start].decode()
-    return all(char.isprintable() or char in "\r\n\t\f\ufeff" for char in text)
+    for char in _BETWEEN:
+        text = text.replace(char, "")
+    return text.isprintable()
 
 
 def path_words(parts: tuple[str, ...]) -> ForeignPath | None:

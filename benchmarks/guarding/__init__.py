@@ -1,0 +1,1 @@
+"""What benchmarks/guard.py compares, how it counts, and what it concludes."""
