@@ -192,7 +192,8 @@ def suites() -> list[Suite]:
 
 
 def dockerfiles() -> list[str]:
-    found = (path for path in ROOT.glob("docker/Dockerfile.*") if path.suffix != ".dockerignore")
+    paths = (*ROOT.glob("docker/Dockerfile.*"), *ROOT.glob("scripts/images/Dockerfile.*"))
+    found = (path for path in paths if path.suffix != ".dockerignore")
     return sorted(str(path.relative_to(ROOT)) for path in found)
 
 

@@ -228,6 +228,12 @@ def test_a_secret_is_found_in_an_image_wherever_it_lies():
             checks.no_secret_inside(subject(*pieces))
 
 
+def test_without_an_engine_that_boots_a_systemd_it_says_that_none_was_tried():
+    found = subject()
+    found.engine.program = "buildah"
+    assert checks.under_systemd(found) == "NOT RUN: it takes podman, which boots a systemd; buildah was used"
+
+
 @pytest.mark.skipif(os.getuid() != 0, reason="says first that it needs root")
 def test_without_an_engine_nothing_is_built_and_that_is_no_success(tmp_path):
     environment = {**os.environ, "PATH": str(tmp_path)}

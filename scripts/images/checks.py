@@ -5,80 +5,29 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 import numpy as np
 
 from scripts.images.containers import MODELS, SOCKETS, Container, serving, serving_without_a_boundary
-from scripts.images.engines import Engine
-from scripts.images.models import Model
+from scripts.images.subjects import IMAGES, Failed, Image, Subject
+from scripts.images.systemd import under_systemd
 
-__all__ = ["IMAGES", "Failed", "Image", "checked"]
+__all__ = ["IMAGES", "Failed", "Image", "Subject", "checked"]
 
 STRANGER: Final = 4711
+# The kernel's own files, and POSIX queues of messages, are no places for a file.
+_WRITABLE: Final = """
+import os
+if os.path.exists('/dev/shm'): print('/dev/shm')
+for folder, folders, _ in os.walk('/'):
+    if folder in ('/', '/dev'): folders[:] = [name for name in folders if name not in ('proc', 'mqueue')]
+    if os.access(folder, os.W_OK): print(folder)
+"""
 MEMORY_BYTES: Final = 3 << 30
 CALLS: Final = 60
 SOCKET: Final = f"unix:{SOCKETS}/s.sock"
-
-
-class Failed(Exception):
-    """An image did not do what it has to; the message says what it did."""
-
-
-@dataclass(frozen=True)
-class Image:
-    """One Dockerfile, and what is asked of it beyond what is asked of all."""
-
-    name: str
-    models: Sequence[str]
-    flags: Sequence[str] = ()  # of the server, besides its model
-    tmpfs: bool = False  # whether it needs a place to write to
-    kernels: str = ""  # what oneDNN's log has to say when the last model is called
-    beside_bytes_max: int = 0  # what it may take beside its base; 0: anything
-    refuses_gpu: bool = False
-    obeys_threads: bool = False
-    computes_in_bfloat16: bool = False
-
-
-IMAGES: Final = {
-    image.name: image
-    for image in (
-        Image("onnx", ["digits"], beside_bytes_max=180_000_000),
-        Image("cpu", ["digits", "channels-first"], tmpfs=True, kernels=r"exec,cpu,convolution,\S+?,"),
-        Image("openvino", ["digits", "int8", "products"], tmpfs=True, obeys_threads=True, computes_in_bfloat16=True),
-        Image("torch", ["small"], tmpfs=True, kernels=r"exec,cpu,convolution,\S+?,"),
-        Image("cuda", ["digits"], refuses_gpu=True),
-    )
-}
-
-
-@dataclass
-class Subject:
-    """An image that is built, and what it is asked with."""
-
-    image: Image
-    tag: str
-    engine: Engine
-    models: Mapping[str, Model]
-    tokens: Sequence[bytes]
-    version: str
-
-    @property
-    def folder(self) -> Path:
-        return next(iter(self.models.values())).folder
-
-    @property
-    def served(self) -> list[str]:
-        """The models as flags."""
-        return [*(f"--model={MODELS}/{model.file}" for model in self.models.values()), *self.image.flags]
-
-    def must_answer(self, container: Container, url: str) -> None:
-        for name, model in self.models.items():
-            if not container.answer(model, url, f":/models/{name}" if url.startswith("unix:") else f"/models/{name}"):
-                raise Failed(f"other numbers than wanted from {name}")
 
 
 def checked(subject: Subject) -> Iterator[tuple[str, str]]:
@@ -175,6 +124,28 @@ def locked_down(subject: Subject) -> str:
     return f"read-only{' with a /tmp' if subject.image.tmpfs else ''}, uid {STRANGER}, no capabilities, 3 GiB"
 
 
+def nowhere_to_write(subject: Subject) -> str:
+    """Not one folder that the server may write to, and no shared memory: with workers too, who count together."""
+    if subject.image.tmpfs:
+        return ""
+    limits = ["--read-only", "--cap-drop", "all", "--user", f"{STRANGER}:{STRANGER}", "--ipc", "none"]
+    if subject.engine.program == "podman":
+        limits += ["--read-only-tmpfs=false"]
+    for workers in (1, 2):
+        arguments = [*subject.served, f"--workers={workers}"]
+        with serving(
+            subject.engine, subject.tag, arguments, subject.folder, limits=limits, writable=False
+        ) as container:
+            subject.must_answer(container, "http://127.0.0.1:9000")
+            done = container.run("python3", "-S", "-c", _WRITABLE)
+            if done.returncode != 0 or done.stdout.strip():
+                raise Failed(f"there is a place to write to: {done.stdout}{done.stderr}")
+            status, _ = container.stop()
+            if status != 0:
+                raise Failed(f"--workers {workers}: status {status} after SIGTERM: {container.log()[-500:]}")
+    return "no folder that it may write to, no /dev/shm, with 1 worker and with 2"
+
+
 def kernels(subject: Subject) -> str:
     """Which of oneDNN's kernels ran, by its own log."""
     if not subject.image.kernels:
@@ -263,12 +234,14 @@ _CHECKS: Final[Sequence[Callable[[Subject], str]]] = (
     the_originals_environment,
     a_port_from_outside,
     locked_down,
+    nowhere_to_write,
     kernels,
     threads,
     bfloat16,
     no_gpu_here,
+    under_systemd,
 )
-_WITHOUT_CONTAINERS: Final = (labels, no_secret_inside, answers)
+_WITHOUT_CONTAINERS: Final = (labels, no_secret_inside, answers, under_systemd)
 
 
 def _healthy(subject: Subject, container: Container) -> None:
