@@ -6,17 +6,26 @@ import json
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
 
 from scripts.images.containers import MODELS, SOCKETS, Container, serving, serving_without_a_boundary
-from scripts.images.subjects import IMAGES, Failed, Image, Subject
+from scripts.images.models import ROOT
+from scripts.images.subjects import Failed, Subject
 from scripts.images.systemd import under_systemd
 
-__all__ = ["IMAGES", "Failed", "Image", "Subject", "checked"]
+__all__ = ["checked"]
 
 STRANGER: Final = 4711
+# Of what a user chose: his package, the one that was compiled with his flags, and no compiler.
+_CHOSEN: Final = """
+import h11, shutil
+from multidict import _multidict
+assert b'-fno-gcse' in open(_multidict.__file__, 'rb').read(), 'other CFLAGS'
+assert shutil.which('gcc') is None, 'a compiler'
+"""
 # The kernel's own files, and POSIX queues of messages, are no places for a file.
 _WRITABLE: Final = """
 import os
@@ -35,7 +44,7 @@ def checked(subject: Subject) -> Iterator[tuple[str, str]]:
     for check in _CHECKS if subject.engine.runs else _WITHOUT_CONTAINERS:
         found = check(subject)
         if found:
-            yield check.__name__.replace("_", " ").replace("originals", "original's"), found
+            yield re.sub(r"\b(one|original)s\b", r"\1's", check.__name__.replace("_", " ")), found
 
 
 def labels(subject: Subject) -> str:
@@ -124,6 +133,21 @@ def locked_down(subject: Subject) -> str:
     return f"read-only{' with a /tmp' if subject.image.tmpfs else ''}, uid {STRANGER}, no capabilities, 3 GiB"
 
 
+def another_command(subject: Subject) -> str:
+    """A batcher of the same image in front of its server, as docs/images.md says how."""
+    (name, model), *_ = subject.models.items()
+    source = [f"--model={MODELS}/{model.file}", f"--listen={SOCKET}", *subject.image.flags]
+    with serving(subject.engine, subject.tag, source, subject.folder) as server:
+        if not server.answer(model, f"unix:{server.sockets}/s.sock"):
+            raise Failed(f"other numbers than wanted from {name}")
+        limits = ["--entrypoint", "tini", "--volume", f"{server.sockets}:/run/behind"]
+        arguments = ["--", "graphpipe-batcher", "--target-url=unix:/run/behind/s.sock", f"--listen={SOCKET}"]
+        with serving(subject.engine, subject.tag, arguments, subject.folder, limits=limits) as batcher:
+            if not batcher.answer(model, f"unix:{batcher.sockets}/s.sock"):
+                raise Failed(f"other numbers than wanted from {name} by way of a batcher")
+    return "graphpipe-batcher in front of it answered"
+
+
 def nowhere_to_write(subject: Subject) -> str:
     """Not one folder that the server may write to, and no shared memory: with workers too, who count together."""
     if subject.image.tmpfs:
@@ -204,6 +228,30 @@ def bfloat16(subject: Subject) -> str:
     return f"off by {off:.1e} of the largest number"
 
 
+def choices_of_ones_own(subject: Subject) -> str:
+    """The same image with what a user may say otherwise: it answers, and what was chosen is inside."""
+    choices = subject.image.choices
+    if not choices:
+        return ""
+    tag = f"{subject.tag}-of-my-own"
+    arguments = {"BASE_IMAGE": subject.base, "VERSION": subject.version, **choices}
+    subject.engine.build(ROOT / "docker" / f"Dockerfile.{subject.image.name}", tag, arguments, subject.secrets)
+    try:
+        own = replace(subject, tag=tag)
+        no_secret_inside(own)
+        if not subject.engine.runs:
+            return f"built with {', '.join(choices)}"
+        with serving(subject.engine, tag, [*subject.served, f"--listen={SOCKET}"], subject.folder) as container:
+            subject.must_answer(container, f"unix:{container.sockets}/s.sock")
+            _bill(own, container)
+            done = container.run("python3", "-c", _CHOSEN)
+            if done.returncode != 0:
+                raise Failed(f"what was chosen is not inside: {done.stderr}")
+    finally:
+        subject.engine("rmi", "--force", tag, check=False)
+    return f"answered with {', '.join(choices)}"
+
+
 def no_gpu_here(subject: Subject) -> str:
     """What asks for a GPU ends with one line where there is none."""
     if not subject.image.refuses_gpu:
@@ -233,15 +281,17 @@ _CHECKS: Final[Sequence[Callable[[Subject], str]]] = (
     the_originals_command_line,
     the_originals_environment,
     a_port_from_outside,
+    another_command,
     locked_down,
     nowhere_to_write,
     kernels,
     threads,
     bfloat16,
     no_gpu_here,
+    choices_of_ones_own,
     under_systemd,
 )
-_WITHOUT_CONTAINERS: Final = (labels, no_secret_inside, answers, under_systemd)
+_WITHOUT_CONTAINERS: Final = (labels, no_secret_inside, answers, choices_of_ones_own, under_systemd)
 
 
 def _healthy(subject: Subject, container: Container) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -32,12 +32,26 @@ class Image:
     obeys_threads: bool = False
     computes_in_bfloat16: bool = False
     systemd: bool = False  # whether deploy/systemd is tried with it
+    choices: Mapping[str, str] = field(default_factory=dict)  # what a user may say otherwise when he builds it
 
 
 IMAGES: Final = {
     image.name: image
     for image in (
-        Image("onnx", ["digits"], beside_bytes_max=180_000_000, systemd=True),
+        Image(
+            "onnx",
+            ["digits"],
+            beside_bytes_max=180_000_000,
+            systemd=True,
+            choices={
+                "REQUIREMENTS": "docker/requirements/server.txt",
+                "EXTRAS": "onnx",
+                "PACKAGES": "h11",
+                "PIP_FLAGS": "--no-binary=multidict",
+                "BUILD_PACKAGES": "gcc libc6-dev python3-dev",
+                "CFLAGS": "-frecord-gcc-switches -fno-gcse",
+            },
+        ),
         Image("cpu", ["digits", "channels-first"], tmpfs=True, kernels=r"exec,cpu,convolution,\S+?,", systemd=True),
         Image(
             "openvino",
@@ -63,6 +77,8 @@ class Subject:
     models: Mapping[str, Model]
     tokens: Sequence[bytes]
     version: str
+    base: str = ""
+    secrets: Mapping[str, Path] = field(default_factory=dict)  # what builds are given, with the tokens in it
 
     @property
     def folder(self) -> Path:

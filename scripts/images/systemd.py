@@ -97,6 +97,7 @@ def _tried(unit: Unit, subject: Subject, go: Path) -> str:
     running = ("running", "degraded")  # without rights over the kernel's modules, say
     unit.until("up", lambda: container.run("systemctl", "is-system-running").stdout.strip() in running)
     version = re.findall(r"systemd (\d+)", container.run("systemctl", "--version").stdout)[0]
+    unit.told("enable", "graphpipe.socket", SERVICE)
     unit.told("start", "graphpipe.socket")
     if unit["ActiveState"] != "inactive":
         raise Failed(f"the service is {unit['ActiveState']} before anybody called")
@@ -117,6 +118,8 @@ def _tried(unit: Unit, subject: Subject, go: Path) -> str:
     if ended != ("inactive", "success", "1", "0") or seconds > STOP_S_MAX:
         raise Failed(f"stopped in {seconds:.1f} s, and was {ended}: {unit.journal()[-2000:]}")
     subject.must_answer(container, URL)  # started by a call once more
+    unit.told("restart", SERVICE)
+    subject.must_answer(container, URL)
     seen = [
         f"systemd {version}, hardened: the first call starts it and is answered",
         "active once its models are loaded",

@@ -160,6 +160,14 @@ def test_a_wrong_value_is_refused_by_helm(helm):
     )
 
 
+def test_the_commands_of_the_docs_name_the_image_that_is_run(helm):
+    said = run(
+        helm, "template", "digits", CHART, *OF_KUBERNETES,
+        "--set", "image.repository=ADDRESS/graphpipe-onnx", "--set", "image.tag=NEW",
+    )  # fmt: skip
+    assert re.findall(r"^ +image: (.*)$", said, re.MULTILINE) == ['"ADDRESS/graphpipe-onnx:NEW"']
+
+
 def test_the_chart_packs(helm, tmp_path):
     run(helm, "package", CHART, "--destination", tmp_path)
     version = yaml.safe_load((CHART / "Chart.yaml").read_text())["version"]
