@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -18,6 +20,7 @@ from scripts.images.systemd import under_systemd
 
 __all__ = ["checked"]
 
+OWNER: Final = 65532
 STRANGER: Final = 4711
 # Of what a user chose: his package, the one that was compiled with his flags, and no compiler.
 _CHOSEN: Final = """
@@ -81,6 +84,9 @@ def the_originals_command_line(subject: Subject) -> str:
         _healthy(subject, container)
         _no_orphans(container)
         _bill(subject, container)
+        owners = container.run("stat", "--format=%u:%g", "/", "/cache").stdout.split()
+        if owners != ["0:0", "65532:65532"]:
+            raise Failed(f"/ and /cache belong to {owners}")
         status, seconds = container.stop()
         if status != 0:
             raise Failed(f"status {status} after SIGTERM: {container.log()[-500:]}")
@@ -134,18 +140,30 @@ def locked_down(subject: Subject) -> str:
 
 
 def another_command(subject: Subject) -> str:
-    """A batcher of the same image in front of its server, as docs/images.md says how."""
+    """A batcher of the same image in front of its server, as docs/images.md and the compose file have it, with a cache."""
     (name, model), *_ = subject.models.items()
     source = [f"--model={MODELS}/{model.file}", f"--listen={SOCKET}", *subject.image.flags]
-    with serving(subject.engine, subject.tag, source, subject.folder) as server:
-        if not server.answer(model, f"unix:{server.sockets}/s.sock"):
+    behind = "unix:/run/behind/s.sock"
+    with (
+        serving(subject.engine, subject.tag, source, subject.folder) as server,
+        tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as cache,
+    ):
+        url = f"unix:{server.sockets}/s.sock"
+        if not server.answer(model, url):
             raise Failed(f"other numbers than wanted from {name}")
-        limits = ["--entrypoint", "tini", "--volume", f"{server.sockets}:/run/behind"]
-        arguments = ["--", "graphpipe-batcher", "--target-url=unix:/run/behind/s.sock", f"--listen={SOCKET}"]
-        with serving(subject.engine, subject.tag, arguments, subject.folder, limits=limits) as batcher:
-            if not batcher.answer(model, f"unix:{batcher.sockets}/s.sock"):
-                raise Failed(f"other numbers than wanted from {name} by way of a batcher")
-    return "graphpipe-batcher in front of it answered"
+        os.chown(cache, OWNER, OWNER)
+        limits = ["--volume", f"{server.sockets}:/run/behind", "--volume", f"{cache}:/cache"]
+        for before, arguments in (
+            (["--entrypoint", "tini"], ["--", "graphpipe-batcher", f"--target-url={behind}"]),
+            (["--read-only"], [f"--model=model={behind}", "--batch-rows-max=32", "--cache", "--cache-dir=/cache"]),
+        ):
+            words = [*arguments, f"--listen={SOCKET}"]
+            with serving(subject.engine, subject.tag, words, subject.folder, limits=[*before, *limits]) as batcher:
+                if not batcher.answer(model, f"unix:{batcher.sockets}/s.sock"):
+                    raise Failed(f"other numbers than wanted from {name} by way of a batcher")
+                if "without its row cache" in batcher.log():
+                    raise Failed(f"no row cache: {batcher.log()[-500:]}")
+    return "graphpipe-batcher in front of it answered, and one with a row cache"
 
 
 def nowhere_to_write(subject: Subject) -> str:
