@@ -126,14 +126,20 @@ class Callers:
 
 
 @contextlib.contextmanager
-def proxy(name: str, servers: list[Server], folder: Path, tls: Path | None = None) -> Iterator[str]:
-    """Run a proxy with the configuration that the repository has, on ports of this run: its URL."""
+def proxy(name: str, servers: list[Server], folder: Path, tls: Path | None = None, *, burst: int = 0) -> Iterator[str]:
+    """Run a proxy with the configuration that the repository has, on ports of this run: its URL.
+
+    All callers have one address here, so the limits for each are left out, unless they are to be ``burst`` requests at once.
+    """
     port = _free_port()
     text = (ROOT / "deploy" / "proxies" / CONFIGURATIONS[name]).read_text()
     for told, ours in zip((9001, 9002), servers, strict=True):
         text = text.replace(f"127.0.0.1:{told}", f"127.0.0.1:{ours.port}")
-    # All callers have one address here: the limits for each are left out.
-    text = re.sub(r"^ +(limit_req |http-request deny).*\n", "", text, flags=re.MULTILINE)
+    if burst:
+        text = text.replace("rate=1000r/s", "rate=1r/s").replace("burst=2000", f"burst={burst}")
+        text = text.replace("gt 10000", f"gt {burst}")
+    else:
+        text = re.sub(r"^ +(limit_req |http-request deny).*\n", "", text, flags=re.MULTILINE)
     if tls and name == "nginx":
         told = f"listen 127.0.0.1:{port} ssl; ssl_certificate {tls}; ssl_certificate_key {tls};"
         text = text.replace("listen 127.0.0.1:9000;", told)

@@ -27,9 +27,16 @@ dependencies)
 package)
     pip wheel --no-build-isolation --no-deps --wheel-dir dist .
     into_image --no-deps dist/*.whl
+    case ,$EXTRAS, in *,all,*) EXTRAS=$EXTRAS,onnx,tensorflow,torch ;; esac
+    for extra in $(echo "$EXTRAS" | tr ',' ' '); do
+        if [ -f "docker/requirements/$extra.txt" ]; then
+            # shellcheck disable=SC2086 # several flags
+            into_image --requirement "docker/requirements/$extra.txt" $PIP_FLAGS
+        fi
+    done
     if [ -n "$EXTRAS$PACKAGES" ]; then
         wheel=$(echo dist/*.whl)
-        # Not by hash: what it comes to is known to whoever asked for it. He may pin it with a file of his own.
+        # Packages have no hash here: whoever asks for some may pin them, with their hashes, in a file of his own.
         # shellcheck disable=SC2086 # several packages, several flags
         into_image --constraint constraints.txt "$wheel${EXTRAS:+[$EXTRAS]}" $PACKAGES $PIP_FLAGS
     fi

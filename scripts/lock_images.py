@@ -1,6 +1,9 @@
 """Write docker/requirements/*.txt: what each image installs, with versions and the hashes of all files that may be taken.
 
-    python scripts/lock_images.py [IMAGE...]
+    python -m scripts.lock_images [IMAGE...]
+    python -m scripts.lock_images onnx --with scikit-learn --as mine
+
+The second way writes mine.txt for an image of your own: `--build-arg REQUIREMENTS=docker/requirements/mine.txt`.
 
 It asks the package index through uv (`pip install uv`), so it is run when constraints.txt changes, and never by a build.
 Versions are those of constraints.txt where it has the package. The hashes are those of the source and of every wheel that
@@ -35,7 +38,9 @@ IMAGES: Final[Mapping[str, tuple[Sequence[str], Sequence[str]]]] = {
     "cuda-onnx": (["server"], ["onnxruntime-gpu[cuda,cudnn]>=1.22"]),
     "cuda-tensorflow": (["server"], ["tensorflow[and-cuda]>=2.21"]),
     "cuda-torch": (["torch"], []),
+    # What EXTRAS may add to any of them.
     "server": (["server"], []),
+    "tensorflow": (["tensorflow"], []),
     "build": ([], ["hatchling>=1.27"]),  # builds the package in all of them
 }
 PYTHONS: Final = [(3, 11), (3, 12), (3, 13)]
@@ -46,7 +51,14 @@ GLIBC_MAX: Final = 41  # that of Debian 13
 def main() -> int:
     parser = argparse.ArgumentParser(description="Write docker/requirements/*.txt.")
     parser.add_argument("image", nargs="*", help=f"one of {', '.join(IMAGES)}; default: all")
-    wanted = parser.parse_args().image or list(IMAGES)
+    parser.add_argument("--with", dest="more", action="append", default=[], metavar="PACKAGE", help="and this one")
+    parser.add_argument("--as", dest="name", default="", metavar="NAME", help="into NAME.txt, for one image")
+    options = parser.parse_args()
+    wanted = options.image or list(IMAGES)
+    if unknown := set(wanted) - set(IMAGES):
+        parser.error(f"there is no image {min(unknown)!r}; there are {', '.join(IMAGES)}")
+    if (options.more or options.name) and not (options.name and len(wanted) == 1 and options.name not in IMAGES):
+        parser.error("a file of your own is one image, --with packages, --as a name that no image has")
     uv = shutil.which("uv")
     if uv is None:
         print("uv is needed to resolve for other machines than this one: pip install uv", file=sys.stderr)
@@ -54,11 +66,11 @@ def main() -> int:
     FOLDER.mkdir(exist_ok=True)
     for image in wanted:
         lines = [
-            f"# What the image {image!r} installs, for pip. Written by scripts/lock_images.py; do not edit.",
-            *(line for package in resolved(uv, requirements(image)) for line in entry(package)),
+            f"# What the image {options.name or image!r} installs, for pip. Written by scripts/lock_images.py; do not edit.",
+            *(line for package in resolved(uv, [*requirements(image), *options.more]) for line in entry(package)),
         ]
-        (FOLDER / f"{image}.txt").write_text("\n".join(lines) + "\n")
-        print(f"{image}: {sum('==' in line for line in lines)} packages", flush=True)
+        (FOLDER / f"{options.name or image}.txt").write_text("\n".join(lines) + "\n")
+        print(f"{options.name or image}: {sum('==' in line for line in lines)} packages", flush=True)
     return 0
 
 

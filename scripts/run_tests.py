@@ -69,6 +69,7 @@ class Suite:
     commands: Sequence[Sequence[str]]
     folder: str = "."
     needs: Sequence[str] = ()  # programs; without one of them the suite is NOT RUN
+    needs_root: bool = False
     exists_with: str = "."  # a path of the repository; without it there is no such suite
     reports: str = ""  # where the commands leave JUnit reports: a glob below the root
     slow: bool = False  # left to `make test-all`
@@ -180,7 +181,14 @@ def suites() -> list[Suite]:
             reports=".build/reports/deploy.xml",
             slow=True,
         ),
-        Suite("images", [["python", "-m", "scripts.images"]], needs=["buildah"], exists_with="docker", slow=True),
+        Suite(
+            "images",
+            [["python", "-m", "scripts.images"]],
+            needs=["podman", "buildah"],
+            needs_root=True,
+            exists_with="docker",
+            slow=True,
+        ),
         Suite("dist", [["python", "scripts/dist.py"]], slow=True),
         Suite(
             "slow",
@@ -192,7 +200,8 @@ def suites() -> list[Suite]:
 
 
 def dockerfiles() -> list[str]:
-    found = (path for path in ROOT.glob("docker/Dockerfile.*") if path.suffix != ".dockerignore")
+    paths = (*ROOT.glob("docker/Dockerfile.*"), *ROOT.glob("scripts/images/Dockerfile.*"))
+    found = (path for path in paths if path.suffix != ".dockerignore")
     return sorted(str(path.relative_to(ROOT)) for path in found)
 
 
@@ -280,8 +289,8 @@ def run(suite: Suite, say: Callable[[bytes], object] = say) -> Outcome:
     """Run one suite, passing on what it prints."""
     say(f"\n== {suite.name} ==\n".encode())
     outcome = Outcome(suite.name)
-    if missing := [program for program in suite.needs if not shutil.which(program)]:
-        outcome.result, outcome.reason = "NOT RUN", f"{' and '.join(missing)} not found"
+    if why := " and ".join(lacking(suite)):
+        outcome.result, outcome.reason = "NOT RUN", why
         if os.environ.get("CI") == "true":
             outcome.result, outcome.failed = "failed", 1
         say(f"{outcome.reason}\n".encode())
@@ -309,6 +318,14 @@ def run(suite: Suite, say: Callable[[bytes], object] = say) -> Outcome:
     elif not outcome.passed:
         outcome.result, outcome.reason, outcome.failed = "failed", "no test ran", 1
     return outcome
+
+
+def lacking(suite: Suite) -> Iterator[str]:
+    """What a suite needs and has not."""
+    if missing := [program for program in suite.needs if not shutil.which(program)]:
+        yield f"{' and '.join(missing)} not found"
+    if suite.needs_root and os.geteuid() != 0:
+        yield "root is needed"
 
 
 def run_command(command: Sequence[str], folder: Path, counter: Counter, say: Callable[[bytes], object]) -> int:

@@ -15,7 +15,7 @@ from packaging.markers import Marker
 from packaging.requirements import Requirement
 
 from scripts import lock_images
-from scripts.images import checks, engines, table
+from scripts.images import checks, engines, subjects, table
 from tests.serving import serving
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -36,7 +36,7 @@ def sbom():
 
 
 def test_there_is_a_dockerfile_for_each_image_that_make_images_knows():
-    assert [path.suffix[1:] for path in DOCKERFILES] == sorted(checks.IMAGES)
+    assert [path.suffix[1:] for path in DOCKERFILES] == sorted(subjects.IMAGES)
 
 
 @each_dockerfile
@@ -113,6 +113,21 @@ def test_every_package_of_an_image_is_pinned_to_one_version_and_by_hash(image):
         assert version.operator == "=="
         name = requirement.name.lower().replace("_", "-")
         assert version.version == constraints.get(name, version.version), f"{name}: run scripts/lock_images.py"
+
+
+def test_whatever_extra_a_user_adds_to_an_image_is_pinned_by_hash_too():
+    extras = set(PROJECT["optional-dependencies"]) - {"all", "dist", "dev"}
+    assert extras <= set(lock_images.IMAGES)
+    assert set(lock_images.with_implied("all")) - {"all"} == extras  # which install.sh takes apart
+
+
+@pytest.mark.parametrize("wrong", [["--as", "mine"], ["onnx", "--as", "cpu"], ["onnx", "--with", "h11"], ["onix"]])
+def test_a_list_of_ones_own_takes_the_place_of_none_of_ours(wrong):
+    command = [sys.executable, "scripts/lock_images.py", *wrong]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    run = subprocess.run(command, cwd=ROOT, env=environment, check=False, capture_output=True, text=True)
+    assert run.returncode == 2
+    assert "a file of your own is one image" in run.stderr or "there is no image 'onix'" in run.stderr
 
 
 @pytest.mark.parametrize("image", lock_images.IMAGES)
@@ -218,14 +233,20 @@ class Saved:
 
 
 def subject(*pieces):
-    return checks.Subject(checks.IMAGES["onnx"], "image", Saved(*pieces), {}, [b"the-secret"], "1")
+    return subjects.Subject(subjects.IMAGES["onnx"], "image", Saved(*pieces), {}, [b"the-secret"], "1")
 
 
 def test_a_secret_is_found_in_an_image_wherever_it_lies():
     assert checks.no_secret_inside(subject(b"x" * 500_000, b"y" * 500_000)) == "none in 1 MB"
     for pieces in ((b"..the-secret..",), (b"..the-s", b"ecret.."), (b"..", b"t", b"he-secret")):
-        with pytest.raises(checks.Failed, match="a secret of the build is in the image"):
+        with pytest.raises(subjects.Failed, match="a secret of the build is in the image"):
             checks.no_secret_inside(subject(*pieces))
+
+
+def test_without_an_engine_that_boots_a_systemd_it_says_that_none_was_tried():
+    found = subject()
+    found.engine.program = "buildah"
+    assert checks.under_systemd(found) == "NOT RUN: it takes podman, which boots a systemd; buildah was used"
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="says first that it needs root")

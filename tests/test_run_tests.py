@@ -50,6 +50,15 @@ def test_a_suite_without_its_toolchain_is_not_run_and_says_why(run):
     assert last == "1 passed, 0 failed, 0 skipped"
 
 
+def test_a_suite_for_root_alone_is_not_run_by_others(run, monkeypatch):
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    status, rows, last = run(Suite("boots", [PASSES], needs_root=True), Suite("good", [PASSES]))
+    assert status == 0
+    assert rows["boots"].startswith("NOT RUN")
+    assert rows["boots"].endswith("root is needed")
+    assert last == "1 passed, 0 failed, 0 skipped"
+
+
 def test_under_ci_that_is_a_failure(run):
     status, rows, last = run(Suite("cobol", [PASSES], needs=["cobc-that-nobody-has"]), ci="true")
     assert status == 1

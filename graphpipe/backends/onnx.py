@@ -342,11 +342,21 @@ def _check_declared(source: str, path: str, declared: Mapping[str, TensorSpec], 
             )
 
 
+_USES = frozenset({"inputs", "outputs", "value_inputs", "custom_ops", "device", "providers", "intra_threads"})
+
+
+def _has_openvino() -> bool:
+    """Whether it is OpenVINO's build of ONNX Runtime that is installed: it is not imported to find that out."""
+    from importlib import metadata
+
+    with contextlib.suppress(metadata.PackageNotFoundError):
+        return bool(metadata.version("onnxruntime-openvino"))
+    return False
+
+
 BACKEND = Backend(
     "onnx",
     lambda source: source.lower().endswith((".onnx", ".ort")),
     _open,
-    uses=lambda source: (
-        "inputs", "outputs", "value_inputs", "custom_ops", "device", "providers", "intra_threads",
-    ),
-)  # fmt: skip
+    uses=lambda source: _USES | ({"bfloat16"} if _has_openvino() else set()),
+)

@@ -18,9 +18,10 @@ from pathlib import Path
 
 from scripts.images import table
 from scripts.images.base import base
-from scripts.images.checks import IMAGES, Failed, Image, Subject, checked
+from scripts.images.checks import checked
 from scripts.images.engines import Engine, EngineFailed, engine
 from scripts.images.models import ROOT, made
+from scripts.images.subjects import IMAGES, Failed, Image, Subject
 
 BUILD = ROOT / ".build" / "images"
 CERTIFICATES = Path(os.environ.get("SSL_CERT_FILE", "/etc/ssl/certs/ca-certificates.crt"))
@@ -69,16 +70,16 @@ def _row(found: Engine, image: Image, below: str) -> table.Row:
     try:
         print(f"{image.name}: building ...", flush=True)
         began = time.monotonic()
-        arguments = {"BASE_IMAGE": below, "VERSION": version()}
-        with tempfile.TemporaryDirectory() as folder:
-            found.build(ROOT / "docker" / f"Dockerfile.{image.name}", tag, arguments, _secrets(Path(folder), token))
-        row["build_s"] = time.monotonic() - began
-        row["bytes"], row["base_bytes"] = found.unpacked_bytes(tag), found.unpacked_bytes(below)
-        if 0 < image.beside_bytes_max < row["bytes"] - row["base_bytes"]:
-            raise Failed(f"more than {image.beside_bytes_max / 1e6:.0f} MB beside its base")
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory() as hidden, tempfile.TemporaryDirectory() as folder:
+            arguments, secrets_of_build = {"BASE_IMAGE": below, "VERSION": version()}, _secrets(Path(hidden), token)
+            found.build(ROOT / "docker" / f"Dockerfile.{image.name}", tag, arguments, secrets_of_build)
+            row["build_s"] = time.monotonic() - began
+            row["bytes"], row["base_bytes"] = found.unpacked_bytes(tag), found.unpacked_bytes(below)
+            if 0 < image.beside_bytes_max < row["bytes"] - row["base_bytes"]:
+                raise Failed(f"more than {image.beside_bytes_max / 1e6:.0f} MB beside its base")
             models = {name: made(name, Path(folder)) for name in image.models}
-            for name, seen in checked(Subject(image, tag, found, models, [token.encode()], version())):
+            subject = Subject(image, tag, found, models, [token.encode()], version(), below, secrets_of_build)
+            for name, seen in checked(subject):
                 print(f"{image.name}: {name}: {seen}", flush=True)
                 row["seen"].append((name, seen))
             # Each check calls every one of them.

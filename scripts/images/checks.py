@@ -3,82 +3,43 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
 
 from scripts.images.containers import MODELS, SOCKETS, Container, serving, serving_without_a_boundary
-from scripts.images.engines import Engine
-from scripts.images.models import Model
+from scripts.images.models import ROOT
+from scripts.images.subjects import Failed, Subject
+from scripts.images.systemd import under_systemd
 
-__all__ = ["IMAGES", "Failed", "Image", "checked"]
+__all__ = ["checked"]
 
+OWNER: Final = 65532
 STRANGER: Final = 4711
+# Of what a user chose: his package, the one that was compiled with his flags, and no compiler.
+_CHOSEN: Final = """
+import h11, shutil
+from multidict import _multidict
+assert b'-fno-gcse' in open(_multidict.__file__, 'rb').read(), 'other CFLAGS'
+assert shutil.which('gcc') is None, 'a compiler'
+"""
+# The kernel's own files, and POSIX queues of messages, are no places for a file.
+_WRITABLE: Final = """
+import os
+if os.path.exists('/dev/shm'): print('/dev/shm')
+for folder, folders, _ in os.walk('/'):
+    if folder in ('/', '/dev'): folders[:] = [name for name in folders if name not in ('proc', 'mqueue')]
+    if os.access(folder, os.W_OK): print(folder)
+"""
 MEMORY_BYTES: Final = 3 << 30
 CALLS: Final = 60
 SOCKET: Final = f"unix:{SOCKETS}/s.sock"
-
-
-class Failed(Exception):
-    """An image did not do what it has to; the message says what it did."""
-
-
-@dataclass(frozen=True)
-class Image:
-    """One Dockerfile, and what is asked of it beyond what is asked of all."""
-
-    name: str
-    models: Sequence[str]
-    flags: Sequence[str] = ()  # of the server, besides its model
-    tmpfs: bool = False  # whether it needs a place to write to
-    kernels: str = ""  # what oneDNN's log has to say when the last model is called
-    beside_bytes_max: int = 0  # what it may take beside its base; 0: anything
-    refuses_gpu: bool = False
-    obeys_threads: bool = False
-    computes_in_bfloat16: bool = False
-
-
-IMAGES: Final = {
-    image.name: image
-    for image in (
-        Image("onnx", ["digits"], beside_bytes_max=180_000_000),
-        Image("cpu", ["digits", "channels-first"], tmpfs=True, kernels=r"exec,cpu,convolution,\S+?,"),
-        Image("openvino", ["digits", "int8", "products"], tmpfs=True, obeys_threads=True, computes_in_bfloat16=True),
-        Image("torch", ["small"], tmpfs=True, kernels=r"exec,cpu,convolution,\S+?,"),
-        Image("cuda", ["digits"], refuses_gpu=True),
-    )
-}
-
-
-@dataclass
-class Subject:
-    """An image that is built, and what it is asked with."""
-
-    image: Image
-    tag: str
-    engine: Engine
-    models: Mapping[str, Model]
-    tokens: Sequence[bytes]
-    version: str
-
-    @property
-    def folder(self) -> Path:
-        return next(iter(self.models.values())).folder
-
-    @property
-    def served(self) -> list[str]:
-        """The models as flags."""
-        return [*(f"--model={MODELS}/{model.file}" for model in self.models.values()), *self.image.flags]
-
-    def must_answer(self, container: Container, url: str) -> None:
-        for name, model in self.models.items():
-            if not container.answer(model, url, f":/models/{name}" if url.startswith("unix:") else f"/models/{name}"):
-                raise Failed(f"other numbers than wanted from {name}")
 
 
 def checked(subject: Subject) -> Iterator[tuple[str, str]]:
@@ -86,7 +47,7 @@ def checked(subject: Subject) -> Iterator[tuple[str, str]]:
     for check in _CHECKS if subject.engine.runs else _WITHOUT_CONTAINERS:
         found = check(subject)
         if found:
-            yield check.__name__.replace("_", " ").replace("originals", "original's"), found
+            yield re.sub(r"\b(one|original)s\b", r"\1's", check.__name__.replace("_", " ")), found
 
 
 def labels(subject: Subject) -> str:
@@ -123,6 +84,9 @@ def the_originals_command_line(subject: Subject) -> str:
         _healthy(subject, container)
         _no_orphans(container)
         _bill(subject, container)
+        owners = container.run("stat", "--format=%u:%g", "/", "/cache").stdout.split()
+        if owners != ["0:0", "65532:65532"]:
+            raise Failed(f"/ and /cache belong to {owners}")
         status, seconds = container.stop()
         if status != 0:
             raise Failed(f"status {status} after SIGTERM: {container.log()[-500:]}")
@@ -173,6 +137,55 @@ def locked_down(subject: Subject) -> str:
         if found is None or _bytes(found[1]) != MEMORY_BYTES // 4:
             raise Failed(f"it does not see its memory limit: {found and found[0]}")
     return f"read-only{' with a /tmp' if subject.image.tmpfs else ''}, uid {STRANGER}, no capabilities, 3 GiB"
+
+
+def another_command(subject: Subject) -> str:
+    """A batcher of the same image in front of its server, as docs/images.md and the compose file have it, with a cache."""
+    (name, model), *_ = subject.models.items()
+    source = [f"--model={MODELS}/{model.file}", f"--listen={SOCKET}", *subject.image.flags]
+    behind = "unix:/run/behind/s.sock"
+    with (
+        serving(subject.engine, subject.tag, source, subject.folder) as server,
+        tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as cache,
+    ):
+        url = f"unix:{server.sockets}/s.sock"
+        if not server.answer(model, url):
+            raise Failed(f"other numbers than wanted from {name}")
+        os.chown(cache, OWNER, OWNER)
+        limits = ["--volume", f"{server.sockets}:/run/behind", "--volume", f"{cache}:/cache"]
+        for before, arguments in (
+            (["--entrypoint", "tini"], ["--", "graphpipe-batcher", f"--target-url={behind}"]),
+            (["--read-only"], [f"--model=model={behind}", "--batch-rows-max=32", "--cache", "--cache-dir=/cache"]),
+        ):
+            words = [*arguments, f"--listen={SOCKET}"]
+            with serving(subject.engine, subject.tag, words, subject.folder, limits=[*before, *limits]) as batcher:
+                if not batcher.answer(model, f"unix:{batcher.sockets}/s.sock"):
+                    raise Failed(f"other numbers than wanted from {name} by way of a batcher")
+                if "without its row cache" in batcher.log():
+                    raise Failed(f"no row cache: {batcher.log()[-500:]}")
+    return "graphpipe-batcher in front of it answered, and one with a row cache"
+
+
+def nowhere_to_write(subject: Subject) -> str:
+    """Not one folder that the server may write to, and no shared memory: with workers too, who count together."""
+    if subject.image.tmpfs:
+        return ""
+    limits = ["--read-only", "--cap-drop", "all", "--user", f"{STRANGER}:{STRANGER}", "--ipc", "none"]
+    if subject.engine.program == "podman":
+        limits += ["--read-only-tmpfs=false"]
+    for workers in (1, 2):
+        arguments = [*subject.served, f"--workers={workers}"]
+        with serving(
+            subject.engine, subject.tag, arguments, subject.folder, limits=limits, writable=False
+        ) as container:
+            subject.must_answer(container, "http://127.0.0.1:9000")
+            done = container.run("python3", "-S", "-c", _WRITABLE)
+            if done.returncode != 0 or done.stdout.strip():
+                raise Failed(f"there is a place to write to: {done.stdout}{done.stderr}")
+            status, _ = container.stop()
+            if status != 0:
+                raise Failed(f"--workers {workers}: status {status} after SIGTERM: {container.log()[-500:]}")
+    return "no folder that it may write to, no /dev/shm, with 1 worker and with 2"
 
 
 def kernels(subject: Subject) -> str:
@@ -233,6 +246,30 @@ def bfloat16(subject: Subject) -> str:
     return f"off by {off:.1e} of the largest number"
 
 
+def choices_of_ones_own(subject: Subject) -> str:
+    """The same image with what a user may say otherwise: it answers, and what was chosen is inside."""
+    choices = subject.image.choices
+    if not choices:
+        return ""
+    tag = f"{subject.tag}-of-my-own"
+    arguments = {"BASE_IMAGE": subject.base, "VERSION": subject.version, **choices}
+    subject.engine.build(ROOT / "docker" / f"Dockerfile.{subject.image.name}", tag, arguments, subject.secrets)
+    try:
+        own = replace(subject, tag=tag)
+        no_secret_inside(own)
+        if not subject.engine.runs:
+            return f"built with {', '.join(choices)}"
+        with serving(subject.engine, tag, [*subject.served, f"--listen={SOCKET}"], subject.folder) as container:
+            subject.must_answer(container, f"unix:{container.sockets}/s.sock")
+            _bill(own, container)
+            done = container.run("python3", "-c", _CHOSEN)
+            if done.returncode != 0:
+                raise Failed(f"what was chosen is not inside: {done.stderr}")
+    finally:
+        subject.engine("rmi", "--force", tag, check=False)
+    return f"answered with {', '.join(choices)}"
+
+
 def no_gpu_here(subject: Subject) -> str:
     """What asks for a GPU ends with one line where there is none."""
     if not subject.image.refuses_gpu:
@@ -262,13 +299,17 @@ _CHECKS: Final[Sequence[Callable[[Subject], str]]] = (
     the_originals_command_line,
     the_originals_environment,
     a_port_from_outside,
+    another_command,
     locked_down,
+    nowhere_to_write,
     kernels,
     threads,
     bfloat16,
     no_gpu_here,
+    choices_of_ones_own,
+    under_systemd,
 )
-_WITHOUT_CONTAINERS: Final = (labels, no_secret_inside, answers)
+_WITHOUT_CONTAINERS: Final = (labels, no_secret_inside, answers, choices_of_ones_own, under_systemd)
 
 
 def _healthy(subject: Subject, container: Container) -> None:

@@ -86,14 +86,18 @@ def serving(
     *,
     limits: Sequence[str] = (),
     environment: Mapping[str, str] | None = None,
+    writable: bool = True,
 ) -> Iterator[Container]:
-    """A container of the image without a network to the outside; it is gone when the block ends."""
+    """A container of the image without a network to the outside; it is gone when the block ends.
+
+    Unless it is to have nothing ``writable``, there is a folder for its socket.
+    """
     name = f"graphpipe-{secrets.token_hex(4)}"
     # A path that is short enough for a socket.
     with tempfile.TemporaryDirectory(prefix="graphpipe-", ignore_cleanup_errors=True) as sockets:
         os.chmod(sockets, 0o777)  # whoever the server runs as
         variables = [word for key, value in (environment or {}).items() for word in ("--env", f"{key}={value}")]
-        mounts = ["--volume", f"{models}:{MODELS}:ro", "--volume", f"{sockets}:{SOCKETS}"]
+        mounts = ["--volume", f"{models}:{MODELS}:ro", *(["--volume", f"{sockets}:{SOCKETS}"] if writable else [])]
         container = Container(engine, name, Path(sockets))
         engine(
             "run", "--detach", "--name", name, "--network", "none", *engine.run_arguments(), *mounts, *variables,

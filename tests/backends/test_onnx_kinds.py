@@ -12,6 +12,7 @@ import pytest
 from onnx import helper, numpy_helper
 
 import graphpipe
+from graphpipe.backends.find import kind_of
 from graphpipe.backends.onnx import _providers, _session
 from graphpipe.backends.options import LoadOptions
 from graphpipe.errors import LoadError
@@ -113,6 +114,16 @@ def test_openvino_has_as_many_threads_as_it_is_given_and_bfloat16_where_it_is_as
     asked = settings_of(openvino, bfloat16=True)
     assert json.loads(asked["load_config"]) == {"CPU": {"INFERENCE_PRECISION_HINT": "bf16"}}
     assert settings_of("CPUExecutionProvider", intra_threads=3, bfloat16=True) == {}
+
+
+def test_bfloat16_is_of_use_to_an_onnx_model_where_the_build_with_openvino_is_installed(tmp_path, monkeypatch):
+    assert "bfloat16" not in kind_of("m.onnx").uses
+    (tmp_path / "onnxruntime_openvino-1.24.1.dist-info").mkdir()
+    told = tmp_path / "onnxruntime_openvino-1.24.1.dist-info" / "METADATA"
+    told.write_text("Metadata-Version: 2.1\nName: onnxruntime-openvino\nVersion: 1.24.1\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert "bfloat16" in kind_of("m.onnx").uses
+    assert graphpipe.load("examples/digits/digits.onnx", bfloat16=True)
 
 
 class Cuda:

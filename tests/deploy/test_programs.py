@@ -6,13 +6,17 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
+import graphpipe
+from benchmarks import proxies
 from tests.deploy.files import DEPLOY, ROOT, VERSIONS, reasons
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -56,6 +60,25 @@ def test_a_rolling_restart_behind_both_proxies_fails_no_call():
     said = run(sys.executable, ROOT / "benchmarks/proxies.py", "--calls", 20_000)
     rows = re.findall(r"^\| (nginx|haproxy) \| stopped \(SIGTERM\) \| [\d,]+ \| 20,000 \| (\d+) \|", said, re.MULTILINE)
     assert rows == [("nginx", "0"), ("haproxy", "0")], said
+
+
+@pytest.mark.parametrize("name", ["nginx", "haproxy"])
+def test_who_calls_more_often_than_a_proxy_lets_him_is_refused_with_429_and_is_told_that_he_may_try_later(
+    name, tmp_path
+):
+    servers = [proxies.Server(proxies._free_port(), tmp_path / f"{which}.log") for which in ("one", "two")]
+    try:
+        for server in servers:
+            server.start()
+        with proxies.proxy(name, servers, tmp_path, burst=20) as url, graphpipe.Client(url) as client:
+            answered, calls = 0, 0
+            with pytest.raises(graphpipe.Overloaded, match="429"):
+                while (calls := calls + 1) < 1000:
+                    answered += client.execute(np.ones(3, np.float32)).sum() == 3
+            assert answered == calls - 1 >= 15  # a client also asks what there is
+    finally:
+        for server in servers:
+            server.end(signal.SIGTERM)
 
 
 def test_systemd_takes_the_units_and_finds_them_hardened(tmp_path):
@@ -158,6 +181,14 @@ def test_a_wrong_value_is_refused_by_helm(helm):
     assert "say where the models are" in run(
         helm, "template", "x", CHART, *OF_KUBERNETES, "--set", "models.claim=", status=1
     )
+
+
+def test_the_commands_of_the_docs_name_the_image_that_is_run(helm):
+    said = run(
+        helm, "template", "digits", CHART, *OF_KUBERNETES,
+        "--set", "image.repository=ADDRESS/graphpipe-onnx", "--set", "image.tag=NEW",
+    )  # fmt: skip
+    assert re.findall(r"^ +image: (.*)$", said, re.MULTILINE) == ['"ADDRESS/graphpipe-onnx:NEW"']
 
 
 def test_the_chart_packs(helm, tmp_path):

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import signal
+import socket
+import ssl
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import trustme
+import uvloop
 
 import graphpipe
+from graphpipe.backends.echo import Echo
+from graphpipe.server.life.app import App
+from graphpipe.server.life.listener import bind
+from graphpipe.server.settings.values import ModelSettings, Settings
 from graphpipe.wire import decode_infer_response, encode_request
 from tests.operation.conftest import Serve, get, until
 from tests.raw_http import Wire, call, request
@@ -169,3 +180,29 @@ def test_a_program_that_serves_in_a_thread_of_its_own_ends_with_its_own_status()
     run = run_to_end(code=PROGRAM)
     assert (run.returncode, run.stdout.split()) == (3, ["[2.]", "ended", "by", "itself"]), run.stderr
     assert "Traceback" not in run.stderr
+
+
+@pytest.mark.parametrize("loop_factory", [uvloop.new_event_loop, asyncio.new_event_loop])
+def test_callers_who_say_nothing_of_tls_and_whom_nobody_has_accepted_yet_do_not_hold_up_the_end(
+    loop_factory: Callable[[], asyncio.AbstractEventLoop],
+) -> None:
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    trustme.CA().issue_cert("127.0.0.1").configure_cert(tls)
+    # One handshake may take longer than this test may.
+    settings = Settings(drain_grace_s=0.0, drain_timeout_s=1.0, head_timeout_s=600.0)
+
+    async def live(stack: contextlib.ExitStack) -> None:
+        listener = bind("127.0.0.1:0")
+        app = App([(ModelSettings("m", "", warmup=0), Echo())], settings)
+        await app.start(listener, tls)
+        # The loop has no turn between this and the end of listening, so they are where only the kernel knows of them.
+        silent = [stack.enter_context(socket.create_connection(listener.getsockname())) for _ in range(5)]
+        async with asyncio.timeout(60):
+            await app._drain()
+        for each in silent:
+            each.settimeout(30)
+            with contextlib.suppress(ConnectionResetError):
+                assert await asyncio.to_thread(each.recv, 1) == b""
+
+    with contextlib.ExitStack() as stack, asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(live(stack))

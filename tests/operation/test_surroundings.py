@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 import graphpipe
-from tests.operation.conftest import until
+from tests.operation.conftest import samples, until
 from tests.serving import ROOT, environment, run_to_end
 
 X = np.arange(3, dtype=np.float32)
@@ -147,6 +147,46 @@ def test_without_a_home_and_a_name_it_serves_and_says_where_the_cache_could_be(
         False,
     )
     assert "--cache-dir" in log
+
+
+# All that is mounted becomes read-only, for whoever this starts and nobody else, and /dev/shm goes.
+NO_PLACE = """
+mount --make-rprivate / && umount --lazy /dev/shm || exit 99
+cut -d ' ' -f 2 /proc/mounts | grep -v '^/proc' | while read -r place; do mount -o remount,bind,ro "$place"; done 2>&-
+exec "$@"
+"""
+
+
+def may_mount() -> bool:
+    command = ["unshare", "--mount", "sh", "-c", NO_PLACE, "sh", "true"]
+    return shutil.which("unshare") is not None and subprocess.run(command, check=False).returncode == 0
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_with_no_place_to_write_to_and_no_shared_memory_it_serves_and_counts_for_all_workers(workers: str) -> None:
+    if not may_mount():
+        pytest.skip("needs root and unshare")
+    code = "import os, tempfile\ntry: print(tempfile.gettempdir())\nexcept FileNotFoundError: pass\n"
+    code += f"assert os.listdir('/dev/shm') == []\n{SERVE[2]}"
+    command = [sys.executable, "-c", code, "-l", "127.0.0.1:0", "-m", "examples/digits/digits.onnx"]
+    process = subprocess.Popen(
+        ["unshare", "--mount", "sh", "-c", NO_PLACE, "sh", *command, "--workers", workers],
+        cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    try:
+        assert line.startswith("listening on ")  # and no place for temporary files was found
+        url = line.split()[-1]
+        digit = np.load(ROOT / "examples/digits/digit.npy")
+        for _ in range(3):
+            graphpipe.remote.execute(url, digit, output_name="label")
+        series = 'graphpipe_request_duration_seconds_count{model="digits"}'
+        until(lambda: samples(url).get(series, 0) >= 3)  # a worker tells the others twice a second
+    finally:
+        process.send_signal(signal.SIGTERM)
+        _, log = process.communicate(timeout=30)
+    assert (process.returncode, "Traceback" in log) == (0, False)
 
 
 # --- whose cache folder is trusted -----------------------------------------------------------------------------------
