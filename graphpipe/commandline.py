@@ -6,6 +6,7 @@ Status 0 is success, 1 a failure in one line on standard error, 2 a command line
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import io
 import os
@@ -179,7 +180,8 @@ def run(command: click.Command, name: str, arguments: Sequence[str] | None = Non
     """Run a command with the arguments of this process (or others), and exit."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         # Where an old locale has no letters for an answer, it is shown in others.
-        sys.stdout.reconfigure(errors="backslashreplace")
+        with contextlib.suppress(OSError):  # it stays as it is
+            sys.stdout.reconfigure(errors="backslashreplace")
     try:
         status = command.main(arguments, prog_name=name, standalone_mode=False)
         sys.stdout.flush()

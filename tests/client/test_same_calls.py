@@ -179,6 +179,8 @@ def test_a_closed_model_is_an_error_that_says_so_and_is_not_served():
         model.metadata,
         lambda: graphpipe.serving(model),
     ):
-        with pytest.raises(graphpipe.GraphPipeError, match=r"model 'echo' is closed; graphpipe.load\(\) loads another$"):
+        with pytest.raises(
+            graphpipe.GraphPipeError, match=r"model 'echo' is closed; graphpipe.load\(\) loads another$"
+        ):
             call()
     model.close()
