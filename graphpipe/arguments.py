@@ -64,6 +64,8 @@ def _ways(value: object, known: Sequence[str]) -> str:
     """How tensors without names are sent: with their names, or by the call that needs none."""
     if value is None:
         return ""
+    if hasattr(type(value), "collect_schema"):
+        return ", which is yet to be computed: infer(frame.collect())"
     several = len(known) > 1 or (not known and isinstance(value, list | tuple) and len(value) > 1)
     named = [f"{name!r}: array" for name in known[:_NAMES_SHOWN_MAX] or ["name"]]
     more = ", ..." if len(known) > _NAMES_SHOWN_MAX or (several and not known) else ""

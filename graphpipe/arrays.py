@@ -13,9 +13,11 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from graphpipe.arguments import a_kind
 from graphpipe.errors import InvalidRequest
 from graphpipe.nulls import missing_in
 from graphpipe.ragged import ragged_in
+from graphpipe.untyped import untyped_in
 
 __all__ = ["OutputsAs", "array_of", "has_own_type", "outputs_as"]
 
@@ -30,6 +32,10 @@ def array_of(value: object, what: str) -> Array:
     """
     if type(value) is np.ndarray:
         return value if value.dtype.kind != "T" else _text(value, what)
+    if hasattr(type(value), "collect_schema") and not hasattr(value, "get_columns"):
+        raise InvalidRequest(
+            f"{what} is no array: {a_kind(value)} came, which is yet to be computed; .collect() it first"
+        )
     try:
         missing = missing_in(value)
     except ValueError as error:
@@ -55,6 +61,15 @@ def array_of(value: object, what: str) -> Array:
                 "its own: a server that batches with --batch-pad pads and joins them"
             ) from None
         raise InvalidRequest(f"{what} is no array: {_reason(error)}{_hint(value)}") from error
+    if array.dtype.kind == "O" and not isinstance(value, np.ndarray) and (said := untyped_in(array)):
+        if not isinstance(value, list | tuple) and array.ndim:
+            return array_of(array.tolist(), what)  # a column of Python's numbers, or of lists of them
+        if array.ndim == 0 and array.item() is value and not isinstance(value, int):
+            hint = ": .toarray() makes one of it" if hasattr(value, "toarray") else ""
+            raise InvalidRequest(
+                f"{what} is no array: {a_kind(value)} came; expected an array, a list or a number{hint}"
+            )
+        raise InvalidRequest(f"{what} {said}")
     return array if array.dtype.kind != "T" else _text(array, what)
 
 

@@ -6,6 +6,7 @@ Status 0 is success, 1 a failure in one line on standard error, 2 a command line
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import io
 import os
@@ -177,6 +178,10 @@ def version(command: str) -> click.Option:
 
 def run(command: click.Command, name: str, arguments: Sequence[str] | None = None) -> NoReturn:
     """Run a command with the arguments of this process (or others), and exit."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Where an old locale has no letters for an answer, it is shown in others.
+        with contextlib.suppress(OSError):  # it stays as it is
+            sys.stdout.reconfigure(errors="backslashreplace")
     try:
         status = command.main(arguments, prog_name=name, standalone_mode=False)
         sys.stdout.flush()
@@ -191,8 +196,21 @@ def run(command: click.Command, name: str, arguments: Sequence[str] | None = Non
         sys.exit(1)
     except (GraphPipeError, ValueError, OSError) as error:
         # A server's words may be among them.
-        sys.exit(f"{_painted(f'{name}:', sys.stderr, fg='red')} {visible(str(error), os.linesep)}")
+        _fail(name, visible(_in_words(error), os.linesep))
+    except MemoryError:
+        _fail(name, "there is not enough memory for this")
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _fail(name: str, words: str) -> NoReturn:
+    sys.exit(f"{_painted(f'{name}:', sys.stderr, fg='red')} {words}")
+
+
+def _in_words(error: Exception) -> str:
+    """What an exception says; of the system's own, which file it is about and why."""
+    if isinstance(error, OSError) and isinstance(error.filename, str) and error.strerror and not error.filename2:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
 
 
 def _show(error: click.ClickException) -> None:

@@ -45,7 +45,8 @@ class Frame(Protocol):
 
 def is_frame(value: object) -> TypeGuard[Frame]:
     """Whether a value is a frame of one of the libraries that are known."""
-    return hasattr(value, "columns") and (_of_pandas(value) or _of_polars(value) or _of_arrow(value))
+    # Of its class: what is yet to be computed (polars' LazyFrame) would begin to, and a class is no frame.
+    return hasattr(type(value), "columns") and (_of_pandas(value) or _of_polars(value) or _of_arrow(value))
 
 
 def inputs_of(frame: Frame, signature: Signature, cast: bool) -> dict[str, Array]:
@@ -190,17 +191,12 @@ def _plain(name: object, column: Any) -> Array:
     """A column as an array of numbers, or of text as objects. Raises InvalidRequest."""
     what = f"column {name!r}"
     array = array_of(column, what)
-    if array.dtype.kind == "O" and not all(isinstance(item, str | bytes) for item in array.flat):
-        array = array_of(array.tolist(), what)  # Python's numbers, or lists of them
-    if array.dtype.kind == "O" and array.size:
-        if (odd := next((item for item in array.flat if not isinstance(item, str | bytes)), None)) is not None:
-            raise InvalidRequest(f"{what} holds values of {type(odd).__name__}, which have no type on the wire")
-    elif array.dtype.kind in "mM":
+    if array.dtype.kind in "mM":
         raise InvalidRequest(
             f"{what} holds times ({array.dtype}), which have no type on the wire: send the number that the model was "
             "trained with, .astype('int64') say"
         )
-    elif array.dtype.kind not in _NUMBERS + "O":
+    if array.dtype.kind not in _NUMBERS + "O":
         raise InvalidRequest(f"{what} holds {array.dtype}, which has no type on the wire")
     return array
 
@@ -271,6 +267,8 @@ def _converted(array: Array, spec: TensorSpec, what: str, cast: bool) -> Array:
     want = spec.dtype
     if want is None or array.dtype == want:
         return array
+    if not array.size and "O" in (array.dtype.kind, want.kind):
+        return array.astype(want)  # a column without rows is of no type: libraries call it one of objects
     came, expected = ("text" if array.dtype.kind == "O" else dtype_name(array.dtype)), dtype_name(want)
     if want.kind == "O":
         raise InvalidRequest(f"{what} is {came}, but the model takes text: .astype(str) makes text of it")
@@ -288,6 +286,8 @@ def _converted(array: Array, spec: TensorSpec, what: str, cast: bool) -> Array:
             lost, rounded = not np.array_equal(converted.astype(array.dtype), array) or _wraps(array, want), False
     if lost:
         hint = "" if want.kind == "f" or array.dtype.kind != "f" else ": round it first, if that is meant"
+        if hint and np.isnan(array).any():
+            hint = ": NaN, which is no whole number; fill them first, .fillna(0) say"
         raise InvalidRequest(f"{what} has values that {expected} cannot hold{hint}")
     if rounded and not cast:
         raise InvalidRequest(

@@ -78,7 +78,9 @@ def _has_nulls(value: Any) -> bool:
 
 def _has_nulls_in_polars(series: Any) -> bool:
     dtype = series.dtype
-    if hasattr(dtype, "inner") and hasattr(dtype, "shape"):
+    if hasattr(dtype, "inner"):
+        if not hasattr(dtype, "shape"):
+            series = series.filter(series.list.len() > 0)  # lists without elements would become nulls
         return _has_nulls(series.explode())
     return hasattr(dtype, "fields") and _has_nulls(series.struct.unnest())
 

@@ -36,7 +36,10 @@ def _length(row: Any) -> int | None:
     """How many elements a row has; None where it is no row but an element."""
     if isinstance(row, list | tuple):
         return len(row)
-    shape = getattr(row, "shape", None)
+    try:
+        shape = getattr(row, "shape", None)
+    except Exception:  # some tensors have none that can be said
+        return None
     return int(shape[0]) if isinstance(shape, tuple) and shape else None
 
 

@@ -14,7 +14,7 @@ from graphpipe.backends.failure import ends_the_program, refusal
 from graphpipe.backends.model import Model, named_arrays, owned
 from graphpipe.backends.options import LoadOptions
 from graphpipe.backends.waiting import BoundedRuns
-from graphpipe.errors import DeadlineExceeded, ModelFailed, TimedOut
+from graphpipe.errors import DeadlineExceeded, GraphPipeError, ModelFailed, TimedOut
 from graphpipe.forms import in_form
 from graphpipe.frames import Frame, inputs_of, is_frame, tensor_of_one
 from graphpipe.signature import Plan, Signature, fitted
@@ -64,6 +64,7 @@ class LoadedModel:
         self.name = name
         # How it was loaded, for whoever keeps its answers.
         self.source, self.options, self.backend = source, options, backend
+        self.closed = False
         self._bounded = BoundedRuns()
         self._run = owned(model, inputs_are_ours=False)
         self._plans: tuple[Signature, dict[_PlanKey, Plan]] = (model.signature, {})
@@ -236,7 +237,11 @@ class LoadedModel:
         return metadata_of(self.name, self.signature, version=self.version, description=self.description)
 
     def _call_s(self, timeout: float | None, headers: Mapping[str, str] | None) -> float | None:
-        """The seconds that a call may take, None for any. Raises ValueError or InvalidRequest for what cannot be one."""
+        """The seconds that a call may take, None for any. Raises ValueError or InvalidRequest for what cannot be one,
+        GraphPipeError after ``close``.
+        """
+        if self.closed:
+            raise GraphPipeError(f"model {self.name!r} is closed; graphpipe.load() loads another")
         if headers is not None:
             from graphpipe.client.headers import own_headers  # the client's own words, and rarely needed
 
@@ -311,7 +316,11 @@ class LoadedModel:
         return fitted(value, dtype, False, name)
 
     def close(self) -> None:
-        """Give back what the model holds: now, or when the calls that nobody waits for any more have ended."""
+        """Give back what the model holds: now, or when the calls that nobody waits for any more have ended.
+
+        A call afterwards is an error.
+        """
+        self.closed = True
         self._bounded.at_end(self.model.close)
 
     def __repr__(self) -> str:

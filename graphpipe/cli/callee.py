@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
+from graphpipe.errors import ModelFailed
 from graphpipe.progress import Progress
 from graphpipe.signature import Signature, TensorSpec
 
@@ -52,7 +53,7 @@ def server_at(url: str, timeout_s: float) -> Callee:
     if not is_server(url):
         if hint := _elsewhere(url):
             raise ValueError(hint)
-        if Path(url).exists():
+        if url and Path(url).exists():
             raise ValueError(f"{url} is a file, and no server's URL; to run it here: graphpipe run {url}")
     return _Server(url.removeprefix("remote:"), timeout_s)
 
@@ -155,5 +156,13 @@ class _InProcess:
         defaults = self.signature.input_names
         names = [name or (defaults[i] if i < len(defaults) else f"input_{i}") for i, (name, _) in enumerate(inputs)]
         values = dict(zip(names, (value for _, value in inputs), strict=True))
-        result: Outputs = self._model.infer(values, list(outputs) or None, config=config, cast=cast)
+        try:
+            result: Outputs = self._model.infer(values, list(outputs) or None, config=config, cast=cast)
+        except ModelFailed as failed:
+            from graphpipe.backends.failure import in_words
+
+            if failed.__cause__ is None:
+                raise
+            # The model is the caller's own: there is no server's log to look it up in.
+            raise ModelFailed(f"{failed.message}: {in_words(failed.__cause__)}") from failed.__cause__
         return result

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
@@ -212,8 +213,10 @@ def _metadata(model: str, as_json: bool, timeout_s: float) -> None:
     from graphpipe.cli import description
     from graphpipe.cli.callee import is_server, loaded, server_at
 
-    here = contextlib.nullcontext(server_at(model, timeout_s)) if is_server(model) else loaded(model, {})
-    with here as callee:
+    with contextlib.ExitStack() as stack:
+        with _quiet():
+            here = contextlib.nullcontext(server_at(model, timeout_s)) if is_server(model) else loaded(model, {})
+            callee = stack.enter_context(here)
         print(json.dumps(description.as_json(callee), indent=2) if as_json else description.as_text(callee))
 
 
@@ -247,17 +250,24 @@ def _ask(
     from graphpipe.cli.inputs import values_of
     from graphpipe.cli.outputs import Destinations, summary, written_out
 
-    destinations = Destinations(outputs)
+    destinations = Destinations(outputs, as_json)
     images = ImageForm.of(**{name.removeprefix("image_"): text or "" for name, text in image.items()})
-    with callee_of() as callee:
-        values = values_of(inputs, callee.inputs, images, callee.signature.inputs)
-        names = [name.strip() for name in ask.split(",") if name.strip()] or destinations.names
-        answer = callee.call(values, names, config, cast)
+    with contextlib.ExitStack() as stack:
+        with _quiet():
+            callee = stack.enter_context(callee_of())
+            values = values_of(inputs, callee.inputs, images, callee.signature.inputs)
+            names = [name.strip() for name in ask.split(",") if name.strip()] or destinations.names
+            answer = callee.call(values, names, config, cast)
         destinations.write(answer)
         if as_json:
             print(json.dumps(written_out(answer)))
         elif not destinations:
             print(summary(answer))
+
+
+def _quiet() -> contextlib.AbstractContextManager[Any]:
+    """Standard output is the answer's: what a model prints meanwhile goes to standard error."""
+    return contextlib.redirect_stdout(sys.stderr)
 
 
 def _cache(what: str, models: tuple[str, ...], cache_dir: str) -> None:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from graphpipe.cli.presets import ImageForm
 from graphpipe.signature import TensorSpec
+from graphpipe.words import first_line
 
 __all__ = ["SUFFIXES", "image"]
 
@@ -24,10 +25,6 @@ def image(file: str, spec: TensorSpec, form: ImageForm) -> Array:
 
     Raises ValueError for what is no image, and for one that does not become what the model takes.
     """
-    try:
-        from PIL import Image, ImageOps, UnidentifiedImageError
-    except ImportError:
-        raise ValueError(f"{file}: images need Pillow: pip install pillow") from None
     layout = _layout(spec.shape)
     integers = spec.dtype is not None and spec.dtype.kind != "f"
     if integers and not form.guessed:
@@ -35,16 +32,11 @@ def image(file: str, spec: TensorSpec, form: ImageForm) -> Array:
             f"{file}: the model takes {spec.dtype}, which gets pixels as they are, 0 to 255; "
             "leave --image-preset, --image-mean, --image-std and --image-scale out"
         )
-    try:
-        with Image.open(file) as opened:
-            if opened.mode[0] in "IF":
-                raise ValueError(f"{file}: its pixels are not 0 to 255, but of mode {opened.mode}; save it with 8 bits")
-            grey = "c" not in layout or _dim(spec.shape, layout, "c") == 1
-            upright = ImageOps.exif_transpose(opened).convert("L" if grey else "RGB")
-    except UnidentifiedImageError:
-        raise ValueError(f"{file}: not an image that Pillow can read") from None
-    except (Image.DecompressionBombError, SyntaxError) as error:
-        raise ValueError(f"{file}: {error}") from None
+    picture = _picture(file)
+    if picture.mode[0] in "IF":
+        raise ValueError(f"{file}: its pixels are not 0 to 255, but of mode {picture.mode}; save it with 8 bits")
+    grey = "c" not in layout or _dim(spec.shape, layout, "c") == 1
+    upright = picture.convert("L" if grey else "RGB")
     came = upright.size
     fitted = _fitted(upright, _wanted(spec.shape, layout, form.size), form)
     pixels = np.asarray(fitted).reshape(fitted.height, fitted.width, -1)
@@ -55,6 +47,24 @@ def image(file: str, spec: TensorSpec, form: ImageForm) -> Array:
     if form.guessed:
         _say(file, came, fitted.size, form.fit)
     return _laid_out(_normalised(pixels, form, file).astype(spec.dtype or np.float32), layout)
+
+
+def _picture(file: str) -> Any:
+    """The picture in a file, upright. Raises ValueError for what is none, or not all of one."""
+    try:
+        from PIL import Image, ImageOps, UnidentifiedImageError
+    except ImportError:
+        raise ValueError(f"{file}: images need Pillow: pip install pillow") from None
+    try:
+        with Image.open(file) as opened:
+            return ImageOps.exif_transpose(opened)
+    except UnidentifiedImageError:
+        raise ValueError(f"{file}: not an image that Pillow can read") from None
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno is not None:  # it cannot be opened
+            raise
+        # The decoders of Pillow raise whatever they like.
+        raise ValueError(f"{file}: {first_line(error)}") from None
 
 
 def _wanted(shape: Sequence[int | str | None] | None, layout: str, size: tuple[int, int]) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
 import sys
@@ -16,6 +17,7 @@ from graphpipe.cli import tables
 from graphpipe.cli.images import SUFFIXES, image
 from graphpipe.cli.presets import ImageForm
 from graphpipe.signature import TensorSpec
+from graphpipe.words import first_line, quoted
 
 __all__ = ["values_of"]
 
@@ -60,6 +62,8 @@ def _value(form: str, spec: TensorSpec, images: ImageForm) -> object:
     if form.startswith("text:"):
         return _text(form[len("text:") :], spec)
     if form == "-":
+        if sys.stdin is None:
+            raise ValueError("--input -: standard input is closed")
         return _npy(sys.stdin.buffer, "standard input")
     if re.match(r"\s*[\[{\-+.\d]", form) and not Path(form).exists():
         return _json(form, repr(form))
@@ -75,9 +79,9 @@ def _value(form: str, spec: TensorSpec, images: ImageForm) -> object:
     if suffix == ".npz":
         return _npz(form, "")
     if suffix == ".json":
-        return _json(Path(form).read_text("utf-8"), form)
+        return _json(_words(form), form)
     if suffix == ".txt":
-        return _text(Path(form).read_text("utf-8"), spec)
+        return _text(_words(form), spec)
     if suffix in tables.SUFFIXES:
         return tables.table(form)
     if suffix in SUFFIXES:
@@ -92,8 +96,11 @@ def _npy(stream: Any, where: str) -> Array:
         # A pipe cannot seek, which numpy wants to.
         content = stream if stream is not sys.stdin.buffer else io.BytesIO(stream.read())
         array = np.load(content, allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise ValueError(f"{where}: no array in .npy format: {error}") from None
+    except Exception as error:
+        if isinstance(error, OSError):
+            raise
+        # A damaged file is met by zipfile, zlib, struct and tokenize, each of which has errors of its own.
+        raise ValueError(f"{where}: no array in .npy format: {first_line(error)}") from None
     if not isinstance(array, np.ndarray):
         raise ValueError(f"{where}: holds several arrays; name one: file.npz:KEY")
     return array
@@ -113,21 +120,41 @@ def _npz(file: str, key: str) -> Array:
     except (ValueError, EOFError) as error:
         raise ValueError(f"{file}: {error}") from None
     except Exception as error:
-        if type(error).__name__ == "BadZipFile":
-            raise ValueError(f"{file}: not an .npz file: {error}") from None
-        raise
+        if isinstance(error, OSError):
+            raise
+        raise ValueError(f"{file}: not an .npz file: {first_line(error)}") from None
 
 
 def _json(text: str, where: str) -> object:
     try:
-        value = json.loads(text)
-    except json.JSONDecodeError as error:
+        value = json.loads(text, object_pairs_hook=_object)
+    except ValueError as error:
         raise ValueError(f"{where}: not JSON: {error}") from None
+    except RecursionError:
+        raise ValueError(f"{where}: lists in lists, deeper than any array") from None
     return tables.of_json(value, where)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON, which may say a name twice; the first value would be lost. Raises ValueError."""
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for i, name in enumerate(names) if name in names[:i])
+        raise ValueError(f"{quoted(twice)} is there twice in one object")
+    return made
+
+
+def _words(file: str) -> str:
+    """The text of a file, its ends of lines as they are, without the mark that Windows puts before it. Raises ValueError."""
+    try:
+        return Path(file).read_bytes().removeprefix(codecs.BOM_UTF8).decode()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file}: not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8") from None
 
 
 def _text(text: str, spec: TensorSpec) -> Array:
     """One string, in as many dimensions as the model wants."""
     array = np.empty((), object)
-    array[()] = text.encode()
+    array[()] = text.encode("utf-8", "surrogateescape")  # the bytes of a command line as they were typed
     return array.reshape((1,) * len(spec.shape or ()))

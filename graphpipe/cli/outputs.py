@@ -22,13 +22,18 @@ _HIGHEST = 5
 class Destinations:
     """The files that ``--output`` names. False if there are none."""
 
-    def __init__(self, texts: Sequence[str]) -> None:
+    def __init__(self, texts: Sequence[str], as_json: bool = False) -> None:
         self._files = [_name_and_file(text) for text in texts]
         for _, file in self._files:
             if file != "-" and Path(file).suffix.lower() not in (".npy", ".npz"):
                 raise ValueError(f"--output {file!r}: expected a file .npy or .npz, or - for standard output")
+            if file == "-" and sys.stdout is None:
+                raise ValueError("--output -: standard output is closed")
             if file == "-" and sys.stdout.isatty():
                 raise ValueError("--output -: an array is not for a terminal's eyes; pipe it on, or leave --output out")
+
+        if sum(file == "-" for _, file in self._files) + as_json > 1 and any(file == "-" for _, file in self._files):
+            raise ValueError("--output -: standard output takes one array and no more; give the others files")
 
     def __bool__(self) -> bool:
         return bool(self._files)

@@ -19,6 +19,7 @@ from graphpipe.words import listed, nearest
 __all__ = ["SUFFIXES", "Table", "as_one", "by_input", "of_json", "table"]
 
 SUFFIXES = (".csv", ".tsv", ".parquet")
+_CELL_MAX = 2**31 - 1  # characters
 _BOOLS = {"true": True, "1": True, "false": False, "0": False}
 
 
@@ -75,6 +76,7 @@ def by_input(table: Table, specs: Sequence[TensorSpec], known: Mapping[str, Tens
     Raises ValueError for columns that are no input, and cells that no tensor can have. What is missing is the model's to
     say: it may have defaults.
     """
+    _check_names(table)
     anything = not specs or any(spec.repeated for spec in specs)
     if len(specs) == 1 and not anything and (specs[0].name not in table.columns or _as_wide(specs[0], table)):
         return [(specs[0].name, as_one(table, specs[0]))]
@@ -98,6 +100,7 @@ def by_input(table: Table, specs: Sequence[TensorSpec], known: Mapping[str, Tens
 
 def as_one(table: Table, spec: TensorSpec) -> object:
     """All columns side by side as one input: [n, columns], or what one column is. Raises ValueError if they do not fit."""
+    _check_names(table)
     names = list(table.columns)
     if len(names) == 1:
         return _shaped(_cells(table, names[0], spec), spec)
@@ -114,6 +117,17 @@ def as_one(table: Table, spec: TensorSpec) -> object:
                 f"{table.where}: column {name!r} has {_rows(len(column))}, and {names[0]!r} {len(columns[0])}"
             )
     return [list(row) for row in zip(*columns, strict=True)]
+
+
+def _check_names(table: Table) -> None:
+    """Raises ValueError for a column without a name: pandas' row numbers, as a rule, which no model was trained with."""
+    if "" in table.columns:
+        rest = ",".join(name for name in table.columns if name)
+        way = f"; leave it out: --input {table.where}:{rest}" if rest and table.where.endswith(SUFFIXES) else ""
+        raise ValueError(
+            f"{table.where}: column {list(table.columns).index('') + 1} has no name (pandas' index, perhaps, which "
+            f"to_csv(index=False) does not write){way}"
+        )
 
 
 def _as_wide(spec: TensorSpec, table: Table) -> bool:
@@ -138,7 +152,7 @@ def _cells(table: Table, name: str, spec: TensorSpec) -> Any:
 def _read(where: str, name: str, cells: list[str], dtype: np.dtype[Any] | None) -> list[Any]:
     """Cells of text as what an element type is; where it is not known, as numbers if all of them are."""
     if dtype is None:
-        for kind in (int, float):
+        for kind in (_int, _float):
             try:
                 return [kind(cell) for cell in cells]
             except ValueError:
@@ -147,7 +161,7 @@ def _read(where: str, name: str, cells: list[str], dtype: np.dtype[Any] | None) 
     readers: dict[str, tuple[Callable[[str], Any], str]] = {
         "O": (str, ""),
         "b": (lambda cell: _BOOLS[cell.strip().lower()], "true or false"),
-        "f": (float, "a number"),
+        "f": (_float, "a number"),
     }
     read, expected = readers.get(dtype.kind, (_whole, "a whole number"))
     values = []
@@ -179,8 +193,15 @@ def _csv(file: str) -> Table:
             first = stream.readline()
             stream.seek(0)
             # Spreadsheets put semicolons where a comma is the decimal point.
-            rows = [row for row in csv.reader(stream, delimiter=max(",;\t", key=first.count)) if row]
-        except (UnicodeDecodeError, csv.Error) as error:
+            # Strictly: a quote that is not closed would take the rest of the file for its cell, which may be a long one.
+            csv.field_size_limit(_CELL_MAX)
+            reader = csv.reader(stream, delimiter=max(",;\t", key=first.count), strict=True)
+            rows = [row for row in reader if row]
+        except UnicodeDecodeError as error:
+            raise ValueError(
+                f"{file}: no CSV in UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8"
+            ) from None
+        except csv.Error as error:
             raise ValueError(f"{file}: no CSV: {error}") from None
     if not rows:
         raise ValueError(f"{file}: no line is in it; expected the columns' names, and rows")
@@ -210,23 +231,43 @@ def _parquet(file: str) -> Table:
     try:
         # A folder beside the file says nothing of its columns.
         read = parquet.read_table(file, partitioning=None)
-    except ArrowException as error:
+    except (ArrowException, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # it cannot be opened
+            raise
         raise ValueError(f"{file}: no Parquet file: {str(error).splitlines()[0]}") from None
-    return Table(file, {name: read.column(name).to_pylist() for name in read.column_names})
+    names = read.column_names
+    if not names:
+        raise ValueError(f"{file}: no column is in it")
+    return Table(file, {name: read.column(name).to_pylist() for name in names})
 
 
 def _whole(cell: str) -> int:
     try:
-        return int(cell)
+        return _int(cell)
     except ValueError:
-        if (number := float(cell)).is_integer():  # as pandas writes integers that had gaps once
+        if (number := _float(cell)).is_integer():  # as pandas writes integers that had gaps once
             return int(number)
         raise
 
 
+def _int(cell: str) -> int:
+    return int(_as_written(cell))
+
+
+def _float(cell: str) -> float:
+    return float(_as_written(cell))
+
+
+def _as_written(cell: str) -> str:
+    """A cell that may be a number. Raises ValueError for one that is a number to Python alone: ``1_000``."""
+    if "_" in cell:
+        raise ValueError(cell)
+    return cell
+
+
 def _is_number(text: str) -> bool:
     try:
-        float(text)
+        _float(text)
     except ValueError:
         return False
     return True

@@ -85,6 +85,9 @@ class AnswerReader:
         """Take note that the server closed its side. Raises NoAnswer if the answer is not whole."""
         if self.reply is not None:
             return
+        first = bytes(self._scratch[: min(self._filled, 80)]) if self._head is None else b"HTTP/"
+        if first[:5] != b"HTTP/"[: len(first)]:
+            raise NoAnswer(f"{self._url} answered with what is not HTTP: {first!r}")
         if self._head is None or self._body is not None or self._chunks is not None:
             raise NoAnswer(f"{self._url} closed the connection in the middle of its answer")
         self.reply = Reply(self._head, memoryview(self._gathered))

@@ -260,9 +260,9 @@ async def connect(options: Options) -> AsyncConnection:
                 await loop.create_connection(lambda: connection, sock=tunnel, **tls)
     except TimeoutError:
         connection.abort()
-        raise not_in_time(address) from None
+        raise not_in_time(address, options.proxy) from None
     except OSError as error:
-        raise unreachable(address, error) from error
+        raise unreachable(address, options.proxy, error) from error
     except BaseException:
         connection.abort()
         raise

@@ -76,7 +76,7 @@ def outputs_of(reply: Reply, address: Address, asked: int) -> list[Array]:
     try:
         response = decode_infer_response(reply.body)
     except MalformedMessage as error:
-        raise NoAnswer(f"{address.url} answered with what is no GraphPipe message: {error.message}") from None
+        raise NoAnswer(f"{address.url} answered with {_no_message(reply, 'message', error)}") from None
     if response.errors:
         first = response.errors[0]
         raise service_error(first.code, 200, first.message)
@@ -94,7 +94,15 @@ def metadata_of(reply: Reply, address: Address) -> MetadataResponse:
     try:
         return decode_metadata_response(reply.body)
     except MalformedMessage as error:
-        raise NoAnswer(f"{address.url} answered with what is no GraphPipe metadata: {error.message}") from None
+        raise NoAnswer(f"{address.url} answered with {_no_message(reply, 'metadata', error)}") from None
+
+
+def _no_message(reply: Reply, what: str, error: MalformedMessage) -> str:
+    """What came in the place of a message, where that is known: a page of whoever else listens there, for one."""
+    kind = reply.head.content_type.partition(";")[0].strip().lower()
+    if kind.startswith("text/") or kind in ("application/json", "application/xml"):
+        return f"{kind[:40]}, which is no GraphPipe {what}; is it a server of GraphPipe that listens there?"
+    return f"what is no GraphPipe {what}: {error.message}"
 
 
 def error_of(reply: Reply, address: Address) -> ServiceError:

@@ -81,9 +81,9 @@ class Connection:
             else:
                 self._poll.register(self._socket, _READ)
         except TimeoutError:
-            raise not_in_time(address) from None
+            raise not_in_time(address, options.proxy) from None
         except OSError as error:
-            raise unreachable(address, error) from error
+            raise unreachable(address, options.proxy, error) from error
         self._scratch = memoryview(bytearray(SCRATCH_BYTES))
         self._bytes_sent_before = 0
         self._used = False

@@ -8,6 +8,7 @@ import ssl
 import struct
 
 from graphpipe.client.address import Address
+from graphpipe.client.proxy import Proxy
 from graphpipe.errors import NoAnswer, TimedOut, Unreachable
 
 __all__ = ["NotSent", "never_arrived", "not_in_time", "unanswered", "unreachable"]
@@ -36,13 +37,18 @@ def unanswered(address: Address, *, used: bool, may_send_again: bool) -> NoAnswe
     return NoAnswer(f"{address.url} closed the connection without an answer{hint}")
 
 
-def unreachable(address: Address, error: OSError) -> Unreachable:
-    """The error of a connection that could not be made."""
+def unreachable(address: Address, proxy: Proxy | None, error: OSError) -> Unreachable:
+    """The error of a connection that could not be made, be it to the server or to the proxy before it."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return Unreachable(f"no connection to {address.url}: {_of_certificate(address, error)}")
     if isinstance(error, ssl.SSLError):
         return Unreachable(f"no connection to {address.url}: {_of_handshake(error)}")
     reason = error.strerror or str(error)
+    if proxy is not None:
+        return Unreachable(
+            f"no connection to {address.url} by way of the proxy {proxy.shown}: {reason}; is a proxy running there? "
+            "proxy='' goes without one"
+        )
     return Unreachable(f"no connection to {address.url}: {reason}; is a server running there?")
 
 
@@ -78,9 +84,10 @@ class _NotInTime(Unreachable, TimedOut):
     """No connection could be made in time."""
 
 
-def not_in_time(address: Address) -> Unreachable:
+def not_in_time(address: Address, proxy: Proxy | None) -> Unreachable:
     """The error of a connection that was not made in time: Unreachable, and TimedOut."""
-    return _NotInTime(f"{address.url} did not accept a connection in time")
+    who = address.url if proxy is None else f"{address.url}, or the proxy {proxy.shown} before it,"
+    return _NotInTime(f"{who} did not accept a connection in time")
 
 
 def never_arrived(fd: int, bytes_sent_before: int, error: Exception | None) -> bool:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from graphpipe.arguments import came
+from graphpipe.arguments import a_kind, came
 from graphpipe.client.address import Address
 from graphpipe.errors import InvalidRequest
 from graphpipe.version import __version__
@@ -72,7 +72,7 @@ def own_headers(given: Any, api_key: Any = None) -> dict[str, str]:
         if name.lower() in _NOT_TO_SET:
             raise InvalidRequest(f"the header {name} cannot be set: the client says it itself")
         if not isinstance(value, str):
-            raise InvalidRequest(f"the value of the header {name} is a text; a {type(value).__name__} came")
+            raise InvalidRequest(f"the value of the header {name} is a text; {a_kind(value)} came")
         # The value may be a secret: it is not shown.
         if _NOT_IN_VALUES.search(value) or not _is_latin(value):
             raise InvalidRequest(f"the value of the header {name} has characters that no header can have")

@@ -39,18 +39,19 @@ class Proxy:
         url = given if given is not None else _of_platform(address)
         if not url:
             return None
-        parts = urlsplit(url if "://" in url else f"http://{url}")
         try:
+            parts = urlsplit(url if "://" in url else f"http://{url}")
             port = parts.port
+            host = parts.hostname if parts.scheme == "http" else None
         except ValueError:
-            port = -1
-        if parts.scheme != "http" or not parts.hostname or port == -1:
+            host = None
+        if not host:
             raise ValueError("a proxy's URL is http://HOST:PORT, with a login if it needs one; " + _where(given))
         login = ""
         if parts.username is not None:
             words = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
             login = base64.b64encode(words.encode()).decode()
-        return cls(parts.hostname, port or 80, login, f"http://{parts.hostname}:{port or 80}")
+        return cls(host, port or 80, login, f"http://{host}:{port or 80}")
 
     @property
     def line(self) -> str:

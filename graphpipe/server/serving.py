@@ -190,6 +190,8 @@ def _told(
     server, chosen = configuration.settings, configuration.models[0]
     with loading(name or type(model).__name__):  # what looks for a signature asks for it
         is_loaded = isinstance(model, LoadedModel | Model)
+    if isinstance(model, LoadedModel) and model.closed:
+        raise LoadError(f"model {model.name!r} is closed; graphpipe.load() loads another")
     source = str(model) if isinstance(model, str | Path) else ""
     elsewhere = server.in_workers or apart
     if elsewhere and not is_loaded:

@@ -112,8 +112,11 @@ def test_tensors_and_columns_of_other_libraries_are_arrays():
             r"output 'output_0' is a list whose elements have different shapes, \[1\] and",
         ),
         (lambda x: [1.0, None], "output 'output_0' has an element of type float"),
-        (lambda x: [object()], "output 'output_0' has an element of type object; numbers and text travel"),
-        (lambda x: {1.0, 2.0}, "output 'output_0' has an element of type set"),
+        (
+            lambda x: [object()],
+            "output 'output_0' (is no array: an object came|holds values of object, which have no type)",
+        ),
+        (lambda x: {1.0, 2.0}, "output 'output_0' is no array: a set came"),
         (lambda x: x.astype(complex), "output 'output_0' is complex128, which has no type on the wire"),
         (lambda x: {"y": x, "z": np.zeros(1, "M8[s]")}, "output 'z' is datetime64"),
         (lambda x: np.ma.masked_array([1, 2], [True, False]), "output 'output_0' has masked elements"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -135,6 +136,10 @@ def test_config_reaches_the_model(graphpipe, folder):
         (["execute", "URL", "-i", "digit.npy", "--ask", "label", "-o", "x=out.npy"], "no output 'x'; there is label"),
         (["execute", "URL", "-i", "digit.npy", "--timeout-s", "0"], "positive number of seconds"),
         (["execute", "URL"], "missing input"),
+        (["execute", "", "-i", "1"], "'' is not a server's URL; expected http://HOST:PORT"),
+        (["run", "echo", "-i", "none.npy"], "graphpipe: none.npy: No such file or directory"),
+        (["run", "echo", "-i", "1", "-o", "-", "--json"], "standard output takes one array and no more"),
+        (["run", "echo", "-i", "1", "-o", "a=-", "-o", "b=-"], "standard output takes one array and no more"),
         (["run", "digits.onnx"], "missing input"),
     ],
 )
@@ -297,3 +302,24 @@ def test_what_a_server_says_does_not_move_the_cursor_of_a_terminal(graphpipe, fo
     for _, out, err in said:
         assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e]", out + err)
         assert "x" in out + err
+
+
+def test_a_model_that_fails_here_says_why_and_where(graphpipe, folder):
+    (folder / "failing.py").write_text("def boom(x):\n    raise KeyError('no such word')\n")
+    assert graphpipe("run", "failing.py:boom", "-i", "1") == (
+        1, "", "graphpipe: model 'boom' failed on this input: KeyError: 'no such word' (failing.py, line 2)\n"
+    )  # fmt: skip
+
+
+def test_standard_output_has_the_answer_and_nothing_that_the_model_prints(shell, folder):
+    (folder / "noisy.py").write_text("print('loading')\n\ndef double(x):\n    print('working')\n    return 2 * x\n")
+    ran = shell("graphpipe run noisy.py:double -i '[1]' --json")
+    assert json.loads(ran.stdout) == {"output_0": {"type": "int64", "shape": [1], "data": [2]}}
+    assert ran.stderr.split() == [b"loading", b"working"]
+    assert np.load(io.BytesIO(shell("graphpipe run noisy.py:double -i '[1]' -o -").stdout)).tolist() == [2]
+    assert json.loads(shell("graphpipe metadata noisy.py:double --json").stdout)["name"] == "double"
+
+
+def test_an_old_locale_shows_other_letters_and_fails_at_nothing(shell):
+    ran = shell("PYTHONIOENCODING=ascii graphpipe run echo -i 'text:Grüße'")
+    assert (ran.returncode, ran.stdout) == (0, b"input  string []\n  'Gr\\xfc\\xdfe'\n")

@@ -192,6 +192,11 @@ def test_what_does_not_fit_the_model_is_refused(photo, tmp_path):
     with pytest.raises(ValueError, match="takes 1 dimension, which no image has"):
         seen(photo, TensorSpec("x", F4, ("n",)))
     Image.fromarray(np.zeros((4, 4), np.uint16)).save(tmp_path / "deep.png")
+    damaged = bytearray((tmp_path / "deep.png").read_bytes())
+    damaged[45] ^= 255
+    (tmp_path / "damaged.png").write_bytes(damaged)
+    with pytest.raises(ValueError, match=r"damaged\.png: "):
+        seen(tmp_path / "damaged.png", TensorSpec("x", F4, ("n", 1, 4, 4)))
     with pytest.raises(ValueError, match="not 0 to 255, but of mode I;16; save it with 8 bits"):
         seen(tmp_path / "deep.png", TensorSpec("x", F4, ("n", 1, 4, 4)))
 

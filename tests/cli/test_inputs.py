@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
 import io
 import json
+import os
 import sys
 
 import numpy as np
@@ -91,3 +93,43 @@ def test_what_cannot_be_read_is_named(tmp_path, monkeypatch, text, message):
     (tmp_path / "object.json").write_text("{}")
     with pytest.raises((ValueError, OSError), match=message):
         value(text)
+
+
+def test_a_file_of_windows_is_read_without_its_mark_and_with_its_ends_of_lines(tmp_path):
+    (tmp_path / "x.json").write_bytes(codecs.BOM_UTF8 + b"[1]\r\n")
+    (tmp_path / "letter.txt").write_bytes(codecs.BOM_UTF8 + b"a\r\nb")
+    assert value(str(tmp_path / "x.json"))[1] == [1]
+    assert value(str(tmp_path / "letter.txt"))[1].item() == b"a\r\nb"
+
+
+def test_text_of_a_command_line_is_the_bytes_that_were_typed():
+    assert value(os.fsdecode(b"text:\xff"))[1].item() == b"\xff"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("latin.json", b'["\xef"]', "latin.json: not UTF-8 .*; save it as UTF-8"),
+        ("latin.txt", b"\xef", "latin.txt: not UTF-8 .*; save it as UTF-8"),
+        ("sixteen.txt", "a".encode("utf-16"), "sixteen.txt: not UTF-8"),
+        ("deep.json", b"[" * 100_000, "deep.json: lists in lists, deeper than any array"),
+        ("long.json", b"[" + b"9" * 5000 + b"]", "long.json: not JSON: "),
+        ("twice.json", b'{"x": [1], "x": [2]}', "twice.json: not JSON: 'x' is there twice in one object"),
+        ("huge.npy", None, "huge.npy: no array in .npy format"),
+        ("damaged.npz", None, "damaged.npz: not an .npz file"),
+    ],
+)
+def test_a_file_that_is_not_what_it_is_called_is_named_with_what_is_wrong(tmp_path, name, content, message):
+    if name == "huge.npy":
+        with (tmp_path / name).open("wb") as file:
+            header = {"descr": "<f8", "fortran_order": False, "shape": (10**13,)}
+            np.lib.format.write_array_header_1_0(file, header)
+    elif name == "damaged.npz":
+        np.savez(tmp_path / name, x=np.arange(100))
+        damaged = bytearray((tmp_path / name).read_bytes())
+        damaged[200] ^= 255
+        (tmp_path / name).write_bytes(damaged)
+    else:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        value(str(tmp_path / name))

@@ -127,6 +127,11 @@ def test_one_row_is_a_table_too_and_a_type_that_is_not_known_is_guessed(files):
         ("twice.csv", (AGE,), "two columns are called 'age'"),
         ("empty.csv", (AGE,), "no line is in it"),
         ("none.csv", (AGE,), "none.csv"),
+        ("index.csv", (WIDE,), "index.csv: column 1 has no name (pandas' index, perhaps, which to_csv(index=False) does not "
+         "write); leave it out: --input index.csv:a"),
+        ("quote.csv", (NAME,), "quote.csv: no CSV: unexpected end of data"),
+        ("python.csv", (AGE,), "row 1 of column 'age' is '1_0', and the model takes a whole number"),
+        ("latin.csv", (NAME,), "latin.csv: no CSV in UTF-8 (invalid continuation byte at byte 7); save it as UTF-8"),
         ('[{"age": 1}, {"fare": 1}]', (AGE,), "rows 1 and 2 have other columns"),
         ('[{"age": 1}, 2]', (AGE,), "row 2 is no object, and others are"),
         ('{"age": [1, null]}', (AGE,), "row 2 of column 'age' is empty"),
@@ -137,9 +142,10 @@ def test_one_row_is_a_table_too_and_a_type_that_is_not_known_is_guessed(files):
 def test_what_does_not_fit_is_said_with_the_names(files, text, specs, message):
     for name, content in (
         ("words", "age\n1\nold\n"), ("gap", "age,fare\n1,\n"), ("ragged", "age,fare\n1,2\n3\n"), ("twice", "age,age\n1,2\n"),
-        ("empty", ""),
+        ("empty", ""), ("index", ",a\n0,1\n"), ("quote", 'name\n"Ann\nBo\n'), ("python", "age\n1_0\n"),
     ):  # fmt: skip
         (files / f"{name}.csv").write_text(content)
+    (files / "latin.csv").write_bytes("name\nZoë\n".encode("latin-1"))
     with pytest.raises((ValueError, OSError), match=re.escape(message)):
         values(text, *specs)
 
@@ -168,3 +174,15 @@ def test_a_server_is_asked_with_a_table_as_well(graphpipe, url, folder):
     assert json.loads(out)["label"]["data"] == [7]
     out = graphpipe("run", "echo", "-i", '{"a": [1, 2], "b": [1.5, 2.5]}', "--json")[1]
     assert {name: output["data"] for name, output in json.loads(out).items()} == {"a": [1, 2], "b": [1.5, 2.5]}
+
+
+def test_a_cell_may_be_a_whole_document(files):
+    (files / "long.csv").write_text("name\n" + "a" * 200_000 + "\n")
+    assert len(values("long.csv", NAME)["name"][0]) == 200_000
+
+
+def test_a_folder_without_a_table_is_no_answer_without_outputs(files):
+    pytest.importorskip("pyarrow")
+    (files / "nothing.parquet").mkdir()
+    with pytest.raises(ValueError, match="nothing.parquet: no column is in it"):
+        values("nothing.parquet", AGE)

@@ -224,6 +224,25 @@ def test_status_200_with_what_is_no_message_is_no_answer(body: bytes) -> None:
                 graphpipe.Client(server.url).metadata()
 
 
+@pytest.mark.parametrize(
+    ("kind", "body"), [("text/html", b"<html>It works"), ("application/json", b'{"status": "up"}')]
+)
+def test_a_page_of_whoever_else_listens_there_is_told_as_what_it_is(kind: str, body: bytes) -> None:
+    head = f"HTTP/1.1 200 OK\r\nContent-Type: {kind}; charset=utf-8\r\nContent-Length: {len(body)}\r\n\r\n"
+    with says(head.encode() + body) as server, graphpipe.Client(server.url) as client:
+        for call in (lambda: client.execute(X), client.metadata):
+            with pytest.raises(graphpipe.NoAnswer, match=f"answered with {kind}, which is no GraphPipe m"):
+                call()
+
+
+def test_what_speaks_another_protocol_is_told_as_that() -> None:
+    with (
+        says(b"SSH-2.0-OpenSSH_9.2\r\n", then_close=True) as server,
+        pytest.raises(graphpipe.NoAnswer, match="answered with what is not HTTP: b'SSH-2.0"),
+    ):
+        ask(server)
+
+
 def test_fewer_or_more_outputs_than_asked_for_is_no_answer() -> None:
     with says(answer(outputs(X, X))) as server, graphpipe.Client(server.url) as client:
         assert len(client.execute_multi([X])) == 2

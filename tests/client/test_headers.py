@@ -101,7 +101,7 @@ def test_a_login_in_the_url_becomes_basic_and_is_never_shown(call: Call) -> None
         ({"a b": "c"}, "cannot be a header's name"),
         ({"a:b": "c"}, "cannot be a header's name"),
         ({"": "c"}, "cannot be a header's name"),
-        ({"X": 5}, "is a text; a int came"),
+        ({"X": 5}, "is a text; an int came"),
         (["X"], "headers is a dict"),
     ],
 )
@@ -399,3 +399,10 @@ def test_a_thousand_clients_leave_no_thread_and_no_descriptor(tmp_path: Any) -> 
             threading.Event().wait(0.025)
         assert after[0] <= before[0]
         assert after[1] <= before[1]
+
+
+def test_a_proxy_that_cannot_be_reached_is_named_and_not_the_server_blamed(call: Call) -> None:
+    with pytest.raises(graphpipe.Unreachable, match=r"by way of the proxy http://127\.0\.0\.1:1: .*is a proxy running"):
+        call("http://models.invalid", {"proxy": "http://ada:pw@127.0.0.1:1"})
+    with pytest.raises(ValueError, match="a proxy's URL is http://HOST:PORT"):
+        call("http://models.invalid", {"proxy": "http://[::1"})

@@ -167,3 +167,20 @@ def test_a_timeout_that_does_not_pass_changes_nothing():
         assert model.execute(A, timeout=60).tolist() == A.tolist()
         with pytest.raises(graphpipe.InvalidRequest, match="cannot be a header's name"):
             model.execute(A, headers={"a b": "c"})
+
+
+def test_a_closed_model_is_an_error_that_says_so_and_is_not_served():
+    model = graphpipe.load("echo")
+    model.close()
+    for call in (
+        lambda: model.execute([1]),
+        lambda: model.infer({"x": [1]}),
+        lambda: model.execute_multi([[1]], timeout=1),
+        model.metadata,
+        lambda: graphpipe.serving(model),
+    ):
+        with pytest.raises(
+            graphpipe.GraphPipeError, match=r"model 'echo' is closed; graphpipe.load\(\) loads another$"
+        ):
+            call()
+    model.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array
 import ctypes
+from decimal import Decimal
 
 import numpy as np
 import pytest
@@ -177,9 +178,9 @@ def test_columns_that_could_have_holes_and_have_none_are_welcome(echo):
         (lambda: torch().ones(2, dtype=torch().complex64), "complex64"),
         (lambda: pytest.importorskip("ml_dtypes").bfloat16(1), "bfloat16"),
         (lambda: [[1], [1, 2]], "no array"),
-        (lambda: {"a": 1}, "of type dict|inputs by name go with infer"),
+        (lambda: {"a": 1}, "a dict came|inputs by name go with infer"),
         (lambda: None, "NoneType"),
-        (lambda: [2**70], "int"),
+        (lambda: [2**70], "whole numbers that 64 bits cannot hold"),
         (lambda: np.array(["2020-01-01"], "datetime64[D]"), "datetime64"),
     ],
 )
@@ -233,3 +234,26 @@ def test_the_model_runs_on_tensors_end_to_end(tmp_path):
         a = torch().ones(2, 3)
         total = model.infer({"a": a, "b": a * 2}, ["sum"], outputs_as="torch")["sum"]
         assert torch().equal(total, torch().full((2, 3), 3.0))
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: (i for i in range(3)), "is no array: a generator came; expected an array, a list or a number$"),
+        (lambda: {1, 2}, "is no array: a set came"),
+        (
+            lambda: pytest.importorskip("scipy.sparse").csr_matrix(np.eye(2)),
+            r"a csr_matrix came; .*: .toarray\(\) makes",
+        ),
+        (
+            lambda: ["a", 1],
+            r"holds text and numbers \('int'\), and a tensor has one type: make the ones of the others$",
+        ),
+        (lambda: [2**70], "holds whole numbers that 64 bits cannot hold, and no type on the wire has more$"),
+        (lambda: [Decimal(1)], r"holds values of Decimal, which have no type on the wire: float\(\) makes numbers"),
+        (lambda: [{"a": 1}], "holds values of dict, which have no type on the wire$"),
+    ],
+)
+def test_what_is_no_array_is_called_by_its_name_with_what_would_do(make, words):
+    with graphpipe.load("echo") as model, pytest.raises(graphpipe.InvalidRequest, match=words):
+        model.execute(make())

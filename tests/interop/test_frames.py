@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from decimal import Decimal
 
 import numpy as np
 import pytest
@@ -81,6 +82,7 @@ def test_columns_go_by_name_and_a_frame_comes_back_with_its_index(call):
         {"town": pd.Categorical(["Köln", "Ulm"])},
         {"town": pd.array(["Köln", "Ulm"], "string")},
         {"fare": np.array([10, 20], object)},
+        {"age": np.array([1, 2.0], object)},
     ],
     ids=str,
 )
@@ -103,6 +105,17 @@ def test_what_loses_nothing_is_converted(call, columns):
         ({"age": pd.array([1, None], "Int64")}, "column 'age' has nulls, which a tensor cannot have; fill them first"),
         ({"town": ["a", None]}, "column 'town' has nulls"),
         ({"town": [pd.Timestamp(0), b"a"]}, "column 'town' holds values of Timestamp, which have no type on the wire"),
+        (
+            {"town": np.array([1, "a"], object)},
+            r"column 'town' holds text and numbers \('int'\), and a tensor has one type",
+        ),
+        ({"fare": np.array([2**70, 1], object)}, "column 'fare' holds whole numbers that 64 bits cannot hold"),
+        ({"fare": [np.nan, 1.0]}, "column 'fare' has values that int64 cannot hold: NaN, .*; fill them first"),
+        ({"fare": [Decimal("1.5"), Decimal(2)]}, r"values of Decimal, which have no type on the wire: float\(\) makes"),
+        (
+            {"age": pd.to_datetime(["2024-01-01", "2024-01-02"]).tz_localize("UTC")},
+            "'age' holds values of Timestamp, which have no type on the wire: send the number that the model was trained",
+        ),
         ({"weight": [1, 2]}, r"the frame has a column 'weight', which is no input of the model; .*df\[\['age', 'fare'"),
         ({"weight": [1, 2], "size": [1, 2]}, "the frame has columns 'weight', 'size', which are no inputs"),
     ],
@@ -168,3 +181,23 @@ def test_arrows_tables_and_polars_frames_go_the_same_way(call):
     pl = pytest.importorskip("polars", reason="polars is not among what the tests install")
     answer = call("columns", "infer", pl.DataFrame(ROWS), as_frame=True)
     assert answer["sum"].to_list() == [11.0, 22.0]
+
+
+def test_a_frame_without_rows_is_of_any_type(call):
+    for empty in (pd.DataFrame(columns=["age", "fare", "town"]), frame().iloc[:0]):
+        answer = call("columns", "infer", empty, as_frame=True)
+        assert (len(answer), list(answer.columns)) == (0, ["sum", "two_0", "two_1", "town"])
+    assert call("tensor", "execute", pd.DataFrame(columns=["a", "b", "c"]), output_name="y").shape == (0,)
+
+
+def test_what_only_looks_like_a_frame_is_refused_in_words(call):
+    with pytest.raises(
+        graphpipe.InvalidRequest, match="is no array: a type came; expected an array, a list or a number"
+    ):
+        call("tensor", "execute", pd.DataFrame)
+    pl = pytest.importorskip("polars", reason="polars is not among what the tests install")
+    lazy = pl.DataFrame({"a": [1.0]}).lazy()
+    with pytest.raises(graphpipe.InvalidRequest, match=r"a LazyFrame came, which is yet to be computed; .collect\(\)"):
+        call("tensor", "execute", lazy)
+    with pytest.raises(graphpipe.InvalidRequest, match=r"a LazyFrame came, .*: infer\(frame.collect\(\)\)"):
+        call("columns", "infer", lazy)
