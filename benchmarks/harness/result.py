@@ -85,7 +85,7 @@ def shown(value: Any, label: str = "") -> str:
     if isinstance(value, Sequence):
         return " to ".join(shown(each, label) for each in value)
     if label.endswith(" x") or label == "x":
-        return f"{value:.2f}x" if value < 100 else f"{value:,.0f}x"
+        return f"{value:.2g}x" if 0 < value < 0.1 else f"{value:.2f}x" if value < 100 else f"{value:,.0f}x"
     if isinstance(value, int) or abs(value) >= 100:
         return f"{value:,.0f}"
     if abs(value) >= 10:
