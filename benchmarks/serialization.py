@@ -23,6 +23,7 @@ import argparse
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -66,7 +67,7 @@ def measure(options: argparse.Namespace) -> Result:
     wanted = [FORMATS[name] for name in options.only or FORMATS]
     text_rows = options.rows if options.full else max(1, options.rows // SHARE)
     fewer_rows = max(1, options.rows // SHARE if options.full else text_rows // 2)
-    rounds = options.rounds or (30 if options.full else 10)
+    rounds = options.rounds or (30 if options.full else 8)
     with Workers(sys.executable if options.here else "") as workers:
         formats, left_out = _those_that_work(workers, wanted, fewer_rows)
 
@@ -143,16 +144,18 @@ def remark(each: Format, side: str, rounds: Measured, factor: float = 1) -> str:
 
 def text_notes(formats: Mapping[str, Format], found: Measured, rows: int, measured: int, fewer: int) -> list[str]:
     """Whether text may be scaled: what a row costs beside a row of a smaller message."""
-    seen = []
-    for each in formats.values():
-        for side in SIDES:
-            if f"{each.name} {side} fewer" in found and measured != fewer:
-                for direction in DIRECTIONS:
-                    more, less = (found[f"{each.name} {side}{end}"] for end in ("", " fewer"))
-                    seen.append(middle(more, direction) / middle(less, direction) * fewer / measured)
+    seen = [
+        ratio(found, way, f"{way} fewer", direction).value * fewer / measured
+        for way in (f"{each.name} {side}" for each in formats.values() for side in SIDES)
+        for direction in DIRECTIONS
+        if f"{way} fewer" in found and measured != fewer
+    ]
     if not seen:
         return []
-    cost = f"a row of it cost {min(seen):.2f} to {max(seen):.2f} times of what it costs in a message of {fewer} rows"
+    cost = (
+        f"a row of it cost {median(seen):.2f} times ({min(seen):.2f} to {max(seen):.2f}, by format and direction) of what"
+        f" it costs in a message of {fewer} rows"
+    )
     if measured == rows:
         return [f"Text was measured whole; {cost}."]
     return [f"\\* Text was measured on {measured} of the {rows} rows and multiplied by {rows / measured:g}; {cost}."]
@@ -202,7 +205,7 @@ def _about(formats: Mapping[str, Format]) -> dict[str, str]:
 
 def flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rows", type=int, default=ROWS, help=f"rows of request and response; default: {ROWS}")
-    parser.add_argument("--rounds", type=int, help="default: 10, with --full 30, and 3 of whole text")
+    parser.add_argument("--rounds", type=int, help="default: 8, with --full 30, and 3 of whole text")
     parser.add_argument("--only", nargs="+", choices=FORMATS, metavar="NAME", help=f"of {', '.join(FORMATS)}")
     parser.add_argument("--here", action="store_true", help="in this interpreter, with whatever libraries it has")
 

@@ -55,7 +55,7 @@ FORMATS: dict[str, Format] = {
             "GraphPipe, in one buffer used again",
             "ours",
             ONE,
-            "the same, copied into a leased buffer, as who keeps or signs messages does",
+            "the same, copied into memory that is warm",
         ),
         Format("graphpipe-joined", "GraphPipe, joined in new bytes", "ours", ONE, "the same, by b''.join"),
         Format(
@@ -78,8 +78,16 @@ FORMATS: dict[str, Format] = {
         Format("npy", ".npy", "plain", ONE, "one array"),
         Format("safetensors", "safetensors", "binary", ONE, "named arrays"),
         Format("msgpack", "msgpack", "binary", ONE, "raw bytes in a map"),
-        Format("triton-http", "Triton, HTTP binary", "triton", ONE, "its clients' library; its server is not Python"),
-        Format("triton-grpc", "Triton, gRPC", "triton", ONE, "its clients' library; its server is not Python"),
+        Format(
+            "triton-http",
+            "Triton, HTTP binary",
+            "triton",
+            ONE,
+            "callers by its library, servers as those in Python do it",
+        ),
+        Format(
+            "triton-grpc", "Triton, gRPC", "triton", ONE, "callers by its library, servers as those in Python do it"
+        ),
         Format(
             "tensorflow-serving",
             "TF-Serving, gRPC",

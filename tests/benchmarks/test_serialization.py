@@ -132,7 +132,7 @@ def test_text_is_scaled_and_says_so() -> None:
         pytest.approx(0.55),
     )
     (note,) = serialization.text_notes(KNOWN, FOUND, 128, 8, 4)
-    assert "on 8 of the 128 rows and multiplied by 16; a row of it cost 2.00 to 2.50 times" in note
+    assert "on 8 of the 128 rows and multiplied by 16; a row of it cost 2.25 times (2.00 to 2.50, by format" in note
     assert serialization.text_notes(KNOWN, FOUND, 1, 1, 1) == []
 
 
@@ -165,7 +165,9 @@ def test_the_figures_of_2018_stand_beside_those_of_today() -> None:
 
 
 def test_small_ratios_have_figures_and_not_zeros() -> None:
-    assert shown(0.00016, "of memcpy x") == "0.00016x"
+    assert shown(0.000072, "of memcpy x") == "0.000072x"
+    assert shown(1.84e-6, "now, s") == "0.0000018"
+    assert shown(0.045, "now, s") == "0.045"
     assert shown(0.5, "of memcpy x") == "0.50x"
     assert shown(1450.4, "of memcpy x") == "1,450x"
 
