@@ -85,9 +85,14 @@ def shown(value: Any, label: str = "") -> str:
     if isinstance(value, Sequence):
         return " to ".join(shown(each, label) for each in value)
     if label.endswith(" x") or label == "x":
-        return f"{value:.2f}x" if value < 100 else f"{value:,.0f}x"
+        return f"{_small(value)}x" if 0 < value < 0.1 else f"{value:.2f}x" if value < 100 else f"{value:,.0f}x"
     if isinstance(value, int) or abs(value) >= 100:
         return f"{value:,.0f}"
     if abs(value) >= 10:
         return f"{value:.1f}"
-    return f"{value:.2f}" if abs(value) >= 0.1 or not value else f"{value:.2g}"
+    return f"{value:.2f}" if abs(value) >= 0.1 or not value else _small(value)
+
+
+def _small(value: float) -> str:
+    """Two figures, and no exponent for what stands beside numbers without one."""
+    return f"{float(f'{value:.1e}'):.12f}".rstrip("0")

@@ -143,6 +143,9 @@ def encode_request(
     try:
         # Callers repeat themselves. What is known this way was contiguous, or `data` refuses it.
         arrays = cast(Sequence[Array], inputs)
+        if len(arrays) == 1:  # nearly always
+            (array,) = arrays
+            return [_known_requests[config, names, outputs, ((array.dtype, array.shape),)][0], array.data.cast("B")]
         known = _known_requests[config, names, outputs, tuple([(array.dtype, array.shape) for array in arrays])]
         return _interleave(known, [array.data.cast("B") for array in arrays])
     except (KeyError, AttributeError, TypeError, ValueError):
