@@ -173,8 +173,8 @@ def then_and_now(tables: Mapping[str, Table]) -> Table:
     columns = {"way": "way", "what": "what", "then_s": "2018, s", "now_s": "now, s"}
     notes = [
         "2018 was another machine, and 0 is less than its chart could show.",
-        "The ujson of 2018 wrote 9 decimals, and what numbers were sent then is not known; today's writes all that a float"
-        " needs to be the same again.",
+        "What numbers were sent then, and with how many digits, is not known: text of few digits is short. Here every float"
+        " is written so that it is the same again.",
     ]
     return Table("The chart of 2018, then and now", columns, rows, notes)
 
