@@ -237,7 +237,10 @@ def ask_plainly(name: str, inputs: Path, ports: Mapping[str, int], rounds: int, 
     if "json" in ports:
         said["json"] = post(f"/v1/models/{name}:predict", json_body(array), "1.1", "Content-Type: application/json")
     return interleaved(
-        {way: lambda p=port, m=said[way]: run_load(p, PLAIN_CALLERS, seconds, message=m) for way, port in ports.items()},
+        {
+            way: lambda p=port, m=said[way]: run_load(p, PLAIN_CALLERS, seconds, message=m)
+            for way, port in ports.items()
+        },
         rounds,
         f"{name}, a plain client",
     )
@@ -293,7 +296,10 @@ def then(found: Mapping[int, Measured]) -> Table:
     }
     made = Table("Rows a second, in 2018 and now.", columns)
     for server, (way, *published) in IN_2018.items():
-        row: dict[str, Any] = {"server": server, **{f"then_{n}": rows for n, rows in zip((1, 5), published, strict=True)}}
+        row: dict[str, Any] = {
+            "server": server,
+            **{f"then_{n}": rows for n, rows in zip((1, 5), published, strict=True)},
+        }
         for n in (1, 5):
             if n in found and way in found[n]:
                 row[f"now_{n}"] = rows_per_s("vgg16", found[n][way])
@@ -306,7 +312,12 @@ def then(found: Mapping[int, Measured]) -> Table:
 
 
 def plain_table(found: Mapping[str, Measured]) -> Table:
-    columns = {"model": "model", "json": "JSON + Python server, rows/s", "http": "GraphPipe, rows/s", "x": "GraphPipe to it"}
+    columns = {
+        "model": "model",
+        "json": "JSON + Python server, rows/s",
+        "http": "GraphPipe, rows/s",
+        "x": "GraphPipe to it",
+    }
     made = Table(f"A plain client, {PLAIN_CALLERS} callers.", columns)
     for name, measured in found.items():
         row: dict[str, Any] = {"model": name, **{way: rows_per_s(name, each) for way, each in measured.items()}}

@@ -1,6 +1,8 @@
-"""The model without a server, called by as many threads as servers are told to have, or as there are callers: the limit.
+"""The model without a server, called by as many threads as servers have, or as there are callers.
 
-    python in_process.py INPUTS NAME=PATH...
+python in_process.py INPUTS NAME=PATH...
+
+The limit of every server.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
 """Callers of PredictionService: TF-Serving's own stub, one channel, threads that block.
 
-    python prediction_client.py HOST:PORT INPUTS
+python prediction_client.py HOST:PORT INPUTS
+
+What is timed has both conversions in it.
 """
 
 from __future__ import annotations

@@ -25,12 +25,12 @@ UNLIMITED = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_le
 
 
 class Service(prediction_service_pb2_grpc.PredictionServiceServicer):
-    """Predict of models with one input ``x`` and one output ``y``."""
+    """Predict, as the protocol calls it, of models with one input ``x`` and one output ``y``."""
 
     def __init__(self, models: dict[str, runtime.Model]) -> None:
         self._models = models
 
-    def Predict(self, request: Any, context: Any) -> Any:  # noqa: N802: the protocol's name
+    def Predict(self, request: Any, context: Any) -> Any:  # noqa: N802
         result = self._models[request.model_spec.name](tf.make_ndarray(request.inputs["x"]))
         response = predict_pb2.PredictResponse()
         response.outputs["y"].CopyFrom(tf.make_tensor_proto(result))

@@ -27,7 +27,7 @@ class Program:
     def __init__(self, python: str | Path, file: str, arguments: Sequence[object], pythonpath: str = "") -> None:
         self.file = file
         inherited = {k: v for k, v in os.environ.items() if not k.startswith(("GP_", "GRAPHPIPE_", "PYTHONPATH"))}
-        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115: closed where the program ends
+        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115
         self._process = subprocess.Popen(
             [str(python), str(_HERE / file), *map(str, arguments)],
             env={**inherited, **({"PYTHONPATH": pythonpath} if pythonpath else {})},

@@ -92,7 +92,8 @@ class Tree:
     ) -> Iterator[Running]:
         """A server as an operator starts it, on a free port, ended by SIGTERM and, if that takes long, by SIGKILL.
 
-        ``listen`` may be unix:PATH; the server's port is 0 then. ``cpu`` is the one that it may use, ``descriptors`` how many files and sockets it may have open.
+        ``listen`` may be unix:PATH; the server's port is 0 then. ``cpu`` is the one that it may use, ``descriptors`` how
+        many files and sockets it may have open.
         """
 
         def confined() -> None:
