@@ -118,7 +118,7 @@ def test_the_chart_has_both_years_and_every_way() -> None:
     tables = {"then": throughput.then(measured)}
     tables |= {name: throughput.table(name, measured) for name in throughput.SHAPES}
     drawn = draw(Result("throughput", "t", "c", {"machine": "m", "commit": "c"}, tables))
-    titles = " ".join(axes.get_title() for part in drawn.subfigs for axes in part.axes)
+    titles = " ".join(axes.get_title("left") for part in drawn.subfigs for axes in part.axes)
     assert "2018" in titles
     assert "VGG16" in titles
     assert "squeezenet" in titles
