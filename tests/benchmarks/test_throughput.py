@@ -121,7 +121,7 @@ def test_the_chart_has_both_years_and_every_way() -> None:
     titles = " ".join(axes.get_title("left") for part in drawn.subfigs for axes in part.axes)
     assert "2018" in titles
     assert "VGG16" in titles
-    assert "squeezenet" in titles
+    assert "Squeezenet" in titles
     texts = {label.get_text() for part in drawn.subfigs for axes in part.axes for label in axes.get_yticklabels()}
     assert {"JSON + Python server", "GraphPipe", "GraphPipe, Unix socket", "in process: the limit"} <= texts
 
