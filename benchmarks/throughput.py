@@ -20,7 +20,8 @@ mlp          ONNX, 1,024 to 10 by way of 2,048 and 2,048; 8 rows a request
 identity     ONNX, 1 KB there and back; 1 row a request
 
 Every way's answer is held against that of the model in process before it is measured. `x` is GraphPipe over HTTP by this
-way, the median of neighbouring rounds, and between what it lies with 95 %. `of the limit` is what is left of the model in
+way, the median of neighbouring rounds, and between what it lies with 95 %. `CPU ms a row` is what caller and server took
+together, which does not depend on what else the machine does. `of the limit` is what is left of the model in
 process, at 16 callers or the most that were measured. `A plain client` asks with prebuilt bytes and only counts what comes
 back: what the two HTTP servers bear without their clients.
 """
@@ -29,10 +30,12 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +85,29 @@ IN_2018 = {
 Found = dict[str, dict[int, Measured]]  # by model and number of callers
 
 
+@dataclass
+class Way:
+    """The callers, and the server that they ask, where it is a process of ours."""
+
+    client: Program
+    server: int | None = None
+
+    def run(self, name: str, count: int, seconds: float) -> dict[str, float]:
+        """What ``count`` callers found, and the CPU milliseconds of a call, caller's and server's."""
+        before = self._cpu_s()
+        found: dict[str, float] = self.client.asked(model=name, callers=count, seconds=seconds)
+        return found | {"cpu_ms": 1000 * (self._cpu_s() - before) / found["all_calls"]}
+
+    def _cpu_s(self) -> float:
+        # Of the whole process: the threads that called have ended.
+        ticks = 0
+        for pid in (self.client.pid, self.server):
+            if pid is not None:
+                fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+                ticks += int(fields[11]) + int(fields[12])
+        return ticks / os.sysconf("SC_CLK_TCK")
+
+
 def measure(options: argparse.Namespace) -> Result:
     """Start every way, hold its answers against the limit's, then ask all in turn."""
     found: Found = {}
@@ -98,9 +124,9 @@ def measure(options: argparse.Namespace) -> Result:
             found[name] = {}
             for callers in all_callers:
                 asked = {
-                    way: lambda c=client, n=name, k=callers, s=seconds: c.asked(model=n, callers=k, seconds=s)
-                    for way, client in ways.items()
-                    if way != "tf-serving" or name == "vgg16"
+                    key: lambda w=way, n=name, k=callers, s=seconds: w.run(n, k, s)
+                    for key, way in ways.items()
+                    if key != "tf-serving" or name == "vgg16"
                 }
                 found[name][callers] = interleaved(asked, rounds, f"{name}, {callers} callers")
             if name != "vgg16" and len(ports) > 1:
@@ -116,10 +142,10 @@ def measure(options: argparse.Namespace) -> Result:
 
 
 def budget(options: argparse.Namespace, name: str) -> tuple[int, float, Sequence[int]]:
-    """Rounds, the seconds of each, and how many callers: a call of VGG16 takes a third of a second of one core."""
+    """Rounds, the seconds of each, and how many callers: a call of VGG16 takes a quarter of a second of one core."""
     large = name == "vgg16"
-    rounds = options.rounds or ((6 if large else 15) if options.full else (2 if large else 3))
-    seconds = options.seconds or ((8.0 if large else 1.0) if options.full else (4.0 if large else 0.6))
+    rounds = options.rounds or ((6 if large else 15) if options.full else 3)
+    seconds = options.seconds or ((8.0 if large else 1.0) if options.full else (2.5 if large else 0.6))
     return rounds, seconds, CALLERS if options.full or not large else CALLERS[:2]
 
 
@@ -160,14 +186,14 @@ def start(
     inputs: Path,
     folder: Path,
     notes: list[str],
-) -> tuple[dict[str, Program], dict[str, int]]:
+) -> tuple[dict[str, Way], dict[str, int]]:
     """The callers of each way, with a server that has all models before them, and the ports of those that speak HTTP.
 
     What will not run here is left out, and ``notes`` say why.
     """
     served = [f"{name}={path}" for name, path in models.items()]
     wanted = {*options.only, "limit"} | ({"tf-serving"} if options.tf_serving_url else set())
-    ways: dict[str, Program] = {}
+    ways: dict[str, Way] = {}
     ports: dict[str, int] = {}
     # All start at once: TensorFlow takes long to come.
     begun: dict[str, Program] = {}
@@ -180,6 +206,7 @@ def start(
         if way not in wanted:
             continue
         with _noted(notes, way):
+            pid = None
             if way == "limit":
                 client = Program(sys.executable, "in_process.py", [inputs, *served])
             elif way in ("http", "unix"):
@@ -187,6 +214,7 @@ def start(
                 flags += ["--threads", str(THREADS), "--intra-threads", "1", "--access-lines-per-s", "0"]
                 listen = f"unix:{folder / 'socket'}" if way == "unix" else "127.0.0.1:0"
                 server = stack.enter_context(Tree().serving(*flags, listen=listen))
+                pid = server.process.pid
                 url = listen if way == "unix" else server.url
                 if way == "http":
                     ports[way] = server.port
@@ -197,14 +225,14 @@ def start(
                 if way != "tf-serving":
                     if way not in begun:
                         continue
-                    port = begun[way].said()["port"]
+                    port, pid = begun[way].said()["port"], begun[way].pid
                     address = f"127.0.0.1:{port}"
                     if way == "json":
                         ports[way] = port
                 environment = ENVIRONMENTS["tensorflow-serving"].make()
                 client = Program(environment, f"{kind}_client.py", [address, inputs])
             stack.enter_context(client).said()
-            ways[way] = client
+            ways[way] = Way(client, pid)
     return ways, ports
 
 
@@ -216,14 +244,14 @@ def _noted(notes: list[str], way: str) -> Iterator[None]:
         notes.append(f"{WAYS[way]} is left out: {problem}")
 
 
-def check(ways: Mapping[str, Program], models: Mapping[str, Path], folder: Path) -> None:
+def check(ways: Mapping[str, Way], models: Mapping[str, Path], folder: Path) -> None:
     """Every way's answer is the model's. Raises AssertionError."""
     for name in models:
         answers = {}
-        for way, client in ways.items():
+        for way, each in ways.items():
             if way == "tf-serving" and name != "vgg16":
                 continue
-            client.asked(model=name, write=str(folder / f"{way}.npy"))
+            each.client.asked(model=name, write=str(folder / f"{way}.npy"))
             answers[way] = np.load(folder / f"{way}.npy")
         for way, given in answers.items():
             assert given.dtype == np.float32, f"{way} answers {given.dtype}"
@@ -265,6 +293,7 @@ def table(name: str, found: Mapping[int, Measured], notes: Sequence[str] = ()) -
     columns |= {f"rows_{n}": f"rows/s, {callers(n)}" for n in found}
     columns |= {f"x_{n}": f"GraphPipe to it, {callers(n)}" for n in found}
     most = max(found)
+    columns["cpu"] = f"CPU ms a row, {callers(most)}"
     columns["share"] = f"% of the limit, {callers(most)}"
     made = Table(f"{TITLES[name]}.", columns, notes=list(notes))
     for way in (way for way in WAYS if way in found[most]):
@@ -273,6 +302,8 @@ def table(name: str, found: Mapping[int, Measured], notes: Sequence[str] = ()) -
             row[f"rows_{n}"] = rows_per_s(name, measured[way])
             if way not in ("http", "limit") and "http" in measured:
                 row[f"ratio_{n}"], row[f"x_{n}"] = _shown(ratio(measured, "http", way, "per_second"))
+        if way != "tf-serving":  # its process may be on another machine
+            row["cpu"] = middle(found[most][way], "cpu_ms") / SHAPES[name][0]
         if "limit" in found[most]:
             row["share"] = 100 * ratio(found[most], way, "limit", "per_second").value
         made.rows.append(row)

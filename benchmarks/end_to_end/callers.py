@@ -2,7 +2,8 @@
 
 A program of callers reads a line of JSON for each thing to do, and answers with one:
   {"model": NAME, "write": FILE}                   ask once, and write the answer there (.npy)
-  {"model": NAME, "callers": N, "seconds": S}      ask for so long: {"calls": how many, "per_second": ...}
+  {"model": NAME, "callers": N, "seconds": S}      ask for so long: {"calls": how many count,
+                                                    "per_second": ..., "all_calls": how many there were}
 The inputs are the files NAME.npy of a folder. Needs numpy and nothing of this repository.
 """
 
@@ -36,9 +37,11 @@ class Count:
         self._behind_ramp = time.perf_counter() + seconds * RAMP
         self._end = time.perf_counter() + seconds
         self._ends: list[float] = []
+        self.all_calls = 0
 
     def answered(self) -> None:
         now = time.perf_counter()
+        self.all_calls += 1
         if now >= self._behind_ramp:
             self._ends.append(now)
 
@@ -56,15 +59,19 @@ def in_threads(ask: Ask, model: str, array: Any, callers: int, seconds: float) -
     """Callers that are threads, and block."""
     count = Count(seconds)
     found: list[dict[str, float]] = []
+    late: list[int] = []
     failed: list[BaseException] = []
+    lock = threading.Lock()
 
     def call() -> None:
         try:
             while not failed:
                 ask(model, array)
                 if found:
+                    late.append(1)
                     return
-                count.answered()
+                with lock:
+                    count.answered()
                 if count.is_over:
                     found.append(count.summary())
         except BaseException as error:
@@ -77,7 +84,7 @@ def in_threads(ask: Ask, model: str, array: Any, callers: int, seconds: float) -
         thread.join()
     if failed:
         raise failed[0]
-    return found[0]
+    return found[0] | {"all_calls": count.all_calls + len(late)}
 
 
 async def in_tasks(
@@ -86,18 +93,20 @@ async def in_tasks(
     """Callers that are tasks of one event loop."""
     count = Count(seconds)
     found: list[dict[str, float]] = []
+    late: list[int] = []
 
     async def call() -> None:
         while True:
             await ask(model, array)
             if found:
+                late.append(1)
                 return
             count.answered()
             if count.is_over:
                 found.append(count.summary())
 
     await asyncio.gather(*(call() for _ in range(callers)))
-    return found[0]
+    return found[0] | {"all_calls": count.all_calls + len(late)}
 
 
 def answer_lines(

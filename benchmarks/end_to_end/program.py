@@ -52,6 +52,10 @@ class Program:
             assert file is not None
             file.close()
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def said(self) -> dict[str, Any]:
         """The next line. Raises Unavailable, with the last that it wrote to stderr, if it has ended."""
         assert self._process.stdout is not None

@@ -31,13 +31,14 @@ def test_ours_and_the_limit_are_measured_at_1_5_and_16_callers() -> None:
     assert [row["way"] for row in table.rows] == ["http", "unix", "limit"]
     for row in table.rows:
         assert all(row[f"rows_{number}"] > 0 for number in (1, 5, 16))
+        assert row["cpu"] > 0
     assert table.row(way="limit")["share"] == 100
     assert "of the limit" in table.markdown()
     assert "then" not in result.tables
 
 
 def found(**per_second: float) -> dict[str, list[dict[str, float]]]:
-    return {way: [{"per_second": value}] * 3 for way, value in per_second.items()}
+    return {way: [{"per_second": value, "cpu_ms": 16}] * 3 for way, value in per_second.items()}
 
 
 def test_a_table_counts_rows_and_sets_ours_beside_each_way() -> None:
@@ -46,6 +47,7 @@ def test_a_table_counts_rows_and_sets_ours_beside_each_way() -> None:
     )
     theirs, ours, limit = made.rows
     assert theirs["rows_1"] == 80  # 8 rows a request
+    assert theirs["cpu"] == 2
     assert theirs["ratio_1"] == [2, 2, 2]
     assert theirs["x_16"] == "3.00x (3.00 to 3.00)"
     assert "x_1" not in ours
@@ -72,6 +74,7 @@ def test_callers_count_all_answers_after_the_first_behind_the_ramp() -> None:
     ends = asked[-2 - int(behind) : -1]  # the last was answered when it was over
     assert counted["per_second"] == pytest.approx(behind / (ends[-1] - ends[0]), rel=0.05)
     assert behind < len(asked) - 2
+    assert counted["all_calls"] == len(asked)
 
 
 def test_slow_calls_are_asked_for_until_there_are_some() -> None:
@@ -99,15 +102,16 @@ def test_a_program_that_ends_says_why_and_leaves_nothing(tmp_path: Path) -> None
 
 
 def test_an_answer_that_is_not_the_models_is_found(tmp_path: Path) -> None:
-    class Way:
+    class Callers:
         def __init__(self, value: float) -> None:
             self.value = value
 
         def asked(self, *, model: str, write: str) -> None:
             np.save(write, np.full(3, self.value, np.float32))
 
+    ways = {name: throughput.Way(Callers(value)) for name, value in (("http", 1.0), ("limit", 2.0))}  # type: ignore[arg-type]
     with pytest.raises(AssertionError, match="identity by http"):
-        throughput.check({"http": Way(1.0), "limit": Way(2.0)}, {"identity": tmp_path}, tmp_path)  # type: ignore[dict-item]
+        throughput.check(ways, {"identity": tmp_path}, tmp_path)
 
 
 def test_the_chart_has_both_years_and_every_way() -> None:
