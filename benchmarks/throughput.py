@@ -30,6 +30,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import os
 import subprocess
 import sys
@@ -43,6 +44,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 import numpy as np  # noqa: E402
+from numpy.typing import NDArray  # noqa: E402
 
 from benchmarks.end_to_end.program import Program  # noqa: E402
 from benchmarks.end_to_end.runtime import THREADS  # noqa: E402
@@ -80,6 +82,13 @@ IN_2018 = {
     "JSON + Python server": ("json", 28, 33),
     "TF-Serving's protocol": ("prediction", 70, 75),
     "GraphPipe": ("http", 291, 405),
+}
+
+# What is to be said next to a model's rows.
+SAID = {
+    "vgg16": "A row is so much work for the model that ways lie close together here, whatever they cost: their CPU time "
+    "tells them apart. Batching is off everywhere.",
+    "identity": "The model does nothing: the limit has no bytes to carry.",
 }
 
 Found = dict[str, dict[int, Measured]]  # by model and number of callers
@@ -274,10 +283,9 @@ def ask_plainly(name: str, inputs: Path, ports: Mapping[str, int], rounds: int, 
     )
 
 
-def json_body(array: Any) -> bytes:
-    import json
-
-    return json.dumps({"instances": array.tolist()}).encode()
+def json_body(array: NDArray[np.float32]) -> bytes:
+    """What JSON's usual client sends: the fewest digits that are this float32, not those of its float64."""
+    return json.dumps({"instances": array.astype(str).astype(np.float64).tolist()}).encode()
 
 
 # --- tables -----------------------------------------------------------------------------------------------------------
@@ -295,7 +303,7 @@ def table(name: str, found: Mapping[int, Measured], notes: Sequence[str] = ()) -
     most = max(found)
     columns["cpu"] = f"CPU ms a row, {callers(most)}"
     columns["share"] = f"% of the limit, {callers(most)}"
-    made = Table(f"{TITLES[name]}.", columns, notes=list(notes))
+    made = Table(f"{TITLES[name]}.", columns, notes=[*([SAID[name]] if name in SAID else []), *notes])
     for way in (way for way in WAYS if way in found[most]):
         row: dict[str, Any] = {"server": WAYS[way], "way": way}
         for n, measured in found.items():

@@ -62,6 +62,10 @@ def test_what_was_published_in_2018_stands_beside_now() -> None:
     assert made.row(server="TF-Serving's protocol") == {"server": "TF-Serving's protocol", "then_1": 70, "then_5": 75}
 
 
+def test_a_plain_client_sends_no_more_digits_than_the_usual_one() -> None:
+    assert throughput.json_body(np.array([[0.1, 0.5]], np.float32)) == b'{"instances": [[0.1, 0.5]]}'
+
+
 def test_callers_count_all_answers_after_the_first_behind_the_ramp() -> None:
     asked: list[float] = []
 
