@@ -38,6 +38,10 @@ ENVIRONMENTS: dict[str, Environment] = {
                 "ujson",
             ),
         ),
-        Environment("tensorflow-serving", ("tensorflow-serving-api", "tensorflow-cpu", "aiohttp", "uvloop", "orjson")),
+        # And the servers of throughput.py: JSON's and PredictionService's, in front of both runtimes.
+        Environment(
+            "tensorflow-serving",
+            ("tensorflow-serving-api", _ours("tensorflow-cpu"), *RUNTIME, "aiohttp", "uvloop", "orjson"),
+        ),
     )
 }

@@ -87,10 +87,13 @@ class Tree:
         return {**inherited, "PYTHONPATH": f"{self.path}:{_SERVED}", "PYTHONUNBUFFERED": "1"}
 
     @contextlib.contextmanager
-    def serving(self, *flags: str, cpu: int | None = None, descriptors: int | None = None) -> Iterator[Running]:
+    def serving(
+        self, *flags: str, listen: str = "127.0.0.1:0", cpu: int | None = None, descriptors: int | None = None
+    ) -> Iterator[Running]:
         """A server as an operator starts it, on a free port, ended by SIGTERM and, if that takes long, by SIGKILL.
 
-        ``cpu`` is the one that it may use, ``descriptors`` how many files and sockets it may have open.
+        ``listen`` may be unix:PATH; the server's port is 0 then. ``cpu`` is the one that it may use, ``descriptors`` how
+        many files and sockets it may have open.
         """
 
         def confined() -> None:
@@ -99,7 +102,7 @@ class Tree:
             if descriptors is not None:
                 resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))
 
-        command = [self.python, "-c", SERVE, "--listen", "127.0.0.1:0", "--drain-grace-s", "0", *flags]
+        command = [self.python, "-c", SERVE, "--listen", listen, "--drain-grace-s", "0", *flags]
         with tempfile.TemporaryDirectory() as folder:
             log = Path(folder, "log")
             with log.open("wb") as written:
@@ -112,7 +115,7 @@ class Tree:
                 said = process.stdout.readline()
                 if "listening on" not in said:
                     raise RuntimeError(f"the server of {self.path} did not start: {said}{log.read_text()}")
-                yield Running(process, int(said.rpartition(":")[2]), log)
+                yield Running(process, 0 if listen.startswith("unix:") else int(said.rpartition(":")[2]), log)
             finally:
                 process.send_signal(signal.SIGTERM)
                 try:
