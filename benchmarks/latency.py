@@ -17,9 +17,10 @@ with the same moments drawn. Servers have one core, the generator another, where
 
 Columns: of callers' waits p50, p90, p99 and, where 5,000 requests or more were timed in each round, p99.9; medians of the
 rounds. `over` stands where a server could not keep up: more than 5 % of the requests had no answer when the last was due,
-twice running, and what one would time is the length of the round. `generator late` is by how much requests left after they were due
-although a connection was free (p99); a row has a star where that is more than a fifth of the p99, or where the generator
-had something to do in more than 95 % of its time: then it is a measure of the generator, or of a machine with other work.
+twice running, and what one would time is the length of the round. `generator late` is by how much requests left after
+they were due although a connection was free (p99); a row has a star where that is more than a fifth of the p99, or where
+the generator had something to do in more than 95 % of its time: then it is a measure of the generator, or of a machine
+that has other work.
 """
 
 from __future__ import annotations
@@ -139,7 +140,9 @@ def ask(
                 if name in over:  # with less it could not keep up
                     found[name][share].append({"rate": rate, "behind": 1.0, "late_p99_ms": 0.0, "busy": 0.0})
                     continue
-                for attempt in range(2):  # a pause of the machine at the end of a round looks like a server that is slow
+                for attempt in range(
+                    2
+                ):  # a pause of the machine at the end of a round looks like a server that is slow
                     said = load(
                         up[ways[name].server].port, kind=ways[name].kind, floats=size.floats, rate=rate,
                         seconds=seconds, connections=size.open, seed=1000 * number + share + 500 * attempt,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from benchmarks.harness.chart import LIMIT, OURS, PALETTE, figure
-from benchmarks.harness.result import Result
+from benchmarks.harness.result import Result, shown
 
 LOOK: dict[str, dict[str, Any]] = {
     "GraphPipe": {"color": OURS, "marker": "o", "linewidth": 2.4, "zorder": 5},
@@ -42,12 +42,20 @@ def draw(result: Result) -> Any:
         bottom = min(axes[line][column].get_ylim()[0] for line in (0, 1))
         for line in (0, 1):
             axes[line][column].set_ylim(bottom, top)
-    handles, labels = axes[0][0].get_legend_handles_labels()
-    drawn.legend(handles, labels, loc="outside upper center", ncols=3, fontsize=9)
+    # Ours above the one column, what it is measured beside above the other.
+    by_name = {
+        label: handle for axis in axes[0] for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
+    }
+    for axis, names in zip(axes[0], ([*LOOK][:3], [*LOOK][3:]), strict=False):
+        some = {name: by_name[name] for name in names if name in by_name}
+        axis.legend(
+            some.values(), some.keys(), loc="lower left", bbox_to_anchor=(-0.03, 1.1), fontsize=9, frameon=False
+        )
     arrivals = result.about.get("arrivals", "")
     drawn.suptitle(
-        f"What callers wait at a given load (requests due {arrivals}; latency from when due; one core)",
-        fontsize=11, x=0.01, ha="left",
+        f"What callers wait at a given load: requests due {arrivals}, latency from when they were due\n"
+        "(servers on one core; a line that ends in a cross could not keep up with more)",
+        fontsize=10, x=0.01, ha="left",
     )  # fmt: skip
     return drawn
 
@@ -61,8 +69,9 @@ def _line(axis: Any, rows: list[dict[str, Any]], key: str, name: str, look: dict
     axis.plot(shares, values, label=name, markersize=4, **look)
     if len(kept) < len(rows):
         axis.plot(shares[-1:], values[-1:], marker="x", markersize=9, markeredgewidth=2, color=look["color"], zorder=6)
-    elif name == "GraphPipe":
-        axis.annotate(
-            f"{values[-1]:.2g}", (shares[-1], values[-1]), xytext=(4, -3), textcoords="offset points",
-            color=look["color"], fontsize=8, annotation_clip=False,
-        )  # fmt: skip
+    if name == "GraphPipe":
+        for at, beside in ((0, (-26, -3)), (-1, (5, -3))):
+            axis.annotate(
+                shown(values[at]), (shares[at], values[at]), xytext=beside, textcoords="offset points",
+                color=look["color"], fontsize=8, annotation_clip=False,
+            )  # fmt: skip

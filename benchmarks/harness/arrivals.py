@@ -40,6 +40,7 @@ _SCRATCH = memoryview(bytearray(1 << 20))
 _FIRST_BYTES = 64 * 1024
 _EVENTS_MAX = 16  # answers that are read before it is looked at who is due
 _PATIENCE_S = 2.0
+_WARM_S = 30
 _MARK = b"@@number"  # where eight digits go that are new in every request
 
 
@@ -48,7 +49,7 @@ class Task:
     """What to send where. ``rate`` is requests a second, 0 for a closed loop; ``floats`` is the size of one float32 tensor.
 
     ``kind`` is how requests are written: ``own``, as our writer lays them out; ``foreign``, as FlatBuffers' builders do;
-    ``new``, ours with a field in the head and a config that no other request has.
+    ``new``, ours with a field in the head and a config that no other request has; ``raw`` is the tensor's bytes alone.
     """
 
     port: int
@@ -77,8 +78,10 @@ def message(kind: str, floats: int, path: str = "/") -> Message:
         return Message(post(path, tensor(array)))
     if kind == "foreign":
         return Message(post(path, foreign(array)))
+    if kind == "raw":
+        return Message(post(path, array.tobytes()))
     if kind != "new":
-        raise ValueError(f"there is no kind of request {kind!r}; there are own, foreign and new")
+        raise ValueError(f"there is no kind of request {kind!r}; there are own, foreign, new and raw")
     body = tensor(array, config=_MARK.decode())
     content = post(path, body, "1.1", f"X-Number: {_MARK.decode()}")
     first = content.find(_MARK)
@@ -198,9 +201,11 @@ class _Lines:
         """One request on each, before anything counts."""
         for line in self.all:
             self.send(line)
-        left = len(self.all)
+        left, over = len(self.all), time.perf_counter() + _WARM_S
         while left:
-            left -= sum(1 for _ in self.events(5))
+            left -= sum(1 for _ in self.events(1))
+            if time.perf_counter() > over:
+                raise ConnectionError(f"{left} of {len(self.all)} first requests had no answer within {_WARM_S} s")
 
     def close(self) -> None:
         self.poll.close()
@@ -278,8 +283,8 @@ def _open(lines: _Lines, dues: list[float]) -> dict[str, float]:
 
 
 def _closed(lines: _Lines, seconds: float) -> dict[str, float]:
-    """Requests a second and latencies of callers who send on their last answer; ``all_requests`` has what was under way
-    when the time was over.
+    """Requests a second and latencies of callers who send on their last answer. ``all_requests`` counts the first ones, too,
+    and what was under way when the time was over.
     """
     clock = time.perf_counter
     latencies: list[float] = []
@@ -306,7 +311,7 @@ def _closed(lines: _Lines, seconds: float) -> dict[str, float]:
         **quantiles(latencies),
         "per_s": len(latencies) / elapsed,
         "requests": len(latencies),
-        "all_requests": len(latencies) + len(lines.all) - left,
+        "all_requests": len(latencies) + 2 * len(lines.all) - left,
         "busy": 1 - idle / elapsed,
     }
 

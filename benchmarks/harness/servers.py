@@ -237,6 +237,8 @@ def running(kind: str, cpu: int | None = None, more: Sequence[str] = ()) -> Iter
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
 
 
 def _options() -> argparse.Namespace:
