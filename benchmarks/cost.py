@@ -61,13 +61,19 @@ CONNECTIONS = (1, 4, 16, 64, 256)
 MODELS = (1, 4, 16, 64)
 WORKERS = (1, 2, 4)
 PEERS = Path(__file__).resolve().parent / "peers"
-# By construction. Ours: the body is received where the arrays then look, the answer is sent from the model's arrays.
-# aiohttp: what came is collected in a buffer, joined, and given out as bytes. FastAPI: joined once more.
-COPIED = {
-    OURS: "0",
-    BY_HAND: "2: pieces into a buffer, the buffer into bytes",
-    FASTAPI: "2: pieces gathered, and joined into bytes",
-}
+# Up to so much our server joins with an answer's head, or takes along with a request's (server/http/connection.py, hub.py).
+JOINED_BYTES, ALONG_BYTES = 32 * 1024, 256 * 1024
+
+
+def copied(server: str, size: int) -> str:
+    """How often the bytes of a request and of its answer are copied in the server's own memory, by construction."""
+    if server == BY_HAND:  # uvloop, aiohttp's parser, and twice in Request.read()
+        return "4 in: the loop's buffer, the parser's pieces, all in one, as bytes"
+    if server == FASTAPI:  # uvloop, httptools, uvicorn, Starlette
+        return "4 in: the loop's buffer, the parser's pieces, added up, joined"
+    if size <= JOINED_BYTES:
+        return "1 in, 1 out"
+    return "1 in" if size <= ALONG_BYTES else "0, but for what comes with the head (256 KiB at most)"
 
 
 class Server:
@@ -173,7 +179,7 @@ def by_size(load: Generator, options: argparse.Namespace) -> Table:
             for name in up:
                 peak = max(each["peak_mb"] for each in found[name])
                 row = {"server": name, "size": size, "cpu_s": middle(found[name], "cpu_s"), "peak_mb": peak}
-                row |= {"bytes": 4 * floats, "idle_mb": idle[name], "copied": COPIED[name]}
+                row |= {"bytes": 4 * floats, "idle_mb": idle[name], "copied": copied(name, 4 * floats)}
                 row["beside"] = ratio(found, OURS, name, "cpu_s").value
                 if floats >= SIZES["1 MB"]:
                     row["in_flight"] = (peak - first[name]) / (connections * 4 * floats / 1e6)

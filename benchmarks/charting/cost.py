@@ -21,6 +21,8 @@ def draw(result: Result) -> Any:
     tables = result.tables
     _panel(size, tables["size"].rows, "bytes", "cpu_s", "CPU by size of the request", "CPU s / 1,000 requests")
     size.set_yscale("log")
+    size.yaxis.set_major_formatter(_plain)
+    size.margins(y=0.15)
     size.set_xlabel("request, and answer (log scales)")
     ticks = {row["bytes"]: row["size"] for row in tables["size"].rows}
     size.set_xticks([*ticks], [*ticks.values()])
@@ -36,7 +38,7 @@ def draw(result: Result) -> Any:
     for axis, name in ((connections, "connections"), (models, "models"), (workers, "workers")):
         counts = sorted({row[name] for row in tables[name].rows})
         axis.set_xticks(counts, map(str, counts))
-        axis.set_ylim(bottom=0)
+        axis.set_ylim(0, 1.15 * axis.get_ylim()[1])
     for axis in (size, connections, models):
         axis.minorticks_off()
     size.legend(loc="lower left", bbox_to_anchor=(-0.03, 1.12), ncols=3, fontsize=9, frameon=False)
@@ -50,15 +52,26 @@ def _panel(axis: Any, rows: list[dict[str, Any]], x: str, y: str, title: str, un
         if not of:
             continue
         axis.plot([row[x] for row in of], [row[y] for row in of], label=name, markersize=4, **look)
-        for row in (of[0], of[-1]):
-            if name != "FastAPI, raw bytes":
-                axis.annotate(
-                    shown(row[y]), (row[x], row[y]), xytext=(0, -13 if name == "GraphPipe" else 6),
-                    textcoords="offset points", color=look["color"], fontsize=8, ha="center", annotation_clip=False,
-                )  # fmt: skip
+    _label(axis, rows, x, y)
     if x != "workers":
         axis.set_xscale("log")
     axis.set_title(title, fontsize=10)
     axis.set_ylabel(unit)
     axis.grid(axis="y", which="major", color="#e6e6e6", linewidth=0.7)
-    axis.yaxis.set_major_formatter(lambda value, _: f"{value:,.4g}")
+    axis.yaxis.set_major_formatter(_plain)
+
+
+def _plain(value: float, _: object) -> str:
+    return f"{value:,.4g}"
+
+
+def _label(axis: Any, rows: list[dict[str, Any]], x: str, y: str) -> None:
+    """The values at both ends, of ours and of what is written by hand: the higher one above its line."""
+    compared = [row for row in rows if row["server"] in ("GraphPipe", "aiohttp by hand")]
+    for end in (min(row[x] for row in rows), max(row[x] for row in rows)):
+        of = sorted((row for row in compared if row[x] == end), key=lambda row: float(row[y]))
+        for row in of:
+            axis.annotate(
+                shown(row[y]), (row[x], row[y]), xytext=(0, 6 if row is of[-1] else -13), ha="center", fontsize=8,
+                textcoords="offset points", color=LOOK[row["server"]]["color"], annotation_clip=False,
+            )  # fmt: skip

@@ -15,6 +15,7 @@ from benchmarks.harness.family import Family, is_running
 from benchmarks.harness.messages import foreign, tensor
 from benchmarks.harness.result import Result, Table
 from graphpipe.backends.echo import Echo
+from graphpipe.server.http import connection, hub
 from graphpipe.wire import InferRequest, decode_request, encode_infer_response
 
 FAMILY = """
@@ -44,6 +45,14 @@ def test_between_socket_and_model_and_back_nothing_of_a_tensor_is_copied(write: 
     assert len(large) == 1
     assert np.shares_memory(large[0], body)
     assert sum(segment.nbytes for segment in segments) - large[0].nbytes < 1000
+
+
+def test_what_is_said_of_copies_is_what_the_server_does() -> None:
+    assert cost.JOINED_BYTES == connection._JOIN_MAX
+    assert cost.ALONG_BYTES == hub._SCRATCH_BYTES
+    assert cost.copied(cost.OURS, 1024) == "1 in, 1 out"
+    assert cost.copied(cost.OURS, 100_000) == "1 in"
+    assert cost.copied(cost.OURS, 1_000_000).startswith("0")
 
 
 def test_a_family_is_counted_with_its_children() -> None:
