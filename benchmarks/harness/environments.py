@@ -40,7 +40,7 @@ ENVIRONMENTS: dict[str, Environment] = {
         ),
         # What an installation takes on disk: ours, and what one would write by hand.
         Environment("ours", (f"graphpipe-rpc @ {ROOT.as_uri()}",)),
-        Environment("ours-onnx", (f"graphpipe-rpc[onnx] @ {ROOT.as_uri()}",)),
+        Environment("ours-onnx", (f"graphpipe-rpc[onnx] @ {ROOT.as_uri()}", *RUNTIME)),
         Environment("by-hand", ("aiohttp", "uvloop", *RUNTIME)),
         Environment("fastapi-raw", ("fastapi", "uvicorn[standard]", *RUNTIME)),
         Environment("tensorflow-serving", ("tensorflow-serving-api", "tensorflow-cpu", "aiohttp", "uvloop", "orjson")),
