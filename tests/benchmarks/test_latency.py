@@ -136,7 +136,9 @@ def test_the_table_of_a_size_has_a_line_for_each_load_and_a_column_for_each_serv
 def test_the_question_runs_to_its_end() -> None:
     options = argparse.Namespace(full=False, rounds=1, seconds=0.05, shares=[10], even=False)
     result = latency.measure(options)
-    assert {"small", "large", "all"} == set(result.tables)
+    assert [*result.tables] == ["small", "large", "quantiles", "all"]
+    assert {row["server"] for row in result.tables["quantiles"].rows} == {"GraphPipe"}
+    assert "p90_ms" in result.tables["quantiles"].columns
     servers = {row["server"] for row in result.tables["all"].rows}
     assert servers >= {"GraphPipe", "GraphPipe, foreign writer", "GraphPipe, nothing repeats", "aiohttp", "bare uvloop"}
 
