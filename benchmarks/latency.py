@@ -129,7 +129,8 @@ def ask(
     found: Found = {name: {share: [] for share in shares} for name in ways}
     capacities = []
     for number in range(options.rounds):
-        capacity = load(up["graphpipe"].port, floats=size.floats, connections=size.closed, seconds=0.7)["per_s"]
+        seconds = min(0.7, 4 * options.seconds)
+        capacity = load(up["graphpipe"].port, floats=size.floats, connections=size.closed, seconds=seconds)["per_s"]
         capacities.append(capacity)
         over: set[str] = set()
         for share in shares:
@@ -231,7 +232,11 @@ def measure(options: argparse.Namespace) -> Result:
             everything.rows += rows
     result.tables["quantiles"] = Table(
         "GraphPipe's waits in full, our own layout",
-        {key: label for key, label in everything.columns.items() if key in ("size", "share", "rate", *QUANTILES, "mark")},
+        {
+            key: label
+            for key, label in everything.columns.items()
+            if key in ("size", "share", "rate", *QUANTILES, "mark")
+        },
         [each for each in everything.rows if each["server"] == "GraphPipe"],
     )
     result.tables["all"] = everything
