@@ -41,8 +41,10 @@ def draw(result: Result) -> Any:
         axis.set_ylim(0, 1.15 * axis.get_ylim()[1])
     for axis in (size, connections, models):
         axis.minorticks_off()
-    size.legend(loc="lower left", bbox_to_anchor=(-0.03, 1.12), ncols=3, fontsize=9, frameon=False)
-    drawn.suptitle("What a request, a connection, a model and a worker cost the server", fontsize=11, x=0.01, ha="left")
+    legend = size.legend(loc="lower left", bbox_to_anchor=(-0.03, 1.1), ncols=3, fontsize=9, frameon=False)
+    legend.set_in_layout(False)  # it is wider than its panel; the title's second line keeps its place
+    title = "What a request, a connection, a model and a worker cost the server"
+    drawn.suptitle(f"{title}\n ", fontsize=11, x=0.01, ha="left")
     return drawn
 
 
