@@ -43,5 +43,10 @@ ENVIRONMENTS: dict[str, Environment] = {
             "tensorflow-serving",
             ("tensorflow-serving-api", _ours("tensorflow-cpu"), *RUNTIME, "aiohttp", "uvloop", "orjson"),
         ),
+        # What an installation takes on disk: ours, and what one would write by hand.
+        Environment("ours", (f"graphpipe-rpc @ {ROOT.as_uri()}",)),
+        Environment("ours-onnx", (f"graphpipe-rpc[onnx] @ {ROOT.as_uri()}", *RUNTIME)),
+        Environment("by-hand", ("aiohttp", "uvloop", *RUNTIME)),
+        Environment("fastapi-raw", ("fastapi", "uvicorn[standard]", *RUNTIME)),
     )
 }

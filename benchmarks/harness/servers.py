@@ -8,6 +8,7 @@ Prints the port it listens on. KINDS:
   plain         the same application with aiohttp alone at the socket
   aiohttp       a plain aiohttp handler that echoes bytes and decodes nothing
   bare          a uvloop protocol that answers 1 KB to whatever comes, without looking: what the loop itself costs
+  counting      the same for requests of any size: counts bytes up to the length that the first head said, answers as many
   go            a Go net/http server that decodes and encodes the same messages (clients/go's Handler)
 Models of front and plain: echo, and crop, which answers the first sixth of its input (77 MB in, 12.8 MB out).
 """
@@ -164,6 +165,42 @@ def bare() -> None:
         runner.run(main())
 
 
+def counting() -> None:
+    import uvloop
+
+    scratch = memoryview(bytearray(256 * 1024))
+
+    class Counting(asyncio.BufferedProtocol):
+        whole = have = 0
+        answer = b""
+
+        def connection_made(self, transport: Any) -> None:
+            self.transport = transport
+
+        def get_buffer(self, sizehint: int) -> memoryview:
+            return scratch
+
+        def buffer_updated(self, count: int) -> None:
+            if not self.whole:
+                head = bytes(scratch[: min(count, 4096)]).partition(b"\r\n\r\n")[0]
+                length = int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0])
+                self.whole = len(head) + 4 + length
+                self.answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % length + bytes(length)
+            self.have += count
+            if self.have >= self.whole:
+                self.have = 0
+                self.transport.write(self.answer)
+
+    async def main() -> None:
+        listener = bind("127.0.0.1:0")
+        await asyncio.get_running_loop().create_server(Counting, sock=listener)
+        print(listener.getsockname()[1], flush=True)
+        await asyncio.Event().wait()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main())
+
+
 def go() -> None:
     """Built from benchmarks/harness/goecho; GOMAXPROCS follows the CPUs that this process may use."""
     binary = ROOT / ".build" / "goecho"
@@ -172,7 +209,15 @@ def go() -> None:
     os.execv(binary, [str(binary)])
 
 
-KINDS = {"limit": limit, "front": front, "plain": plain, "aiohttp": plain_bytes, "bare": bare, "go": go}
+KINDS = {
+    "limit": limit,
+    "front": front,
+    "plain": plain,
+    "aiohttp": plain_bytes,
+    "bare": bare,
+    "counting": counting,
+    "go": go,
+}
 
 
 @contextlib.contextmanager
@@ -192,6 +237,8 @@ def running(kind: str, cpu: int | None = None, more: Sequence[str] = ()) -> Iter
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
 
 
 def _options() -> argparse.Namespace:
