@@ -16,6 +16,8 @@ models       1 to 64 ONNX models (identity of 256 floats, so that what is seen i
              the start is from the process to an answer of the last of them; CPU with 8 callers of one model
 workers      1 to 4 processes with one ONNX model; memory counts what they share once; the sum of resident peaks
              is what adding up `top` would give
+share        squeezenet at 8 callers beside the model alone in the same rounds (benchmarks/harness/share.py), and beside the
+             least that a Python server with threads can be (harness/served/bare_model.py): what is left to the model
 start        from the process to the first answer; median
 installed    a fresh environment, megabytes on disk; what is ours of it
 """
@@ -50,6 +52,7 @@ from benchmarks.harness.question import answer  # noqa: E402
 from benchmarks.harness.result import Result, Table  # noqa: E402
 from benchmarks.harness.rounds import Measured, interleaved, middle, ratio  # noqa: E402
 from benchmarks.harness.row_models import identity  # noqa: E402
+from benchmarks.harness.share import share  # noqa: E402
 from benchmarks.harness.tree import Tree  # noqa: E402
 from graphpipe.wire import decode_infer_response  # noqa: E402
 
@@ -73,7 +76,9 @@ def copied(server: str, size: int) -> str:
         return "4 in: the loop's buffer, the parser's pieces, added up, joined"
     if size <= JOINED_BYTES:
         return "1 in, 1 out"
-    return "1 in" if size <= ALONG_BYTES else "0, but for what comes with the head (256 KiB at most)"
+    return (
+        "1 in" if size <= ALONG_BYTES else "0, but for what comes with the head (2 KiB at most, 256 in a first request)"
+    )
 
 
 class Server:
@@ -328,6 +333,7 @@ def installed() -> Table:
 def measure(options: argparse.Namespace) -> Result:
     options.rounds = options.rounds or (5 if options.full else 2)
     options.seconds = options.seconds or (1.5 if options.full else 0.3)
+    options.share_rounds = options.share_rounds or (20 if options.full else 6)
     options.sizes = {size: floats for size, floats in SIZES.items() if floats <= options.floats_max}
     result = Result(
         "cost",
@@ -341,6 +347,7 @@ def measure(options: argparse.Namespace) -> Result:
         result.tables["connections"] = by_connections(load, options)
         result.tables["models"] = by_models(load, model, options)
         result.tables["workers"] = by_workers(load, model, options)
+        result.tables["share"] = share(options.share_rounds, 0.5)
         result.tables["start"] = starts(model, options)
         result.tables["installed"] = installed()
     return result
@@ -355,6 +362,7 @@ def flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seconds", type=float, default=0.0, help="of load in a round; default: 0.3, or 1.5 with --full"
     )
+    parser.add_argument("--share-rounds", type=int, default=0, help="of squeezenet; default: 6, or 20 with --full")
     parser.add_argument("--floats-max", type=int, default=max(SIZES.values()), help="leave out larger requests")
     parser.add_argument("--connections", **numbers(CONNECTIONS))
     parser.add_argument("--models", **numbers(MODELS))

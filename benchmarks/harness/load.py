@@ -3,8 +3,8 @@
     python -m benchmarks.harness.load PORT --connections 64 --seconds 2 [--cpu N] [--stdin]
 
 Sends prebuilt bytes (1 KB of float32, or what stdin has) and only counts what comes back, so that one core of it keeps a
-server's core busy. Prints JSON: requests per second, the latency's quantiles in milliseconds, and how many requests there
-were without the first and last moments, which are in none of these, and with them.
+server's core busy. Prints JSON: requests per second, the latency's quantiles in milliseconds, how many CPUs it took itself,
+and how many requests there were without the first and last moments, which are in none of these, and with them.
 """
 
 from __future__ import annotations
@@ -88,9 +88,9 @@ async def load(port: int, connections: int, seconds: float, message: bytes) -> d
         await loop.create_connection(lambda: Caller(shared), "127.0.0.1", port)
     await asyncio.sleep(min(0.3, seconds / 4))  # everybody is under way
     first = len(shared.latencies)
-    started = time.perf_counter()
+    started, cpu = time.perf_counter(), time.process_time()
     await asyncio.sleep(seconds)
-    elapsed = time.perf_counter() - started
+    elapsed, cpu = time.perf_counter() - started, time.process_time() - cpu
     ordered = sorted(shared.latencies[first:])
     shared.is_over = True
     with contextlib.suppress(TimeoutError):
@@ -100,6 +100,7 @@ async def load(port: int, connections: int, seconds: float, message: bytes) -> d
         "per_second": len(ordered) / elapsed,
         "p50_ms": pick(0.5),
         "p99_ms": pick(0.99),
+        "cpus": cpu / elapsed,
         "requests": len(ordered),
         "all_requests": len(shared.latencies),
     }

@@ -50,6 +50,7 @@ def test_between_socket_and_model_and_back_nothing_of_a_tensor_is_copied(write: 
 def test_what_is_said_of_copies_is_what_the_server_does() -> None:
     assert cost.JOINED_BYTES == connection._JOIN_MAX
     assert cost.ALONG_BYTES == hub._SCRATCH_BYTES
+    assert connection._HEAD_BYTES == 2 * 1024
     assert cost.copied(cost.OURS, 1024) == "1 in, 1 out"
     assert cost.copied(cost.OURS, 100_000) == "1 in"
     assert cost.copied(cost.OURS, 1_000_000).startswith("0")
@@ -73,10 +74,17 @@ def test_a_family_is_counted_with_its_children() -> None:
 
 def test_the_question_runs_to_its_end() -> None:
     options = argparse.Namespace(
-        full=False, rounds=1, seconds=0.05, floats_max=256, connections=[1, 4], models=[1, 2], workers=[2]
+        full=False,
+        rounds=1,
+        share_rounds=1,
+        seconds=0.05,
+        floats_max=256,
+        connections=[1, 4],
+        models=[1, 2],
+        workers=[2],
     )
     result = cost.measure(options)
-    assert [*result.tables] == ["size", "connections", "models", "workers", "start", "installed"]
+    assert [*result.tables] == ["size", "connections", "models", "workers", "share", "start", "installed"]
     for name in ("size", "connections", "models", "workers"):
         rows = result.tables[name].rows
         assert {cost.OURS, cost.BY_HAND} <= {row["server"] for row in rows}
