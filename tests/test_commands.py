@@ -113,8 +113,12 @@ def test_the_base_install_is_numpy_and_click():
 
 
 @pytest.mark.parametrize(
-    "command", ["graphpipe --help", "graphpipe execute --help", "graphpipe serve --help", "graphpipe-serve --help"]
-)
+    "command",
+    [
+        "graphpipe --help", "graphpipe execute --help", "graphpipe bench --help", "graphpipe serve --help",
+        "graphpipe-serve --help",
+    ],
+)  # fmt: skip
 def test_help_waits_for_no_library_but_the_one_that_shows_it(command):
     first, *arguments = command.split()
     function = "main" if first == "graphpipe" else "serve_main"

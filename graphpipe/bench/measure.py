@@ -11,6 +11,7 @@ import contextlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 
 import numpy as np
 
@@ -204,8 +205,9 @@ def _length(times: Times, warm: Sequence[Window]) -> float:
 
 
 def _nothing_but_errors(windows: Sequence[Window]) -> bool:
-    last = windows[-IN_A_ROW:]
-    return len(last) == IN_A_ROW and all(window.failed and not len(window.latencies) for window in last)
+    """Whether nothing has come for three windows, since an error."""
+    silent = list(takewhile(lambda window: not len(window.latencies), reversed(windows)))
+    return len(silent) >= IN_A_ROW and any(window.failed for window in silent)
 
 
 def _words(windows: Sequence[Window]) -> str:

@@ -16,16 +16,16 @@ from graphpipe.words import visible
 __all__ = ["svg"]
 
 _WIDTH, _LEFT, _RIGHT = 900, 76, 30
-_TOP, _PANEL, _PLOT_TOP, _AXIS = 52, 300, 62, 46
+_TOP, _PANEL, _PLOT_TOP, _AXIS = 76, 320, 88, 52
 _BARS = 60
 _MARKED = (50.0, 90.0, 99.0, 99.9)
 _COLOURS = ("#2563a8", "#c2571a", "#3b7d3b", "#7a4ea3")
-_TITLE_LETTERS = 96
+_TITLE_LETTERS = 88
 # Percentiles closer than this stand on two levels.
-_LABEL_COLUMNS = 82
+_LABEL_COLUMNS = 104
 
 
-def svg(title: str, runs: Sequence[Numbers], latencies: Sequence[NDArray[np.float64]]) -> str:
+def svg(title: str, subtitle: str, runs: Sequence[Numbers], latencies: Sequence[NDArray[np.float64]]) -> str:
     """The picture: a panel for each run, one above the other, all with the same scale. Latencies are [n] in seconds."""
     height = _TOP + _PANEL * len(runs) + 6
     everything = np.concatenate([each for each in latencies if len(each)] or [np.array([1e-3])])
@@ -34,7 +34,8 @@ def svg(title: str, runs: Sequence[Numbers], latencies: Sequence[NDArray[np.floa
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{height}" viewBox="0 0 {_WIDTH} {height}" '
         'font-family="system-ui, Helvetica, Arial, sans-serif" font-size="13" fill="#222">',
         f'<rect width="{_WIDTH}" height="{height}" fill="#fff"/>',
-        _text(_LEFT, 32, _short(title), size=18, weight="bold"),
+        _text(_LEFT, 30, _short(title), size=16, weight="bold"),
+        _text(_LEFT, 50, _short(subtitle), fill="#555"),
     ]
     targets = list(dict.fromkeys(run["target"] for run in runs))
     for i, (run, values) in enumerate(zip(runs, latencies, strict=True)):
@@ -81,7 +82,13 @@ def _panel(top: int, run: Numbers, values: NDArray[np.float64], low: float, high
         yield f'<path d="M{across(value):.1f} {bottom}v5" stroke="#222"/>'
         yield _text(across(value), bottom + 19, _ms(value), anchor="middle", fill="#555")
     middle = (_LEFT + _WIDTH - _RIGHT) / 2
-    yield _text(middle, bottom + 37, "latency in ms, logarithmic", anchor="middle", fill="#555")
+    yield _text(
+        middle,
+        bottom + 38,
+        f"latency in ms, from when a request was {_from(run)} (logarithmic)",
+        anchor="middle",
+        fill="#555",
+    )
     centre = (bottom + plot_top) / 2
     yield _text(18, centre, "answers", anchor="middle", fill="#555", turned=True)
     yield from _marks(run, values, across, plot_top, bottom)
@@ -96,10 +103,10 @@ def _marks(run: Numbers, values: NDArray[np.float64], across, plot_top: int, bot
         x = across(value)
         level = next(n for n in range(len(_MARKED)) if all(n != m or x - y >= _LABEL_COLUMNS for m, y in taken))
         taken.append((level, x))
-        y = plot_top + 6 + 17 * level
+        y = plot_top - 8 - 16 * level
         ends = x > _WIDTH - _RIGHT - _LABEL_COLUMNS
-        yield f'<path d="M{x:.1f} {plot_top - 4}V{bottom}" stroke="#222" stroke-dasharray="3 3"/>'
-        label = f"p{percent:g} {_number(run[percent_key(percent)])}"
+        yield f'<path d="M{x:.1f} {y - 10}V{bottom}" stroke="#222" stroke-dasharray="3 3"/>'
+        label = f"p{percent:g} {_number(run[percent_key(percent)])} ms"
         yield _text(x - 5 if ends else x + 5, y, label, anchor="end" if ends else "start", halo=True)
 
 
@@ -139,6 +146,10 @@ def _text(
     more += f' transform="rotate(-90 {x:.1f} {y:.1f})"' if turned else ""
     more += ' stroke="#fff" stroke-width="4" paint-order="stroke" stroke-linejoin="round"' if halo else ""
     return f'<text x="{x:.1f}" y="{y:.1f}"{more}>{escape(visible(words))}</text>'
+
+
+def _from(run: Numbers) -> str:
+    return "due" if run["rate"] else "sent"
 
 
 def _short(words: str) -> str:

@@ -40,7 +40,7 @@ def as_text(
     said about it.
     """
     lines = [f"{visible(title)}" for title in dict.fromkeys(str(run["target"]) for run in runs)]
-    lines += [f"  sent: {sent}", ""]
+    lines += [f"  sent: {sent}; latencies in ms", ""]
     several = len({run["target"] for run in runs}) > 1
     heads = [*(["target"] if several else []), "load", *(head for head, _ in _COLUMNS)]
     rows = [
@@ -53,7 +53,7 @@ def as_text(
     ]
     lines += _table([heads, *rows], 2 if several else 1)
     if len(runs) == 1:
-        lines += _histogram(latencies[0])
+        lines += _histogram(latencies[0], "due" if runs[0]["rate"] else "sent")
     for each in comparisons:
         lines += ["", *_comparison(each)]
     for each in earlier:
@@ -92,7 +92,7 @@ def _table(rows: list[list[str]], left: int) -> list[str]:
     return lines
 
 
-def _histogram(latencies: NDArray[np.float64]) -> list[str]:
+def _histogram(latencies: NDArray[np.float64], since: str) -> list[str]:
     if not len(latencies):
         return []
     heap = bins(latencies, _BARS)
@@ -103,7 +103,7 @@ def _histogram(latencies: NDArray[np.float64]) -> list[str]:
         marks.setdefault(place, []).append(f"p{percent:g}")
     labels = [f"{_ms(each.low)} - {_ms(each.high)} ms" for each in heap]
     width = max(map(len, labels))
-    lines = ["", "  latency, from the moment a request was due"]
+    lines = ["", f"  latency, from when a request was {since}"]
     for i, each in enumerate(heap):
         bar = "#" * max(round(_BAR_COLUMNS * each.count / most), 1 if each.count else 0)
         words = f"  {labels[i].rjust(width)} |{bar} {each.count:,}"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Mapping, Sequence
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -83,7 +83,7 @@ def numbers(measured: Measured) -> Numbers:
         else None,
         "graphpipe": __version__,
         "cpus": usable_cpus(),
-        "uvloop": find_spec("uvloop") is not None,
+        "uvloop": "uvloop" in sys.modules,
     }
     return found
 

@@ -6,6 +6,7 @@ There is no task for a request. An answer that comes in has the next request sen
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import Iterator, Sequence
 from itertools import cycle
@@ -26,7 +27,8 @@ __all__ = ["Server"]
 # An open loop begins with so many connections, and makes more as they are needed.
 _FIRST_CONNECTIONS = 16
 _LOOKS_S = 0.05
-_AGAIN_S, _AGAIN_S_MAX = 0.05, 1.0
+_END_S = 5.0
+_AGAIN_S, _AGAIN_S_MAX = 0.05, 0.5
 
 
 class Server:
@@ -95,9 +97,16 @@ class Server:
             self._alarm.close()
             self._alarm = None
         self._late.clear()
-        while any(connection.waits for connection in self._open):
-            self._came.clear()
-            await self._came.wait()
+        # What a server has not done of an open loop's requests may take it for ever.
+        limit = self._options.timeout if self._dues is None else _END_S
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(limit):
+                while any(connection.waits for connection in self._open):
+                    self._came.clear()
+                    await self._came.wait()
+        for connection in [each for each in self._open if each.waits]:
+            self._open.discard(connection)
+            connection.abort()
 
     def waiting(self) -> int:
         """How many requests are due that have no answer yet."""

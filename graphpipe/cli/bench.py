@@ -37,7 +37,7 @@ examples:
   graphpipe bench http://127.0.0.1:9000 --rate 200 --seconds 5
   graphpipe bench http://127.0.0.1:9000 --input digit.npy --picture latency.svg
   graphpipe bench http://127.0.0.1:9000 digits.onnx --concurrency 8
-  graphpipe bench http://127.0.0.1:9000 unix:/tmp/graphpipe.sock --shape input=1,64
+  graphpipe bench http://127.0.0.1:9000 unix:/tmp/graphpipe.sock
   graphpipe bench http://127.0.0.1:9000 --json > before.json
   graphpipe bench http://127.0.0.1:9000 --against before.json
 
@@ -68,8 +68,8 @@ def command(about_inputs: Sequence[click.Parameter], forms: str) -> Command:
                    help="Of a model in this process.  [default: as a server, one for each CPU]"),
             option("--seconds", section=time, metavar="SECONDS", type=_SECONDS, default=30, show_default=True,
                    help="How long each load is measured, at most."),
-            option("--until-stable/--whole-time", section=time, default=True, show_default="until stable",
-                   help="End early when three windows in a row agree within 5 %."),
+            option("--until-stable/--whole-time", section=time, default=True, show_default=False,
+                   help="End early when three windows in a row agree within 5 %, as is the default, or not."),
             option("--window", section=time, metavar="SECONDS", type=_SECONDS, default=1, show_default=True,
                    help="The length of a window; slow models get longer ones."),
             option("--warm-up", section=time, metavar="SECONDS", type=click.FloatRange(0), default=1, show_default=True,
@@ -240,7 +240,7 @@ def _tell(
         Path(csv).write_text(report.as_csv(runs), "utf-8")
     sent = "; ".join(dict.fromkeys(str(each.callee.request) for each in measured))
     if picture:
-        Path(picture).write_text(svg(f"Latency of {' and '.join(targets)}, {sent}", runs, latencies), "utf-8")
+        Path(picture).write_text(svg(f"Latency of {' and '.join(targets)}", f"sent: {sent}", runs, latencies), "utf-8")
     if as_json:
         single = (
             runs[0] if len(runs) == 1 and not since else {"runs": runs, "comparisons": comparisons, "against": since}

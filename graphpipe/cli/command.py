@@ -22,7 +22,7 @@ examples:
   graphpipe metadata http://127.0.0.1:9000
   graphpipe execute http://127.0.0.1:9000 --input digit.npy
   graphpipe run digits.onnx --input digit.npy
-  graphpipe bench http://127.0.0.1:9000 --seconds 5
+  graphpipe bench http://127.0.0.1:9000 --concurrency 8 --seconds 1
   graphpipe serve --model digits.onnx
 
 Each command has examples of its own: graphpipe execute --help
