@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import signal
@@ -17,6 +16,8 @@ from graphpipe.commandline import Argument, Command, option
 from graphpipe.completion import Offered, source
 
 if TYPE_CHECKING:
+    import asyncio
+
     from graphpipe.bench.load import Load
     from graphpipe.bench.measure import Measured, Times, Watch
 
@@ -171,6 +172,8 @@ def _bench(
 
 def _run(work: Callable[[Watch], Coroutine[Any, Any, list[list[Measured]]]]) -> list[list[Measured]]:
     """Run a measurement on the quickest event loop that is here; Ctrl-C asks for its end."""
+    import asyncio
+
     from graphpipe.bench.measure import Watch
     from graphpipe.progress import Progress
 
