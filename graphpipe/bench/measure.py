@@ -111,7 +111,7 @@ async def _alone(found: Measured, times: Times, watch: Watch) -> None:
             if window.seconds < window_s / 2 and found.windows:
                 return  # cut off
             found.windows.append(window)
-            done += window.seconds
+            done += window_s
             found.stable = are_stable(found.windows)
             if watch.stopped.is_set() or _nothing_but_errors(found.windows) or (times.until_stable and found.stable):
                 return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from xml.sax.saxutils import escape
 
 import numpy as np
@@ -94,20 +94,24 @@ def _panel(top: int, run: Numbers, values: NDArray[np.float64], low: float, high
     yield from _marks(run, values, across, plot_top, bottom)
 
 
-def _marks(run: Numbers, values: NDArray[np.float64], across, plot_top: int, bottom: int) -> Iterator[str]:  # type: ignore[no-untyped-def]
+def _marks(
+    run: Numbers, values: NDArray[np.float64], across: Callable[[float], float], plot_top: int, bottom: int
+) -> Iterator[str]:
     if not len(values):
         yield _text((_LEFT + _WIDTH - _RIGHT) / 2, (plot_top + bottom) / 2, "no answer", anchor="middle", size=18)
         return
     taken: list[tuple[int, float]] = []
+    labels = []
     for percent, value in zip(_MARKED, percentiles(values, _MARKED), strict=True):
         x = across(value)
         level = next(n for n in range(len(_MARKED)) if all(n != m or x - y >= _LABEL_COLUMNS for m, y in taken))
         taken.append((level, x))
         y = plot_top - 8 - 16 * level
-        ends = x > _WIDTH - _RIGHT - _LABEL_COLUMNS
         yield f'<path d="M{x:.1f} {y - 10}V{bottom}" stroke="#222" stroke-dasharray="3 3"/>'
         label = f"p{percent:g} {_number(run[percent_key(percent)])} ms"
-        yield _text(x - 5 if ends else x + 5, y, label, anchor="end" if ends else "start", halo=True)
+        ends = x > _WIDTH - _RIGHT - _LABEL_COLUMNS
+        labels.append(_text(x - 5 if ends else x + 5, y, label, anchor="end" if ends else "start", halo=True))
+    yield from labels  # above the lines of others
 
 
 def _ends(values: NDArray[np.float64]) -> tuple[float, float]:

@@ -58,7 +58,7 @@ def as_text(
         lines += ["", *_comparison(each)]
     for each in earlier:
         lines += ["", *_then(each, earlier_file)]
-    notes = [note for run in runs for note in _notes(run, several or len(runs) > 1)]
+    notes = [note for run in runs for note in _notes(run, several or len(runs) > 1, bool(comparisons))]
     return "\n".join([*lines, "", *dict.fromkeys(notes)])
 
 
@@ -141,15 +141,16 @@ def _times(ratio: float | None) -> str:
     return "unknown times" if ratio is None else f"{ratio:.3f} times"
 
 
-def _notes(run: Numbers, several: bool) -> list[str]:
+def _notes(run: Numbers, several: bool, paired: bool) -> list[str]:
     who = f"{visible(str(run['target']))}, {run['load']}: " if several else ""
     windows = f"{run['seconds']:.1f} s in {counted(run['windows'], 'window')}"
+    agreeing = "the ratios of the last three" if paired else "the last three"
     if run["interrupted"]:
         notes = [f"  {who}interrupted: what was measured until then, {windows}"]
     elif run["stable"]:
-        notes = [f"  {who}stable: the last three of {windows} agree within 5 %"]
+        notes = [f"  {who}stable: {agreeing} of {windows} agree within 5 %"]
     else:
-        notes = [f"  {who}not stable: {windows}, and the last three do not agree; measure for longer (--seconds)"]
+        notes = [f"  {who}not stable: {windows}, and {agreeing} do not agree; measure for longer (--seconds)"]
     if run["rate"] and run["requests_per_s"] < _SHORT * run["rate"] and not run["errors"] and run["windows"]:
         notes.append(
             f"  {who}it does not keep up: {run['rate']:,g} requests a second are due and {run['requests_per_s']:,g} are "

@@ -189,7 +189,11 @@ def _run(work: Callable[[Watch], Coroutine[Any, Any, list[list[Measured]]]]) -> 
             # Not on Windows, and not in a thread of somebody's.
             with contextlib.suppress(NotImplementedError, ValueError, RuntimeError):
                 loop.add_signal_handler(signal.SIGINT, stop)
-            return await work(watch)
+            try:
+                return await work(watch)
+            finally:
+                with contextlib.suppress(NotImplementedError):
+                    loop.remove_signal_handler(signal.SIGINT)
 
     factory: Callable[[], asyncio.AbstractEventLoop] | None = None
     try:

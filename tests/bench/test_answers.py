@@ -9,6 +9,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from graphpipe.bench.alarm import Alarm
 from graphpipe.bench.load import Load
 from graphpipe.bench.requests import Request
 from graphpipe.bench.server import Server
@@ -156,3 +157,19 @@ async def test_requests_that_find_no_connection_count_from_when_they_were_due():
     assert not tally.failures
     # The hundredth was due after a tenth of a second and answered after more than half.
     assert max(tally.latencies) > 6 * 0.05
+
+
+@pytest.mark.parametrize("platform", ["linux", "elsewhere"])
+async def test_an_alarm_rings_when_it_is_set_for_and_not_when_it_was_set_before(platform, monkeypatch):
+    monkeypatch.setattr("graphpipe.bench.alarm.sys.platform", platform)
+    rung: asyncio.Queue[float] = asyncio.Queue()
+    alarm = Alarm(lambda: rung.put_nowait(time.perf_counter()))
+    for after in (0.03, 0.06, -1.0):
+        moment = time.perf_counter() + after
+        alarm.at(moment + 3600)
+        alarm.at(moment)
+        assert await rung.get() >= moment - 0.002  # by the clock's grain
+    alarm.at(time.perf_counter())
+    alarm.close()
+    await asyncio.sleep(0.01)
+    assert rung.empty()
