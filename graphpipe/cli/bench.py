@@ -167,7 +167,7 @@ def _bench(
     loads += [Load(rate=r, poisson=poisson, seed=seed) for several in rate for r in several]
     times = Times(seconds, warm_up, min(window, seconds), until_stable)
     found = _run(lambda watch: _measured(targets, loads or [Load(callers=1)], times, watch, {"seed": seed, **more}))
-    return _tell(found, targets, earlier, as_json=as_json, csv=csv, picture=picture, against=against or "")
+    return _tell(found, earlier, as_json=as_json, csv=csv, picture=picture, against=against or "")
 
 
 def _run(work: Callable[[Watch], Coroutine[Any, Any, list[list[Measured]]]]) -> list[list[Measured]]:
@@ -224,7 +224,6 @@ async def _measured(
 
 def _tell(
     found: list[list[Measured]],
-    targets: Sequence[str],
     earlier: list[dict[str, Any]],
     *,
     as_json: bool,
@@ -247,7 +246,8 @@ def _tell(
         Path(csv).write_text(report.as_csv(runs), "utf-8")
     sent = "; ".join(dict.fromkeys(str(each.callee.request) for each in measured))
     if picture:
-        Path(picture).write_text(svg(f"Latency of {' and '.join(targets)}", f"sent: {sent}", runs, latencies), "utf-8")
+        titles = " and ".join(dict.fromkeys(each.callee.title for each in measured))
+        Path(picture).write_text(svg(f"Latency of {titles}", f"sent: {sent}", runs, latencies), "utf-8")
     if as_json:
         single = (
             runs[0] if len(runs) == 1 and not since else {"runs": runs, "comparisons": comparisons, "against": since}

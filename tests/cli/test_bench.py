@@ -152,10 +152,11 @@ def test_csv_has_a_line_for_each_run(graphpipe, url, folder):
 
 
 def test_the_picture_has_the_numbers_that_were_printed(bench, url, folder):
-    _, run = bench(url, "--picture", "latency.svg")
+    _, run = bench(url.replace("://", "://me:secret@"), "--picture", "latency.svg")
     picture = ElementTree.parse(folder / "latency.svg").getroot()
     said = [element.text for element in picture.iter("{http://www.w3.org/2000/svg}text")]
-    assert said[0] == f"Latency of {url}"
+    assert said[0] == f"Latency of {url}"  # without the login
+    assert "secret" not in str(run)
     assert any(words.startswith(f"{run['requests']:,} answers") for words in said)
 
 
