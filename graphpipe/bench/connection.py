@@ -25,8 +25,8 @@ _SIZES_MAX = 4096
 
 
 class Expected:
-    """What the answers of one server look like, as far as it is known: ``sizes`` of bodies that held outputs, and of the last
-    good answer that came in one piece its ``head``, its body's ``size``, and the bytes of the ``whole``.
+    """What the answers of one server look like, as far as it is known: ``sizes`` of bodies that held outputs, and of the
+    last good answer that came in one piece its ``head``, its body's ``size``, and the bytes of the ``whole``.
     """
 
     __slots__ = ("_outputs", "address", "head", "size", "sizes", "whole")
