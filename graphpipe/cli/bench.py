@@ -210,8 +210,9 @@ async def _measured(
     targets: Sequence[str], loads: Sequence[Load], times: Times, watch: Watch, asked: Mapping[str, Any]
 ) -> list[list[Measured]]:
     from graphpipe.bench.measure import measure
-    from graphpipe.cli.targets import target
+    from graphpipe.cli.targets import refuse_unused, target
 
+    refuse_unused(targets, asked)
     found: list[list[Measured]] = []
     async with contextlib.AsyncExitStack() as stack:
         callees = [await stack.enter_async_context(target(each, asked)) for each in targets]

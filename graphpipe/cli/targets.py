@@ -18,7 +18,7 @@ from graphpipe.cli.inputs import values_of
 from graphpipe.cli.presets import ImageForm
 from graphpipe.signature import Signature, TensorSpec
 
-__all__ = ["target"]
+__all__ = ["refuse_unused", "target"]
 
 _IMAGE = ("preset", "mean", "std", "scale", "fit", "size")
 # What is said of a request, of a server, and of threads; all else is about loading a model.
@@ -42,12 +42,24 @@ async def target(text: str, asked: Mapping[str, Any]) -> AsyncIterator[Callee]:
         finally:
             await server.close()
         return
-    about_loading = {name: value for name, value in asked.items() if name not in (*_OF_REQUEST, *_OF_SERVER, "threads")}
-    with _in_process(text, about_request, asked["threads"], about_loading) as model:
+    with _in_process(text, about_request, asked["threads"], _about_loading(asked)) as model:
         try:
             yield model
         finally:
             await model.close()
+
+
+def refuse_unused(texts: Sequence[str], asked: Mapping[str, Any]) -> None:
+    """Raise ValueError for what is said about a model in this process where all targets are servers."""
+    said = [name for name, value in {**_about_loading(asked), "threads": asked["threads"]}.items() if value is not None]
+    if said and all(map(is_server, texts)):
+        raise ValueError(
+            f"--{said[0].replace('_', '-')} is about a model in this process; a server has threads and options of its own"
+        )
+
+
+def _about_loading(asked: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in asked.items() if name not in (*_OF_REQUEST, *_OF_SERVER, "threads")}
 
 
 async def _server(

@@ -428,6 +428,8 @@ def test_ctrl_c_prints_what_was_measured_until_then(folder, target, more):
         (["URL", "--input", "digit.npy", "--batch", "4"], 1, "--input says what is sent"),
         (["URL", "--header", "x"], 1, "expected NAME:VALUE"),
         (["echo", "--intra-threads", "2"], 1, "--intra-threads"),
+        (["URL", "--intra-threads", "2"], 1, "--intra-threads is about a model in this process"),
+        (["URL", "--threads", "2"], 1, "--threads is about a model in this process"),
     ],
 )  # fmt: skip
 def test_what_makes_no_sense_is_said_before_anything_is_asked(graphpipe, url, arguments, status, message):
