@@ -38,6 +38,12 @@ class Progress:
             self._next = now + _REDRAW_S
             self._show(self._line(done, total, now - self._begin))
 
+    def show(self, done: float, total: float, words: str) -> None:
+        """Say how far something has come that is not bytes, and how it goes."""
+        if self._on and (now := time.monotonic()) >= self._next:
+            self._next = now + _REDRAW_S
+            self._show(f"[{_bar(done, total)}] {words}")
+
     def clear(self) -> None:
         """Take the line away."""
         if self._shown:
@@ -57,14 +63,17 @@ class Progress:
         speed = f"{readable_bytes(int(done / seconds))}/s" if seconds > 0 else ""
         if not total:
             return f"{self._label}: {readable_bytes(done)}, {speed}"
-        filled = min(done, total) * _BAR_COLUMNS // total
-        bar = "#" * filled + "." * (_BAR_COLUMNS - filled)
-        return f"{self._label} [{bar}] {100 * done // total}% of {readable_bytes(total)}, {speed}"
+        return f"{self._label} [{_bar(done, total)}] {100 * done // total}% of {readable_bytes(total)}, {speed}"
 
     def _show(self, line: str) -> None:
         self._stream.write(f"\r{line}{' ' * (self._shown - len(line))}")
         self._stream.flush()
         self._shown = len(line)
+
+
+def _bar(done: float, total: float) -> str:
+    filled = int(min(done, total) * _BAR_COLUMNS // total)
+    return "#" * filled + "." * (_BAR_COLUMNS - filled)
 
 
 def readable_bytes(count: int) -> str:

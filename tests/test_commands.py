@@ -56,6 +56,7 @@ def test_whatever_the_base_install_lacks_is_one_line_with_what_to_install(tmp_pa
     commands = [
         (["run", onnx, "-i", "[1]"], "'graphpipe-rpc[onnx]'"),
         (["metadata", onnx], "'graphpipe-rpc[onnx]'"),
+        (["bench", onnx], "'graphpipe-rpc[onnx]'"),
         (["run", "savedmodel", "-i", "[1]"], "'graphpipe-rpc[tensorflow]'"),
         (["run", "script.pt", "-i", "[1]"], "'graphpipe-rpc[torch]'"),
         (["cache", "stats"], "'graphpipe-rpc[server]'"),
@@ -65,6 +66,7 @@ def test_whatever_the_base_install_lacks_is_one_line_with_what_to_install(tmp_pa
         (["run", "echo", "-i", "table.parquet"], "pyarrow"),
         (["run", "function.py:f", "-i", "[1.5]"], ""),
         (["metadata", "function.py:f"], ""),
+        (["bench", "function.py:f", "--seconds", "0.1", "--warm-up", "0"], ""),
         (["completion", "zsh"], ""),
     ]
     calls = [
@@ -113,8 +115,12 @@ def test_the_base_install_is_numpy_and_click():
 
 
 @pytest.mark.parametrize(
-    "command", ["graphpipe --help", "graphpipe execute --help", "graphpipe serve --help", "graphpipe-serve --help"]
-)
+    "command",
+    [
+        "graphpipe --help", "graphpipe execute --help", "graphpipe bench --help", "graphpipe serve --help",
+        "graphpipe-serve --help",
+    ],
+)  # fmt: skip
 def test_help_waits_for_no_library_but_the_one_that_shows_it(command):
     first, *arguments = command.split()
     function = "main" if first == "graphpipe" else "serve_main"

@@ -15,7 +15,7 @@ from graphpipe.errors import ModelFailed
 from graphpipe.progress import Progress
 from graphpipe.signature import Signature, TensorSpec
 
-__all__ = ["Callee", "is_server", "loaded", "server_at"]
+__all__ = ["Callee", "elsewhere", "is_server", "loaded", "server_at"]
 
 Outputs = dict[str, NDArray[Any]]
 # An input's name ("" where only its place is known) and its value.
@@ -51,7 +51,7 @@ def is_server(model: str) -> bool:
 def server_at(url: str, timeout_s: float) -> Callee:
     """The model that a server has at a URL. Raises ValueError for what is none, with what to write."""
     if not is_server(url):
-        if hint := _elsewhere(url):
+        if hint := elsewhere(url):
             raise ValueError(hint)
         if url and Path(url).exists():
             raise ValueError(f"{url} is a file, and no server's URL; to run it here: graphpipe run {url}")
@@ -69,7 +69,7 @@ def loaded(source: str, options: Mapping[str, Any]) -> Iterator[Callee]:
 
     from graphpipe.backends.find import load
 
-    if not Path(source).exists() and (hint := _elsewhere(source)):
+    if not Path(source).exists() and (hint := elsewhere(source)):
         raise ValueError(hint)
     # `module:function` is looked for where the command is given, as with `python -m`.
     sys.path.insert(0, os.getcwd())
@@ -77,7 +77,7 @@ def loaded(source: str, options: Mapping[str, Any]) -> Iterator[Callee]:
         yield _InProcess(model)
 
 
-def _elsewhere(text: str) -> str:
+def elsewhere(text: str) -> str:
     """What to write in the place of an address that nothing here reads; empty for any other text."""
     text = re.sub(r"(?<=//)[^/]*@", "", text)  # a login is in no message
     scheme, separator, rest = text.partition("://")

@@ -23,6 +23,7 @@ examples:
   graphpipe metadata http://127.0.0.1:9000
   graphpipe execute http://127.0.0.1:9000 --input digit.npy
   graphpipe run digits.onnx --input digit.npy
+  graphpipe bench http://127.0.0.1:9000 --concurrency 8 --seconds 1
   graphpipe serve --model digits.onnx
 
 Each command has examples of its own: graphpipe execute --help
@@ -110,6 +111,7 @@ def root() -> Group:
             "metadata": ("Show what a model takes and gives.", _metadata_command),
             "execute": ("Run a model that a server has.", _execute_command),
             "run": ("Load a model and run it in this process.", _run_command),
+            "bench": ("Measure how fast a model answers.", _bench_command),
             "serve": ("Put models behind a socket: the same as graphpipe-serve.", _serve_command),
             "cache": ("Look at the row caches of servers here, or empty them.", _cache_command),
             "completion": ("Print a script that completes these commands in a shell.", _completion_command),
@@ -150,6 +152,14 @@ def _run_command() -> Command:
         Argument("source", help="What graphpipe-serve --model takes: a file, module:function, ...", type=Offered(source)),
         *_call(), *loading(),
     )  # fmt: skip
+
+
+def _bench_command() -> Command:
+    from graphpipe.cli.bench import command
+
+    about_answers = ("outputs", "as_json")
+    inputs = _FORMS.partition("outputs (each")[0]
+    return command([each for each in _call() if each.name not in about_answers], inputs)
 
 
 def _serve_command() -> click.Command:

@@ -25,7 +25,7 @@ from graphpipe.client.options import Options
 from graphpipe.errors import NoAnswer
 from graphpipe.wire import Segment
 
-__all__ = ["AsyncConnection", "OnProgress", "connect"]
+__all__ = ["AsyncConnection", "OnProgress", "attach", "connect"]
 
 # Bytes sent, to send, received, and to receive (None while nobody knows).
 OnProgress = Callable[[int, int, int, int | None], None]
@@ -240,30 +240,35 @@ def _pieces(head: bytes, segments: Sequence[Segment]) -> Iterator[Segment]:
 
 async def connect(options: Options) -> AsyncConnection:
     """A new connection. Raises Unreachable."""
+    connection = AsyncConnection(options.address)
+    try:
+        await attach(options, connection)
+    except BaseException:
+        connection.abort()
+        raise
+    return connection
+
+
+async def attach(options: Options, protocol: asyncio.BaseProtocol) -> None:
+    """Connect a protocol to the server. Raises Unreachable; whoever made the protocol aborts it then."""
     loop = asyncio.get_running_loop()
     address = options.address
-    connection = AsyncConnection(address)
     tls: dict[str, Any] = {"ssl": options.tls, "server_hostname": address.host if options.tls else None}
     try:
         async with asyncio.timeout(options.connect_timeout):
             if address.unix_path:
-                await loop.create_unix_connection(lambda: connection, address.unix_path)
+                await loop.create_unix_connection(lambda: protocol, address.unix_path)
             elif options.proxy is None:
-                await loop.create_connection(lambda: connection, address.host, address.port, **tls)
+                await loop.create_connection(lambda: protocol, address.host, address.port, **tls)
             elif options.tls is None:
-                await loop.create_connection(lambda: connection, options.proxy.host, options.proxy.port)
+                await loop.create_connection(lambda: protocol, options.proxy.host, options.proxy.port)
             else:
                 # The tunnel is made in a thread: it is small talk with a plain socket.
                 deadline = monotonic() + options.connect_timeout
                 tunnel = await loop.run_in_executor(None, connected, address, options.proxy, deadline)
                 tunnel.setblocking(False)
-                await loop.create_connection(lambda: connection, sock=tunnel, **tls)
+                await loop.create_connection(lambda: protocol, sock=tunnel, **tls)
     except TimeoutError:
-        connection.abort()
         raise not_in_time(address, options.proxy) from None
     except OSError as error:
         raise unreachable(address, options.proxy, error) from error
-    except BaseException:
-        connection.abort()
-        raise
-    return connection

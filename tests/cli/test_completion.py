@@ -18,7 +18,7 @@ from tests.serving import environment
 pytestmark = pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash here")
 
 MODEL = "def score(x):\n    return x\n\ndef _own():\n    pass\n\nclass Scale:\n    pass\n"
-WORDS = {"metadata", "execute", "run", "serve", "cache", "completion"}
+WORDS = {"metadata", "execute", "run", "bench", "serve", "cache", "completion"}
 
 
 @pytest.fixture
@@ -50,6 +50,8 @@ def offered(shell, folder):
         (["graphpipe", "ex"], {"execute"}),
         (["graphpipe", "execute", "--in"], {"--input"}),
         (["graphpipe", "run", "--intra"], {"--intra-threads"}),
+        (["graphpipe", "bench", "--conc"], {"--concurrency"}),
+        (["graphpipe", "bench", "http://h", "http:"], {"//127.0.0.1:9000"}),
         (["graphpipe", "serve", "--body"], {"--body-bytes-max", "--body-timeout-s"}),
         (["graphpipe", "serve", "--log-format", "j"], {"json"}),
         (["graphpipe", "completion", "b"], {"bash"}),
