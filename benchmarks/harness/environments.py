@@ -38,6 +38,18 @@ ENVIRONMENTS: dict[str, Environment] = {
                 "ujson",
             ),
         ),
+        # Peers, with what their clients need.
+        Environment("aiohttp", (*RUNTIME, _ours("aiohttp"), _ours("uvloop"))),
+        Environment("mosec", (*RUNTIME, "mosec==0.9.8", "httpx")),
+        Environment("fastapi", (*RUNTIME, "fastapi==0.165.*", "uvicorn[standard]==0.54.*", "orjson", "httpx")),
+        Environment("torchserve", (*RUNTIME, "torchserve==0.12.0", "torch-model-archiver==0.12.0", "requests", "torch")),
+        Environment("litserve", (*RUNTIME, "litserve==0.2.19", "requests")),
+        # Triton's Python backend is built for the Python of Debian: it does not run in one that was built otherwise.
+        Environment("pytriton", (*RUNTIME, "nvidia-pytriton==0.7.0"), python="/usr/bin/python3.11"),
+        Environment("bentoml", (*RUNTIME, "bentoml==1.4.40")),
+        Environment("ray", (*RUNTIME, "ray[serve]==2.60.0", "requests")),
+        Environment("mlserver", (*RUNTIME, "mlserver==1.7.1", "requests")),
+        Environment("kserve", (*RUNTIME, "kserve==0.21.0")),
         Environment("tensorflow-serving", ("tensorflow-serving-api", "tensorflow-cpu", "aiohttp", "uvloop", "orjson")),
     )
 }
