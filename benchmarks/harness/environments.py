@@ -5,6 +5,8 @@ Versions are pinned where two of a release would be two measurements; what they 
 
 from __future__ import annotations
 
+import tomllib
+
 from benchmarks.harness.about import ROOT
 from benchmarks.harness.environment import Environment
 
@@ -15,6 +17,13 @@ def _ours(package: str) -> str:
     """The version that we are measured with, as a requirement."""
     lines = (ROOT / "constraints.txt").read_text().splitlines()
     return next(line for line in lines if line.startswith(f"{package}=="))
+
+
+def _needed(*extras: str) -> tuple[str, ...]:
+    """What our own package needs, without the package: that is there as it is."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    every = [*project["dependencies"], *(each for extra in extras for each in project["optional-dependencies"][extra])]
+    return tuple(each for each in every if not each.startswith(project["name"]))
 
 
 # The same model has to be run by the same runtime behind every peer.
@@ -38,11 +47,13 @@ ENVIRONMENTS: dict[str, Environment] = {
                 "ujson",
             ),
         ),
+        # What `pip install graphpipe-rpc[onnx]` brings, to be weighed.
+        Environment("graphpipe", _needed("server", "onnx")),
         # Peers, with what their clients need.
         Environment("aiohttp", (*RUNTIME, _ours("aiohttp"), _ours("uvloop"))),
         Environment("mosec", (*RUNTIME, "mosec==0.9.8", "httpx")),
-        Environment("fastapi", (*RUNTIME, "fastapi==0.165.*", "uvicorn[standard]==0.54.*", "orjson", "httpx")),
-        Environment("torchserve", (*RUNTIME, "torchserve==0.12.0", "torch-model-archiver==0.12.0", "requests", "torch")),
+        Environment("fastapi", (*RUNTIME, "fastapi==0.165.0", "uvicorn[standard]==0.54.0", "orjson", "httpx")),
+        Environment("torchserve", (*RUNTIME, "torchserve==0.12.0", "torch-model-archiver==0.12.0", "requests")),
         Environment("litserve", (*RUNTIME, "litserve==0.2.19", "requests")),
         # Triton's Python backend is built for the Python of Debian: it does not run in one that was built otherwise.
         Environment("pytriton", (*RUNTIME, "nvidia-pytriton==0.7.0"), python="/usr/bin/python3.11"),

@@ -1,4 +1,4 @@
-"""What every peer runs: the model of that name in the folder $MODELS, with one thread for a call, by ONNX Runtime."""
+"""What every peer runs: a model of the folder $MODELS, with one thread for a call, by ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ SHAPES = {"identity": (-1, 256), "squeezenet": (-1, 3, 224, 224)}
 class Model:
     """``identity`` or ``squeezenet``: float32 in, float32 out, from several threads if need be."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, folder: Path | None = None) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
-        path = Path(os.environ["MODELS"], f"{name}.onnx")
+        path = (folder or Path(os.environ["MODELS"])) / f"{name}.onnx"
         self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         # Squeezenet's weights are among the inputs of its graph: the first one is what it is asked with.
         self.input = self.session.get_inputs()[0].name
