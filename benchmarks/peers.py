@@ -40,10 +40,10 @@ from benchmarks.peering.models import SHAPES  # noqa: E402
 from benchmarks.peering.roster import OURS, PEERS, Peer  # noqa: E402
 
 CALLERS = {"identity": (1, 16), "squeezenet": (8,)}
-TURN_S = {"identity": 0.3, "squeezenet": 0.7}
+TURN_S = {"identity": 0.15, "squeezenet": 0.4}
 FULL_CALLERS = {"identity": (1, 4, 8, 16), "squeezenet": (1, 4, 8, 16)}
 FULL_TURN_S = {"identity": 1.0, "squeezenet": 2.0}
-ROUNDS, FULL_ROUNDS = 3, 7
+ROUNDS, FULL_ROUNDS = 5, 7
 NOT_INSTALLED = "BENCHMARK_NOT_INSTALLED"  # where those that will not install are said with the reason
 
 

@@ -43,10 +43,12 @@ class Line:
     """A process that answers each line of its standard input with one of JSON."""
 
     def __init__(self, command: Sequence[str], environment: dict[str, str], folder: Path) -> None:
-        self.process = subprocess.Popen(
-            command, env=environment, cwd=folder, text=True,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        )  # fmt: skip
+        self._said = folder / f"said-{time.monotonic_ns()}"  # not a pipe: nobody reads it as long as all goes well
+        with self._said.open("wb") as said:
+            self.process = subprocess.Popen(
+                command, env=environment, cwd=folder, text=True,
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said,
+            )  # fmt: skip
 
     def ask(self, line: str) -> dict[str, float]:
         """Raises Failed if it has ended."""
@@ -58,13 +60,12 @@ class Line:
         return found
 
     def read(self) -> str:
-        stdout, stderr = self.process.stdout, self.process.stderr
+        stdout = self.process.stdout
         assert stdout is not None
-        assert stderr is not None
         if not select.select([stdout], [], [], PATIENCE_S)[0]:
             raise Failed(f"no answer within {PATIENCE_S} s")
         if not (line := stdout.readline()):
-            raise Failed(stderr.read().strip()[-300:])
+            raise Failed(self._said.read_text().strip()[-300:])
         return line
 
     def end(self) -> None:
