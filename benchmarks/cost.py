@@ -3,7 +3,7 @@
     python benchmarks/cost.py [--full] [--save] [--rounds N] [--seconds S]
 
 Beside what one writes by hand: aiohttp that gives raw bytes back and decodes nothing, or runs ONNX sessions
-(benchmarks/peers/by_hand.py), and FastAPI with raw bytes (raw_fastapi.py; where `make bench-setup` has made its
+(benchmarks/peering/by_hand.py), and FastAPI with raw bytes (raw_fastapi.py; where `make bench-setup` has made its
 environment). Callers send on their last answer, from a core of their own; CPU is what the scheduler gave to all of a
 server's threads, kernel time included. Memory in 10^6 bytes.
 
@@ -63,7 +63,7 @@ SIZES = {"1 KB": 256, "100 KB": 25_600, "1 MB": 250_000, "10 MB": 2_500_000, "10
 CONNECTIONS = (1, 4, 16, 64, 256)
 MODELS = (1, 4, 16, 64)
 WORKERS = (1, 2, 4)
-PEERS = Path(__file__).resolve().parent / "peers"
+PEERS = Path(__file__).resolve().parent / "peering"
 # Up to so much our server joins with an answer's head, or takes along with a request's (server/http/connection.py, hub.py).
 JOINED_BYTES, ALONG_BYTES = 32 * 1024, 256 * 1024
 
@@ -119,7 +119,7 @@ def ours(*flags: str, path: str = "/", cpu: int | None = SERVERS) -> Iterator[Se
 def theirs(
     script: str, *flags: str, path: str = "/", cpu: int | None = SERVERS, python: str = sys.executable
 ) -> Iterator[Server]:
-    """A server of benchmarks/peers, ended with all of its processes."""
+    """A server of benchmarks/peering, ended with all of its processes."""
     began = time.perf_counter()
     with subprocess.Popen(
         [python, str(PEERS / script), *flags], stdout=subprocess.PIPE, text=True, start_new_session=True,
@@ -148,7 +148,7 @@ Starter = Callable[..., contextlib.AbstractContextManager[Server]]
 
 def fastapi() -> str:
     """The interpreter of FastAPI's environment. Raises Unavailable where it was not made: that is for `make bench-setup`."""
-    environment = ENVIRONMENTS["fastapi-raw"]
+    environment = ENVIRONMENTS["fastapi"]
     if not environment.is_there():
         raise Unavailable("FastAPI is left out: `make bench-setup` makes its environment")
     return str(environment.interpreter)
@@ -312,10 +312,10 @@ def installed() -> Table:
         {"what": "what", "megabytes": "MB", "own": "of it ours, MB", "with": "with"},
     )
     for name, label in (
-        ("ours", "GraphPipe: client and commands"),
-        ("ours-onnx", "GraphPipe[onnx]: server and runtime"),
-        ("by-hand", "aiohttp, uvloop, numpy and onnxruntime"),
-        ("fastapi-raw", "FastAPI, uvicorn[standard], numpy and onnxruntime"),
+        ("graphpipe-client", "GraphPipe: client and commands"),
+        ("graphpipe", "GraphPipe[onnx]: server and runtime"),
+        ("aiohttp", "aiohttp, uvloop, numpy and onnxruntime"),
+        ("fastapi", "FastAPI, uvicorn[standard], numpy and onnxruntime"),
     ):
         environment = ENVIRONMENTS[name]
         if not environment.is_there():

@@ -47,5 +47,5 @@ def _commit() -> str:
 
     commit = git("rev-parse", "--short", "HEAD") or "unknown"
     return commit + (
-        "+" if git("status", "--porcelain", "--", "graphpipe", "benchmarks/*.py", "benchmarks/peers") else ""
+        "+" if git("status", "--porcelain", "--", "graphpipe", "benchmarks/*.py", "benchmarks/peering") else ""
     )

@@ -43,10 +43,20 @@ ENVIRONMENTS: dict[str, Environment] = {
             "tensorflow-serving",
             ("tensorflow-serving-api", _ours("tensorflow-cpu"), *RUNTIME, "aiohttp", "uvloop", "orjson"),
         ),
-        # What an installation takes on disk: ours, and what one would write by hand.
-        Environment("ours", (f"graphpipe-rpc @ {ROOT.as_uri()}",)),
-        Environment("ours-onnx", (f"graphpipe-rpc[onnx] @ {ROOT.as_uri()}", *RUNTIME)),
-        Environment("by-hand", ("aiohttp", "uvloop", *RUNTIME)),
-        Environment("fastapi-raw", ("fastapi", "uvicorn[standard]", *RUNTIME)),
+        # Ours, to be weighed: the client and its commands, and with a server for ONNX.
+        Environment("graphpipe-client", (f"graphpipe-rpc @ {ROOT.as_uri()}",)),
+        Environment("graphpipe", (f"graphpipe-rpc[onnx] @ {ROOT.as_uri()}", *RUNTIME)),
+        # Peers, with what their clients need.
+        Environment("aiohttp", (*RUNTIME, _ours("aiohttp"), _ours("uvloop"))),
+        Environment("mosec", (*RUNTIME, "mosec==0.9.8", "httpx")),
+        Environment("fastapi", (*RUNTIME, "fastapi==0.165.0", "uvicorn[standard]==0.54.0", "orjson", "httpx")),
+        Environment("torchserve", (*RUNTIME, "torchserve==0.12.0", "torch-model-archiver==0.12.0", "requests")),
+        Environment("litserve", (*RUNTIME, "litserve==0.2.19", "requests")),
+        # Triton's Python backend is built for the Python of Debian: it does not run in one that was built otherwise.
+        Environment("pytriton", (*RUNTIME, "nvidia-pytriton==0.7.0"), python="/usr/bin/python3.11"),
+        Environment("bentoml", (*RUNTIME, "bentoml==1.4.40")),
+        Environment("ray", (*RUNTIME, "ray[serve]==2.60.0", "requests")),
+        Environment("mlserver", (*RUNTIME, "mlserver==1.7.1", "requests")),
+        Environment("kserve", (*RUNTIME, "kserve==0.21.0")),
     )
 }
