@@ -282,6 +282,7 @@ class LoadedModel:
         run = None if timeout_s is None else self._bounded.begin(work)
         late = f"model {self.name!r} gave no answer in {timeout_s} s"
         if run is not None and not run.over.wait(timeout_s):
+            run.leave()
             raise TimedOut(f"{late}; it goes on, since a model in this process cannot be stopped")
         try:
             return work() if run is None else run.result()

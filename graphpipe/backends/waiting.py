@@ -9,6 +9,8 @@ import threading
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
+from graphpipe.errors import let_go
+
 __all__ = ["BoundedRun", "BoundedRuns"]
 
 T = TypeVar("T")
@@ -43,7 +45,7 @@ class BoundedRuns:
         with self._lock:
             self._count -= 1
             then, self._at_end = (self._at_end, None) if self._count == 0 else (None, self._at_end)
-        run.over.set()  # after the count: whoever hears of the end finds none under way
+        run.end()  # after the count: whoever hears of the end finds none under way
         if then is not None:
             then()
 
@@ -56,6 +58,7 @@ class BoundedRun(Generic[T]):
         self._context, self._call = context, call
         self._value: T
         self._error: BaseException | None = None
+        self._is_left = False
 
     def work(self) -> None:
         """Do it, and keep what comes of it."""
@@ -65,6 +68,24 @@ class BoundedRun(Generic[T]):
             self._error = error
         finally:
             del self._call, self._context
+
+    def end(self) -> None:
+        """It has ended, and whoever waits for it is told."""
+        self.over.set()
+        if self._is_left:
+            self._forget()
+
+    def leave(self) -> None:
+        """Nobody waits for it any more, and nobody will ask what came of it."""
+        self._is_left = True
+        if self.over.is_set():
+            self._forget()
+
+    def _forget(self) -> None:
+        # An error remembers the frame that caught it, and that this object: a ring that would hold what was sent.
+        error, self._error = self._error, None
+        if error is not None:
+            let_go(error)
 
     def result(self) -> T:
         """What it gave, or raise what it raised; once, and when it is over."""

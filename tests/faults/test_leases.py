@@ -310,6 +310,23 @@ def test_a_call_that_failed_keeps_nothing_of_what_was_sent(
     until(lambda: sent() is None, "what was sent is still there")
 
 
+def test_a_call_that_fails_when_nobody_waits_for_it_any_more_keeps_nothing_of_what_it_was_given() -> None:
+    may_go = threading.Event()
+
+    def fails_late(x: np.ndarray) -> np.ndarray:
+        may_go.wait(60)
+        raise ValueError("too late for anybody")
+
+    x = np.zeros((1, COLUMNS), np.float32)
+    given = weakref.ref(x)
+    with graphpipe.load(fails_late) as model:
+        with pytest.raises(GraphPipeError):
+            model.infer({"x": x}, timeout=0.05)
+        may_go.set()
+        del x
+        until(lambda: given() is None, "what it was given is still there")
+
+
 def test_a_call_that_reached_nobody_keeps_nothing_of_what_was_sent() -> None:
     for call in (_blocking, _asynchronous):
         x = np.zeros((1, COLUMNS), np.float32)
