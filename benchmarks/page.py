@@ -28,7 +28,10 @@ def filled(text: str) -> str:
     """A document with every table as the results have it. Raises KeyError for a table that is not there."""
 
     def fill(match: re.Match[str]) -> str:
-        result = Result.read(match[2])
+        try:
+            result = Result.read(match[2])
+        except FileNotFoundError:  # a question that has not been answered yet leaves its places as they are
+            return match[0]
         if match[3] == "about":
             shown = f"{result.source()}."
         else:
