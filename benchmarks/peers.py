@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import subprocess
 import sys
 import tempfile
 import time
@@ -44,6 +45,8 @@ TURN_S = {"identity": 0.15, "squeezenet": 0.4}
 FULL_CALLERS = {"identity": (1, 4, 8, 16), "squeezenet": (1, 4, 8, 16)}
 FULL_TURN_S = {"identity": 1.0, "squeezenet": 2.0}
 ROUNDS, FULL_ROUNDS = 5, 7
+CONTENDER = "mosec"  # the one whose processes came nearest where cores are contended
+CONTENDED_CALLERS = (1, 4, 8, 16)
 NOT_INSTALLED = "BENCHMARK_NOT_INSTALLED"  # where those that will not install are said with the reason
 
 
@@ -78,6 +81,27 @@ def _load(peer: Peer, asking: Asking, options: argparse.Namespace, tables: dict[
             tables[model].rows.append(row)
 
 
+def _contended(peer: Peer, asking: Asking, options: argparse.Namespace, table: Table) -> None:
+    """The same with a process that takes a whole core, and without it, by number of callers."""
+    for busy in ("", "yes"):
+        burner = subprocess.Popen([sys.executable, "-c", "while True: pass"], start_new_session=True) if busy else None
+        try:
+            for callers in CONTENDED_CALLERS:
+                found = asking.load("squeezenet", callers, options.turn_s["squeezenet"], limit=False)
+                x = ratio(found, "ours", "theirs", "per_second")
+                table.rows.append(
+                    {"peer": peer.name, "busy": busy, "callers": callers, "x": x.value, "between": between(x)}
+                    | {f"{who}_s": middle(found[who], "per_second") for who in ("ours", "theirs")}
+                    | {f"{who}_p99": pooled(found[who], 0.99) for who in ("ours", "theirs")}
+                )
+        except Failed as problem:
+            table.notes.append(f"{peer.name}: {problem}")
+        finally:
+            if burner is not None:
+                burner.kill()
+                burner.wait()
+
+
 def tables_for(options: argparse.Namespace) -> dict[str, Table]:
     loaded = {
         "peer": "beside GraphPipe",
@@ -95,6 +119,17 @@ def tables_for(options: argparse.Namespace) -> dict[str, Table]:
         "squeezenet": Table(
             "Squeezenet, a 600 KB image a request, prebuilt bytes",
             {**loaded, "theirs_share": "theirs, of the limit", "ours_share": "ours, of the limit"},
+        ),
+        "contended": Table(
+            "Squeezenet by number of callers, and with a process beside that takes one of the cores",
+            {
+                "peer": "beside GraphPipe",
+                "busy": "a core is busy",
+                "callers": "callers",
+                "theirs_s": "theirs, answers/s",
+            }
+            | {"ours_s": "ours, answers/s", "x": "x", "between": "95 % of x"}
+            | {"theirs_p99": "theirs, p99 ms", "ours_p99": "ours, p99 ms"},
         ),
         "clients": Table(
             "1 KB there and back by the client that each recommends, from array to array, one caller",
@@ -191,6 +226,8 @@ def _beside(
         theirs.household.hold()
         asking = Asking(bench, generator, ours, theirs, rounds)
         _load(peer, asking, options, tables)
+        if peer.name == CONTENDER and not options.callers:
+            _contended(peer, asking, options, tables["contended"])
         try:
             found = asking.clients("identity", options.turn_s["identity"])
         except (Failed, AssertionError) as problem:
