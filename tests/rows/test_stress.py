@@ -88,7 +88,7 @@ async def stress(kind: str, keeps: bool, checked: int, folder) -> Counter[str]:
     seen: Counter[str] = Counter()
     async with asyncio.timeout(100):
         await asyncio.gather(*(caller(stage, seed, checked, seen) for seed in range(24)))
-        while stage.waiting:  # of callers that have left, until a thread comes to them
+        while stage.waiting:  # noqa: ASYNC110 -- calls of callers that have left wait until a thread comes to them
             await asyncio.sleep(0.01)
     stage.close()
     return seen
