@@ -469,7 +469,7 @@ def test_nothing_is_compressed_unless_that_is_said(ways: dict[str, Way]) -> None
 
 def test_a_deadline_holds_while_an_answer_is_compressed(compressing: InProcess) -> None:
     with Wire(compressing.url) as wire:
-        lines = ("Accept-Encoding: gzip", "GraphPipe-Timeout-Ms: 500")
+        lines = ("Accept-Encoding: gzip", "GraphPipe-Timeout-Ms: 1000")
         answer = asked(wire, "hot", message([2_000_000_000]), *lines)
         assert (answer.status, "while its answer was compressed" in answer.text) == (504, True)
     assert_nothing_is_left(compressing)
