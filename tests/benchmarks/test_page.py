@@ -21,9 +21,7 @@ def test_a_chart_was_drawn_from_the_result_that_lies_beside_it(question: str) ->
 
 
 def test_every_table_of_the_questions_has_its_place_in_the_page_or_is_too_long_for_it() -> None:
-    shown = {
-        (match[2], match[3]) for name in page.DOCUMENTS for match in page.PLACE.finditer((page.ROOT / name).read_text())
-    }
+    shown = {(match[2], match[3]) for name in page.DOCUMENTS for match in page.PLACE.finditer((page.ROOT / name).read_text())}
     there = {(question, table) for question in QUESTIONS for table in Result.read(question).tables}
     assert shown - there == {(question, "about") for question in QUESTIONS}
     assert there - shown <= {("serialization", "then"), ("throughput", "then"), ("latency", "quantiles")}
