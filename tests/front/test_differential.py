@@ -110,7 +110,7 @@ ALIKE: dict[str, bytes] = {
 DECIDED: dict[str, tuple[bytes, int]] = {
     "head over the limit": (head(b"Host: h", b"X-A: " + b"a" * 20_000, LENGTH) + BODY, 431),
     "too large": (head(b"Host: h", b"Content-Length: 99999999") + BODY, 413),  # its end is seen at once
-    "content encoding": (head(b"Host: h", LENGTH, b"Content-Encoding: gzip") + BODY, 415),
+    "content encoding": (head(b"Host: h", LENGTH, b"Content-Encoding: br") + BODY, 415),
 }
 
 

@@ -161,7 +161,7 @@ def test_what_curl_prints_says_what_to_do(ways: dict[str, Way], tmp_path: Path) 
         (("-F", "file=@cat.jpg"), "the body is a form in parts"),
         (("-d", "a=b"), "the body is the fields of a form"),
         (("-d", ""), "the body is empty"),
-        (("-d", "x", "-H", "Content-Encoding: gzip"), "the body is compressed (Content-Encoding: gzip)"),
+        (("-d", "x", "-H", "Content-Encoding: br"), "the body is compressed (Content-Encoding: br)"),
     ):
         said = curl(*arguments)
         assert said.startswith(words), arguments
@@ -170,15 +170,15 @@ def test_what_curl_prints_says_what_to_do(ways: dict[str, Way], tmp_path: Path) 
 
 
 @pytest.mark.parametrize("way", ["hot", "odd", "HTTP/1.0", "unix", "tls"])
-@pytest.mark.parametrize("coding", ["gzip", "deflate", "br", "zstd"])
+@pytest.mark.parametrize("coding", ["br", "zstd"])
 def test_a_coding_is_named_and_refused(ways: dict[str, Way], way: str, coding: str) -> None:
     with ways[way].wire() as wire:
         wire.send(sent(way, b"\x0b\x02\x80abc", f"Content-Encoding: {coding}"))
         answer = wire.answer()
     assert answer.status == 415
     assert answer.text == (
-        f"the body is compressed (Content-Encoding: {coding}), and no coding is undone here; "
-        "send the message plain, without Content-Encoding\n"
+        f"the body is compressed (Content-Encoding: {coding}); gzip and deflate are undone here, at most 2 in a row; "
+        "send it in one of these, or the message plain, without Content-Encoding\n"
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import re
 import socket
 import threading
@@ -21,6 +22,7 @@ from tests.raw_http import Answer, Wire
 
 BODY = b"".join(encode_request([np.arange(6, dtype=np.float32)], ["x"]))
 LENGTH = f"Content-Length: {len(BODY)}"
+GZIPPED = gzip.compress(BODY)
 ALL = ("hot", "odd", "unix", "tls", "HTTP/1.0")
 NEW = ("hot", "odd", "unix", "tls")  # what HTTP/1.0 knows nothing of
 
@@ -128,7 +130,11 @@ TABLE = {
         stays=False,
         ways=NEW,
     ),
-    "a compressed body": post("Host: h", "Content-Encoding: gzip", want=(415,)),
+    "a body in a coding that nobody knows": post("Host: h", "Content-Encoding: br", want=(415,)),
+    "a body that is not in its coding": post("Host: h", "Content-Encoding: gzip", want=(400,)),
+    "a compressed body": Row(
+        "POST / HTTP/1.1", ("Host: h", "Content-Encoding: gzip", f"Content-Length: {len(GZIPPED)}"), (200,), GZIPPED
+    ),
     "the preface of HTTP/2": get(
         first="PRI * HTTP/2.0", after=b"SM\r\n\r\n", want=(505,), stays=False, ways=("hot", "unix", "tls")
     ),

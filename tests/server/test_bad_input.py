@@ -279,8 +279,8 @@ def test_a_kind_of_request_of_a_later_schema_gets_501_and_the_connection_goes_on
     assert serves_on(server)
 
 
-@pytest.mark.parametrize("coding", ["gzip", "deflate", "br", "zstd", "gzip, gzip"])
-def test_a_compressed_body_gets_415(server: Server, coding: str) -> None:
+@pytest.mark.parametrize("coding", ["br", "zstd", "br, gzip"])
+def test_a_body_in_an_unknown_coding_gets_415(server: Server, coding: str) -> None:
     answer = call(server.url, "POST", "/", GOOD, content_encoding=coding)
     assert answer.status == 415
     assert "without Content-Encoding" in answer.text

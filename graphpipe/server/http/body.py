@@ -11,7 +11,7 @@ from graphpipe.server.http.admission import Admission
 from graphpipe.server.http.chunks import Chunks
 from graphpipe.server.settings.values import PROGRESS_BYTES_PER_S
 
-__all__ = ["Body", "too_slow"]
+__all__ = ["Body", "least_pace", "too_slow"]
 
 # What is read at once when more is held already than may be: somebody has to notice it.
 _LITTLE = 4 * 1024
@@ -83,8 +83,7 @@ class Body:
 
     def pace(self, limit_s: float) -> float:
         """The least bytes a second it has to come at, where it may stand still for ``limit_s``."""
-        size = self.filled if self.length is None else self.length
-        return max(PROGRESS_BYTES_PER_S, size / (_TIMES * limit_s))
+        return least_pace(self.filled if self.length is None else self.length, limit_s)
 
     def look(self, after_s: float) -> None:
         """Judge how much of it is likely to come soon by what has come since the last look, ``after_s`` ago."""
@@ -184,6 +183,11 @@ class Body:
         if self.held:
             self._admission.hold(-self.held)
             self.held = 0
+
+
+def least_pace(size: int, limit_s: float) -> float:
+    """The least bytes a second that ``size`` bytes have to come at, where they may stand still for ``limit_s``."""
+    return max(PROGRESS_BYTES_PER_S, size / (_TIMES * limit_s))
 
 
 def too_slow(came: int, seconds: float, pace: float) -> str:

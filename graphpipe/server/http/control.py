@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from aiohttp import web
 
 from graphpipe.errors import NotFound
+from graphpipe.server.http.coder import Coder
 from graphpipe.server.numbers.counters import Counters
 from graphpipe.server.numbers.metrics import CONTENT_TYPE, Metrics
 from graphpipe.server.protocols.graphpipe import GraphPipe, GraphPipeEndpoint
 from graphpipe.server.protocols.path import path_of
 from graphpipe.server.settings.values import Settings
 from graphpipe.server.state import State
+from graphpipe.wire import Segment
 
 __all__ = ["Control", "Handlers"]
 
@@ -31,7 +33,8 @@ class Control:
         self._settings = settings
         self._state = state
         self._metrics = Metrics(counters)
-        # What puts on an answer what every answer bears.
+        # Both are given by whoever serves the pages: what compresses them, and what puts on them what every answer bears.
+        self.coder: Coder
         self.sign: Callable[[web.BaseRequest, web.StreamResponse], None] = lambda request, response: None
 
     def pages(self) -> dict[tuple[str, ...], Handlers]:
@@ -80,11 +83,15 @@ class Control:
 
     async def _metrics_page(self, request: web.BaseRequest) -> web.StreamResponse:
         async with self._metrics.page() as page:
-            response = web.StreamResponse(headers={"Content-Type": CONTENT_TYPE})
-            response.content_length = page.length
+            headers = {"Content-Type": CONTENT_TYPE}
+            parts: Sequence[Segment] = page.parts
+            if self.coder.is_asked(request, headers):
+                parts = await self.coder.compressed(headers, parts)
+            response = web.StreamResponse(headers=headers)
+            response.content_length = sum(map(len, parts))
             self.sign(request, response)
             await response.prepare(request)
-            for part in page.parts if request.method != "HEAD" else ():
+            for part in parts if request.method != "HEAD" else ():
                 # Who does not read would keep the page for ever.
                 async with asyncio.timeout(self._settings.send_timeout_s):
                     await response.write(part)

@@ -21,6 +21,7 @@ __all__ = [
     "HEAD_BYTES_MAX",
     "Head",
     "Passing",
+    "accepted_codings",
     "asked_in",
     "cut",
     "is_host",
@@ -189,6 +190,11 @@ def request_id_of(head: bytes) -> str:
     return "" if found is None else request_id(found[1].strip(b" \t"))
 
 
+def accepted_codings(head: bytes) -> str:
+    """What the ``Accept-Encoding`` fields of a head say, all together; empty if there is none."""
+    return b",".join(_ACCEPT_ENCODING.findall(head)).decode("latin-1")
+
+
 def is_host(value: bytes) -> bool:
     """Whether a Host field can have this value. It may be empty: a Unix socket has no name."""
     return _HOST.fullmatch(value) is not None
@@ -213,6 +219,7 @@ _TIMEOUT = b"graphpipe-timeout-ms"
 _REQUEST_ID = b"x-request-id"
 _REQUEST_ID_FIELD = re.compile(rb"\r\nx-request-id:([^\r\n]*)\r\n", re.IGNORECASE)
 _REQUEST_ID_MAX = 128
+_ACCEPT_ENCODING = re.compile(rb"\r\naccept-encoding:([^\r\n]*)(?=\r\n)", re.IGNORECASE)
 # Anything but visible ASCII is a question mark.
 _VISIBLE = bytes(byte if 0x21 <= byte <= 0x7E else ord("?") for byte in range(256))
 _ONCE = frozenset(

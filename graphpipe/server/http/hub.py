@@ -17,8 +17,9 @@ from graphpipe.buffers import POOLED_FROM
 from graphpipe.errors import NotFound, ServiceError
 from graphpipe.server.exchange import Exchange
 from graphpipe.server.http.admission import Admission
+from graphpipe.server.http.codings import takes_gzip
 from graphpipe.server.http.connection import TICK_S, Connection, Request
-from graphpipe.server.http.head import Head, cut, parse
+from graphpipe.server.http.head import Head, accepted_codings, cut, parse
 from graphpipe.server.http.heads import Heads
 from graphpipe.server.http.refusal import error_headers, response_head
 from graphpipe.server.numbers.accesslog import AccessLog
@@ -66,6 +67,7 @@ class Hub:
         self.scratch = memoryview(bytearray(_SCRATCH_BYTES))
         self._dialect = dialect
         self.settings = settings
+        self._compresses = settings.compress_answers  # which aiohttp's way does
         self.age_max_s = settings.connection_age_max_s
         self._connections_max = settings.connections_cap()
         self._loop = asyncio.get_running_loop()
@@ -100,7 +102,7 @@ class Hub:
         request = self._heads.find(core)
         if request is None:
             parsed = parse(core)
-            if parsed is None:
+            if parsed is None or (self._compresses and takes_gzip(accepted_codings(core))):
                 return None
             try:
                 target = Target.of(self._dialect.endpoint(parsed.path))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any
 from weakref import WeakKeyDictionary
 
 from aiohttp import HttpVersion10, HttpVersion11, web
@@ -25,7 +25,9 @@ from graphpipe.errors import (
 )
 from graphpipe.server.exchange import Exchange, peer_of
 from graphpipe.server.http.admission import Admission
-from graphpipe.server.http.body import Body, too_slow
+from graphpipe.server.http.body import Body, least_pace, too_slow
+from graphpipe.server.http.coder import Coder
+from graphpipe.server.http.codings import Inflating
 from graphpipe.server.http.control import Control, Handlers
 from graphpipe.server.http.head import is_host, request_id
 from graphpipe.server.http.odd_connection import OddConnection, OddServer
@@ -41,6 +43,7 @@ from graphpipe.server.settings.values import Settings
 from graphpipe.server.state import State
 from graphpipe.server.target import Target
 from graphpipe.version import SERVER
+from graphpipe.wire import Segment
 from graphpipe.words import visible
 
 __all__ = ["Odd"]
@@ -77,6 +80,7 @@ class Odd:
         self._admission = admission
         self._settings = settings
         self._state = state
+        self._coder = control.coder = Coder(settings, admission)
         self.readers = Readers(settings.send_timeout_s)
 
     def server(self) -> OddServer:
@@ -86,6 +90,10 @@ class Odd:
     def side_server(self) -> OddServer:
         """For an address of its own: the metrics and the health checks alone."""
         return self._server(self._control.side_pages(), models=False)
+
+    def close(self) -> None:
+        """Nobody is served any more."""
+        self._coder.close()
 
     def _server(self, pages: Mapping[tuple[str, ...], Handlers], *, models: bool) -> OddServer:
         return OddServer(partial(self._answer, pages, models), self._turn_away, self._settings)
@@ -116,6 +124,8 @@ class Odd:
             FAILURES.tell(log, "a request failed", error=error, cause=what, request_id=_request_id(request))
             return self._refuse(request, ModelFailed("the server failed on this request; its log has the cause"))
         if not response.prepared:
+            if isinstance(response, web.Response) and response.status == 200:
+                await self._coder.compress_page(request, response)
             self._sign(request, response)
         return response
 
@@ -154,7 +164,9 @@ class Odd:
         exchange = Exchange(self._state, self._access_log, self._nobody, asyncio.get_running_loop())
         exchange.peer = peer_of(request.transport)
         size, held, status, rows, length = 0, 0, 0, 0, 0
-        segments: list[Any] = []
+        until: float | None = None
+        segments: Sequence[Segment] = ()
+        headers = {"Content-Type": OCTETS}
         answer = _Answered(_request_id(request))
         try:
             try:
@@ -163,21 +175,22 @@ class Odd:
                 exchange.start(None)
                 raise
             exchange.start(target.service)
-            coding = request.headers.get("Content-Encoding", "identity")
-            if coding.lower() != "identity":
-                words = (
-                    f"the body is compressed (Content-Encoding: {visible(coding[:40])}), and no coding is undone here"
-                )
-                raise Unsupported(f"{words}; send the message plain, without Content-Encoding", 415)
+            inflating = self._coder.inflating(request)
             timeout_ms = _timeout_ms(request.headers.get(TIMEOUT_HEADER))
             if timeout_ms is not None:
                 exchange.limit(timeout_ms, _is_noticed)
+                until = asyncio.get_running_loop().time() + timeout_ms / 1000
             if request.content_length is not None:
                 target.admit(request.content_length)
-            body = await self._body(request, timeout_ms)
+            async with _in_time(until, "the caller's deadline passed before its body had come"):
+                body = await self._received(request, inflating)
             size, held = body.filled, body.held
             done = exchange.answer(target, body.let_go(), timeout_ms, answer, _request_id(request))
             segments, rows = done if done is not None else await answer.future
+            if self._coder.is_asked(request, headers):
+                async with _in_time(until, "the caller's deadline passed while its answer was compressed"):
+                    segments = await self._coder.compressed(headers, segments)
+                del done
             status, length = 200, sum(map(len, segments))
         except ServiceError as error:
             status = error.http_status
@@ -196,10 +209,12 @@ class Odd:
             self._admission.hold(-held)
             # A failure remembers this frame, and the future the failure: a ring that would hold the request's memory.
             del answer
-        return await self._send(request, segments, length)
+        return await self._send(request, headers, segments, length)
 
-    async def _send(self, request: web.BaseRequest, segments: list[Any], length: int) -> web.StreamResponse:
-        response = web.StreamResponse(headers={"Content-Type": OCTETS})
+    async def _send(
+        self, request: web.BaseRequest, headers: Mapping[str, str], segments: Sequence[Segment], length: int
+    ) -> web.StreamResponse:
+        response = web.StreamResponse(headers=headers)
         response.content_length = length
         self._sign(request, response)
         self._admission.hold(length)
@@ -218,18 +233,12 @@ class Odd:
             self._admission.hold(-length)
         return response
 
-    async def _body(self, request: web.BaseRequest, timeout_ms: int | None) -> Body:
-        """The whole body. Raises DeadlineExceeded, and what else may become of one."""
-        if timeout_ms is None:
-            return await self._received(request)
-        try:
-            async with asyncio.timeout(timeout_ms / 1000):
-                return await self._received(request)
-        except TimeoutError:
-            raise DeadlineExceeded("the caller's deadline passed before its body had come") from None
-
-    async def _received(self, request: web.BaseRequest) -> Body:
-        body, pace = Body(self._admission, request.content_length), _Pace(self._settings.body_timeout_s)
+    async def _received(self, request: web.BaseRequest, inflating: Inflating | None) -> Body:
+        """The whole body, with its codings undone. Raises what may become of one."""
+        body = Body(self._admission, request.content_length if inflating is None else None)
+        pace = _Pace(self._settings.body_timeout_s, request.content_length)
+        state_bytes = 0 if inflating is None else inflating.state_bytes
+        self._admission.hold(state_bytes)
         try:
             await self._wait_for_room(body)
             self._admission.expect(body, 0)  # nobody looks at how fast it comes, so no room is kept for it
@@ -237,10 +246,13 @@ class Odd:
                 # Only now: who asks before sending wants to hear of a refusal first.
                 await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
                 request.writer.output_size = 0
-            while chunk := await pace.chunk(request, body):
-                body.take(memoryview(chunk))
-                if self._admission.is_full and not body.is_whole:
-                    await self._wait_for_room(body)
+            while chunk := await pace.chunk(request):
+                if inflating is None:
+                    await self._take(body, memoryview(chunk))
+                else:
+                    await self._coder.inflate(inflating, chunk, partial(self._take, body))
+            if inflating is not None:
+                inflating.end()
             body.ended()
             return body
         except BaseException as error:
@@ -249,6 +261,13 @@ class Odd:
             if isinstance(error, HttpProcessingError):
                 raise MalformedMessage("the body is not in chunks as HTTP has them") from None
             raise
+        finally:
+            self._admission.hold(-state_bytes)
+
+    async def _take(self, body: Body, data: memoryview) -> None:
+        body.take(data)
+        if self._admission.is_full and not body.is_whole:
+            await self._wait_for_room(body)
 
     async def _wait_for_room(self, body: Body) -> None:
         if not self._admission.begin(body):
@@ -318,24 +337,38 @@ class _Answered:
 
 
 class _Pace:
-    """Receives a body, unless it comes too slowly to be waited for."""
+    """Receives a body, of ``length`` bytes where that is known, unless it comes too slowly to be waited for."""
 
-    def __init__(self, limit_s: float) -> None:
+    def __init__(self, limit_s: float, length: int | None) -> None:
         self._limit_s = limit_s
+        self._length = length
+        self._came = self._mark = 0
         self._now = asyncio.get_running_loop().time
         self._since = self._now()
 
-    async def chunk(self, request: web.BaseRequest, body: Body) -> bytes:
+    async def chunk(self, request: web.BaseRequest) -> bytes:
         """The next part; empty at the end."""
         while True:
             try:
                 async with asyncio.timeout_at(self._since + self._limit_s):
-                    return await request.content.readany()
+                    data = await request.content.readany()
+                    self._came += len(data)
+                    return data
             except TimeoutError:
-                came, pace = body.filled - body.mark, body.pace(self._limit_s)
+                came, pace = self._came - self._mark, least_pace(self._length or self._came, self._limit_s)
                 if came < pace * self._limit_s:
                     raise web.HTTPRequestTimeout(text=f"{too_slow(came, self._limit_s, pace)}\n") from None
-                self._since, body.mark = self._now(), body.filled
+                self._since, self._mark = self._now(), self._came
+
+
+@asynccontextmanager
+async def _in_time(until: float | None, words: str) -> AsyncIterator[None]:
+    """What is done in here is over by then, in the loop's time. Raises DeadlineExceeded, with these words."""
+    try:
+        async with asyncio.timeout_at(until):
+            yield
+    except TimeoutError:
+        raise DeadlineExceeded(words) from None
 
 
 def _is_noticed(error: ServiceError) -> None:

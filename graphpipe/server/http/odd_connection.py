@@ -54,7 +54,7 @@ class OddServer(web.Server):
             handler_cancellation=True,
             access_log=None,
             logger=AIOHTTP_LOG,
-            # A compressed body is refused, and must not be inflated before anybody can say so.
+            # A compressed body is undone by ours alone, which is limited, counted, and not on the loop (coder.py).
             auto_decompress=False,
             keepalive_timeout=settings.keepalive_timeout_s,
             # What arrives while a connection waits to be closed is thrown away, not read for long.

@@ -8,6 +8,7 @@ from http import HTTPStatus
 from math import ceil
 
 from graphpipe.errors import ServiceError
+from graphpipe.server.http.codings import NotTaken
 from graphpipe.server.http.head import HEAD_BYTES_MAX
 from graphpipe.version import SERVER
 
@@ -31,6 +32,8 @@ def error_headers(error: ServiceError) -> dict[str, str]:
     """Further headers of a refusal."""
     if error.http_status == 503:
         return {"Retry-After": str(ceil(error.retry_after_s or 1))}
+    if isinstance(error, NotTaken):
+        return {"Accept-Encoding": error.taken}
     return {}
 
 

@@ -142,6 +142,7 @@ class App:
         try:
             await self._finish()
         finally:
+            self._odd.close()
             self._next_second()
 
     async def _finish(self) -> None:

@@ -27,6 +27,7 @@ _PICTURE = f"send it with: {_SEND.format('photo.jpg', 'pixels')}"
 _TEXT = f"send text with: {_SEND.format('text:hello', 'array')} (numbers with --input '[[1, 2, 3]]')"
 _ARRAY = f"read it and send arrays, {_CALL.format('array')}"
 _PLAIN = f"send the message uncompressed; to send an array: {_SEND.format('x.npy', 'array')}"
+_GZIP = f"say so with Content-Encoding: gzip, or {_PLAIN}"
 _NPY = f"send it with: {_SEND.format('x.npy', 'array')}"
 _NPZ = f"send an array of an .npz with: {_SEND.format('x.npz:key', 'array')}"
 _FORM = f"send what the form holds with: {_SEND.format('FILE', 'array')}"
@@ -39,7 +40,7 @@ _MAGIC: tuple[tuple[bytes, str, str], ...] = (
     (b"GIF89a", "a GIF picture", _PICTURE),
     (b"II*\0", "a TIFF picture", _PICTURE),
     (b"MM\0*", "a TIFF picture", _PICTURE),
-    (b"\x1f\x8b", "compressed by gzip", _PLAIN),
+    (b"\x1f\x8b", "compressed by gzip", _GZIP),
     (b"\x28\xb5\x2f\xfd", "compressed by zstd", _PLAIN),
     (b"BZh", "compressed by bzip2", _PLAIN),
     (b"\xfd7zXZ", "compressed by xz", _PLAIN),

@@ -52,10 +52,12 @@ class Keywords(TypedDict, total=False):
     # Network
     tls_cert: str | PathLike[str]
     tls_key: str | PathLike[str]
+    compress_answers: bool
 
     # Limits
     connections_max: int
     body_bytes_max: int | str
+    inflate_ratio_max: int
     strings_max: int
     in_flight_bytes_max: int | str
     admission_wait_s: float

@@ -126,11 +126,19 @@ class Settings:
     tls_key: str = setting(
         "", "Network", path(), "PEM file with its key.", default_text="in the certificate's file", needs=("tls_cert",)
     )
+    compress_answers: bool = setting(
+        False, "Network", switch(), "Compress answers and pages for whoever sends Accept-Encoding: gzip."
+    )
     connections_max: int = setting(
         0, "Limits", integer(0), "Connections that a worker has open at once; a further one gets 503.",
         default_text="what the limit of descriptors (ulimit -n) leaves",
     )  # fmt: skip
     body_bytes_max: int = setting(1 << 30, "Limits", size(1, 2**31 - 1), "Largest request body; a larger one gets 413.")
+    inflate_ratio_max: int = setting(
+        100, "Limits", integer(0, 1 << 20),
+        "How many times as many bytes as came a compressed body may become, from 1 MiB on; more gets 413. 0: no body "
+        "may be compressed. What it becomes is limited by --body-bytes-max too.",
+    )  # fmt: skip
     strings_max: int = setting(
         1 << 20, "Limits", integer(1, 1 << 24), "Most strings in a request; one with more gets 413."
     )
