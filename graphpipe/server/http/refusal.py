@@ -31,7 +31,7 @@ def error_headers(error: ServiceError) -> dict[str, str]:
     """Further headers of a refusal."""
     if error.http_status == 503:
         return {"Retry-After": str(ceil(error.retry_after_s or 1))}
-    return {}
+    return {"WWW-Authenticate": "Bearer"} if error.http_status == 401 else {}
 
 
 def response_head(status: int, content_type: str, length: int, headers: Mapping[str, str]) -> bytes:

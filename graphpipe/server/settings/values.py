@@ -126,6 +126,11 @@ class Settings:
     tls_key: str = setting(
         "", "Network", path(), "PEM file with its key.", default_text="in the certificate's file", needs=("tls_cert",)
     )
+    api_key_file: str = setting(
+        "", "Network", path(),
+        "Ask callers for a key (Authorization: Bearer) of this file, which `graphpipe keys add` writes. It is watched: a "
+        "change holds at once.", default_text="nobody is asked",
+    )  # fmt: skip
     connections_max: int = setting(
         0, "Limits", integer(0), "Connections that a worker has open at once; a further one gets 503.",
         default_text="what the limit of descriptors (ulimit -n) leaves",
@@ -189,8 +194,10 @@ class Settings:
         30.0, "Operation", number(0), "After SIGTERM: how long requests in flight may take to finish."
     )
     enable_shutdown: bool = setting(
-        False, "Operation", switch(), "Let anybody who can reach the server end it: POST /control/shutdown."
-    )
+        False, "Operation", switch(),
+        "Let anybody who can reach the server end it: POST /control/shutdown. With --api-key-file that takes a key with "
+        "the scope admin, and not this flag.",
+    )  # fmt: skip
     verbose: int = setting(0, "Operation", count(), "Say more; twice: everything.", short="v")
 
     @property
