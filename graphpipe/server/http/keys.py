@@ -47,6 +47,8 @@ SCOPE_OF = {
 # Of a head that the hot route has read: there is no other way to write such a field in it.
 _AUTHORIZATION = re.compile(rb"\r\nauthorization:[ \t]*([^\r\n]*)", re.IGNORECASE)
 _BEARER = re.compile(rb"bearer +([A-Za-z0-9._~+/-]+=*)[ \t]*", re.IGNORECASE)
+# How often the file is looked at: a key that is revoked is to be refused within a second, on a busy machine too.
+_LOOK_S = 0.2
 # A file that was written to so short a time ago may have been written to again since, at the same time by its clock.
 _SETTLED_S = 1.0
 
@@ -94,7 +96,7 @@ NOBODY = Grant(frozenset(), frozenset())
 
 
 class Keys:
-    """The keys of a file, which ``look`` looks at. Belongs to one event loop.
+    """The keys of a file, which is watched from ``watch`` on. Belongs to one event loop.
 
     ``on_change`` functions are called when other keys are good than were before. Raises LoadError for a file that cannot be
     read; later on, the keys that were read before stay in force.
@@ -107,6 +109,7 @@ class Keys:
         self._grants: dict[bytes, tuple[Key, Grant]] = {}
         self._expiries: list[float] = []  # to come
         self._trouble = ""  # with the file, as it was told last
+        self._timer: asyncio.TimerHandle | None = None
         self._reading = False
         self._stamp = _stamp(path)
         self._text: str | None = None  # None: it could not be read
@@ -132,8 +135,18 @@ class Keys:
             raise Unauthenticated("the key is not, or no longer, one of this server's; ask its operator for another")
         return grant
 
-    def look(self) -> None:
-        """Twice a second: whether a key's time is over, and whether the file has changed."""
+    def watch(self) -> None:
+        """Look from now on, until ``close``, whether a key's time is over, and whether the file has changed."""
+        self._timer = asyncio.get_running_loop().call_later(_LOOK_S, self.watch)
+        self._look()
+
+    def close(self) -> None:
+        """Look no more."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _look(self) -> None:
         now = time.time()
         if self._expiries and now >= self._expiries[0]:
             self._expiries = [at for at in self._expiries if at > now]

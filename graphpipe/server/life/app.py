@@ -108,6 +108,7 @@ class App:
         self.hub.on_tick = self._tick
         if self.keys is not None:
             self.keys.on_change.append(self.hub.forget_heads)
+            self.keys.watch()
         self.directory.on_change.append(self.hub.forget_heads)
         self.state.connections = lambda: len(self.hub.connections) + len(behind.connections)
         options: dict[str, Any] = {"sock": listener, "backlog": _BACKLOG, "ssl": tls}
@@ -148,6 +149,8 @@ class App:
         try:
             await self._finish()
         finally:
+            if self.keys is not None:
+                self.keys.close()
             self._next_second()
 
     async def _finish(self) -> None:
@@ -243,8 +246,6 @@ class App:
     def _tick(self) -> None:
         """Twice a second: say how things are."""
         counters = self.counters
-        if self.keys is not None:
-            self.keys.look()
         counters.gauge("graphpipe_connections", self.state.connections())
         counters.gauge("graphpipe_in_flight_requests", self.state.in_flight)
         counters.gauge("graphpipe_in_flight_bytes", self.admission.held_bytes)
