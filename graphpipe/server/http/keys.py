@@ -154,10 +154,13 @@ class Keys:
         stamp = _stamp(self._path)
         if self._reading or (stamp == self._stamp and (stamp is None or abs(now - stamp[0] / 1e9) > _SETTLED_S)):
             return
-        self._stamp, self._reading = stamp, True
         # In a thread, since a disk may take its time.
-        loop = asyncio.get_running_loop()
-        threading.Thread(target=self._read_again, args=(loop,), name="keys", daemon=True).start()
+        reader = threading.Thread(target=self._read_again, args=(asyncio.get_running_loop(),), name="keys", daemon=True)
+        try:
+            reader.start()
+        except RuntimeError:  # the machine has none to give just now: it is tried again
+            return
+        self._stamp, self._reading = stamp, True
 
     def _read_again(self, loop: asyncio.AbstractEventLoop) -> None:
         try:
@@ -165,6 +168,8 @@ class Keys:
             why = ""
         except LoadError as error:
             text, keys, why = "", None, str(error)
+        except Exception as error:  # whatever it is, it must not be the last time that somebody looks
+            text, keys, why = "", None, f"--api-key-file {self._path}: {type(error).__name__}"
         try:
             loop.call_soon_threadsafe(self._take, text, keys, why)
         except RuntimeError:  # the loop is closed: nobody asks any more
