@@ -48,14 +48,14 @@ def is_server(model: str) -> bool:
     return REMOTE.matches(model)
 
 
-def server_at(url: str, timeout_s: float) -> Callee:
+def server_at(url: str, timeout_s: float, api_key: str | None = None) -> Callee:
     """The model that a server has at a URL. Raises ValueError for what is none, with what to write."""
     if not is_server(url):
         if hint := elsewhere(url):
             raise ValueError(hint)
         if url and Path(url).exists():
             raise ValueError(f"{url} is a file, and no server's URL; to run it here: graphpipe run {url}")
-    return _Server(url.removeprefix("remote:"), timeout_s)
+    return _Server(url.removeprefix("remote:"), timeout_s, api_key)
 
 
 @contextmanager
@@ -98,11 +98,12 @@ def elsewhere(text: str) -> str:
 class _Server:
     """A model behind a URL."""
 
-    def __init__(self, url: str, timeout_s: float) -> None:
+    def __init__(self, url: str, timeout_s: float, api_key: str | None) -> None:
         from graphpipe.client.calls import signature_of
 
         self._url = url
         self._timeout_s = timeout_s
+        self._api_key = api_key
         meta = asyncio.run(self._metadata())
         self.name, self.version, self.server, self.description = meta.name, meta.version, meta.server, meta.description
         self.signature = signature_of(meta)
@@ -119,7 +120,7 @@ class _Server:
     async def _metadata(self) -> Any:
         from graphpipe.client.asyncio_client import AsyncClient
 
-        async with AsyncClient(self._url, self._timeout_s) as client:
+        async with AsyncClient(self._url, self._timeout_s, api_key=self._api_key) as client:
             return await client.metadata()
 
     async def _execute(self, inputs: Sequence[Given], outputs: list[str], config: str, cast: bool) -> Any:
@@ -134,7 +135,7 @@ class _Server:
                     progress.label("receiving")
                     progress.update(received, to_receive)
 
-            async with AsyncClient(self._url, self._timeout_s, progress=show) as client:
+            async with AsyncClient(self._url, self._timeout_s, progress=show, api_key=self._api_key) as client:
                 names, values = [name for name, _ in inputs], [value for _, value in inputs]
                 return await client.execute_multi(values, names, outputs, config=config, cast=cast)
 

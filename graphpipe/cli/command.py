@@ -113,6 +113,7 @@ def root() -> Group:
             "run": ("Load a model and run it in this process.", _run_command),
             "bench": ("Measure how fast a model answers.", _bench_command),
             "serve": ("Put models behind a socket: the same as graphpipe-serve.", _serve_command),
+            "keys": ("Make, list and take back the keys of a server's callers.", _keys_command),
             "cache": ("Look at the row caches of servers here, or empty them.", _cache_command),
             "completion": ("Print a script that completes these commands in a shell.", _completion_command),
         },
@@ -131,7 +132,7 @@ def _metadata_command() -> Command:
         "metadata", "Show what a model takes and gives.", _metadata, _METADATA_EXAMPLES,
         Argument("model", help="A server's URL, or what graphpipe-serve --model takes.", type=Offered(source)),
         option("as_json", "--json", is_flag=True, help="As JSON."),
-        _timeout(),
+        _timeout(), _api_key(),
     )  # fmt: skip
 
 
@@ -140,7 +141,7 @@ def _execute_command() -> Command:
         "execute", "Run a model that a server has.", _execute, _FORMS + _EXECUTE_EXAMPLES,
         Argument("url", metavar="URL", type=Offered(server),
                  help="http://HOST:PORT[/models/NAME], https://..., or unix:/path.sock"),
-        *_call(), _timeout(),
+        *_call(), _timeout(), _api_key(),
     )  # fmt: skip
 
 
@@ -166,6 +167,12 @@ def _serve_command() -> click.Command:
     from graphpipe.server.cli import main
 
     return main
+
+
+def _keys_command() -> click.Command:
+    from graphpipe.cli.keys import group
+
+    return group()
 
 
 def _cache_command() -> Command:
@@ -216,24 +223,32 @@ def _timeout() -> click.Option:
     return option("--timeout-s", type=float, default=60, show_default=True, metavar="SECONDS", help="For the call.")
 
 
+def _api_key() -> click.Option:
+    # A command line is shown to everybody on a machine.
+    return option("--api-key", metavar="KEY", envvar="GRAPHPIPE_API_KEY",
+                  help="Sent as Authorization: Bearer KEY.  [env: GRAPHPIPE_API_KEY]")  # fmt: skip
+
+
 # --- what they do -----------------------------------------------------------------------------------------------------
 
 
-def _metadata(model: str, as_json: bool, timeout_s: float) -> None:
+def _metadata(model: str, as_json: bool, timeout_s: float, api_key: str | None) -> None:
     from graphpipe.cli import description
     from graphpipe.cli.callee import is_server, loaded, server_at
 
     with contextlib.ExitStack() as stack:
         with _quiet():
-            here = contextlib.nullcontext(server_at(model, timeout_s)) if is_server(model) else loaded(model, {})
+            here = (
+                contextlib.nullcontext(server_at(model, timeout_s, api_key)) if is_server(model) else loaded(model, {})
+            )
             callee = stack.enter_context(here)
         print(json.dumps(description.as_json(callee), indent=2) if as_json else description.as_text(callee))
 
 
-def _execute(url: str, timeout_s: float, **call: Any) -> None:
+def _execute(url: str, timeout_s: float, api_key: str | None, **call: Any) -> None:
     from graphpipe.cli.callee import server_at
 
-    _ask(lambda: contextlib.nullcontext(server_at(url, timeout_s)), **call)
+    _ask(lambda: contextlib.nullcontext(server_at(url, timeout_s, api_key)), **call)
 
 
 _CALL = ("inputs", "outputs", "ask", "config", "cast", "as_json",

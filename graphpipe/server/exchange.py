@@ -142,6 +142,11 @@ class Exchange:
         seconds = perf_counter() - self._began if self._began else 0.0
         service = self._service
         (self._nobody if service is None else service.meter).answered(status, seconds)
+        caller = asked.caller
+        if caller is not None:
+            caller.requests += 1
+            if status != 200:
+                caller.errors += 1
         if self._access_log.wanted():
             name = "" if service is None else service.name
             self._access_log.write(
@@ -156,6 +161,7 @@ class Exchange:
                     seconds,
                     _peer(transport),
                     asked.request_id,
+                    "" if caller is None else caller.name,
                 )
             )
 

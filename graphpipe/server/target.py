@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
+from graphpipe.errors import ServiceError, service_error
 from graphpipe.server.models.service import Service
 from graphpipe.server.protocols.protocol import Answer, Endpoint
 
@@ -14,13 +15,13 @@ __all__ = ["Target"]
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A service, and the bound function that answers a request's body in the dialect that was asked in.
+    """A service (None: nobody's), and the bound function that answers a request's body in the dialect that was asked in.
 
     Made once for a head that callers repeat, so that another dialect costs a request nothing. ``waits``: there may be a
     queue for it, in which it matters who asks.
     """
 
-    service: Service
+    service: Service | None
     answer: Callable[[memoryview | bytes, float | None, str], Answer | Coroutine[Any, Any, Answer]]
     admit: Callable[[int], None]
     waits: bool = True
@@ -29,3 +30,13 @@ class Target:
     def of(cls, endpoint: Endpoint) -> Target:
         """The target that an endpoint is."""
         return cls(endpoint.service, endpoint.answer, endpoint.admit, endpoint.service.at_once is None)
+
+    @classmethod
+    def refusing(cls, error: ServiceError) -> Target:
+        """One that says no to everything, before its body is read."""
+        code, status, message = error.code, error.http_status, error.message
+
+        def refuse(*_: object) -> NoReturn:
+            raise service_error(code, status, message)  # a new one each time: it will know the frames it came through
+
+        return cls(None, refuse, refuse, waits=False)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import graphpipe
+from graphpipe.keyfile import digest_of, key_of, new_key, text_of
 from graphpipe.wire import encode_request
 from tests.operation.conftest import Serve, get, samples, until
 from tests.raw_http import call
@@ -40,12 +41,16 @@ def live(url: str) -> set[tuple[str, str, str]]:
 
 
 def test_the_documents_list_every_metric_with_its_kind_and_labels_and_no_other(serve: Serve, tmp_path: Path) -> None:
-    server = serve("-m", DIGITS, "--batch-rows-max", "8", "--cache", "--cache-dir", tmp_path)
-    with graphpipe.Client(server.url) as client:
+    key, keys = new_key(), tmp_path / "keys"
+    keys.write_text(f"{text_of(key_of('ci', digest_of(key.encode()), ['infer']))}\n")
+    cached = ("--batch-rows-max", "8", "--cache", "--cache-dir", tmp_path)
+    server = serve("-m", DIGITS, *cached, "--api-key-file", keys, "--metrics-listen", "127.0.0.1:0")
+    with graphpipe.Client(server.url, api_key=key) as client:
         for row in range(2):  # the second tells that rows are rows
             client.execute(np.full((2, 64), row, np.float32))
         client.execute(np.zeros((1, 64), np.float32))
-    assert live(server.url) == documented()
+    until(lambda: "metrics at " in server.log)
+    assert live(server.log.partition("metrics at ")[2].split("/metrics")[0]) == documented()
 
 
 def test_units_follow_the_conventions_of_prometheus(start: Serve) -> None:

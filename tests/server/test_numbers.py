@@ -356,7 +356,7 @@ def test_while_no_worker_is_up_the_metrics_are_where_they_are_otherwise(apart: b
             sockets[bind("127.0.0.1:0")] = None
         for listening in sockets:
             listening.listen()
-        stand_in = StandIn(sockets, Counters(["m"]))
+        stand_in = StandIn(sockets, Counters(["m"]), [*sockets][-1])
         stand_in.answer(True)
         statuses = [
             [

@@ -11,6 +11,7 @@ from aiohttp import web
 
 from graphpipe.errors import NotFound
 from graphpipe.server.http.coder import Coder
+from graphpipe.server.http.keys import Grant
 from graphpipe.server.numbers.counters import Counters
 from graphpipe.server.numbers.metrics import CONTENT_TYPE, Metrics
 from graphpipe.server.protocols.graphpipe import GraphPipe, GraphPipeEndpoint
@@ -21,8 +22,8 @@ from graphpipe.wire import Segment
 
 __all__ = ["Control", "Handlers"]
 
-# What a path does, by method.
-Handlers = dict[str, Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]]
+# What a path does, by method, for whoever may do so much.
+Handlers = dict[str, Callable[[web.BaseRequest, Grant], Awaitable[web.StreamResponse]]]
 
 
 class Control:
@@ -39,7 +40,9 @@ class Control:
 
     def pages(self) -> dict[tuple[str, ...], Handlers]:
         """All pages, by the segments of their paths, and what each does by method."""
-        shutdown: Handlers = {"POST": self._shutdown} if self._settings.enable_shutdown else {}
+        # Where keys are asked for, one with the scope for it is enough.
+        is_on = self._settings.enable_shutdown or self._settings.api_key_file
+        shutdown: Handlers = {"POST": self._shutdown} if is_on else {}
         # The metrics only where no other address has them: that is for whoever may see them.
         metrics = self._metrics_elsewhere if self._settings.metrics_listen else self._metrics_page
         return self.side_pages() | {
@@ -59,29 +62,33 @@ class Control:
             ("readyz",): {"GET": self._is_ready},
         }
 
-    async def describe(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def describe(self, request: web.BaseRequest, grant: Grant) -> web.StreamResponse:
         """A model's metadata as JSON, as the original gave it."""
-        endpoint = self._dialect.endpoint(path_of(request.raw_path))
+        grant.need("metadata")
+        endpoint = grant.endpoint(self._dialect.endpoint, path_of(request.raw_path))
         endpoint.service.meter.described(200)
         return _json(_description(endpoint))
 
-    async def _models(self, request: web.BaseRequest) -> web.StreamResponse:
-        return _json([_description(endpoint) for endpoint in self._dialect.endpoints()])
+    async def _models(self, request: web.BaseRequest, grant: Grant) -> web.StreamResponse:
+        endpoints = self._dialect.endpoints()
+        return _json(
+            [_description(each) for each in endpoints if grant.models is None or each.service.name in grant.models]
+        )
 
-    async def _is_alive(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def _is_alive(self, request: web.BaseRequest, grant: Grant) -> web.StreamResponse:
         status, text = (200, "ok\n") if self._state.alive else (503, "not alive\n")
         if "verbose" in request.query:
             # Whoever reads this knows as much: the event loop has just written it.
             text = f"event loop: ok\nserver: {'ok' if self._state.alive else 'ending'}\n{text}"
         return _text(status, text)
 
-    async def _is_ready(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def _is_ready(self, request: web.BaseRequest, grant: Grant) -> web.StreamResponse:
         status, text = (200, "ok\n") if self._state.ready else (503, "not ready\n")
-        if "verbose" in request.query:
+        if "verbose" in request.query and "metrics" in grant.scopes:  # it names models
             text = "".join(f"{what}: {how}\n" for what, how in self._state.checks().items()) + text
         return _text(status, text)
 
-    async def _metrics_page(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def _metrics_page(self, request: web.BaseRequest, grant: Grant) -> web.StreamResponse:
         async with self._metrics.page() as page:
             headers = {"Content-Type": CONTENT_TYPE}
             parts: Sequence[Segment] = page.parts
@@ -98,13 +105,13 @@ class Control:
             await response.write_eof()
             return response
 
-    async def _metrics_elsewhere(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def _metrics_elsewhere(self, request: web.BaseRequest, grant: Grant) -> web.StreamResponse:
         raise NotFound("/metrics has an address of its own on this server (--metrics-listen)")
 
-    async def _client_count(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def _client_count(self, request: web.BaseRequest, grant: Grant) -> web.StreamResponse:
         return _text(200, f"{self._state.connections()}\n")
 
-    async def _shutdown(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def _shutdown(self, request: web.BaseRequest, grant: Grant) -> web.StreamResponse:
         self._state.on_shutdown()
         return _text(200, "ok\n")
 

@@ -15,6 +15,7 @@ import re
 from dataclasses import dataclass
 from typing import ClassVar
 
+from graphpipe.server.numbers.caller import Caller
 from graphpipe.server.protocols.path import path_of
 
 __all__ = [
@@ -73,6 +74,7 @@ class Head:
     """What a hot request's head says. ``timeout_ms`` is None where the caller gave none, ``length`` -1 for a body in chunks.
 
     ``is_old`` is HTTP/1.0, where a connection is kept only for those who ask for it, and has to be told to them.
+    ``caller`` is whose key it has, where keys are asked for.
     """
 
     method: ClassVar[str] = "POST"
@@ -85,6 +87,7 @@ class Head:
     wants_message: bool
     timeout_ms: int | None
     request_id: str
+    caller: Caller | None = None
 
 
 def parse(head: bytes) -> Head | None:
@@ -152,6 +155,7 @@ class Passing:
             head.wants_message,
             self.timeout_ms,
             self.request_id,
+            head.caller,
         )
 
 

@@ -14,13 +14,14 @@ from collections import Counter
 from collections.abc import Callable, Hashable
 
 from graphpipe.buffers import POOLED_FROM
-from graphpipe.errors import NotFound, ServiceError
+from graphpipe.errors import Forbidden, NotFound, ServiceError, Unauthenticated
 from graphpipe.server.exchange import Exchange
 from graphpipe.server.http.admission import Admission
 from graphpipe.server.http.codings import takes_gzip
 from graphpipe.server.http.connection import TICK_S, Connection, Request
 from graphpipe.server.http.head import Head, accepted_codings, cut, parse
 from graphpipe.server.http.heads import Heads
+from graphpipe.server.http.keys import Keys, authorizations_in, is_page
 from graphpipe.server.http.refusal import error_headers, response_head
 from graphpipe.server.numbers.accesslog import AccessLog
 from graphpipe.server.numbers.counters import Counters
@@ -53,6 +54,7 @@ class Hub:
         counters: Counters,
         access_log: AccessLog,
         fallback: Callable[[], asyncio.Protocol],
+        keys: Keys | None = None,
     ) -> None:
         self.nobody = counters.meter("")  # counts what reached no model
         self._access_log = access_log
@@ -63,6 +65,8 @@ class Hub:
         self.connections: set[Connection] = set()
         self._peers: Counter[Hashable] = Counter()
         self._heads: Heads[Request] = Heads()
+        self._keys = keys
+        self.forget_heads()
         self.requests = self._heads.young
         self.scratch = memoryview(bytearray(_SCRATCH_BYTES))
         self._dialect = dialect
@@ -104,20 +108,36 @@ class Hub:
             parsed = parse(core)
             if parsed is None or (self._compresses and takes_gzip(accepted_codings(core))):
                 return None
-            try:
-                target = Target.of(self._dialect.endpoint(parsed.path))
-            except NotFound:
+            target = self._target(parsed, core)
+            if target is None:
                 return None
             small = 0 <= parsed.length < POOLED_FROM and parsed.length <= self.admission.body_bytes_max
             request = Request(parsed, target, small, parsed.length)
-            self._heads.saw(core, request)
+            if target.service is not None:
+                self._heads.saw(core, request)
         if passing is None:
             return request
         return Request(passing.joined(request.head), request.target, request.small, request.length)
 
+    def _target(self, head: Head, core: bytes) -> Target | None:
+        """Where a request goes, or what refuses it; None if its path leads nowhere. Finds out whose it is."""
+        try:
+            if self._keys is None:
+                return Target.of(self._dialect.endpoint(head.path))
+            if is_page(head.path):
+                return None
+            grant = self._keys.grant(authorizations_in(core))
+            head.caller = grant.caller
+            return grant.target(self._dialect, head.path, head.length)
+        except NotFound:
+            return None
+        except (Unauthenticated, Forbidden) as error:
+            return Target.refusing(error)
+
     def forget_heads(self) -> None:
-        """What a path means may have changed."""
+        """What a path means, or who may ask for it, may have changed."""
         self._heads.forget()
+        self._heads.expect(len(self._keys) if self._keys is not None else 0)
 
     def ok_head(self, length: int) -> bytes:
         """The head of a good answer of ``length`` bytes. ``ok_heads`` has those of this moment."""

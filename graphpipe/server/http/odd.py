@@ -14,11 +14,13 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from graphpipe.errors import (
     DeadlineExceeded,
+    Forbidden,
     InvalidRequest,
     MalformedMessage,
     ModelFailed,
     NotFound,
     ServiceError,
+    Unauthenticated,
     Unsupported,
     let_go,
     service_error,
@@ -30,10 +32,12 @@ from graphpipe.server.http.coder import Coder
 from graphpipe.server.http.codings import Inflating
 from graphpipe.server.http.control import Control, Handlers
 from graphpipe.server.http.head import is_host, request_id
+from graphpipe.server.http.keys import ANYBODY, NOBODY, OPEN, SCOPE_OF, Grant, Keys
 from graphpipe.server.http.odd_connection import OddConnection, OddServer
 from graphpipe.server.http.readers import Readers
 from graphpipe.server.http.refusal import NOT_SPOKEN, error_headers
 from graphpipe.server.numbers.accesslog import AccessLog, Question
+from graphpipe.server.numbers.caller import Caller
 from graphpipe.server.numbers.counters import Counters
 from graphpipe.server.numbers.failures import FAILURES
 from graphpipe.server.numbers.places import places
@@ -41,7 +45,6 @@ from graphpipe.server.protocols.path import path_of, segments
 from graphpipe.server.protocols.protocol import Answer, Dialect
 from graphpipe.server.settings.values import Settings
 from graphpipe.server.state import State
-from graphpipe.server.target import Target
 from graphpipe.version import SERVER
 from graphpipe.wire import Segment
 from graphpipe.words import visible
@@ -70,11 +73,13 @@ class Odd:
         state: State,
         counters: Counters,
         access_log: AccessLog,
+        keys: Keys | None = None,
     ) -> None:
         self._first_seen: WeakKeyDictionary[asyncio.Task[None], float] = WeakKeyDictionary()
         self._nobody = counters.meter("")
         self._access_log = access_log
         self._dialect = dialect
+        self._keys = keys
         self._control = control
         control.sign = self._sign
         self._admission = admission
@@ -103,13 +108,16 @@ class Odd:
     async def _answer(
         self, pages: Mapping[tuple[str, ...], Handlers], models: bool, request: web.BaseRequest
     ) -> web.StreamResponse:
+        grant = NOBODY
         try:
-            handlers = self._handlers(pages, models, request)
+            _check(request)
+            grant = self._grant(request) if models else ANYBODY
+            handlers = self._handlers(pages, models, request, grant)
         except ServiceError as error:
-            return self._turn_away(request, error)
+            return self._turn_away(request, error, grant.caller)
         try:
             handler = handlers.get("GET" if request.method == "HEAD" else request.method)
-            response = self._only(handlers, request) if handler is None else await handler(request)
+            response = self._only(handlers, request) if handler is None else await handler(request, grant)
         except ServiceError as error:
             return self._refuse(request, let_go(error))  # it came through frames that know it by a future
         except web.HTTPException as error:
@@ -129,9 +137,10 @@ class Odd:
             self._sign(request, response)
         return response
 
-    def _handlers(self, pages: Mapping[tuple[str, ...], Handlers], models: bool, request: web.BaseRequest) -> Handlers:
+    def _handlers(
+        self, pages: Mapping[tuple[str, ...], Handlers], models: bool, request: web.BaseRequest, grant: Grant
+    ) -> Handlers:
         """What may be asked of the path that a request names, by method. Raises ServiceError if that is nothing."""
-        _check(request)
         path = path_of(request.raw_path)
         served: Handlers = {"GET": self._control.describe, "POST": self._infer}
         if path == "*" and request.method == "OPTIONS":  # of the server as a whole
@@ -140,14 +149,30 @@ class Odd:
             raise Unsupported("CONNECT is not served here: this is no proxy", 501)
         if not path.startswith("/"):
             raise InvalidRequest(f"{path[:40]!r} is no path")
-        handlers = pages.get(segments(path))
+        page = segments(path)
+        if page in SCOPE_OF:
+            grant.need(SCOPE_OF[page])
+        handlers = pages.get(page)
         if handlers == {}:
             raise NotFound(f"{path[:200]} is off; start the server with --enable-shutdown to turn it on")
         if handlers is None and not models:
             raise NotFound(f"nothing is served at {path[:200]}")
         if handlers is None and request.method != "POST":
-            self._dialect.endpoint(path)
+            grant.endpoint(self._dialect.endpoint, path)
         return handlers or served
+
+    def _grant(self, request: web.BaseRequest) -> Grant:
+        """What the caller may do. Raises Unauthenticated for who has no key where one is needed."""
+        if self._keys is None:
+            return ANYBODY
+        shown = [field.encode("utf-8", "surrogateescape") for field in request.headers.getall("Authorization", [])]
+        try:
+            return self._keys.grant(shown)
+        except Unauthenticated:
+            path = path_of(request.raw_path)
+            if path.startswith("/") and segments(path) in OPEN:
+                return NOBODY
+            raise
 
     def _only(self, handlers: Handlers, request: web.BaseRequest) -> web.StreamResponse:
         """What may be asked of a path, to whoever asks that, or asks anything else."""
@@ -160,7 +185,7 @@ class Odd:
 
     # --- inference ---
 
-    async def _infer(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def _infer(self, request: web.BaseRequest, grant: Grant) -> web.StreamResponse:
         exchange = Exchange(self._state, self._access_log, self._nobody, asyncio.get_running_loop())
         exchange.peer = peer_of(request.transport)
         size, held, status, rows, length = 0, 0, 0, 0, 0
@@ -170,8 +195,10 @@ class Odd:
         answer = _Answered(_request_id(request))
         try:
             try:
-                target = Target.of(self._dialect.endpoint(path_of(request.raw_path)))
-            except NotFound:
+                expected = request.content_length
+                path = path_of(request.raw_path)
+                target = grant.target(self._dialect, path, -1 if expected is None else expected)
+            except (NotFound, Forbidden):
                 exchange.start(None)
                 raise
             exchange.start(target.service)
@@ -180,8 +207,8 @@ class Odd:
             if timeout_ms is not None:
                 exchange.limit(timeout_ms, _is_noticed)
                 until = asyncio.get_running_loop().time() + timeout_ms / 1000
-            if request.content_length is not None:
-                target.admit(request.content_length)
+            if expected is not None:
+                target.admit(expected)
             async with _in_time(until, "the caller's deadline passed before its body had come"):
                 body = await self._received(request, inflating)
             size, held = body.filled, body.held
@@ -203,7 +230,7 @@ class Odd:
             raise
         finally:
             if status:
-                exchange.finish(status, request.transport, size, length, rows, _question(request))
+                exchange.finish(status, request.transport, size, length, rows, _question(request, grant.caller))
             else:
                 exchange.leave()
             self._admission.hold(-held)
@@ -290,14 +317,16 @@ class Odd:
         now = asyncio.get_running_loop().time()
         return now - self._first_seen.setdefault(request.task, now) > age_max_s  # a task serves one connection
 
-    def _turn_away(self, request: web.BaseRequest, error: ServiceError) -> web.StreamResponse:
+    def _turn_away(
+        self, request: web.BaseRequest, error: ServiceError, caller: Caller | None = None
+    ) -> web.StreamResponse:
         """No to what reaches no model and no page."""
         exchange = Exchange(self._state, self._access_log, self._nobody, asyncio.get_running_loop())
         exchange.start(None)
         response = self._refuse(request, error)
         said = response.body if request.method != "HEAD" and isinstance(response.body, bytes) else b""
-        exchange.finish(error.http_status, request.transport, 0, len(said), 0, _question(request))
-        if error.http_status != 404:
+        exchange.finish(error.http_status, request.transport, 0, len(said), 0, _question(request, caller))
+        if error.http_status not in (401, 403, 404):
             response.force_close()
         return response
 
@@ -405,10 +434,10 @@ def _request_id(request: web.BaseRequest) -> str:
     return request_id(request.headers.get("X-Request-Id", "").encode("utf-8", "surrogateescape"))
 
 
-def _question(request: web.BaseRequest) -> Question:
+def _question(request: web.BaseRequest, caller: Caller | None) -> Question:
     """What the access log says of a head."""
     if request.method == _NO_METHOD:
         protocol: object = request.protocol
         method, path = protocol.asked_for() if isinstance(protocol, OddConnection) else ("", "")
         return Question(method, path, _request_id(request))
-    return Question(request.method, path_of(request.raw_path), _request_id(request))
+    return Question(request.method, path_of(request.raw_path), _request_id(request), caller)

@@ -32,6 +32,8 @@ def error_headers(error: ServiceError) -> dict[str, str]:
     """Further headers of a refusal."""
     if error.http_status == 503:
         return {"Retry-After": str(ceil(error.retry_after_s or 1))}
+    if error.http_status == 401:
+        return {"WWW-Authenticate": "Bearer"}
     if isinstance(error, NotTaken):
         return {"Accept-Encoding": error.taken}
     return {}

@@ -21,6 +21,7 @@ from graphpipe.machine import resident_bytes
 from graphpipe.server.http.admission import Admission
 from graphpipe.server.http.control import Control
 from graphpipe.server.http.hub import Hub
+from graphpipe.server.http.keys import Keys
 from graphpipe.server.http.odd import Odd
 from graphpipe.server.life.events import Loaded
 from graphpipe.server.life.warmup import warm_up
@@ -77,7 +78,9 @@ class App:
         self.access_log = AccessLog(settings.access_lines_per_s)
         self._warmups = {model.name: model.warmup for model, _ in models}
         control = Control(self.dialect, settings, self.state, self.counters)
-        self._odd = Odd(self.dialect, control, self.admission, settings, self.state, self.counters, self.access_log)
+        self.keys = Keys(settings.api_key_file, self.counters) if settings.api_key_file else None
+        shared = self.admission, settings, self.state, self.counters, self.access_log
+        self._odd = Odd(self.dialect, control, *shared, self.keys)
         self.behind = web.ServerRunner(self._odd.server(), shutdown_timeout=settings.drain_timeout_s)
         self._side: web.ServerRunner | None = None
         self.on_loaded: Callable[[Loaded], None] = lambda loaded: None
@@ -100,8 +103,12 @@ class App:
         await self.behind.setup()
         behind = self.behind.server
         assert behind is not None
-        self.hub = Hub(self.dialect, self.admission, self.settings, self.state, self.counters, self.access_log, behind)
+        shared = self.admission, self.settings, self.state, self.counters, self.access_log
+        self.hub = Hub(self.dialect, *shared, behind, self.keys)
         self.hub.on_tick = self._tick
+        if self.keys is not None:
+            self.keys.on_change.append(self.hub.forget_heads)
+            self.keys.watch()
         self.directory.on_change.append(self.hub.forget_heads)
         self.state.connections = lambda: len(self.hub.connections) + len(behind.connections)
         options: dict[str, Any] = {"sock": listener, "backlog": _BACKLOG, "ssl": tls}
@@ -143,6 +150,8 @@ class App:
             await self._finish()
         finally:
             self._odd.close()
+            if self.keys is not None:
+                self.keys.close()
             self._next_second()
 
     async def _finish(self) -> None:

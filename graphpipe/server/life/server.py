@@ -18,6 +18,7 @@ from typing import Any
 
 from graphpipe.backends import Model
 from graphpipe.errors import LoadError, NotReady
+from graphpipe.server.http.keys import check_key_file
 from graphpipe.server.life.ending import cut_at_exit
 from graphpipe.server.life.events import SIGNALS, Events
 from graphpipe.server.life.listener import bind, reach_of, tls_context, url_of
@@ -87,11 +88,13 @@ class Server:
     def run(self) -> signal.Signals | None:
         """Serve until SIGTERM, SIGINT or ``stop``, then finish what is in flight: the signal, if nothing was served yet.
 
-        Raises BindError if an address cannot be listened on or the TLS files cannot be used, LoadError if a model cannot be
-        loaded, NoWorker.
+        Raises BindError if an address cannot be listened on or the TLS files cannot be used, LoadError if a model or
+        the file of keys cannot be loaded, NoWorker.
         """
         settings = self.settings
         tls = tls_context(settings.tls_cert, settings.tls_key) if settings.tls_cert else None
+        if settings.api_key_file and self._part is None:
+            check_key_file(settings.api_key_file)
         with contextlib.ExitStack() as stack:
             # The address first: loading a large model only to find it taken is a waste of somebody's minutes.
             listener, side = self._addresses(stack)

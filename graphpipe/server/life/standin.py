@@ -27,13 +27,18 @@ _PATIENCE_S = 2.0
 
 
 class StandIn:
-    """Answers on some listening sockets, each with its TLS context or None, while it is told to. Only the last has the
-    metrics: where there is an address of their own, it is that one.
+    """Answers on some listening sockets, each with its TLS context or None, while it is told to. ``metrics`` is the one
+    that has these, if one has.
     """
 
-    def __init__(self, sockets: Mapping[socket.socket, ssl.SSLContext | None], counters: Counters) -> None:
+    def __init__(
+        self,
+        sockets: Mapping[socket.socket, ssl.SSLContext | None],
+        counters: Counters,
+        metrics: socket.socket | None,
+    ) -> None:
         self._sockets = sockets
-        self._with_metrics = [*sockets][-1]
+        self._with_metrics = metrics
         self._counters = counters
         self._metrics = Metrics(counters)
         self._answering = False

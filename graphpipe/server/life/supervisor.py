@@ -124,7 +124,9 @@ class _Supervisor:
             with contextlib.suppress(ValueError, RuntimeError):
                 loop.add_signal_handler(name, self._on_signal, name)
         sockets = {self._listener: tls, **({self._side: None} if self._side else {})}
-        self._stand_in = StandIn(sockets, self._counters)
+        # No keys are known here: where they are asked for, metrics are on no public address meanwhile.
+        public = None if self._settings.api_key_file else self._listener
+        self._stand_in = StandIn(sockets, self._counters, self._side or public)
         try:
             on_running(self._begin_to_end)
             with cut_at_exit(self._cut):

@@ -6,6 +6,7 @@ import logging
 from dataclasses import dataclass
 from typing import Protocol
 
+from graphpipe.server.numbers.caller import Caller
 from graphpipe.words import counted, visible
 
 __all__ = ["NOBODY_KNOWS", "Access", "AccessLog", "Asked", "Question", "shown_path"]
@@ -29,6 +30,9 @@ class Asked(Protocol):
     @property
     def request_id(self) -> str: ...
 
+    @property
+    def caller(self) -> Caller | None: ...
+
 
 @dataclass(frozen=True, slots=True)
 class Question:
@@ -37,6 +41,7 @@ class Question:
     method: str = ""
     path: str = ""
     request_id: str = ""
+    caller: Caller | None = None
 
 
 NOBODY_KNOWS = Question()
@@ -62,6 +67,7 @@ class Access:
     seconds: float
     peer: str
     request_id: str
+    caller: str
 
 
 class AccessLog:
@@ -83,7 +89,7 @@ class AccessLog:
         """One line."""
         self._left -= 1
         log.info(
-            "%s %s %s %s rows=%d in=%d out=%d %.3f ms %s%s",
+            "%s %s %s %s rows=%d in=%d out=%d %.3f ms %s%s%s",
             access.status,
             access.method or "-",
             access.path or "-",
@@ -94,6 +100,7 @@ class AccessLog:
             access.seconds * 1000,
             access.peer,
             f" id={access.request_id}" if access.request_id else "",
+            f" caller={access.caller}" if access.caller else "",
             extra={"access": access},
         )
 

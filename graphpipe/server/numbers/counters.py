@@ -20,17 +20,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graphpipe.errors import LoadError
+from graphpipe.server.numbers.caller import Caller
 from graphpipe.server.numbers.families import FAMILIES, FAMILY, START, WIDTH
 from graphpipe.server.numbers.meter import Meter
 
 if sys.platform != "win32":
     import fcntl
 
-__all__ = ["Counters"]
+__all__ = ["CALLER", "Counters"]
 
 # So many names find a place, in all the life of a server. Memory is only taken for those that are there.
 NAMES_MAX = 4096
 _NAME_BYTES = 512
+# In front of a caller's name, which is none of a model's; so many callers are told apart.
+CALLER = "\0"
+CALLERS_MAX = 256
+_OTHERS = "(others)"
 # In front of all: what the supervisor writes, how many rows each name has, and how many names there are.
 _LIVE, _WANTED, _RESTARTS, _ROWS, _NAMES, _HEADER = 0, 1, 2, 3, 4, 8
 _NAMES_AT = 8 * _HEADER
@@ -61,6 +66,7 @@ class Counters:
         self._worker = worker
         self._places: dict[str, int] = {}
         self._meters: dict[str, Meter] = {}
+        self._callers: dict[str, Caller] = {}
         self._one_at_a_time = threading.Lock()
         for name in ("", *models):
             self._place(name)
@@ -85,6 +91,18 @@ class Counters:
             meter = self._meters.setdefault(name, Meter(self._numbers[self._place(name), self._worker]))
         return meter
 
+    def caller(self, name: str) -> Caller:
+        """Where one caller's requests are counted: one and the same for a name. The first of a server's life each have
+        numbers of their own, all others have some in common.
+        """
+        caller = self._callers.get(name)
+        if caller is None:
+            assert self._worker is not None, "who only looks on counts nothing"
+            known = [each for each in self.names() if each.startswith(CALLER)]
+            shown = name if len(known) < CALLERS_MAX or CALLER + name in known else _OTHERS
+            caller = self._callers[name] = Caller(name, self._numbers[self._place(CALLER + shown), self._worker])
+        return caller
+
     def gauge(self, name: str, value: float) -> None:
         """Set one of the worker's own numbers."""
         self.meter("").gauge(name, value)
@@ -96,6 +114,8 @@ class Counters:
 
     def publishing(self) -> Iterator[None]:
         """The same in steps, one for each model."""
+        for caller in self._callers.values():
+            caller.publish()
         for meter in [*self._meters.values()]:
             meter.publish()
             yield

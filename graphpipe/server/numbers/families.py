@@ -50,12 +50,13 @@ PROTOCOLS = ("graphpipe", "json")
 class Family:
     """One metric.
 
-    ``per`` says what it is kept for: each model, or the worker as a whole; ``total`` how the workers' numbers become one.
+    ``per`` says what it is kept for: each model, each caller who has a name, or the worker as a whole; ``total`` how the
+    workers' numbers become one.
     """
 
     name: str
     kind: Literal["counter", "gauge", "histogram", "by_code"]
-    per: Literal["model", "worker"]
+    per: Literal["model", "worker", "caller"]
     help: str
     buckets: tuple[float, ...] = BUCKETS_S
     total: Literal["sum", "max"] = "sum"
@@ -116,6 +117,10 @@ FAMILIES = (
         "How long the model took to load and warm up, in the slowest worker.",
         total="max",
     ),
+    Family(
+        "graphpipe_caller_requests", "counter", "caller", "Requests of a caller who has a key, answered or refused."
+    ),
+    Family("graphpipe_caller_errors", "counter", "caller", "Those of them whose answer was not 200."),
     Family("graphpipe_in_flight_requests", "gauge", "worker", "Requests that are being answered."),
     Family(
         "graphpipe_in_flight_bytes",

@@ -16,7 +16,7 @@ from time import perf_counter
 import numpy as np
 from numpy.typing import NDArray
 
-from graphpipe.server.numbers.counters import Counters
+from graphpipe.server.numbers.counters import CALLER, Counters
 from graphpipe.server.numbers.families import FAMILIES, OTHER, PROTOCOLS, START, STATUS_PLACE, STATUSES, Family
 from graphpipe.version import __version__
 
@@ -98,15 +98,17 @@ def _text(counters: Counters) -> Iterator[str]:
         yield ""
     totals, names = counters.totals(), counters.names()
     yield ""
-    labels = [_escaped(name) for name in names]
+    callers = [name.startswith(CALLER) for name in names]
+    labels = [_escaped(name.removeprefix(CALLER)) for name in names]
     for family in FAMILIES:
         yield _head(family.name, _TYPES.get(family.kind, family.kind), family.help)
         if family.per == "worker":
             yield _template(family).replace("{}", "") % totals[0, START[family.name]]
             continue
         columns, template = totals[:, START[family.name] : START[family.name] + family.width], _template(family)
-        for label, numbers in zip(labels, columns, strict=False):
-            yield _sample(family, template, label, numbers)
+        for label, is_caller, numbers in zip(labels, callers, columns, strict=False):
+            if is_caller == (family.per == "caller"):
+                yield _sample(family, template, label, numbers)
     yield _head("graphpipe_workers", "gauge", "Worker processes that are up.")
     yield f"graphpipe_workers {float(counters.workers_live)}\n"
     yield _head("graphpipe_workers_wanted", "gauge", "Worker processes that should be.")
@@ -131,7 +133,7 @@ def _template(family: Family) -> str:
         return "".join([*lines, f'{name}_count{{model="{{}}"}} %s\n', f'{name}_sum{{model="{{}}"}} %s\n'])
     if family.kind == "by_code":
         return f'{name}_total{{code="%s",model="{{}}",protocol="%s"}} %s\n'
-    labels = '{model="{}"}' if family.per == "model" else ""
+    labels = f'{{{family.per}="{{}}"}}' if family.per != "worker" else ""
     return f"{name}{'_total' * (family.kind == 'counter')}{labels} %s\n"
 
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from graphpipe.backends.model import Model
 from graphpipe.errors import (
+    Forbidden,
     GraphPipeError,
     MalformedMessage,
     ModelFailed,
@@ -68,6 +69,9 @@ _PLANS_MAX = 256
 _CONFIG_CHARACTERS_MAX = 1 << 20
 # So small a message may ask for metadata, which is always there; one with a tensor is larger.
 _DESCRIPTION_BYTES_MAX = 96
+# Whoever writes it, a question for metadata is no larger.
+_QUESTION_BYTES_MAX = 1024
+_NO_INFERENCE = "this key lacks the scope 'infer', which running a model takes"
 # Encoding less than this is a moment, whatever it is.
 _MOMENT_BYTES = 8 * 1024
 
@@ -129,6 +133,17 @@ class GraphPipeEndpoint:
         self._plans: dict[RequestHead, tuple[Plan, int]] = {}
         self.metadata = _metadata(service.name, service.model)
         self._metadata_bytes = encode_metadata_response(self.metadata)
+        self._limited: dict[bool, GraphPipeEndpoint] = {}
+
+    def limited(self, *, infer: bool, metadata: bool) -> GraphPipeEndpoint:
+        """The same for a caller who may ask for one of these alone: it raises Forbidden for the other."""
+        if infer and metadata:
+            return self
+        limited = self._limited.get(infer)
+        if limited is None:
+            kind = _ForInference if infer else _ForMetadata
+            limited = self._limited[infer] = kind(self.service, self._strings_max)
+        return limited
 
     def answer(
         self, body: memoryview | bytes, deadline: float | None = None, request_id: str = ""
@@ -306,6 +321,24 @@ class GraphPipeEndpoint:
                 self._plans.clear()
             self._plans[head] = plan, rows
         return plan, rows
+
+
+class _ForInference(GraphPipeEndpoint):
+    """For callers who may not ask what a model is."""
+
+    async def _describe(self) -> Answer:
+        raise Forbidden("this key lacks the scope 'metadata', which asking what a model takes and gives takes")
+
+
+class _ForMetadata(GraphPipeEndpoint):
+    """For callers who may not run it. What is too large to be a question is not read."""
+
+    def admit(self, size: int) -> None:
+        if size > _QUESTION_BYTES_MAX:
+            raise Forbidden(_NO_INFERENCE)
+
+    def _planned(self, head: RequestHead) -> tuple[Plan, int]:
+        raise Forbidden(_NO_INFERENCE)
 
 
 def _is_work(array: NDArray[Any]) -> bool:

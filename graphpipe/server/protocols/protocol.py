@@ -34,6 +34,10 @@ class Endpoint(Protocol):
         """Raise Overloaded if a request of ``size`` bytes need not be read, as it would be refused in any case."""
         ...
 
+    def limited(self, *, infer: bool, metadata: bool) -> Endpoint:
+        """The same for a caller who may ask for one of these alone: it raises Forbidden for the other."""
+        ...
+
 
 class Dialect(Protocol):
     """The bytes of one protocol."""

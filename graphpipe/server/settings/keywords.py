@@ -53,6 +53,7 @@ class Keywords(TypedDict, total=False):
     tls_cert: str | PathLike[str]
     tls_key: str | PathLike[str]
     compress_answers: bool
+    api_key_file: str | PathLike[str]
 
     # Limits
     connections_max: int

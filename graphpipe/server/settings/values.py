@@ -129,6 +129,11 @@ class Settings:
     compress_answers: bool = setting(
         False, "Network", switch(), "Compress answers and pages for whoever sends Accept-Encoding: gzip."
     )
+    api_key_file: str = setting(
+        "", "Network", path(),
+        "Ask callers for a key (Authorization: Bearer) of this file, which `graphpipe keys add` writes. It is watched: a "
+        "change holds at once.", default_text="nobody is asked",
+    )  # fmt: skip
     connections_max: int = setting(
         0, "Limits", integer(0), "Connections that a worker has open at once; a further one gets 503.",
         default_text="what the limit of descriptors (ulimit -n) leaves",
@@ -197,8 +202,10 @@ class Settings:
         30.0, "Operation", number(0), "After SIGTERM: how long requests in flight may take to finish."
     )
     enable_shutdown: bool = setting(
-        False, "Operation", switch(), "Let anybody who can reach the server end it: POST /control/shutdown."
-    )
+        False, "Operation", switch(),
+        "Let anybody who can reach the server end it: POST /control/shutdown. With --api-key-file that takes a key with "
+        "the scope admin, and not this flag.",
+    )  # fmt: skip
     verbose: int = setting(0, "Operation", count(), "Say more; twice: everything.", short="v")
 
     @property
