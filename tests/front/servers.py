@@ -106,7 +106,8 @@ def in_process(
             yield running[0]
     finally:
         if running:
-            running[0].loop.call_soon_threadsafe(running[0].app.state.begin_drain)
+            with contextlib.suppress(RuntimeError):  # a test may have ended it
+                running[0].loop.call_soon_threadsafe(running[0].app.state.begin_drain)
         thread.join(60)
     if failed:
         raise failed[0]
