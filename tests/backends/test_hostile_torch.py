@@ -164,6 +164,7 @@ def test_a_script_maps_no_file(tmp_path):
     "code",
     [
         "torch.save(x, 'f')", "torch . save(x, 'f')", "torch.\\\nsave(x, 'f')", "torch.# no\nsave(x, 'f')", "t = torch.save",
+        "b = '#'; torch.# c\nsave(x, 'f')", 'b = """#"""; torch.save(x)', 'b = "\\"#"; torch.save(x)',
         "ops.aten.from_file('f')", "getattr(torch, 'save')(x, 'f')", "getattr(torch, 'sa\\x76e')(x)",
         "getattr(torch, 'sa' 've')(x)", 'getattr(torch, "\\x73ave")',
     ],
@@ -172,7 +173,9 @@ def test_however_the_operator_is_written_it_is_found(code):
     assert _found(code) in ("save", "from_file")
 
 
-@pytest.mark.parametrize("code", ["x = self.saved", "getattr(self.layers, '0')", "save = x + 1", "torch.add(x, 1)", "'save'"])
+@pytest.mark.parametrize(
+    "code", ["x = self.saved", "getattr(self.layers, '0')", "save = x + 1", "torch.add(x, 1)", "'save'"]
+)
 def test_what_only_looks_like_it_is_let_pass(code):
     assert _found(code) == ""
 

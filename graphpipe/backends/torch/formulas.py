@@ -83,9 +83,11 @@ def _is_formula(text: str) -> bool:
                 return False
             if node.func.id in _NAMED_BY_TEXT:
                 spoken.update(map(id, node.args))
-        if isinstance(node, ast.Constant) and isinstance(node.value, str | bytes):
-            if id(node) not in spoken or isinstance(node.value, bytes) or not _WORD.fullmatch(node.value):
-                return False
+        text_of = node.value if isinstance(node, ast.Constant) else None
+        if isinstance(text_of, bytes):
+            return False
+        if isinstance(text_of, str) and not (id(node) in spoken and _WORD.fullmatch(text_of)):
+            return False
     return True
 
 

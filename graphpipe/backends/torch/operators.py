@@ -17,7 +17,10 @@ __all__ = ["what_touches_files"]
 
 _OPERATORS = "save", "from_file", "load_tensor", "load_library"
 _CODE = re.compile(r"(?:^|/)code/", re.IGNORECASE)
-_BETWEEN = re.compile(r"\\\r?\n|#[^\n]*")
+# Texts first: what looks like a comment in one is none.
+_BETWEEN = re.compile(
+    r"(\"\"\"|\'\'\')(?:\\.|[^\\])*?\1|\"(?:\\.|[^\"\\\n])*\"|\'(?:\\.|[^\'\\\n])*\'|#[^\n]*|\\\r?\n", re.DOTALL
+)
 _CALLED = re.compile(rf"\.\s*({'|'.join(_OPERATORS)})\b")
 _TEXTS = re.compile(r"(?:\w{0,2}(?:'(?:[^'\\\n]|\\.)*'|\"(?:[^\"\\\n]|\\.)*\")\s*)+")
 
@@ -34,7 +37,7 @@ def what_touches_files(torch: Any, path: Path) -> str:
 def _found(code: str) -> str:
     if not any(name in code for name in _OPERATORS) and "getattr" not in code:
         return ""
-    code = _BETWEEN.sub(" ", code)
+    code = _BETWEEN.sub(lambda match: " " if match[0][0] in "#\\" else match[0], code)
     if match := _CALLED.search(code):
         return match[1]
     if "getattr" not in code:

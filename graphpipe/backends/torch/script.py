@@ -34,7 +34,7 @@ def open_file(path: Path, options: LoadOptions) -> Model:
         # Before it is read: classes may run code of their own while they are.
         if not options.trust_model and (operator := what_touches_files(torch, path)):
             raise LoadError(
-                f"{path}: its program calls {operator!r}, which touches files; leave it out, or, if it is yours: --trust-model"
+                f"{path}: its program calls {operator!r}, which touches files; leave it out; if it is yours: --trust-model"
             )
         with warnings.catch_warnings():
             # PyTorch would rather have .pt2; people have .pt.
