@@ -21,10 +21,6 @@ X = np.ones((1, 2), np.float32)
 def with_lambda(marker: Path) -> Any:
     import keras
 
-    def touches(x: Any) -> Any:
-        __import__("pathlib").Path(touches.__defaults__[0] if touches.__defaults__ else "").touch()
-        return x
-
     # A lambda's code travels, and with it the path that it holds as a constant.
     code = f"lambda x: (__import__('pathlib').Path({str(marker)!r}).touch(), x * 2)[1]"
     return keras.Sequential([keras.Input((2,)), keras.layers.Lambda(eval(code), output_shape=(2,))])
@@ -68,7 +64,12 @@ def test_a_keras_file_calls_no_function_of_python_and_reads_no_file(tmp_path):
                 if member == "config.json":
                     whole = json.loads(content)
                     layer = whole["config"]["layers"][1]["config"]
-                    layer["activation"] = {"module": module, "class_name": name, "config": config, "registered_name": name}
+                    layer["activation"] = {
+                        "module": module,
+                        "class_name": name,
+                        "config": config,
+                        "registered_name": name,
+                    }
                     content = json.dumps(whole).encode()
                 evil.writestr(member, content)
         with pytest.raises(LoadError) as refused:
