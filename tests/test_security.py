@@ -70,5 +70,5 @@ def test_no_path_of_a_request_leads_to_a_file(serve, tmp_path):
             assert answer.status in (400, 404, 405), (method, path, answer)
             assert b"secret words" not in answer.body
             assert b"root:" not in answer.body
-    opened = subprocess.run(["ls", "-l", f"/proc/{server.pid}/fd"], capture_output=True, text=True, check=True).stdout
+    opened = subprocess.run(["ls", "-l", f"/proc/{server.process.pid}/fd"], capture_output=True, text=True, check=True).stdout
     assert "secret.txt" not in opened
