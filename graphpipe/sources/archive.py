@@ -17,7 +17,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import IO, cast
+from typing import IO, Any, cast
 
 from graphpipe.errors import LoadError
 from graphpipe.words import first_line
@@ -171,7 +171,7 @@ def _of_tar(path: Path, bytes_max: int) -> Iterator[Iterator[_Member]]:
                     raise _too_large(path, file.done, bytes_max)
                 opened = cast(Callable[[], IO[bytes]], partial(archive.extractfile, info))
                 yield _Member(info.name, info.size, info.isdir(), _kind(info), opened)
-                archive.members.clear()  # it keeps each, and a member keeps its headers
+                cast(Any, archive).members.clear()  # it keeps each, and a member keeps its headers
             # gzip's checksum stands behind everything.
             while file.read(_HEADER_BYTES_MAX):
                 pass
