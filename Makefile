@@ -9,7 +9,7 @@ export PORT
 RUN := exec sh scripts/with_venv.sh
 
 .DEFAULT_GOAL := help
-.PHONY: help serve demo test test-all lint format dist conformance vectors soak bench-setup bench guard images generate clean
+.PHONY: help serve demo test test-all lint format dist conformance vectors soak bench-setup bench guard images audit generate clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | while IFS="$$(printf '\t')" read -r name text; do \
@@ -57,6 +57,9 @@ guard: ## what grew by more than 5 % since a commit: codec, hot route, exchange,
 
 images: ## build the images of docker/ and run each (ARGS="onnx cpu" picks some, ARGS=--write puts the table into the docs)
 	@$(RUN) dev -m scripts.images $(ARGS)
+
+audit: ## what is known against the pinned versions: pip-audit, govulncheck, osv-scanner, where they and their databases are
+	@$(RUN) dev scripts/audit.py
 
 generate: ## write the generated code anew from schema/graphpipe.fbs (needs flatc)
 	@$(RUN) dev scripts/generate.py

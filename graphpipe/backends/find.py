@@ -111,7 +111,14 @@ def opened(source: str, options: LoadOptions, backend: str = "") -> tuple[Model,
     """The bare model of a source, and what it is. Raises LoadError."""
     given = source
     if _is_download(source, backend):
-        source = _one_model(str(fetch(source, options.model_sha256, options.download_bytes_max)), backend)
+        fetched = fetch(
+            source,
+            options.model_sha256,
+            options.download_bytes_max,
+            timeout_s=options.download_timeout_s,
+            anywhere=options.download_private,
+        )
+        source = _one_model(str(fetched), backend)
     else:
         source = _one_model(source, backend)
         if options.model_sha256:
@@ -141,8 +148,11 @@ def kind_of(source: str, backend: str = "") -> Kind | None:
 
 
 def _kind(chosen: Backend, source: str, given: str, backend: str) -> Kind:
-    about_files = {"model_sha256", "download_bytes_max"} if _is_download(given, backend) else {"model_sha256"}
+    about_files = {"model_sha256", *(_OF_DOWNLOADS if _is_download(given, backend) else ())}
     return Kind(chosen.name, {*chosen.uses(source), "pad", *about_files})
+
+
+_OF_DOWNLOADS = ("download_bytes_max", "download_timeout_s", "download_private")
 
 
 def _is_download(source: str, backend: str) -> bool:

@@ -22,6 +22,9 @@ class LoadKeywords(TypedDict, total=False):
     custom_ops: Sequence[str | PathLike[str]]
     model_sha256: str
     download_bytes_max: int | str
+    download_timeout_s: float
+    download_private: bool
+    trust_model: bool
 
     # Speed
     device: str

@@ -47,8 +47,8 @@ def check(path: Path) -> None:
     for beginning, words in _NOT_ONNX:
         if start.startswith(beginning):
             raise LoadError(f"{path}: {words}")
-    for name in _beside(path):
-        _check_beside(path, name)
+    for name, is_used in _beside(path):
+        _check_beside(path, name, is_used)
 
 
 def digest(path: Path) -> str:
@@ -57,41 +57,53 @@ def digest(path: Path) -> str:
     with path.open("rb") as file:
         while block := file.read(1 << 20):
             total.update(block)
-    for name in _beside(path):
-        _check_beside(path, name)
+    for name, is_used in _beside(path):
+        _check_beside(path, name, is_used)
+        if not is_used:
+            continue
         with (path.parent / name).open("rb") as file:
             total.update(hashlib.file_digest(file, "sha256").digest())
     return total.hexdigest()
 
 
-def _check_beside(path: Path, name: str) -> None:
+def _check_beside(path: Path, name: str, is_used: bool) -> None:
+    if "\0" in name:  # where C ends a name, and Python does not
+        raise LoadError(f"{path}: its tensors are to come from {name!r}, which is no name of a file")
     beside = path.parent / name
     # Folders of links to one folder of contents, as Hugging Face keeps its models, are as good as a folder.
     folders = {path.parent.resolve(), path.resolve().parent}
     if Path(name).is_absolute() or ".." in Path(name).parts or not any(map(beside.resolve().is_relative_to, folders)):
         raise LoadError(f"{path}: its tensors are to come from {name!r}, which is outside its folder")
+    if not is_used:
+        return
     if not beside.exists():
         raise LoadError(f"{path}: the file beside it that holds its tensors is missing: {name}")
     if not beside.is_file():
         raise LoadError(f"{path}: its tensors are to come from {name!r}, which is not a plain file")
 
 
-def _beside(path: Path) -> list[str]:
-    """The names of the files that hold tensors of this one."""
-    if path.suffix.lower() == ".ort":
-        return []  # a FlatBuffer, which holds all its tensors
+def _beside(path: Path) -> list[tuple[str, bool]]:
+    """The names of the files that hold tensors of this one, and whether they are surely read: a tensor may be written in
+    parts, and only one of them say that it lies elsewhere.
+    """
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        # ONNX Runtime's own format is a FlatBuffer, which holds all its tensors. Not by its name: ONNX Runtime reads the
+        # name otherwise than we would.
+        if path.suffix.lower() == ".ort" and data[4:8] == b"ORTM":
+            return []
+        names: dict[str, bool] = {}
         try:
             # Nearly always it stops here.
-            names = set(_locations(data, 0, len(data), "model", 0)) if data.find(b"location") >= 0 else set()
+            for name, is_used in _locations(data, 0, len(data), "model", 0) if data.find(b"location") >= 0 else ():
+                names[name] = names.get(name, False) or is_used
         except (ValueError, IndexError, RecursionError):
             raise LoadError(
                 f"{path}: is no whole ONNX file ({counted(len(data), 'byte')}): was its download cut off?"
             ) from None
-    return sorted(names)
+    return sorted(names.items())
 
 
-def _locations(data: mmap.mmap, at: int, end: int, kind: str, depth: int) -> Iterator[str]:
+def _locations(data: mmap.mmap, at: int, end: int, kind: str, depth: int) -> Iterator[tuple[str, bool]]:
     if depth > _DEPTH_MAX:
         raise ValueError("too deep")
     if kind == "tensor":
@@ -103,25 +115,28 @@ def _locations(data: mmap.mmap, at: int, end: int, kind: str, depth: int) -> Ite
             yield from _locations(data, start, stop, ways[field], depth + 1)
 
 
-def _location(data: mmap.mmap, at: int, end: int) -> Iterator[str]:
-    """Where a tensor lies, if it lies in another file."""
-    external, found = False, ""
+def _location(data: mmap.mmap, at: int, end: int) -> Iterator[tuple[str, bool]]:
+    """Where a tensor lies, or would if it lay in another file; and whether it does, as far as this part of it says."""
+    external, found = False, []
     for field, start, stop in _fields(data, at, end):
         if field == _DATA_LOCATION:
-            external = _varint(data, start)[0] == _EXTERNAL
+            external = _varint(data, start)[0] & 0xFFFFFFFF == _EXTERNAL
         elif field == _EXTERNAL_DATA:
             entry = {number: data[first:last] for number, first, last in _fields(data, start, stop)}
             if entry.get(1) == b"location":
-                found = entry.get(2, b"").decode("utf-8", "surrogateescape")
-    # What starts with * is a place in the memory of ONNX Runtime, which it refuses in files.
-    if external and found and not found.startswith("*/"):
-        yield found
+                found.append(entry.get(2, b"").decode("utf-8", "surrogateescape"))
+    for place, name in enumerate(found):
+        # What starts with * is a place in the memory of ONNX Runtime, which it refuses in files.
+        if name and not name.startswith("*/"):
+            yield name, external and place == len(found) - 1
 
 
 def _fields(data: mmap.mmap, at: int, end: int) -> Iterator[tuple[int, int, int]]:
     """The fields of a message: number, and where the content begins and ends. Raises ValueError or IndexError."""
     while at < end:
         key, at = _varint(data, at)
+        if key > 0xFFFFFFFF:  # of which others would look at the last 32 bits
+            raise ValueError("no such field")
         kind = key & 7
         start = at
         if kind == 0:

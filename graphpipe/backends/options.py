@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from graphpipe.kinds import integer, names, path, paths, size, switch, text
+from graphpipe.kinds import integer, names, number, path, paths, size, switch, text
 from graphpipe.setting import setting
 
 __all__ = ["LoadOptions"]
@@ -68,3 +68,15 @@ class LoadOptions:
     download_bytes_max: int = setting(
         16 << 30, "Models", size(1), "Largest file that is downloaded for a model that is a URL."
     )
+    download_timeout_s: float = setting(
+        3600.0, "Models", number(1), "Longest time for one download; the next start goes on where it stopped."
+    )
+    download_private: bool = setting(
+        False, "Models", switch(),
+        "Follow a download's redirects to private addresses too, from one that is public or of another kind.",
+    )  # fmt: skip
+    trust_model: bool = setting(
+        False, "Models", switch(),
+        "Run what a model's file brings along: Lambda layers of Keras, pickles and libraries of PyTorch, operators that "
+        "write and read files. Whoever wrote the file can then do what this process can.",
+    )  # fmt: skip

@@ -58,6 +58,8 @@ _MEANT_FOR = {
     "tags": "SavedModels",
     "model_sha256": "models that are files",
     "download_bytes_max": "models at a URL",
+    "download_timeout_s": "models at a URL",
+    "download_private": "models at a URL",
 }
 
 

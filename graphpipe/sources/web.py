@@ -20,6 +20,7 @@ import os
 import re
 import ssl
 import string
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
@@ -35,6 +36,8 @@ from urllib.parse import quote, unquote, urljoin, urlsplit
 from graphpipe.errors import LoadError
 from graphpipe.progress import Progress, readable_bytes
 from graphpipe.sources.archive import is_archive, unpacked
+from graphpipe.sources.pace import Pace
+from graphpipe.sources.reach import OutOfReach, Reach
 from graphpipe.version import __version__
 
 __all__ = ["cache_folder", "check_sha256", "fetch", "file_name", "is_model_url"]
@@ -67,11 +70,19 @@ def file_name(source: str) -> str:
     return _MODEL_FILE.sub("", name) or "model"
 
 
-def fetch(url: str, sha256: str = "", bytes_max: int = 1 << 62, bound: str = "--download-bytes-max") -> Path:
+def fetch(
+    url: str,
+    sha256: str = "",
+    bytes_max: int = 1 << 62,
+    bound: str = "--download-bytes-max",
+    *,
+    timeout_s: float = 3600.0,
+    anywhere: bool = False,
+) -> Path:
     """The file at ``url``, on this machine; the folder, where the file is an archive.
 
     ``sha256`` is what it must have; with it, a file that is here already is not asked for again. More than
-    ``bytes_max`` are not taken: ``bound`` is what says so.
+    ``bytes_max`` are not taken: ``bound`` is what says so. ``anywhere`` lets redirects lead to private addresses.
 
     Raises LoadError if it is not to be had, or is not what was asked for.
     """
@@ -91,7 +102,7 @@ def fetch(url: str, sha256: str = "", bytes_max: int = 1 << 62, bound: str = "--
     try:
         slot.folder.mkdir(parents=True, exist_ok=True)
         with _locked(slot.folder / "lock"):
-            file = _Download(url, slot, sha256.lower(), bytes_max, bound).file()
+            file = _Download(url, slot, sha256.lower(), bytes_max, bound, timeout_s, Reach(anywhere)).file()
             if not is_archive(file):
                 return file
             try:
@@ -222,13 +233,27 @@ class _Broken(Exception):
 class _Download:
     """One file on its way here."""
 
-    def __init__(self, url: str, slot: _Slot, sha256: str, bytes_max: int, bound: str) -> None:
+    def __init__(
+        self, url: str, slot: _Slot, sha256: str, bytes_max: int, bound: str, timeout_s: float, reach: Reach
+    ) -> None:
         self._url = url
         self._slot = slot
         self._sha256 = sha256
         self._bytes_max = bytes_max
         self._bound = bound
-        self._opener = urllib.request.build_opener(_Redirects)  # and proxies as the environment names them
+        self._until = time.monotonic() + timeout_s
+        self._reach = reach
+        # And proxies as the environment names them; no files, no FTP, no data in the URL itself.
+        self._opener = urllib.request.OpenerDirector()
+        for handler in (
+            urllib.request.ProxyHandler(),
+            urllib.request.UnknownHandler(),
+            urllib.request.HTTPDefaultErrorHandler(),
+            urllib.request.HTTPErrorProcessor(),
+            _Redirects(reach),
+            *reach.handlers(),
+        ):
+            self._opener.add_handler(handler)
 
     def file(self) -> Path:
         """The file: the one that is here, if the server says that it still holds, or a new one."""
@@ -237,17 +262,24 @@ class _Download:
         if note is not None and self._sha256 and note.sha256 == self._sha256:
             return slot.file
         for attempt in range(1, _ATTEMPTS_MAX + 1):
+            pace = Pace(self._reach.cut, self._until)
             try:
-                return self._attempt(note)
-            except _Broken as error:
+                with pace:
+                    return self._attempt(note, pace)
+            except _Broken as caught:
+                error = _Broken(pace.said) if pace.said else caught
+                if pace.is_over:
+                    raise LoadError(f"{_shown(self._url)}: {error}") from None
                 if attempt == _ATTEMPTS_MAX:
                     if note is not None and not self._sha256:
                         log.warning("%s: %s; the file of an earlier download is used", _shown(self._url), error)
                         return slot.file
                     raise LoadError(f"{_shown(self._url)}: {error}") from None
+            finally:
+                self._reach.let_go()
         raise AssertionError
 
-    def _attempt(self, note: _Note | None) -> Path:
+    def _attempt(self, note: _Note | None, pace: Pace) -> Path:
         part_note = _Note.read(self._slot.part_note)
         have = self._slot.part.stat().st_size if self._slot.part.is_file() else 0
         resuming = bool(have and part_note is not None and part_note.strong)
@@ -267,13 +299,14 @@ class _Download:
             elif not resuming or part_note is None or not part_note.goes_on(answer.headers, have):
                 self._forget_part()
                 raise _Broken("the server sent another range, or of another version, than was asked for")
-            self._take(answer, have, part_note)
+            self._take(answer, have, part_note, pace)
         return self._put_in_place()
 
     def _ask(self, headers: Mapping[str, str]) -> Any:
         """The server's answer, or None where it says that the file here still holds."""
         headers = {"User-Agent": f"graphpipe/{__version__}", "Accept-Encoding": "identity", **headers}
         request = urllib.request.Request(quote(self._url, safe=string.punctuation), headers=headers)
+        self._reach.redirected = False
         try:
             return self._opener.open(request, timeout=_WAIT_S)
         except urllib.error.HTTPError as error:
@@ -292,6 +325,8 @@ class _Download:
                 ) from None
         except urllib.error.URLError as error:
             raise _Broken(f"no connection: {_line(error.reason)}") from None
+        except OutOfReach as error:
+            raise LoadError(f"{_shown(self._url)}: {error}") from None
         except (OSError, http.client.HTTPException) as error:
             raise _Broken(f"no answer: {_said(error)}") from None
 
@@ -301,7 +336,7 @@ class _Download:
             raise LoadError(self._wrong_digest(note.sha256))
         return self._slot.file
 
-    def _take(self, answer: Any, have: int, note: _Note | None) -> None:
+    def _take(self, answer: Any, have: int, note: _Note | None, pace: Pace) -> None:
         """Receive the body behind the ``have`` bytes of it that are here already, which ``note`` is about."""
         headers: Message = answer.headers
         if headers.get("Content-Encoding", "identity").lower() != "identity":
@@ -322,19 +357,25 @@ class _Download:
             _Note.of(self._url, headers, total).write(self._slot.part_note)
         try:
             with self._slot.part.open("ab" if have else "wb") as file, Progress(self._slot.name) as progress:
-                self._receive(answer, file, have, total, progress)
+                self._receive(answer, file, have, total, progress, pace)
         except (TimeoutError, ConnectionError, ssl.SSLError, http.client.HTTPException) as error:
             raise _Broken(f"the download broke off: {_said(error)}") from None
 
-    def _receive(self, answer: Any, file: IO[bytes], done: int, total: int | None, progress: Progress) -> None:
-        while piece := answer.read(_PIECE_BYTES):
+    def _receive(
+        self, answer: Any, file: IO[bytes], done: int, total: int | None, progress: Progress, pace: Pace
+    ) -> None:
+        # What has come, and not only when there is a piece full of it: a minute's count is at stake.
+        while (total is None or done < total) and (piece := answer.read1(_PIECE_BYTES)):
             if not done and (what := _no_model_at_all(piece)):
                 raise LoadError(self._no_model(what))
             done += len(piece)
             if done > self._bytes_max:
                 raise LoadError(self._too_large(done))
             file.write(piece)
+            pace.done += len(piece)
             progress.update(done, total)
+        if pace.said:
+            raise _Broken(pace.said)  # the end that was read is that of the connection, not of the file
         if total is not None and done < total:
             raise _Broken(f"the download ended after {done} of {total} bytes")
         if not done:
@@ -378,6 +419,9 @@ class _Download:
 class _Redirects(urllib.request.HTTPRedirectHandler):
     """Follows redirects, but never out of https, and nowhere but to http."""
 
+    def __init__(self, reach: Reach) -> None:
+        self._reach = reach
+
     def http_error_302(
         self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: http.client.HTTPMessage
     ) -> Any:
@@ -385,6 +429,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
         if problem := _not_followed(req.full_url, headers.get("Location") or headers.get("URI")):
             fp.close()
             raise LoadError(f"{_shown(req.full_url)}: redirects {problem}")
+        self._reach.redirected = True
         return super().http_error_302(req, fp, code, msg, headers)
 
     http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302

@@ -71,7 +71,7 @@ def _open(source: str, options: LoadOptions) -> Model:
 
 
 def _uses(source: str) -> Collection[str]:
-    used = ("inputs", "outputs", "custom_ops", "device", "intra_threads")
+    used = ("inputs", "outputs", "custom_ops", "device", "intra_threads", "trust_model")
     is_saved_model = Path(source).is_dir() or Path(source).name.startswith("saved_model.pb")
     return (*used, "signature", "tags") if is_saved_model else used
 

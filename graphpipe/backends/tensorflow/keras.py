@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +29,8 @@ def open_file(path: Path, options: LoadOptions) -> Model:
             f"{path}: Keras runs on {keras.backend.backend()} here; unset KERAS_BACKEND to have it on TensorFlow"
         )
     device = backend.device(options, str(path))
-    with device():
-        loaded = keras.saving.load_model(str(path), compile=False)
+    with device(), _safe_mode(not options.trust_model):
+        loaded = keras.saving.load_model(str(path), compile=False, safe_mode=not options.trust_model)
     if not getattr(loaded, "inputs", None):
         raise LoadError(
             f"{path}: this model does not know its own inputs, because it was never called, or is a class of its own; "
@@ -75,6 +77,14 @@ def open_file(path: Path, options: LoadOptions) -> Model:
         keep=loaded,
         unsendable=unsendable,
     )
+
+
+def _safe_mode(on: bool) -> AbstractContextManager[Any]:
+    """Keras has a switch for the whole process as well, which goes before what a call says: whoever turned it meant his
+    own files.
+    """
+    scope: AbstractContextManager[Any] = importlib.import_module("keras.src.saving.serialization_lib").SafeModeScope(on)
+    return scope
 
 
 def _inputs(keras: Any, model: Any) -> tuple[dict[str, Any], Any]:

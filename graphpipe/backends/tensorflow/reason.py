@@ -29,7 +29,7 @@ _KNOWN = tuple(
         ),
         (
             r"`?Lambda`? layer",
-            f"it has a Lambda layer, and Python code in a file is not run; {_SAVED_MODEL}",
+            f"it has a Lambda layer, and Python code in a file is not run; {_SAVED_MODEL}; if it is yours: --trust-model",
         ),
         (
             r"(Unrecognized keyword arguments passed to [^:]+: .{1,120})",

@@ -25,6 +25,8 @@ def open_file(path: Path, options: LoadOptions) -> Model:
     backend = runtime(str(path), options)
     tf, device = backend.tf, backend.device(options, str(path))
     graph = _graph(path, options.tags)
+    if not options.trust_model:
+        _refuse_files(path, graph)
     with device():
         loaded = tf.saved_model.load(str(path), list(graph.meta_info_def.tags))
     name, function = _signature(path, dict(loaded.signatures), options.signature)
@@ -60,6 +62,21 @@ def open_file(path: Path, options: LoadOptions) -> Model:
         keep=loaded,
         unsendable=unsendable,
     )
+
+
+# What reads and writes files by names that it makes up itself, or has from callers. Tables that are made of a file beside
+# the model are not among them, and nor are savers, which every SavedModel has and nobody calls.
+_FILES = {"WriteFile", "ReadFile", "MatchingFiles", "CreateSummaryFileWriter", "CreateSummaryDbWriter"}
+
+
+def _refuse_files(path: Path, graph: Any) -> None:
+    """Raise LoadError where the graph, or a function of it, touches files: a function may run while it is loaded."""
+    bodies = (graph.graph_def.node, *(function.node_def for function in graph.graph_def.library.function))
+    for node in (node for body in bodies for node in body):
+        if node.op in _FILES:
+            raise LoadError(
+                f"{path}: {node.name[:100]!r} ({node.op}) reads or writes files; leave it out; if it is yours: --trust-model"
+            )
 
 
 def _graph(path: Path, tags: Sequence[str] | None) -> Any:

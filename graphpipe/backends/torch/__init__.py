@@ -30,12 +30,15 @@ def _open(source: str, options: LoadOptions) -> Model:
     path = Path(source)
     if not path.is_file():
         raise LoadError(f"{source}: {'is a folder, not a file' if path.is_dir() else no_such_file(source)}")
-    model: Model = importlib.import_module(f"graphpipe.backends.torch.{_kind(path)}").open_file(path, options)
+    kind = _kind(path, options.trust_model)
+    model: Model = importlib.import_module(f"graphpipe.backends.torch.{kind}").open_file(path, options)
     return model
 
 
-def _kind(path: Path) -> str:
-    """Which of the two formats a file has: both are zip files, and both are called .pt at times."""
+def _kind(path: Path, trusted: bool) -> str:
+    """Which of the two formats a file has: both are zip files, and both are called .pt at times. A trusted one may be a
+    pickle too.
+    """
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
@@ -49,11 +52,14 @@ def _kind(path: Path) -> str:
         raise LoadError(f"{path}: {words}")
     if path.suffix == ".pt2":
         raise LoadError(f"{path}: not a program that torch.export.save wrote")
+    if trusted:
+        return "pickled"
     pickled = what_pickle_holds(path)
     what = f"a pickled module, {pickled}, cannot" if pickled else "weights (a state dict) or a pickled module cannot"
     raise LoadError(
         f"{path}: not TorchScript: {what} be served without its Python code. Write a program with "
-        "graphpipe.backends.torch.save(module, path, example_inputs), or serve module:Class, which loads it"
+        "graphpipe.backends.torch.save(module, path, example_inputs), or serve module:Class, which loads it; a "
+        "pickled module of your own: --trust-model"
     )
 
 
@@ -76,6 +82,6 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-_USES = ("inputs", "outputs", "custom_ops", "device", "intra_threads", "bfloat16", "channels_last")
+_USES = ("inputs", "outputs", "custom_ops", "device", "intra_threads", "bfloat16", "channels_last", "trust_model")
 
 BACKEND = Backend("torch", lambda source: source.lower().endswith(_SUFFIXES), _open, _adopt, uses=lambda source: _USES)

@@ -2,8 +2,7 @@
 
 torch.export.load unpickles whatever is in the archive: weights and constants that are no plain tensors, objects of any
 class, and the sample inputs, which nothing needs. Here only tensors are unpickled; sample inputs that are more are left
-out; objects and compiled libraries are refused. The program itself stays code: PyTorch evaluates the formulas of its
-sizes.
+out; objects and compiled libraries are refused, and so is a program whose text is more than one (formulas.py).
 """
 
 from __future__ import annotations
@@ -20,6 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from graphpipe.backends.torch.formulas import what_is_no_program
 from graphpipe.errors import LoadError
 
 __all__ = ["without_code"]
@@ -30,7 +30,9 @@ _LIBRARIES = re.compile(r"(?:^|/)data/aotinductor/", re.IGNORECASE)
 _OBJECTS = re.compile(r"(?:^|/)data/constants/opaque_obj", re.IGNORECASE)
 # The variable that PyTorch has for it: nothing but tensors is unpickled, whatever its own code asks for.
 _TENSORS_ONLY, _ANYTHING = "TORCH_FORCE_WEIGHTS_ONLY_LOAD", "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
+_JSON = re.compile(r"\.json$", re.IGNORECASE)
 _environment = threading.Lock()
+_YOURS = "; if it is yours: --trust-model"
 
 
 @contextlib.contextmanager
@@ -43,14 +45,22 @@ def without_code(torch: Any, path: Path) -> Iterator[Path]:
         try:
             archive = stack.enter_context(zipfile.ZipFile(path))
             names = archive.namelist()
-            members = {*names, *_members(torch, path)}
+            records = _records(torch, path)
+            members = {*names, *records}
             if any(_LIBRARIES.search(name) for name in members):
-                raise LoadError(f"{path}: holds compiled libraries (AOTInductor); export the program without them")
+                raise LoadError(
+                    f"{path}: holds compiled libraries (AOTInductor); export the program without them" + _YOURS
+                )
             if any(_OBJECTS.search(name) for name in members):
-                raise LoadError(f"{path}: holds pickled Python objects, which are not loaded: they can run any code")
+                raise LoadError(
+                    f"{path}: holds pickled Python objects, which are not loaded: they can run any code" + _YOURS
+                )
+            for text in (*(archive.read(name) for name in names if _JSON.search(name)), *records.values()):
+                if text and (what := what_is_no_program(text)):
+                    raise LoadError(f"{path}: holds {what}; it is not loaded: it could run any code" + _YOURS)
             samples = [name for name in names if _SAMPLES.search(name)]
             plain = all(_is_plain(torch, archive.read(name)) for name in samples)
-        except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError) as error:
+        except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
             raise LoadError(f"{path}: not a program that torch.export.save wrote: {error}") from None
         yield path if plain else _rewritten(archive, samples, stack)
 
@@ -69,12 +79,15 @@ def _tensors_only() -> Iterator[None]:
                     os.environ[name] = value
 
 
-def _members(torch: Any, path: Path) -> list[str]:
-    """The names as PyTorch reads them: of an odd archive it may read others than zipfile does."""
+def _records(torch: Any, path: Path) -> dict[str, bytes]:
+    """The members as PyTorch reads them, with the content of those that are JSON: of an odd archive it may read others
+    than zipfile does.
+    """
     try:
-        return list(torch._C.PyTorchFileReader(str(path)).get_all_records())
+        reader = torch._C.PyTorchFileReader(str(path))
+        return {name: reader.get_record(name) if _JSON.search(name) else b"" for name in reader.get_all_records()}
     except RuntimeError:
-        return []  # the format of 2.7, which PyTorch reads with zipfile
+        return {}  # the format of 2.7, which PyTorch reads with zipfile
 
 
 def _is_plain(torch: Any, samples: bytes) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ def open_file(path: Path, options: LoadOptions) -> Model:
         )
     inside: dict[str, Any] = {INSIDE: ""}
     try:
-        with without_code(torch, path) as safe:
+        with nullcontext(path) if options.trust_model else without_code(torch, path) as safe:
             program = torch.export.load(str(safe), extra_files=inside)
         if not placement.on_cpu:
             program = torch.export.passes.move_to_device_pass(program, placement.device)
@@ -41,7 +42,8 @@ def open_file(path: Path, options: LoadOptions) -> Model:
         raise
     except pickle.UnpicklingError as error:
         raise LoadError(
-            f"{path}: its weights or constants are pickled Python objects, which are not loaded: they can run any code"
+            f"{path}: its weights or constants are pickled Python objects, which are not loaded: they can run any code; "
+            "if it is yours: --trust-model"
         ) from error
     except Exception as error:
         raise LoadError(f"{path}: PyTorch cannot load it: {first_line(error)}") from error

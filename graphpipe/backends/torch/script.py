@@ -15,6 +15,7 @@ from typing import Any
 from graphpipe.backends.model import Model
 from graphpipe.backends.options import LoadOptions
 from graphpipe.backends.sidecar import INSIDE, Sidecar, beside, by_order
+from graphpipe.backends.torch.operators import what_touches_files
 from graphpipe.backends.torch.runtime import Placement, TorchModel, runtime
 from graphpipe.errors import LoadError
 from graphpipe.signature import Signature
@@ -30,10 +31,17 @@ def open_file(path: Path, options: LoadOptions) -> Model:
     placement = Placement.of(torch, path, options)
     inside: dict[str, Any] = {INSIDE: ""}
     try:
+        # Before it is read: classes may run code of their own while they are.
+        if not options.trust_model and (operator := what_touches_files(torch, path)):
+            raise LoadError(
+                f"{path}: its program calls {operator!r}, which touches files; leave it out; if it is yours: --trust-model"
+            )
         with warnings.catch_warnings():
             # PyTorch would rather have .pt2; people have .pt.
             warnings.filterwarnings("ignore", message=r"`?torch\.jit", category=DeprecationWarning)
             program = torch.jit.load(str(path), map_location=placement.device, _extra_files=inside).eval()
+    except LoadError:
+        raise
     except Exception as error:
         raise LoadError(f"{path}: PyTorch cannot load it: {first_line(error)}") from error
     program = placement.place(program, path)

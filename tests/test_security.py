@@ -1,0 +1,72 @@
+"""SECURITY.md: every attack that it names has the test that it names; and the one of them that is nobody else's."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.raw_http import Wire
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = (ROOT / "SECURITY.md").read_text()
+
+
+def test_every_test_that_is_named_is_there():
+    named = re.findall(r"`([\w/.-]+)::(\w+)`", PAGE)
+    assert len(named) > 40
+    for place, name in named:
+        text = (ROOT / place).read_text()
+        kind = {".py": r"def {}\(", ".go": r"func {}\(", ".java": r"void {}\("}[Path(place).suffix]
+        assert re.search(kind.format(name), text), f"{place} has no {name}"
+
+
+def test_every_attack_has_a_test():
+    table = PAGE.partition("| attack | what happens | test |\n|---|---|---|\n")[2].partition("\n\n")[0]
+    for row in table.splitlines():
+        assert re.fullmatch(r"\|[^|]+\|[^|]+\| `[\w/.-]+::\w+` \|", row), row
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["smuggling", "oversize", "bombs", "traversal in model names", "traversal in archives", "replayed deadlines",
+     "hostile answers", "model files that run code", "dripping", "floods of connections", "heads that never repeat"],
+)  # fmt: skip
+def test_no_kind_of_attack_is_missing(kind):
+    assert re.search(rf"^\|.*{kind}", PAGE, re.MULTILINE)
+
+
+def test_the_commands_and_flags_it_names_exist():
+    targets = set(re.findall(r"^make ([a-z-]+)$", PAGE, re.MULTILINE))
+    makefile = (ROOT / "Makefile").read_text()
+    # make fuzz comes with the fuzzers.
+    assert {target for target in targets - {"fuzz"} if not re.search(rf"^{target}:", makefile, re.MULTILINE)} == set()
+    flags = (ROOT / "docs" / "serving.md").read_text()
+    for flag in set(re.findall(r"`(--[a-z][a-z0-9-]+)", PAGE)):
+        assert f"`{flag}" in flags, flag
+
+
+def test_no_path_of_a_request_leads_to_a_file(serve, tmp_path):
+    """The models are in a folder with other files; whatever path is asked for, none of them is opened."""
+    (tmp_path / "secret.txt").write_text("secret words")
+    (tmp_path / "m.py").write_text("def f(x):\n    return x\n")
+    server = serve("-m", f"m={tmp_path}/m.py:f", "-m", "n=echo")
+    place = str(tmp_path / "secret.txt")
+    up = "../" * 12
+    paths = [
+        "/models/../secret.txt", f"/models/{up}{place}", f"/models//{place}", "/models/%2e%2e/secret.txt", "//etc/passwd",
+        f"/models/..%2f..%2f{place}", "/models/m/../../secret.txt", "/models/m%00.py", "/models/..%5csecret.txt",
+        f"/models/{place.replace('/', '%2F')}", "/models/m.py:f", "/models/file:%2F%2F%2Fetc%2Fpasswd",
+        "/models/http:%2F%2F127.0.0.1%2F", "/models/%c0%ae%c0%ae/secret.txt", "/metrics/../secret.txt",
+        "/control/%2e./secret.txt",
+    ]  # fmt: skip
+    for path in paths:
+        for method in ("GET", "POST"):
+            with Wire(server.url) as wire:
+                wire.send(f"{method} {path} HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n".encode())
+                answer = wire.answer()
+            assert answer.status in (400, 404, 405), (method, path, answer)
+            assert b"secret words" not in answer.body
+            assert b"root:" not in answer.body
+    assert place not in [str(each.resolve()) for each in Path(f"/proc/{server.process.pid}/fd").iterdir()]
