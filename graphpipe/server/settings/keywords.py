@@ -52,6 +52,7 @@ class Keywords(TypedDict, total=False):
     # Network
     tls_cert: str | PathLike[str]
     tls_key: str | PathLike[str]
+    tls_client_ca: str | PathLike[str]
 
     # Limits
     connections_max: int
