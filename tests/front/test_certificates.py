@@ -20,8 +20,10 @@ import uvloop
 
 import graphpipe
 from graphpipe.errors import Unreachable
+from graphpipe.server.http.tls import caller_in
 from graphpipe.server.life.certificates import Certificates
 from graphpipe.server.life.listener import BindError
+from graphpipe.wire import encode_request
 from tests.certificates import Files, chain_of, of, served, trusting
 from tests.front.servers import InProcess, in_process
 from tests.operation.conftest import until
@@ -62,7 +64,7 @@ def reloading(loop_factory: Any, tmp_path: Path, caplog: pytest.LogCaptureFixtur
     files = Files(tmp_path / "tls")
     files.in_place(AUTHORITY.issue_cert("127.0.0.1"))
     certificates = Certificates(str(files.cert), str(files.key))
-    with in_process(loop_factory=loop_factory, tls=certificates.context) as server:
+    with in_process(loop_factory=loop_factory, tls=certificates.context, access_lines_per_s=10_000) as server:
         yield Reloading(server, files, certificates)
 
 
@@ -221,7 +223,7 @@ def mutual(loop_factory: Any, tmp_path_factory: pytest.TempPathFactory) -> Itera
     files.in_place(AUTHORITY.issue_cert("127.0.0.1"))
     (folder / "ca.pem").write_bytes(AUTHORITY.cert_pem.bytes())
     certificates = Certificates(str(files.cert), str(files.key), str(folder / "ca.pem"))
-    with in_process(loop_factory=loop_factory, tls=certificates.context) as server:
+    with in_process(loop_factory=loop_factory, tls=certificates.context, access_lines_per_s=10_000) as server:
         yield Reloading(server, files, certificates)
 
 
@@ -317,6 +319,82 @@ def test_a_session_is_not_resumed_without_a_certificate(mutual: Reloading) -> No
     with own.wrap_socket(connect(mutual.url, 10), server_hostname="127.0.0.1", session=session) as resumed:
         resumed.sendall(b"GET /livez HTTP/1.1\r\nHost: h\r\n\r\n")
         assert b" 200 " in resumed.recv(1000)
+
+
+# --- what a caller is called -------------------------------------------------------------------------------------------
+
+
+def names_of_callers(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.access.caller for record in caplog.records if record.name == "graphpipe.access"]  # type: ignore[attr-defined]
+
+
+ODD = {
+    "alice": ("alice", "caller=alice"),
+    "alice smith": ("alice smith", 'caller="alice smith"'),
+    "bob\n00:00:00 INFO graphpipe.access: 200": (
+        r"bob\n00:00:00 INFO graphpipe.access: 200",
+        r'caller="bob\\n00:00:00 INFO graphpipe.access: 200"',
+    ),
+    "bob id=7 caller=eve": ("bob id=7 caller=eve", 'caller="bob id=7 caller=eve"'),
+    'say "hi"': ('say "hi"', r'caller="say \"hi\""'),
+    "\u202egnp.\x1b[31m": (r"\u202egnp.\x1b[31m", r'caller="\\u202egnp.\\x1b[31m"'),
+    "Zoë 🦊": ("Zoë 🦊", 'caller="Zoë 🦊"'),
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_the_name_in_a_caller_s_certificate_is_in_his_access_lines_however_odd_it_is(
+    mutual: Reloading, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    caplog.set_level(logging.INFO)
+    tls = trusting(AUTHORITY, AUTHORITY.issue_cert("a@b.org", common_name=name))
+    with Wire(mutual.url, 10, tls) as wire:
+        body = b"".join(encode_request([X]))
+        assert wire.call("POST", "/", body, x_request_id="r").status == 200  # the hot route
+        assert wire.call("POST", "/%61", body).status == 200  # aiohttp
+        assert wire.call("POST", "/", body).status == 200  # aiohttp has the connection now
+        assert wire.call("POST", "/models/nobody", body).status == 404
+    said, line = ODD[name]
+    until(lambda: len(names_of_callers(caplog)) == 4)
+    assert names_of_callers(caplog) == [said] * 4
+    lines = [record.getMessage() for record in caplog.records if record.name == "graphpipe.access"]
+    assert lines[0].endswith(f" id=r {line}")
+    assert all(one.endswith(f" {line}") and "\n" not in one for one in lines)
+
+
+def test_a_caller_of_whom_nothing_is_to_be_shown_has_no_name(
+    reloading: Reloading, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One who has a certificate, too: nobody has asked for it or looked at it."""
+    tls = trusting(AUTHORITY, OTHERS.issue_cert("a@b.org", common_name="alice"))
+    with graphpipe.Client(reloading.url, tls=tls) as client:
+        client.execute(X)
+    until(lambda: names_of_callers(caplog) == [""])
+
+
+SUBJECT = ((("countryName", "DE"),), (("organizationName", "A, B + C"), ("organizationalUnitName", "#1 ")))
+
+
+@pytest.mark.parametrize(
+    ("certificate", "name"),
+    [
+        (None, ""),
+        ({}, ""),
+        ({"subject": ((("commonName", "a"),),), "subjectAltName": (("DNS", "b"),)}, "a"),
+        ({"subject": ((("commonName", ""),),), "subjectAltName": (("DNS", "b"),)}, "b"),
+        ({"subject": (), "subjectAltName": (("DirName", ()), ("URI", "spiffe://c/d"), ("DNS", "e"))}, "spiffe://c/d"),
+        ({"subject": SUBJECT}, r"O=A\, B \+ C+OU=\#1\ ,C=DE"),
+        ({"subject": (), "serialNumber": "0A"}, "serial 0A"),
+    ],
+)
+def test_a_caller_is_called_by_the_common_name_or_another_or_the_whole_subject(certificate: Any, name: str) -> None:
+    assert caller_in(certificate) == name
+
+
+def test_no_two_long_names_are_one() -> None:
+    names = {caller_in({"subject": ((("commonName", "x" * 5000 + end),),)}) for end in ("", "a", "b")}
+    assert len(names) == 3
+    assert all(len(name) == 100 for name in names)
 
 
 # --- versions ---------------------------------------------------------------------------------------------------------

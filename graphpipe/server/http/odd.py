@@ -31,6 +31,7 @@ from graphpipe.server.http.head import is_host, request_id
 from graphpipe.server.http.odd_connection import OddConnection, OddServer
 from graphpipe.server.http.readers import Readers
 from graphpipe.server.http.refusal import NOT_SPOKEN, error_headers
+from graphpipe.server.http.tls import caller_of
 from graphpipe.server.numbers.accesslog import AccessLog, Question
 from graphpipe.server.numbers.counters import Counters
 from graphpipe.server.numbers.failures import FAILURES
@@ -152,7 +153,7 @@ class Odd:
 
     async def _infer(self, request: web.BaseRequest) -> web.StreamResponse:
         exchange = Exchange(self._state, self._access_log, self._nobody, asyncio.get_running_loop())
-        exchange.peer = peer_of(request.transport)
+        exchange.peer, exchange.caller = peer_of(request.transport), caller_of(request.transport)
         size, held, status, rows, length = 0, 0, 0, 0, 0
         segments: list[Any] = []
         answer = _Answered(_request_id(request))
@@ -274,6 +275,7 @@ class Odd:
     def _turn_away(self, request: web.BaseRequest, error: ServiceError) -> web.StreamResponse:
         """No to what reaches no model and no page."""
         exchange = Exchange(self._state, self._access_log, self._nobody, asyncio.get_running_loop())
+        exchange.caller = caller_of(request.transport)
         exchange.start(None)
         response = self._refuse(request, error)
         said = response.body if request.method != "HEAD" and isinstance(response.body, bytes) else b""

@@ -7,6 +7,7 @@ does a caller whose certificate is refused get TLS's own word for that, which ev
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import logging
 import ssl
@@ -18,7 +19,7 @@ from graphpipe.server.http.refusal import PLAIN_TO_TLS, response_head
 from graphpipe.server.numbers.failures import FAILURES
 from graphpipe.words import visible
 
-__all__ = ["Handshakes", "TlsContext", "caller_in"]
+__all__ = ["Handshakes", "TlsContext", "caller_in", "caller_of"]
 
 log = logging.getLogger("graphpipe.front")
 
@@ -91,6 +92,11 @@ class TlsContext(ssl.SSLContext):
 
     def wrap_bio(self, *args: Any, **more: Any) -> ssl.SSLObject:
         return self.current.wrap_bio(*args, **more)
+
+
+def caller_of(transport: asyncio.BaseTransport | None) -> str:
+    """What whoever is at the other end is called; empty if he had to show no certificate."""
+    return caller_in(transport.get_extra_info("peercert")) if transport is not None else ""
 
 
 def caller_in(certificate: Mapping[str, Any] | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from dataclasses import dataclass
 from typing import Protocol
@@ -62,6 +63,7 @@ class Access:
     seconds: float
     peer: str
     request_id: str
+    caller: str
 
 
 class AccessLog:
@@ -83,7 +85,7 @@ class AccessLog:
         """One line."""
         self._left -= 1
         log.info(
-            "%s %s %s %s rows=%d in=%d out=%d %.3f ms %s%s",
+            "%s %s %s %s rows=%d in=%d out=%d %.3f ms %s%s%s",
             access.status,
             access.method or "-",
             access.path or "-",
@@ -94,6 +96,7 @@ class AccessLog:
             access.seconds * 1000,
             access.peer,
             f" id={access.request_id}" if access.request_id else "",
+            f" caller={_shown(access.caller)}" if access.caller else "",
             extra={"access": access},
         )
 
@@ -102,3 +105,8 @@ class AccessLog:
         if self._omitted:
             log.info("and %s in this second", counted(self._omitted, "more request"))
         self._left, self._omitted = self._lines_per_s, 0
+
+
+def _shown(caller: str) -> str:
+    """A name as one word of a line: in quotes if it has more than one, or might be taken for more."""
+    return json.dumps(caller, ensure_ascii=False) if any(char in ' ="\\' for char in caller) else caller
