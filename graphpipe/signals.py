@@ -2,8 +2,9 @@
 
 Before, SIGTERM and SIGINT end it at once, as the kernel's default does. That has to be arranged: the kernel drops what
 process 1 of a container has no handler for, and a socket's file must not stay behind. While it serves they are the server's
-business. SIGHUP, SIGUSR1 and SIGUSR2 are a line in the log, since ending without a drain is never what was meant by them.
-Afterwards every handler is what it was. Outside the main thread Python has no handlers, and nothing here does anything.
+business. SIGHUP, SIGUSR1 and SIGUSR2 are a line in the log, since ending without a drain is never what was meant by
+them; SIGHUP has a meaning where there are files to read again. Afterwards every handler is what it was. Outside the main
+thread Python has no handlers, and nothing here does anything.
 """
 
 from __future__ import annotations
@@ -19,17 +20,21 @@ from typing import NoReturn
 
 __all__ = [
     "ENDING",
+    "RELOAD",
     "WATCH",
     "before_the_end",
     "die_of",
     "dropped_by_the_kernel",
     "ends_at_once",
+    "is_free",
     "noted",
     "restored",
 ]
 
 ENDING = (signal.SIGTERM, signal.SIGINT)
 NOTED = tuple(getattr(signal, name) for name in ("SIGHUP", "SIGUSR1", "SIGUSR2") if hasattr(signal, name))
+# What asks a server to read its files again, where it has some.
+RELOAD = NOTED[:1] if hasattr(signal, "SIGHUP") else ()
 # The name of the thread that watches for signals while something is loaded.
 WATCH = "signals"
 
@@ -118,6 +123,11 @@ def noted() -> Iterator[None]:
         for name in free:
             signal.signal(name, _note)
         yield
+
+
+def is_free(name: signal.Signals) -> bool:
+    """Whether a signal is one that would only be noted, so that somebody may give it a meaning."""
+    return signal.getsignal(name) is _note
 
 
 def _note(number: int, frame: FrameType | None) -> None:

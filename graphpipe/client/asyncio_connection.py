@@ -20,7 +20,7 @@ from graphpipe.client.address import Address
 from graphpipe.client.answer import SCRATCH_BYTES, AnswerReader
 from graphpipe.client.calls import Reply
 from graphpipe.client.dialing import connected
-from graphpipe.client.failures import never_arrived, not_in_time, unanswered, unreachable
+from graphpipe.client.failures import never_arrived, not_in_time, refused_late, unanswered, unreachable
 from graphpipe.client.options import Options
 from graphpipe.errors import NoAnswer
 from graphpipe.wire import Segment
@@ -187,6 +187,8 @@ class AsyncConnection(asyncio.BufferedProtocol):
             self._never_arrived = not self._address.tls and never_arrived(
                 self._fileno(), self._bytes_sent_before, error
             )
+            if not self._used:
+                self._failure = self._failure or refused_late(self._address, error)
             try:
                 if error is not None:
                     self._read_what_is_left(self._answer)

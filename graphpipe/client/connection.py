@@ -15,7 +15,7 @@ from graphpipe.buffers import BufferPool
 from graphpipe.client.answer import SCRATCH_BYTES, AnswerReader
 from graphpipe.client.calls import Reply
 from graphpipe.client.dialing import connected
-from graphpipe.client.failures import never_arrived, not_in_time, unanswered, unreachable
+from graphpipe.client.failures import never_arrived, not_in_time, refused_late, unanswered, unreachable
 from graphpipe.client.options import Options
 from graphpipe.errors import NoAnswer, TimedOut
 from graphpipe.wire import Segment
@@ -121,10 +121,9 @@ class Connection:
             what = "did not finish its answer" if answer.began else "gave no answer"
             raise TimedOut(f"{self._address.url} {what} in time") from None
         except OSError as error:
-            if not sent:
-                self._receive_what_is_left(answer)
+            why = error if sent else self._receive_what_is_left(answer) or error
             if answer.reply is None:
-                raise self._unanswered(answer, sent, error) from error
+                raise self._unanswered(answer, sent, why) from why
         if answer.reply is None:
             raise self._unanswered(answer, sent)
         self.reusable = sent and answer.reply.head.keep_alive
@@ -178,15 +177,24 @@ class Connection:
             answer.ended()
         return count > 0
 
-    def _receive_what_is_left(self, answer: AnswerReader) -> None:
-        """A server may refuse what it has not read, and close: its answer lies behind the error of our sending."""
-        with contextlib.suppress(OSError):
+    def _receive_what_is_left(self, answer: AnswerReader) -> OSError | None:
+        """A server may refuse what it has not read, and close: its answer lies behind the error of our sending, or what TLS
+        has instead of one.
+        """
+        try:
             while answer.reply is None and (count := self._socket.recv_into(answer.room())):
                 answer.received(count)
+        except ssl.SSLError as error:
+            return error
+        except OSError:
+            pass
+        return None
 
     def _unanswered(self, answer: AnswerReader, sent: bool, error: OSError | None = None) -> NoAnswer:
         if answer.began:
             return NoAnswer(f"{self._address.url} closed the connection in the middle of its answer")
+        if not self._used and (refused := refused_late(self._address, error)) is not None:
+            return refused
         again = not sent or (
             not self._address.tls and never_arrived(self._socket.fileno(), self._bytes_sent_before, error)
         )

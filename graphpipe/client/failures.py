@@ -11,7 +11,7 @@ from graphpipe.client.address import Address
 from graphpipe.client.proxy import Proxy
 from graphpipe.errors import NoAnswer, TimedOut, Unreachable
 
-__all__ = ["NotSent", "never_arrived", "not_in_time", "unanswered", "unreachable"]
+__all__ = ["NotSent", "never_arrived", "not_in_time", "refused_late", "unanswered", "unreachable"]
 
 
 class NotSent(NoAnswer):
@@ -52,6 +52,19 @@ def unreachable(address: Address, proxy: Proxy | None, error: OSError) -> Unreac
     return Unreachable(f"no connection to {address.url}: {reason}; is a server running there?")
 
 
+def refused_late(address: Address, error: BaseException | None) -> Unreachable | None:
+    """The error of a connection that ended with a server's no to the caller's certificate, if it did. In TLS 1.3 that comes
+    when the handshake is over for the caller: of what he has sent since then, nothing was read.
+    """
+    return unreachable(address, None, error) if isinstance(error, ssl.SSLError) and _wants_another(error) else None
+
+
+def _wants_another(error: ssl.SSLError) -> bool:
+    """Whether it is about the caller's certificate."""
+    reason = error.reason or ""
+    return "ALERT" in reason and ("CERT" in reason or "UNKNOWN_CA" in reason)
+
+
 def _of_certificate(address: Address, error: ssl.SSLCertVerificationError) -> str:
     """Why a server's certificate is not believed, and what would make it so."""
     said = error.verify_message.rstrip(".")
@@ -75,8 +88,12 @@ def _of_handshake(error: ssl.SSLError) -> str:
     if error.reason in ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG", "HTTP_REQUEST"):
         return "what answers there does not speak TLS; does its URL begin with http://?"
     words = (error.reason or str(error)).replace("_", " ").lower()
-    if "ALERT" in (error.reason or "") and "CERT" in (error.reason or ""):
-        words += "; it wants a certificate of the caller: load_cert_chain() of the context that is tls="
+    # In TLS 1.2 the word for having none is that for having nothing in common.
+    if _wants_another(error) or error.reason == "SSLV3_ALERT_HANDSHAKE_FAILURE":
+        wants = "wants" if _wants_another(error) else "may want"
+        words += (
+            f"; it {wants} a certificate of the caller that it trusts: load_cert_chain() of the context that is tls="
+        )
     return f"TLS failed: {words}"
 
 

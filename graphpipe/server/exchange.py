@@ -27,7 +27,7 @@ class Exchange:
 
     It is started when its head is known, at the latest by ``answer``, and then finished (it was answered, well or badly) or
     left (its caller is gone) exactly once. Whoever has one request at a time uses one exchange for all of them. ``peer`` is
-    who gets a turn for it.
+    who gets a turn for it, ``caller`` what he is called, if that is known.
     """
 
     __slots__ = (
@@ -43,6 +43,7 @@ class Exchange:
         "_state",
         "_timer",
         "_waiting",
+        "caller",
         "peer",
     )
 
@@ -52,6 +53,7 @@ class Exchange:
         self._nobody = nobody
         self._loop = loop
         self.peer: Hashable = None
+        self.caller = ""
         self._open = False
         self._began = 0.0
         self._deadline: float | None = None
@@ -161,7 +163,7 @@ class Exchange:
                     seconds,
                     _peer(transport),
                     asked.request_id,
-                    "" if caller is None else caller.name,
+                    self.caller if caller is None else caller.name,
                 )
             )
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import trustme
 
-from graphpipe.server.life.listener import tls_context
+from graphpipe.server.life.certificates import Certificates
 from tests.front.servers import Way, in_process
 
 
@@ -28,7 +28,7 @@ def ways(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Way]]:
     authority.configure_trust(trusting)
     pem = tmp_path_factory.mktemp("tls") / "server.pem"
     authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(str(pem))
-    context = tls_context(str(pem), "")
+    context = Certificates(str(pem)).context
     settings: dict[str, Any] = {"body_bytes_max": 1 << 20, "enable_shutdown": True}
     path = tmp_path_factory.mktemp("ways") / "s"
     with (

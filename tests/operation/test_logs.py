@@ -50,8 +50,7 @@ def test_every_request_has_a_line_as_json_with_all_that_is_promised(start: Serve
     assert good == {
         "level": "INFO", "logger": "graphpipe.access", "status": 200, "method": "POST", "path": "/", "model": "double",
         "rows": 3,
-        "bytes_in": len(BODY), "peer": f"127.0.0.1:{port}", "request_id": "abc-1",
-        "caller": "",
+        "bytes_in": len(BODY), "peer": f"127.0.0.1:{port}", "request_id": "abc-1", "caller": "",
     }  # fmt: skip
     assert (bad["status"], bad["rows"], bad["bytes_in"], bad["request_id"]) == (400, 0, 7, "abc-2")
 

@@ -31,6 +31,7 @@ from graphpipe.server.http.states import (
     SKIPPING,
     WAITING,
 )
+from graphpipe.server.http.tls import caller_of
 from graphpipe.server.numbers.accesslog import NOBODY_KNOWS, Question
 from graphpipe.server.numbers.failures import FAILURES
 from graphpipe.server.numbers.meter import Meter
@@ -194,6 +195,8 @@ class Connection(asyncio.BufferedProtocol):
         # that is all but what is encrypted already, and no room at all would be taken for a full buffer.)
         self._transport.set_write_buffer_limits(high=1 if self._tls else 0)
         self.peer = self._exchange.peer = peer_of(transport)
+        if self._tls:
+            self._exchange.caller = caller_of(transport)
         over = self._shared.open(self)
         if over > 0:
             self._refuse_head(503, "as many connections are open as may be (--connections-max); try again")

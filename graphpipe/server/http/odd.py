@@ -36,6 +36,7 @@ from graphpipe.server.http.keys import ANYBODY, NOBODY, OPEN, SCOPE_OF, Grant, K
 from graphpipe.server.http.odd_connection import OddConnection, OddServer
 from graphpipe.server.http.readers import Readers
 from graphpipe.server.http.refusal import NOT_SPOKEN, error_headers
+from graphpipe.server.http.tls import caller_of
 from graphpipe.server.numbers.accesslog import AccessLog, Question
 from graphpipe.server.numbers.caller import Caller
 from graphpipe.server.numbers.counters import Counters
@@ -187,7 +188,7 @@ class Odd:
 
     async def _infer(self, request: web.BaseRequest, grant: Grant) -> web.StreamResponse:
         exchange = Exchange(self._state, self._access_log, self._nobody, asyncio.get_running_loop())
-        exchange.peer = peer_of(request.transport)
+        exchange.peer, exchange.caller = peer_of(request.transport), caller_of(request.transport)
         size, held, status, rows, length = 0, 0, 0, 0, 0
         until: float | None = None
         segments: Sequence[Segment] = ()
@@ -322,6 +323,7 @@ class Odd:
     ) -> web.StreamResponse:
         """No to what reaches no model and no page."""
         exchange = Exchange(self._state, self._access_log, self._nobody, asyncio.get_running_loop())
+        exchange.caller = caller_of(request.transport)
         exchange.start(None)
         response = self._refuse(request, error)
         said = response.body if request.method != "HEAD" and isinstance(response.body, bytes) else b""

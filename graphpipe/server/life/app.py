@@ -86,6 +86,8 @@ class App:
         self.on_loaded: Callable[[Loaded], None] = lambda loaded: None
         self.on_memory_limit: Callable[[], None] | None = None
         self._ask_again = 0
+        # What is to look for changes at each tick.
+        self.looks: list[Callable[[], None]] = []
 
     async def start(
         self, listener: socket.socket, tls: ssl.SSLContext | None = None, side: socket.socket | None = None
@@ -245,7 +247,9 @@ class App:
             await asyncio.sleep(0.02)
 
     def _tick(self) -> None:
-        """Twice a second: say how things are."""
+        """Twice a second: say how things are, and look for what has changed."""
+        for look in self.looks:
+            look()
         counters = self.counters
         counters.gauge("graphpipe_connections", self.state.connections())
         counters.gauge("graphpipe_in_flight_requests", self.state.in_flight)

@@ -9,13 +9,11 @@ import contextlib
 import errno
 import os
 import socket
-import ssl
 import stat
 
 from graphpipe.errors import GraphPipeError
-from graphpipe.server.http.tls import TlsContext
 
-__all__ = ["BindError", "bind", "reach_of", "tls_context", "url_of"]
+__all__ = ["BindError", "bind", "reach_of", "url_of"]
 
 
 class _UnixListener(socket.socket):
@@ -161,17 +159,3 @@ def reach_of(listener: socket.socket) -> str:
         f"anybody who reaches this machine may call: {address[0]} is all of its addresses; "
         f"--listen 127.0.0.1:{address[1]} is for this machine alone"
     )
-
-
-def tls_context(cert: str, key: str) -> ssl.SSLContext:
-    """A TLS context from PEM files; ``key`` may be in the certificate's file.
-
-    Raises BindError, with one line that says what is wrong with them.
-    """
-    context = TlsContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    try:
-        context.load_cert_chain(cert, key or None)
-    except OSError as error:  # ssl.SSLError is one
-        raise BindError(f"cannot use {cert}{f' and {key}' if key else ''} for TLS: {error.strerror or error}") from None
-    return context

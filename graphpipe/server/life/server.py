@@ -8,7 +8,6 @@ import gc
 import logging
 import signal
 import socket
-import ssl
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -19,16 +18,17 @@ from typing import Any
 from graphpipe.backends import Model
 from graphpipe.errors import LoadError, NotReady
 from graphpipe.server.http.keys import check_key_file
+from graphpipe.server.life.certificates import Certificates
 from graphpipe.server.life.ending import cut_at_exit
 from graphpipe.server.life.events import SIGNALS, Events
-from graphpipe.server.life.listener import bind, reach_of, tls_context, url_of
+from graphpipe.server.life.listener import bind, reach_of, url_of
 from graphpipe.server.life.notify import Notifier
 from graphpipe.server.life.supervisor import NoWorker, supervise
 from graphpipe.server.numbers.counters import Counters
 from graphpipe.server.numbers.failures import FAILURES
 from graphpipe.server.settings.values import ModelSettings, Settings
 from graphpipe.server.state import State
-from graphpipe.signals import ENDING, before_the_end, restored
+from graphpipe.signals import ENDING, RELOAD, before_the_end, is_free, restored
 
 __all__ = ["NoWorker", "Part", "Server"]
 
@@ -92,7 +92,7 @@ class Server:
         the file of keys cannot be loaded, NoWorker.
         """
         settings = self.settings
-        tls = tls_context(settings.tls_cert, settings.tls_key) if settings.tls_cert else None
+        tls = Certificates.of(settings, is_told=self._part is None)
         if settings.api_key_file and self._part is None:
             check_key_file(settings.api_key_file)
         with contextlib.ExitStack() as stack:
@@ -118,7 +118,8 @@ class Server:
                 gc.freeze()
             models = [(model, opened[model.name] if loaded is None else loaded) for model, loaded in self.models]
             # The loop would leave its handlers behind.
-            stack.enter_context(restored(_SIGNALS if self._part is None else _SIGNALS_OF_A_WORKER))
+            ending = _SIGNALS if self._part is None else _SIGNALS_OF_A_WORKER
+            stack.enter_context(restored((*ending, *filter(is_free, RELOAD))))
             runner = stack.enter_context(asyncio.Runner(loop_factory=_loop_factory()))
             return runner.run(self._serve(models, seconds, listener, side, tls))
 
@@ -216,7 +217,7 @@ class Server:
         load_seconds: Mapping[str, float],
         listener: socket.socket,
         side: socket.socket | None,
-        tls: ssl.SSLContext | None,
+        tls: Certificates | None,
     ) -> signal.Signals | None:
         from graphpipe.server.life.app import App
 
@@ -241,9 +242,15 @@ class Server:
             # Not in a thread other than the main one: whoever started it there ends it in another way.
             with contextlib.suppress(ValueError, RuntimeError, NotImplementedError):
                 loop.add_signal_handler(name, on_signal, name)
+        context = tls.context if tls is not None else None
+        if tls is not None:
+            app.looks.append(tls.look)
+            for name in filter(is_free, RELOAD):
+                with contextlib.suppress(ValueError, RuntimeError, NotImplementedError):
+                    loop.add_signal_handler(name, tls.reload)
         self._is_running(app.state.begin_drain)
         with cut_at_exit(app.state.cut):
-            if not self._told.is_set() and await app.start_unless_stopped(listener, tls, side):
+            if not self._told.is_set() and await app.start_unless_stopped(listener, context, side):
                 self._is_ready(url_of(listener, tls=tls is not None))
                 await app.stop.wait()
                 if part is None:

@@ -15,13 +15,13 @@ import os
 import pickle
 import signal
 import socket
-import ssl
 import sys
 import threading
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from graphpipe.errors import LoadError
+from graphpipe.server.life.certificates import LOOK_S, Certificates
 from graphpipe.server.life.ending import cut_at_exit
 from graphpipe.server.life.events import Events, Loaded
 from graphpipe.server.life.listener import url_of
@@ -29,7 +29,7 @@ from graphpipe.server.life.standin import StandIn
 from graphpipe.server.numbers.counters import Counters
 from graphpipe.server.settings.values import ModelSettings, Settings
 from graphpipe.server.state import SignalCount
-from graphpipe.signals import ENDING, restored
+from graphpipe.signals import ENDING, RELOAD, is_free, restored
 from graphpipe.words import counted
 
 __all__ = ["NoWorker", "supervise"]
@@ -54,7 +54,7 @@ def supervise(
     settings: Settings,
     listener: socket.socket,
     side: socket.socket | None,
-    tls: ssl.SSLContext | None,
+    tls: Certificates | None,
     events: Events,
     on_ready: Callable[[str], None],
     on_running: Callable[[Callable[[], object]], None],
@@ -69,7 +69,7 @@ def supervise(
         if threading.current_thread() is threading.main_thread():
             if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # inherited: the kernel would not say how workers ended
-            stack.enter_context(restored())
+            stack.enter_context(restored((*ENDING, *filter(is_free, RELOAD))))
         runner = stack.enter_context(asyncio.Runner())
         supervisor = _Supervisor(models, settings, listener, side, events, on_ready, on_failure)
         return runner.run(supervisor.run(tls, on_running))
@@ -116,14 +116,22 @@ class _Supervisor:
         self._background: set[asyncio.Task[None]] = set()
 
     async def run(
-        self, tls: ssl.SSLContext | None, on_running: Callable[[Callable[[], object]], None]
+        self, tls: Certificates | None, on_running: Callable[[Callable[[], object]], None]
     ) -> signal.Signals | None:
         loop = asyncio.get_running_loop()
         for name in ENDING:
             # Not in a thread other than the main one: whoever started it there ends it in another way.
             with contextlib.suppress(ValueError, RuntimeError):
                 loop.add_signal_handler(name, self._on_signal, name)
-        sockets = {self._listener: tls, **({self._side: None} if self._side else {})}
+        if tls is not None:
+            self._look(tls)
+            for name in filter(is_free, RELOAD):
+                with contextlib.suppress(ValueError, RuntimeError):
+                    loop.add_signal_handler(name, self._reload, tls)
+        sockets = {
+            self._listener: tls.context if tls is not None else None,
+            **({self._side: None} if self._side else {}),
+        }
         # No keys are known here: where they are asked for, metrics are on no public address meanwhile.
         public = None if self._settings.api_key_file else self._listener
         self._stand_in = StandIn(sockets, self._counters, self._side or public)
@@ -141,6 +149,16 @@ class _Supervisor:
         if self._announced:
             self._events.stopped()
         return None if self._ever_up else self._told_by
+
+    def _look(self, tls: Certificates) -> None:
+        tls.look()
+        asyncio.get_running_loop().call_later(LOOK_S, self._look, tls)
+
+    def _reload(self, tls: Certificates) -> None:
+        tls.reload()
+        # Their signals are their own: a terminal's or a service manager's reach this process alone.
+        for name in RELOAD:
+            self._send(name)
 
     # --- one slot, through the lives of its workers ---
 

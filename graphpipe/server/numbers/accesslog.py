@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from dataclasses import dataclass
 from typing import Protocol
@@ -100,7 +101,7 @@ class AccessLog:
             access.seconds * 1000,
             access.peer,
             f" id={access.request_id}" if access.request_id else "",
-            f" caller={access.caller}" if access.caller else "",
+            f" caller={_shown(access.caller)}" if access.caller else "",
             extra={"access": access},
         )
 
@@ -109,3 +110,8 @@ class AccessLog:
         if self._omitted:
             log.info("and %s in this second", counted(self._omitted, "more request"))
         self._left, self._omitted = self._lines_per_s, 0
+
+
+def _shown(caller: str) -> str:
+    """A name as one word of a line: in quotes if it has more than one, or might be taken for more."""
+    return json.dumps(caller, ensure_ascii=False) if any(char in ' ="\\' for char in caller) else caller

@@ -57,6 +57,7 @@ class Keywords(TypedDict, total=False):
     tls_key: str | PathLike[str]
     compress_answers: bool
     api_key_file: str | PathLike[str]
+    tls_client_ca: str | PathLike[str]
 
     # Limits
     connections_max: int

@@ -134,6 +134,11 @@ class Settings:
         "Ask callers for a key (Authorization: Bearer) of this file, which `graphpipe keys add` writes. It is watched: a "
         "change holds at once.", default_text="nobody is asked",
     )  # fmt: skip
+    tls_client_ca: str = setting(
+        "", "Network", path(),
+        "PEM file of authorities: whoever calls needs a certificate of one of them, and has the name in it.",
+        default_text="anybody may call", needs=("tls_cert",),
+    )  # fmt: skip
     connections_max: int = setting(
         0, "Limits", integer(0), "Connections that a worker has open at once; a further one gets 503.",
         default_text="what the limit of descriptors (ulimit -n) leaves",
