@@ -9,7 +9,8 @@ export PORT
 RUN := exec sh scripts/with_venv.sh
 
 .DEFAULT_GOAL := help
-.PHONY: help serve demo test test-all lint format dist conformance vectors soak bench-setup bench guard images audit generate clean
+.PHONY: help serve demo test test-all lint format dist conformance vectors fuzz soak bench-setup bench guard images audit generate
+.PHONY: clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | while IFS="$$(printf '\t')" read -r name text; do \
@@ -25,7 +26,7 @@ test: ## run every test this machine can run, in about 11 minutes (ARGS="wire li
 	@$(RUN) dev scripts/run_tests.py $(ARGS)
 
 test-all: ## the same and the slow ones: clean clones, soak, long fuzzing
-	@$(RUN) dev scripts/run_tests.py --slow $(ARGS)
+	@$(RUN) fuzz scripts/run_tests.py --slow $(ARGS)
 
 lint: ## check style and types; changes nothing
 	@$(RUN) dev scripts/run_tests.py lint
@@ -42,6 +43,9 @@ conformance: ## run the shared vectors over every client language
 
 vectors: ## pack the conformance vectors and their runner for a client in a new language: conformance/dist
 	@$(RUN) dev conformance/make_archive.py
+
+fuzz: ## every fuzzer for a minute: executions, coverage, findings (ARGS="--seconds 600 head", ARGS=--minimise)
+	@$(RUN) fuzz -m scripts.fuzz $(ARGS)
 
 soak: ## 15 minutes of mixed traffic, every answer checked, nothing left at the end (ARGS="--minutes 60 --workers 2")
 	@$(RUN) dev scripts/soak.py $(ARGS)

@@ -1,9 +1,11 @@
 """Damaged messages, read in every language: whatever they are, all say the same of them.
 
-    python conformance/fuzz.py [--messages N] [--seed N] [--only LANGUAGE ...]
+    python conformance/fuzz.py [--messages N | --seconds N] [--seed N] [--only LANGUAGE ...]
 
-Each message is a vector, damaged at some places, or two of them in one. The languages are all whose toolchains are
-here. What they disagree about is shown as a vector would have it, and belongs into the vectors once it is decided.
+Each message is a vector, or what a fuzzer of a single language came upon (tests/fuzz/corpus), damaged at some places, or
+two of them in one. The languages are all whose toolchains are here. What one refuses all refuse, for the same reason;
+what they read is the same, and what the official FlatBuffers library reads. What they disagree about is shown as a vector
+would have it, and belongs into the vectors once it is decided.
 """
 
 from __future__ import annotations
@@ -28,9 +30,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from conformance.cases import expand_bytes, groups
 from conformance.languages import LANGUAGES, Language
+from conformance.official import difference
 from scripts.run_tests import environment
+from tests.fuzz.corpus import inputs
 
-__all__ = ["damaged", "differences"]
+__all__ = ["damage", "damaged", "differences"]
 
 # What is longer takes longer to read than it finds.
 _SEED_BYTES_MAX = 1500
@@ -44,13 +48,13 @@ _KINDS = ("request", "infer_response", "metadata_response")
 def damaged(count: int, seed: int) -> Iterator[tuple[str, bytes]]:
     """So many messages and their kinds, always the same for one seed."""
     rng = random.Random(seed)
-    good, bad = _seeds("valid"), _seeds("invalid", "attacks")
+    good, bad = [*_seeds("valid"), *_found()], _seeds("invalid", "attacks")
     for _ in range(count):
         # Those that are right lead further than those that are refused.
         kind, content = rng.choice(good if rng.random() < 0.9 else bad)
         changed = bytearray(content)
         for _ in range(rng.choice((1, 1, 1, 1, 2, 2, 3, 5))):
-            _damage(rng, changed, good)
+            damage(rng, changed, good)
         yield kind if rng.random() < 0.97 else rng.choice(_KINDS), bytes(changed)
 
 
@@ -62,7 +66,14 @@ def _seeds(*names: str) -> list[tuple[str, bytes]]:
     return [(kind, content) for kind, content in found if 8 <= len(content) <= _SEED_BYTES_MAX]
 
 
-def _damage(rng: random.Random, message: bytearray, others: Sequence[tuple[str, bytes]]) -> None:
+@lru_cache
+def _found() -> list[tuple[str, bytes]]:
+    """What the decoder's fuzzers came upon: the first of four bytes before each message says of which kind it is."""
+    return [(_KINDS[each[0] % 3], each[4:]) for each in inputs("decoder") if len(each) >= 12]
+
+
+def damage(rng: random.Random, message: bytearray, others: Sequence[tuple[str, bytes]] = ()) -> None:
+    """Change a message in place, at one place that is likely to matter."""
     size = len(message)
     if size < 8:
         message += bytes(8)
@@ -89,7 +100,7 @@ def _damage(rng: random.Random, message: bytearray, others: Sequence[tuple[str, 
     elif way < 0.94:
         at, length = rng.randrange(size), rng.randrange(1, 9)
         message[at : at + length] = b"" if rng.random() < 0.5 else bytes(length)
-    elif way < 0.97:
+    elif way < 0.97 or not others:
         a, b, length = rng.randrange(size), rng.randrange(size), rng.choice((2, 4, 8, 16))
         message[a : a + length] = message[b : b + length]
     else:
@@ -102,7 +113,7 @@ def _damage(rng: random.Random, message: bytearray, others: Sequence[tuple[str, 
 def differences(
     messages: Sequence[tuple[str, bytes]], languages: Sequence[Language]
 ) -> tuple[list[dict[str, Any]], Counter[str]]:
-    """What languages disagree about, and how often each outcome came."""
+    """What languages disagree about, among themselves or with the official library, and how often each outcome came."""
     lines = [
         json.dumps({"id": str(i), "op": "decode", "message": kind, "bytes": base64.b64encode(content).decode()})
         for i, (kind, content) in enumerate(messages)
@@ -132,6 +143,10 @@ def differences(
         answers = {name: said[name][i] for name in said}
         first = next(iter(answers.values()))
         counts[first.get("error", "read")] += 1
+        if first.get("ok") and all(answer == first for answer in answers.values()):
+            official = difference(kind, content, first["value"])
+            if official is not None:
+                answers["official"] = official
         if any(answer != first for answer in answers.values()):
             found.append({"message": kind, "bytes": base64.b64encode(content).decode(), "said": answers})
     return found, counts
@@ -140,6 +155,7 @@ def differences(
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--messages", type=int, default=100_000)
+    parser.add_argument("--seconds", type=int, help="so long, however many messages that are")
     parser.add_argument("--seed", type=int, default=13)
     parser.add_argument("--only", choices=[language.name for language in LANGUAGES], nargs="+")
     options = parser.parse_args()
@@ -149,8 +165,9 @@ def main() -> int:
     print(f"{', '.join(each.name for each in languages)}; seed {options.seed}", flush=True)
     began, done, bad = time.monotonic(), 0, 0
     counts: Counter[str] = Counter()
-    while done < options.messages:
-        batch = list(damaged(min(_BATCH, options.messages - done), options.seed * 1_000_003 + done))
+    while (time.monotonic() - began < options.seconds) if options.seconds else (done < options.messages):
+        size = _BATCH if options.seconds else min(_BATCH, options.messages - done)
+        batch = list(damaged(size, options.seed * 1_000_003 + done))
         found, more = differences(batch, languages)
         counts += more
         done, bad = done + len(batch), bad + len(found)

@@ -160,6 +160,14 @@ def suites() -> list[Suite]:
             alone_with="clients",
             slow=True,
         ),
+        # A minute of each; `make test` reads what they start from, and what they found, once.
+        Suite(
+            "fuzz",
+            [["python", "-m", "scripts.fuzz", "--seconds", "60"]],
+            exists_with="scripts/fuzz",
+            slow=True,
+            alone_with="clients",
+        ),
         Suite(
             "java-consumer",
             [["sh", "consumer/check.sh", f"-Dmaven.repo.local={BUILD / 'm2'}"]],

@@ -2,6 +2,7 @@ package graphpipe
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -377,6 +378,27 @@ func TestMutatedMessagesNeverPanic(t *testing.T) {
 			b[random.IntN(min(len(b), 1+random.IntN(len(b))))] = byte(random.Uint32())
 		}
 		checkDecoded(t, b[:len(b)-random.IntN(2)*random.IntN(len(b))])
+	}
+}
+
+// TestNoMessageOfTheSharedCorpusIsReadInTwoWays reads what the fuzzers of all languages came upon. Four bytes before each
+// message are theirs.
+func TestNoMessageOfTheSharedCorpusIsReadInTwoWays(t *testing.T) {
+	raw, err := os.ReadFile(filepath.Join("..", "..", "tests", "fuzz", "corpus", "decoder.json"))
+	if err != nil {
+		t.Skipf("no corpus: %v", err)
+	}
+	var kept struct{ Findings, Corpus [][]byte }
+	if err := json.Unmarshal(raw, &kept); err != nil {
+		t.Fatal(err)
+	}
+	for _, b := range append(kept.Findings, kept.Corpus...) {
+		if len(b) > 4 {
+			checkDecoded(t, b[4:])
+		}
+	}
+	if len(kept.Corpus) < 10 {
+		t.Errorf("only %d messages", len(kept.Corpus))
 	}
 }
 

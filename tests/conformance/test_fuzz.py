@@ -2,9 +2,11 @@
 
 import pytest
 
-from conformance.cases import groups
+from conformance.adapters import python as adapter
+from conformance.cases import expand_bytes, groups
 from conformance.fuzz import damaged, differences
 from conformance.languages import LANGUAGES, Language
+from conformance.official import difference
 
 
 def here() -> list[Language]:
@@ -39,6 +41,21 @@ def test_a_difference_is_found(tmp_path):
     assert len(found) == 20
     assert {each["bytes"] for each in found}
     assert found[0]["said"].keys() == {"Python", "Yes"}
+
+
+def test_the_official_library_reads_the_vectors_as_we_do():
+    short = [vector for vector in groups()["valid"] if isinstance(vector["bytes"], str)]
+    for vector in short:
+        message = expand_bytes(vector["bytes"])
+        assert difference(vector["message"], message, adapter.read(vector["message"], message)) is None, vector["id"]
+    assert len(short) > 100
+
+
+def test_what_all_of_ours_read_and_the_official_library_does_not_is_a_difference():
+    kind, message = next((kind, content) for kind, content in damaged(50, 1) if kind == "request")
+    ours = {"type": "infer", "config": "", "inputs": [], "input_names": [], "output_names": ["of nobody"]}
+    assert difference(kind, message, ours) not in (None, ours)
+    assert difference("request", b"", ours).keys() == {"broke"}
 
 
 @pytest.mark.slow

@@ -1,0 +1,1 @@
+"""`make fuzz`: each fuzzer for a given time."""
