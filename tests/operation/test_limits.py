@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import re
 import socket
 import threading
@@ -166,9 +167,17 @@ def a_drain_that_takes_too_long(start: Serve, folder: Path) -> str:
     return server.log
 
 
+def a_body_that_becomes_too_many_times_as_large(start: Serve, folder: Path) -> str:
+    server = start("double")
+    answer = call(server.url, "POST", "/", gzip.compress(LARGE), content_encoding="gzip")
+    assert answer.status == 413
+    return answer.text
+
+
 RUN_INTO: dict[str, Callable[[Serve, Path], str]] = {
     "connections-max": one_connection_too_many,
     "body-bytes-max": over_the_body_limit,
+    "inflate-ratio-max": a_body_that_becomes_too_many_times_as_large,
     "strings-max": over_the_strings,
     "in-flight-bytes-max": over_the_bytes_in_flight,
     "queue-requests-max": over_the_queue_of_requests,
@@ -182,8 +191,8 @@ RUN_INTO: dict[str, Callable[[Serve, Path], str]] = {
 }
 # They end a connection on which nothing is under way, or say how long another limit waits: nobody gets an error.
 SILENT = {"keepalive-timeout-s", "connection-age-max-s", "admission-wait-s"}
-# The size of a batch is none that callers run into; the other is met, and tested, where models are loaded.
-NOT_OF_REQUESTS = {"batch-rows-max", "download-bytes-max"}
+# The size of a batch is none that callers run into; the others are met, and tested, where models are loaded.
+NOT_OF_REQUESTS = {"batch-rows-max", "download-bytes-max", "download-timeout-s"}
 LIMITS = {flag.name for flag in FLAGS if flag.section == "Limits"} | {
     flag.name for flag in FLAGS if re.search(r"-max\b|limit|timeout", flag.name) and flag.section not in ("Row cache",)
 }
