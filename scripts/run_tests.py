@@ -55,7 +55,7 @@ SECONDS = {
     "python": 30,
     "python-first_hour": 30,
     "python-deploy": 20,
-    "python-benchmarks": 55,
+    "python-benchmarks": 75,
     "python-interop": 25,
     "python-nodes": 25,
 }

@@ -72,6 +72,7 @@ def test_a_family_is_counted_with_its_children() -> None:
     assert family.megabytes() == 0
 
 
+@pytest.mark.slow
 def test_the_question_runs_to_its_end() -> None:
     options = argparse.Namespace(
         full=False,
