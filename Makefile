@@ -9,8 +9,7 @@ export PORT
 RUN := exec sh scripts/with_venv.sh
 
 .DEFAULT_GOAL := help
-.PHONY: help serve demo test test-all lint format dist conformance vectors fuzz soak bench-setup bench guard images audit generate
-.PHONY: clean
+.PHONY: help serve demo test test-all lint format dist conformance vectors fuzz soak bench-setup bench guard images audit generate clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | while IFS="$$(printf '\t')" read -r name text; do \

@@ -50,5 +50,7 @@ def save(drawn: Figure, result: Result, folder: Path = RESULTS) -> list[Path]:
         drawn.supxlabel(result.source().replace("`", ""), fontsize=7, color="#666666", x=0.01, ha="left")
         paths = [folder / f"{result.question}.{kind}" for kind in ("svg", "png")]
         drawn.savefig(paths[0], metadata={"Date": None, "Title": result.title, "Description": result.digest()})
+        # matplotlib ends some lines with a space.
+        paths[0].write_text("".join(f"{line.rstrip()}\n" for line in paths[0].read_text().splitlines()))
         drawn.savefig(paths[1], dpi=110, metadata={"Software": None, "Description": result.digest()})
     return paths

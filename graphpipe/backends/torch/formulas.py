@@ -37,6 +37,8 @@ _TARGET = re.compile(
     r"torch\.ops\.\w+\.\w+(?:\.\w+)?|torch\._?sym_\w+|torch\._functorch\.predispatch\.\w+|math\.\w+"
     r"|_operator\.(?!call$|methodcaller$|attrgetter$|itemgetter$)\w+"
 )
+# Operators whose own names have underscores: x & y is torch.ops.aten.__and__. No other may, as __import__ has them too.
+_BITS = re.compile(r"torch\.ops\.aten\.__i?(?:and|or|xor|lshift|rshift)__\.\w+")
 # Operators that read or write a file by its name.
 _FILES = re.compile(r"\.(?:from_file|save|load_tensor|load_library)(?:\.|$)")
 
@@ -50,7 +52,8 @@ def what_is_no_program(text: str | bytes) -> str:
             return f"a guard that compares no sizes, {value[:80]!r}"
         if key == "target" and _FILES.search(value):
             return f"an operator that touches files, {value[:80]!r}"
-        if key == "target" and ("." in value or ":" in value) and ("__" in value or not _TARGET.fullmatch(value)):
+        is_named = key == "target" and ("." in value or ":" in value) and not _BITS.fullmatch(value)
+        if is_named and ("__" in value or not _TARGET.fullmatch(value)):
             return f"a node that calls no operator, {value[:80]!r}"
     return ""
 
