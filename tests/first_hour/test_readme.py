@@ -17,7 +17,7 @@ LINKS = re.findall(r"\]\(([^)\s]+)\)", README)
 def test_every_link_of_the_readme_is_absolute_and_is_there_in_the_repository():
     assert len(LINKS) >= 10
     for link in [*LINKS, PROJECT["urls"]["Documentation"], PROJECT["urls"]["Changelog"]]:
-        match = re.fullmatch(rf"{re.escape(HOME)}/(blob|tree)/main/([^#]+)(#.*)?", link)
+        match = re.fullmatch(rf"{re.escape(HOME)}/(blob|tree|raw)/main/([^#]+)(#.*)?", link)
         assert match, f"{link} does not begin with {HOME}"
         path = ROOT / match[2]
         assert path.is_dir() if match[1] == "tree" else path.is_file(), f"{link} leads nowhere"
