@@ -17,7 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.harness.question import QUESTIONS, draw  # noqa: E402
+from benchmarks.harness.drawing import QUESTIONS, draw  # noqa: E402
 from benchmarks.harness.result import Result  # noqa: E402
 
 DOCUMENTS = ("README.md", "docs/performance.md")

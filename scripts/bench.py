@@ -20,7 +20,7 @@ NOT_QUESTIONS = {"page"}
 
 def main() -> None:
     """Run those named, or all questions, one after another: two at once would measure each other."""
-    from benchmarks.harness.question import QUESTIONS
+    from benchmarks.harness.drawing import QUESTIONS
 
     known = sorted({path.stem for path in FOLDER.glob("[a-z]*.py")} - NOT_QUESTIONS)
     parser = argparse.ArgumentParser(description="Run the benchmarks, one after another.")

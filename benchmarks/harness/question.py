@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
-from benchmarks.harness.result import RESULTS, Result
+from benchmarks.harness.drawing import draw
+from benchmarks.harness.result import Result
 
-__all__ = ["answer", "draw"]
-
-QUESTIONS = ("serialization", "throughput", "latency", "peers", "cost")  # those of docs/performance.md, in its order
+__all__ = ["answer"]
 
 
 def answer(
@@ -43,11 +40,3 @@ def answer(
         from benchmarks import page
 
         page.write()
-
-
-def draw(result: Result, folder: Path = RESULTS) -> list[Path]:
-    """Draw the chart of a result, by the file of its question in benchmarks/charting/."""
-    from benchmarks.harness import chart
-
-    drawn = importlib.import_module(f"benchmarks.charting.{result.question}").draw(result)
-    return chart.save(drawn, result, folder)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from benchmarks import page
-from benchmarks.harness.question import QUESTIONS
+from benchmarks.harness.drawing import QUESTIONS
 from benchmarks.harness.result import RESULTS, Result
 
 
