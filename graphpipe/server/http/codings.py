@@ -48,7 +48,7 @@ class NotTaken(Unsupported):
 
 
 def codings_of(values: list[str]) -> tuple[str, ...]:
-    """The codings of a body, in the order they were applied, from its ``Content-Encoding`` fields. None for a plain one.
+    """The codings of a body, in the order they were applied, from its ``Content-Encoding`` fields. Empty for a plain one.
 
     Raises NotTaken where one of them is not undone here.
     """
