@@ -20,6 +20,7 @@ from graphpipe.server.exchange import Exchange
 from graphpipe.server.http.admission import Admission
 from graphpipe.server.http.codings import takes_gzip
 from graphpipe.server.http.connection import TICK_S, Connection, Request
+from graphpipe.server.http.cors import has_origin
 from graphpipe.server.http.head import Head, accepted_codings, cut, field_of, parse
 from graphpipe.server.http.heads import Heads
 from graphpipe.server.http.keys import Keys, authorizations_in, is_page
@@ -76,6 +77,7 @@ class Hub:
         self._dialects = dialects
         self.settings = settings
         self._compresses = settings.compress_answers  # which aiohttp's way does
+        self._has_pages = bool(settings.allow_origin)  # whose browsers are answered there too
         self.age_max_s = settings.connection_age_max_s
         self._connections_max = settings.connections_cap()
         self._loop = asyncio.get_running_loop()
@@ -111,6 +113,8 @@ class Hub:
         if request is None:
             parsed = parse(core)
             if parsed is None or (self._compresses and takes_gzip(accepted_codings(core))):
+                return None
+            if self._has_pages and has_origin(core):
                 return None
             target = self._target(parsed, core)
             if target is None:
