@@ -147,8 +147,8 @@ class Stream:
         "_unread",
         "handler",
         "has_ended",
-        "is_over",
         "id",
+        "is_over",
     )
 
     def __init__(self, connection: H2Connection, number: int) -> None:
