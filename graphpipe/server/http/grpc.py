@@ -29,8 +29,9 @@ from graphpipe.server.http.coder import Coder
 from graphpipe.server.http.codings import Inflating
 from graphpipe.server.http.grpc_head import CODINGS, CallHead, NotGrpc, check_size, coding_of, read, timeout_ms
 from graphpipe.server.http.grpc_status import OK, trailers_of
-from graphpipe.server.http.h2 import TICK_S, Headers, Stream
+from graphpipe.server.http.h2_stream import Headers, Stream
 from graphpipe.server.http.keys import ANYBODY, Grant, Keys
+from graphpipe.server.http.shared import TICK_S
 from graphpipe.server.numbers.failures import FAILURES
 from graphpipe.server.numbers.families import PROTOCOLS
 from graphpipe.server.protocols.protocol import Answer, Rpcs

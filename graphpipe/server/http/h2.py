@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable
 from typing import Protocol, cast
 
 from ngh2 import (
@@ -34,26 +34,22 @@ from ngh2 import (
 
 from graphpipe.server.exchange import peer_of
 from graphpipe.server.http.admission import Admission
+from graphpipe.server.http.h2_stream import Begin, Headers, Stream
+from graphpipe.server.http.shared import TICK_S
 from graphpipe.server.http.tls import caller_of
 from graphpipe.server.numbers.failures import FAILURES
 from graphpipe.server.settings.values import PROGRESS_BYTES_PER_S, Settings
 from graphpipe.server.state import State
 from graphpipe.wire import Segment
 
-__all__ = ["PREFACE", "Begin", "H2Connection", "Handler", "Headers", "Shared", "Stream"]
+__all__ = ["H2Connection", "Shared"]
 
 log = logging.getLogger("graphpipe.front")
 
-# What a connection begins with whose caller speaks HTTP/2.
-PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-
-TICK_S = 0.5
-
 # Requests that are under way at once on one connection; a further one is refused.
 _STREAMS_MAX = 128
-# What comes of a request before anybody has looked at it, and of one that is known to be large and welcome.
+# What comes of a request before anybody has looked at it.
 _WINDOW = 64 * 1024 - 1
-_WINDOW_LARGE = 4 << 20
 # All streams together: nothing that their own windows do not say.
 _WINDOW_ALL = 2**31 - 1
 # Of fields the library takes so much before it ends the connection; a call is refused much earlier.
@@ -70,8 +66,6 @@ _UPDATE_BYTES = 1024
 # What is read at once when more is held already than may be.
 _LITTLE = 4 * 1024
 
-# A piece of an answer, in turn with the pieces of others.
-_PIECE = 64 * 1024
 # Up to here an answer is one piece, and needs no turn.
 _JOIN_MAX = 32 * 1024
 # What is given to the transport at once.
@@ -83,8 +77,6 @@ _DISCARD_S = 2.0
 _PRESSED_S = 2.0
 # Over the limit of connections, so many are told so; further ones are cut.
 _TOLD_MAX = 64
-
-Headers = Sequence[tuple[bytes, bytes]]
 
 
 class Shared(Protocol):
@@ -104,167 +96,6 @@ class Shared(Protocol):
     def leave(self, connection: H2Connection) -> None:
         """It is gone."""
         ...
-
-
-class Handler(Protocol):
-    """What becomes of one stream."""
-
-    def data(self, data: bytes) -> None:
-        """So much more has come."""
-        ...
-
-    def end(self) -> None:
-        """Nothing more comes."""
-        ...
-
-    def answer(self) -> None:
-        """It asked for its turn (``Stream.is_ready``)."""
-        ...
-
-    def check(self, tick: int) -> None:
-        """End it if it comes too slowly; called with every tick until it is answered."""
-        ...
-
-    def gone(self) -> None:
-        """The stream is over, answered or not. Said once."""
-        ...
-
-
-# Has a handler for a stream whose head has come.
-Begin = Callable[["Stream", Headers], Handler]
-
-
-class Stream:
-    """One request and its answer, on a connection with others. Whatever is said of one that is over is heard by nobody."""
-
-    __slots__ = (
-        "_connection",
-        "_left",
-        "_mark",
-        "_pieces",
-        "_since",
-        "_trailers",
-        "_unread",
-        "handler",
-        "has_ended",
-        "id",
-        "is_over",
-    )
-
-    def __init__(self, connection: H2Connection, number: int) -> None:
-        self._connection = connection
-        self.id = number
-        self.handler: Handler | None = None
-        self.has_ended = False  # its request
-        self.is_over = False
-        self._unread: int | None = None  # bytes that came since the window is kept shut
-        self._pieces: deque[memoryview] = deque()
-        self._trailers: Headers = ()
-        self._left = 0  # bytes of an answer, until they are all out
-        self._since = self._mark = 0
-
-    @property
-    def transport(self) -> asyncio.Transport:
-        return self._connection.transport
-
-    @property
-    def peer(self) -> Hashable:
-        return self._connection.peer
-
-    @property
-    def caller(self) -> str:
-        return self._connection.caller
-
-    # --- its request ---
-
-    def shut(self) -> None:
-        """Have no more come than what is on its way, until it is ``widened``."""
-        if self._unread is None:
-            self._unread = 0
-
-    def widen(self, rest: int) -> None:
-        """So much more is welcome."""
-        unread, self._unread = self._unread, None
-        self._connection.widen(self.id, min(rest, _WINDOW_LARGE), unread or 0)
-
-    def has_come(self, count: int) -> None:
-        """So much has been looked at."""
-        if self._unread is None:
-            self._connection.acknowledge(self.id, count)
-        else:
-            self._unread += count
-
-    def is_ready(self) -> None:
-        """Have the handler's ``answer`` called when all that has come was looked at."""
-        self._connection.ready.append(self)
-
-    # --- its answer ---
-
-    def respond(self, headers: Headers, segments: list[Segment], trailers: Headers) -> None:
-        """Answer it. The segments are not touched until they are sent."""
-        self._connection.respond(self, headers, segments, trailers)
-
-    def refuse(self, headers: Headers, body: bytes = b"") -> None:
-        """Answer it in a word. What still comes of the request is not wanted."""
-        self._connection.refuse(self, headers, body)
-
-    def reset(self) -> None:
-        """Break it off."""
-        self._connection.reset(self, ErrorCode.CANCEL)
-
-    # --- for the connection ---
-
-    def let_go(self) -> None:
-        """Nothing more of it is wanted: what came does not count any longer."""
-        if self._unread:
-            self._connection.acknowledge(self.id, self._unread)
-        self._unread = None
-
-    def holds(self, left: int, tick: int) -> None:
-        """The answer has so many bytes."""
-        self._left = self._mark = left
-        self._since = tick
-
-    @property
-    def held(self) -> int:
-        return self._left
-
-    def queue(self, segments: list[Segment], trailers: Headers) -> None:
-        self._pieces.extend(memoryview(segment) for segment in segments if len(segment))
-        self._trailers = trailers
-
-    @property
-    def unsent(self) -> int:
-        """Bytes of the answer that nobody has taken yet."""
-        return sum(map(len, self._pieces))
-
-    def next_piece(self) -> tuple[memoryview, bool]:
-        """What is sent next of the answer, and whether it is the last."""
-        first = self._pieces[0]
-        if len(first) <= _PIECE:
-            self._pieces.popleft()
-            return first, not self._pieces
-        self._pieces[0] = first[_PIECE:]
-        return first[:_PIECE], False
-
-    @property
-    def trailers(self) -> Headers:
-        return self._trailers
-
-    def progress(self, left: int, tick: int) -> float | None:
-        """Bytes a second since it was judged last; None if that is too early."""
-        waited_s = (tick - self._since) * TICK_S
-        if waited_s <= 0:
-            return None
-        moved, self._mark, self._since = self._mark - left, left, tick
-        return moved / waited_s
-
-    def waited_s(self, tick: int) -> float:
-        return (tick - self._since) * TICK_S
-
-    def drop(self) -> None:
-        """What is left will not be sent."""
-        self._pieces.clear()
 
 
 class H2Connection(asyncio.BufferedProtocol):
@@ -326,9 +157,9 @@ class H2Connection(asyncio.BufferedProtocol):
         return scratch[:_LITTLE] if self._shared.admission.is_full else scratch
 
     def buffer_updated(self, count: int) -> None:
-        self.take(self._shared.scratch[:count])
+        self.receive(self._shared.scratch[:count])
 
-    def take(self, data: memoryview | bytes) -> None:
+    def receive(self, data: memoryview | bytes) -> None:
         """Look at what has come."""
         if self._over:
             return
@@ -520,6 +351,10 @@ class H2Connection(asyncio.BufferedProtocol):
         except NGH2Error:
             return
         self._flush_soon()
+
+    def cancel(self, stream: Stream) -> None:
+        """Break a stream off."""
+        self.reset(stream, ErrorCode.CANCEL)
 
     # --- what goes out ---
 
