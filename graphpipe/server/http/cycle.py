@@ -108,8 +108,8 @@ class Cycle:
 
     def take_body(self, request: Request, data: memoryview) -> None:
         """The body begins with ``data``; what has not come yet is received when there is room."""
-        self._request, self.keep_alive = request, request.head.keep_alive
         head, admission = request.head, self._shared.admission
+        self._request, self.keep_alive = request, head.keep_alive
         self._exchange.start(request.target.service)
         try:
             request.target.admit(max(request.length, len(data)))
@@ -210,13 +210,12 @@ class Cycle:
 
     def answer(self, request: Request, body: memoryview | bytes) -> None:
         """Answer a request whose body is here, now or when there is an answer."""
-        self._request, self.keep_alive = request, request.head.keep_alive
+        head = request.head
+        self._request, self.keep_alive = request, head.keep_alive
         self.served = True
         self._carrier.state = ANSWERING  # what comes in meanwhile is kept for afterwards
         try:
-            answer = self._exchange.answer(
-                request.target, body, request.head.timeout_ms, self._answered, request.head.request_id
-            )
+            answer = self._exchange.answer(request.target, body, head.timeout_ms, self._answered, head.request_id)
         except BaseException as error:  # as a coroutine's end has it
             answer = None
             self._fail(error)
@@ -244,16 +243,16 @@ class Cycle:
     def _finish(self, segments: list[Segment], rows: int) -> None:
         shared, request, line = self._shared, self._request, self._line
         assert request is not None
-        length = sum(map(len, segments))
+        asked, length = request.head, sum(map(len, segments))
         head = shared.ok_heads.get(length) or shared.ok_head(length)
         if not self.keep_alive or shared.state.draining or (shared.age_max_s and self._carrier.is_old()):
             self.keep_alive = False
             head = head[:-2] + b"Connection: close\r\n\r\n"
-        elif request.head.is_old:
+        elif asked.is_old:
             head = head[:-2] + b"Connection: keep-alive\r\n\r\n"
-        if request.head.request_id:
-            head = head[:-2] + f"X-Request-Id: {request.head.request_id}\r\n\r\n".encode("latin-1")
-        self._exchange.finish(200, line.transport, request.length, length, rows, request.head)
+        if asked.request_id:
+            head = head[:-2] + f"X-Request-Id: {asked.request_id}\r\n\r\n".encode("latin-1")
+        self._exchange.finish(200, line.transport, request.length, length, rows, asked)
         if length <= _JOIN_MAX:
             shared.write_soon(self._carrier, b"".join((head, *segments)))
         elif line.is_tls:
