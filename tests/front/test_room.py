@@ -374,7 +374,7 @@ def test_whatever_comes_together_no_more_is_held_than_may_be_and_all_comes_back(
     limit = 400_000
 
     async def receive(admission: Admission, size: int, is_open: bool) -> None:
-        body = Body(admission, None if is_open else size)
+        body = Body(admission, None if is_open else size, lambda size: None)
         try:
             await fill(admission, body, size, is_open)
             assert len(body.let_go()) == size

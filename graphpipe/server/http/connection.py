@@ -323,7 +323,9 @@ class Connection(asyncio.BufferedProtocol):
         self._exchange.start(request.target.service)
         try:
             request.target.admit(max(request.length, len(data)))
-            self._body = body = _body(self._shared.admission, request.length)
+            self._shared.admission.check(request.length)
+            self._exchange.enter(request.target, request.length)
+            self._body = body = _body(self._shared.admission, request.length, self._exchange)
             self._take_early(data[len(data) - body.take(data) :])
         except ServiceError as error:
             rest = request.length - len(data)  # below 0: nobody knows
@@ -683,8 +685,8 @@ class Connection(asyncio.BufferedProtocol):
                 self._transport.resume_reading()
 
 
-def _body(admission: Admission, length: int) -> Body:
-    return Body(admission, length) if length >= 0 else Body(admission, None, chunked=True)
+def _body(admission: Admission, length: int, exchange: Exchange) -> Body:
+    return Body(admission, None if length < 0 else length, exchange.grow, chunked=length < 0)
 
 
 def _has_bare_line_feed(data: bytes) -> bool:
