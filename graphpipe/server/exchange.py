@@ -111,7 +111,7 @@ class Exchange:
             who = self._who
             if who is None:
                 who = self._who = who_of(self.caller, self.peer)
-        now, counted = self._loop.time(), max(0, size)
+        now, counted = self._loop.time(), size if size > 0 else 0
         quota = self._quotas.of(who, now)
         quota.enter(counted, now)
         self._quota, self._counted, self._bound = quota, counted, True
@@ -237,7 +237,8 @@ class Exchange:
 
     def _unbind(self) -> None:
         self._bound = False
-        self._end_timer()
+        if self._timer is not None:
+            self._end_timer()
         if self._quota is not None:
             self._quota.leave(self._counted)
             self._quota = None

@@ -1,43 +1,49 @@
-"""A token bucket, filled by the clock when somebody looks into it."""
+"""A token bucket that is nothing but the moment at which it will be full."""
 
 from __future__ import annotations
 
 __all__ = ["Bucket"]
 
-# A part of the bucket that is no more than the arithmetic's error.
-_ROUNDED = 1e-9
+# A time is no more exact than this.
+_ROUNDED_S = 1e-6
+# As good as never: 0 would be a bucket that nobody fills.
+_RATE_MIN = 1e-12
 
 
 class Bucket:
-    """``rate`` tokens come in every second, until there are ``size``.
+    """``rate`` tokens come in every second, until there are ``size``. It is full at first.
 
     What costs more than the whole bucket has to wait until that is full, and leaves a debt, which is paid off before
     anything else is let in: a body that is larger than what may come in a second may come, and the rate holds.
     """
 
-    __slots__ = ("_filled_at", "_left", "_rate", "_size")
+    __slots__ = ("_full_at", "_size", "_token_s")
 
-    def __init__(self, rate: float, size: float, now: float) -> None:
-        self._rate = rate
-        self._size = self._left = size
-        self._filled_at = now
+    def __init__(self, rate: float, size: float) -> None:
+        self._token_s = 1 / max(rate, _RATE_MIN)
+        self._size = size
+        self._full_at = 0.0
 
-    def wait_s(self, cost: float, now: float, paid: float = 0.0) -> float:
-        """For how many seconds there will not be enough for this cost, of which so much is ``paid``; 0 if there is."""
-        lack = min(cost, self._size) - paid - self._filled(now)
-        return lack / self._rate if lack > self._size * _ROUNDED else 0.0
+    def take(self, cost: float, now: float, paid: float = 0.0) -> float:
+        """Pay a cost, of which so much was ``paid`` before: 0.0. Or, where there is not enough, nothing is paid: in how many
+        seconds there will be.
+        """
+        full_at = self._full_at
+        if full_at < now:
+            full_at = now
+        spare_s = (self._size - cost) * self._token_s
+        if spare_s < 0:
+            spare_s = 0.0
+        wait_s = full_at - now - paid * self._token_s - spare_s
+        if wait_s > _ROUNDED_S:
+            return wait_s
+        self._full_at = full_at + (cost - paid) * self._token_s
+        return 0.0
 
-    def take(self, cost: float) -> None:
-        """Pay; ``wait_s`` was asked in the same moment."""
-        self._left -= cost
+    def give_back(self, cost: float) -> None:
+        """What was taken in this moment is not needed."""
+        self._full_at -= cost * self._token_s
 
     def is_full(self, now: float) -> bool:
         """Whether it is as it was at first."""
-        return self._filled(now) >= self._size
-
-    def _filled(self, now: float) -> float:
-        # A clock that stands still, or is behind itself, adds nothing.
-        if now > self._filled_at:
-            left = self._left + (now - self._filled_at) * self._rate
-            self._left, self._filled_at = (left if left < self._size else self._size), now
-        return self._left
+        return self._full_at <= now

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import ceil
 
-from graphpipe.errors import Overloaded, TooLarge
+from graphpipe.errors import Overloaded, ServiceError, TooLarge
 from graphpipe.server.quotas.bucket import Bucket
 
 __all__ = ["Limits", "Quota"]
@@ -35,13 +35,13 @@ class Quota:
 
     __slots__ = ("_bytes_rate", "_limits", "_requests_rate", "requests", "size")
 
-    def __init__(self, limits: Limits, now: float) -> None:
+    def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self.requests = self.size = 0
         # A second's worth may come at once.
         per_s = limits.requests_per_s
-        self._requests_rate = Bucket(per_s, max(1.0, per_s), now) if per_s else None
-        self._bytes_rate = Bucket(limits.bytes_per_s, limits.bytes_per_s, now) if limits.bytes_per_s else None
+        self._requests_rate = Bucket(per_s, max(1.0, per_s)) if per_s else None
+        self._bytes_rate = Bucket(limits.bytes_per_s, limits.bytes_per_s) if limits.bytes_per_s else None
 
     def enter(self, size: int, now: float) -> None:
         """A request begins whose body has so many bytes, as far as that is known."""
@@ -52,40 +52,28 @@ class Quota:
                 "(--caller-requests-max)",
                 1.0,
             )
+        if self.size + size > limits.bytes_max > 0:
+            raise self._no_room(0, size)
         rate = self._requests_rate
-        if rate is not None and (wait_s := rate.wait_s(1, now)):
+        if rate is not None and (wait_s := rate.take(1, now)):
             raise _over(
-                f"more than {limits.requests_per_s:.12g} requests a second come from this caller (--caller-requests-per-s)",
+                f"more than {limits.requests_per_s:.12g} requests a second come from this caller "
+                "(--caller-requests-per-s)",
                 wait_s,
             )
-        self.grow(0, size, now)
-        if rate is not None:
-            rate.take(1)
+        if self._bytes_rate is not None and (wait_s := self._bytes_rate.take(size, now)):
+            if rate is not None:
+                rate.give_back(1)
+            raise self._too_fast(wait_s)
         self.requests += 1
+        self.size += size
 
     def grow(self, before: int, after: int, now: float) -> None:
         """A body counted for ``before`` bytes, and turns out to have ``after``: it is judged as if that had been known."""
-        limits = self._limits
-        if limits.bytes_max:
-            if after > limits.bytes_max:
-                raise TooLarge(
-                    f"the body has {after} bytes; a caller may have at most {limits.bytes_max} in flight "
-                    "(--caller-bytes-max)"
-                )
-            if self.size + after - before > limits.bytes_max:
-                raise _over(
-                    f"this caller has {self.size - before} bytes of bodies in flight, and {after} more are over its "
-                    f"{limits.bytes_max} (--caller-bytes-max)",
-                    1.0,
-                )
-        rate = self._bytes_rate
-        if rate is not None:
-            if wait_s := rate.wait_s(after, now, paid=before):
-                raise _over(
-                    f"more than {limits.bytes_per_s} bytes a second come from this caller (--caller-bytes-per-s)",
-                    wait_s,
-                )
-            rate.take(after - before)
+        if self.size + after - before > self._limits.bytes_max > 0:
+            raise self._no_room(before, after)
+        if self._bytes_rate is not None and (wait_s := self._bytes_rate.take(after, now, paid=before)):
+            raise self._too_fast(wait_s)
         self.size += after - before
 
     def leave(self, size: int) -> None:
@@ -98,6 +86,22 @@ class Quota:
         return not self.requests and all(
             rate is None or rate.is_full(now) for rate in (self._requests_rate, self._bytes_rate)
         )
+
+    def _no_room(self, before: int, after: int) -> ServiceError:
+        most = self._limits.bytes_max
+        if after > most:
+            what = f"the body has {after} bytes; a caller may have at most {most} in flight"
+            return TooLarge(f"{what} (--caller-bytes-max)")
+        others = self.size - before
+        return _over(
+            f"this caller has {others} bytes of bodies in flight, and {after} more are over its {most} "
+            "(--caller-bytes-max)",
+            1.0,
+        )
+
+    def _too_fast(self, wait_s: float) -> ServiceError:
+        most = self._limits.bytes_per_s
+        return _over(f"more than {most} bytes a second come from this caller (--caller-bytes-per-s)", wait_s)
 
 
 def _over(words: str, wait_s: float) -> Overloaded:

@@ -40,9 +40,9 @@ class Quotas:
         if quota is None:
             if len(self._quotas) >= self._most and not self._make_room(now):
                 if self._crowd is None:
-                    self._crowd = Quota(self._limits, now)
+                    self._crowd = Quota(self._limits)
                 return self._crowd
-            quota = self._quotas[who] = Quota(self._limits, now)
+            quota = self._quotas[who] = Quota(self._limits)
         return quota
 
     def _make_room(self, now: float) -> bool:
