@@ -4,7 +4,7 @@ from __future__ import annotations
 
 __all__ = ["Bucket"]
 
-# A time is no more exact than this.
+# What would be there so soon is there: times are no more exact.
 _ROUNDED_S = 1e-6
 # As good as never: 0 would be a bucket that nobody fills.
 _RATE_MIN = 1e-12
@@ -34,8 +34,8 @@ class Bucket:
         spare_s = (self._size - cost) * self._token_s
         if spare_s < 0:
             spare_s = 0.0
-        wait_s = full_at - now - paid * self._token_s - spare_s
-        if wait_s > _ROUNDED_S:
+        wait_s = full_at - now - paid * self._token_s - spare_s - _ROUNDED_S
+        if wait_s > 0:
             return wait_s
         self._full_at = full_at + (cost - paid) * self._token_s
         return 0.0
