@@ -249,7 +249,7 @@ def test_twenty_thousand_addresses_take_bounded_memory_and_each_has_its_own_limi
             assert not took(partial(quotas.of(number, number / 1000).enter, 100, number / 1000))
         assert len(quotas) <= CALLERS_MAX
         first = tracemalloc.get_traced_memory()[0]
-        for number in range(20_000, 100_000):
+        for number in range(20_000, 40_000):
             quotas.of(number, number / 1000).enter(100, number / 1000)
             quotas.of(number, number / 1000).leave(100)
         assert len(quotas) <= CALLERS_MAX
