@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Hashable
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -18,18 +18,19 @@ class Target:
     """A service (None: nobody's), and the bound function that answers a request's body in the dialect that was asked in.
 
     Made once for a head that callers repeat, so that another dialect costs a request nothing. ``waits``: there may be a
-    queue for it, in which it matters who asks.
+    queue for it, in which it matters who asks. ``who`` that is, where it is told by a key.
     """
 
     service: Service | None
     answer: Callable[[memoryview | bytes, float | None, str], Answer | Coroutine[Any, Any, Answer]]
     admit: Callable[[int], None]
     waits: bool = True
+    who: Hashable = None
 
     @classmethod
-    def of(cls, endpoint: Endpoint) -> Target:
+    def of(cls, endpoint: Endpoint, who: Hashable = None) -> Target:
         """The target that an endpoint is."""
-        return cls(endpoint.service, endpoint.answer, endpoint.admit, endpoint.service.at_once is None)
+        return cls(endpoint.service, endpoint.answer, endpoint.admit, endpoint.service.at_once is None, who)
 
     @classmethod
     def refusing(cls, error: ServiceError) -> Target:

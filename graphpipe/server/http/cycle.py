@@ -113,7 +113,9 @@ class Cycle:
         self._exchange.start(request.target.service)
         try:
             request.target.admit(max(request.length, len(data)))
-            self.body = body = _body(admission, request.length)
+            admission.check(request.length)
+            self._exchange.enter(request.target, request.length)
+            self.body = body = _body(admission, request.length, self._exchange)
             self._carrier.take_early(data[len(data) - body.take(data) :])
         except ServiceError as error:
             rest = request.length - len(data)  # below 0: nobody knows
@@ -350,8 +352,8 @@ class Cycle:
         self._carrier.discard()
 
 
-def _body(admission: Admission, length: int) -> Body:
-    return Body(admission, length) if length >= 0 else Body(admission, None, chunked=True)
+def _body(admission: Admission, length: int, exchange: Exchange) -> Body:
+    return Body(admission, None if length < 0 else length, exchange.grow, chunked=length < 0)
 
 
 def _plain(status: int, message: str, request_id: str) -> tuple[bytes, int]:

@@ -87,7 +87,8 @@ class Grant:
         if not infer and (not metadata or length < 0):  # without a length, it could be read to its end for nothing
             raise _lacks("infer")
         endpoint: Endpoint = self.endpoint(dialect.endpoint, path)
-        return Target.of(endpoint if infer and metadata else endpoint.limited(infer=infer, metadata=metadata))
+        limited = endpoint if infer and metadata else endpoint.limited(infer=infer, metadata=metadata)
+        return Target.of(limited, self.caller)
 
 
 # Where no keys are asked for, and of somebody who has shown none.
