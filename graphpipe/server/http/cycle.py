@@ -108,8 +108,8 @@ class Cycle:
 
     def take_body(self, request: Request, data: memoryview) -> None:
         """The body begins with ``data``; what has not come yet is received when there is room."""
+        self._request, self.keep_alive = request, request.head.keep_alive
         head, admission = request.head, self._shared.admission
-        self._request, self.keep_alive = request, head.keep_alive
         self._exchange.start(request.target.service)
         try:
             request.target.admit(max(request.length, len(data)))
