@@ -4,7 +4,7 @@ r"""One request on the hot route and its answer, from its head to the last byte 
     take_body --> take_more --> _answer_body --> answer         a larger one
              \-- no room: until there is some
     answer --> _finish --> Shared.write_soon                    a small answer
-                      \-- send --> send_on                      a larger one, from the model's own arrays
+                      \-- send --> sent                         a larger one, from the model's own arrays
 
 Or it is refused: ``_refuse``, ``refuse_head``.
 """
@@ -42,13 +42,13 @@ _PRESSED_S = 2.0
 
 
 class Carrier(Member, Protocol):
-    """The connection that a request came by: what its cycle has it do. ``state`` is one of ``states.py``."""
+    """The connection that a request came by: what its cycle has it do.
+
+    ``state`` is one of ``states.py``, and ``since`` the tick from which on its time is counted.
+    """
 
     state: int
-
-    def enter(self, state: int) -> None:
-        """It is in this state from now on, as far as time is concerned."""
-        ...
+    since: int
 
     def take_early(self, data: memoryview) -> None:
         """The next request begins with this."""
@@ -108,8 +108,8 @@ class Cycle:
 
     def take_body(self, request: Request, data: memoryview) -> None:
         """The body begins with ``data``; what has not come yet is received when there is room."""
+        self._request, self.keep_alive = request, request.head.keep_alive
         head, admission = request.head, self._shared.admission
-        self._request, self.keep_alive = request, head.keep_alive
         self._exchange.start(request.target.service)
         try:
             request.target.admit(max(request.length, len(data)))
@@ -153,8 +153,8 @@ class Cycle:
         if body.is_whole:
             self._answer_body()
             return
-        self._carrier.enter(BODY)
-        body.mark = body.filled
+        carrier = self._carrier
+        carrier.state, carrier.since, body.mark = BODY, self._shared.tick, body.filled
         if request.head.expects_continue and not body.filled:
             self._line.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
@@ -188,8 +188,7 @@ class Cycle:
             if came < pace * waited_s:
                 self._refuse_body(408, too_slow(came, waited_s, pace))
             else:
-                self._carrier.enter(BODY)
-                body.mark = body.filled
+                self._carrier.since, body.mark = self._shared.tick, body.filled
 
     def drop_body(self) -> None:
         """It will not come, or nobody wants it."""
@@ -270,18 +269,15 @@ class Cycle:
 
     def send(self, pieces: list[Segment]) -> None:
         """Send these, and what the transport has not sent yet."""
-        self._carrier.enter(SENDING)
-        if self._line.send(pieces):
-            self._sent()
+        carrier, line = self._carrier, self._line
+        carrier.state, carrier.since = SENDING, self._shared.tick
+        if line.send(pieces):
+            self.sent()
         else:
-            self._hold(self._line.left())
+            self._hold(line.mark)
 
-    def send_on(self) -> None:
-        """The transport has sent what it had."""
-        if self._line.go_on():
-            self._sent()
-
-    def _sent(self) -> None:
+    def sent(self) -> None:
+        """The answer is out."""
         if self._held:
             self._release()
         self._carrier.sent()
@@ -295,7 +291,7 @@ class Cycle:
             if self._line.progress() < PROGRESS_BYTES_PER_S * waited_s:
                 log.info("a caller did not read its answer for %g s (--send-timeout-s)", waited_s)
                 self._carrier.abort()
-            self._carrier.enter(SENDING)
+            self._carrier.since = self._shared.tick
 
     def _hold(self, size: int) -> None:
         """So much more is kept for this connection."""
