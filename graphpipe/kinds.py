@@ -19,6 +19,7 @@ __all__ = [
     "Kind",
     "address",
     "choice",
+    "choices",
     "count",
     "integer",
     "integers",
@@ -122,6 +123,19 @@ def choice(*words: str) -> Kind:
         raise ValueError(f"expected {_either(words)}")
 
     return Kind(f"[{'|'.join(words)}]", f"Literal[{', '.join(map(_quoted, words))}]", read, choices=words)
+
+
+def choices(*words: str) -> Kind:
+    """Several of some words, separated by commas, or a list of them; each once, in the order of ``words``."""
+    several = names()
+
+    def read(value: object) -> tuple[str, ...]:
+        found = {word.lower() for word in several.read(value)}
+        if not found <= set(words):
+            raise ValueError(f"expected some of {', '.join(words)}, separated by commas")
+        return tuple(word for word in words if word in found)
+
+    return replace(several, python=f"Sequence[Literal[{', '.join(map(_quoted, words))}]]", read=read, choices=words)
 
 
 def integer(least: int = 0, most: int | None = None, metavar: str = "N") -> Kind:

@@ -35,7 +35,7 @@ from graphpipe.server.http.tls import caller_of
 from graphpipe.server.numbers.accesslog import NOBODY_KNOWS, Question
 from graphpipe.server.numbers.failures import FAILURES
 from graphpipe.server.numbers.meter import Meter
-from graphpipe.server.protocols.protocol import Answer
+from graphpipe.server.protocols.protocol import Answer, Fields
 from graphpipe.server.settings.values import PROGRESS_BYTES_PER_S, Settings
 from graphpipe.server.state import State
 from graphpipe.server.target import Target
@@ -99,7 +99,7 @@ class Shared(Protocol):
     nobody: Meter
     fallback: Callable[[], asyncio.Protocol]
     requests: dict[bytes, Request]
-    ok_heads: dict[int, bytes]
+    ok_heads: dict[int | tuple[int, Fields], bytes]
 
     def open(self, connection: Connection) -> int:
         """A connection is there. How many there are beyond the limit: it is to say so then, and to go."""
@@ -113,8 +113,8 @@ class Shared(Protocol):
         """What a head asks for that is not among ``requests``; None if it is not a hot one."""
         ...
 
-    def ok_head(self, length: int) -> bytes:
-        """The head of a good answer whose length is not among ``ok_heads``."""
+    def ok_head(self, length: int, fields: Fields = ()) -> bytes:
+        """The head of a good answer whose length is not among ``ok_heads``, or which says more than that."""
         ...
 
     def refusal(self, error: ServiceError, head: Head, keep_alive: bool) -> tuple[bytes, int]:
@@ -320,7 +320,7 @@ class Connection(asyncio.BufferedProtocol):
     def _take_body(self, request: Request, data: memoryview) -> None:
         """The body begins with ``data``; what has not come yet is received when there is room."""
         head = request.head
-        self._exchange.start(request.target.service)
+        self._exchange.start(request.target.service, request.target.protocol)
         try:
             request.target.admit(max(request.length, len(data)))
             self._body = body = _body(self._shared.admission, request.length)
@@ -450,11 +450,11 @@ class Connection(asyncio.BufferedProtocol):
             error = ModelFailed("the server failed on this request; its log has the cause")
         self._refuse(error)
 
-    def _finish(self, segments: list[Segment], rows: int) -> None:
+    def _finish(self, segments: list[Segment], rows: int, fields: Fields = ()) -> None:
         shared, request = self._shared, self._request
         assert request is not None
         length = sum(map(len, segments))
-        head = shared.ok_heads.get(length) or shared.ok_head(length)
+        head = shared.ok_head(length, fields) if fields else shared.ok_heads.get(length) or shared.ok_head(length)
         if not self._keep_alive or shared.state.draining or (shared.age_max_s and self._is_old()):
             self._keep_alive = False
             head = head[:-2] + b"Connection: close\r\n\r\n"
