@@ -16,9 +16,14 @@ from numpy.typing import NDArray
 from graphpipe.errors import InvalidRequest
 from graphpipe.wire.dtypes import NDIM_MAX, dtype_name
 
-__all__ = ["array_of", "flattened", "sayable", "texts_of"]
+__all__ = ["NotSayable", "array_of", "flattened", "sayable", "texts_of"]
 
 Array = NDArray[Any]
+
+
+class NotSayable(InvalidRequest):
+    """JSON has no form for what a model answered: it can be had in another one."""
+
 
 _WORDS = {
     bool: "true or false",
@@ -79,22 +84,22 @@ def array_of(elements: Sequence[Any], dtype: np.dtype[Any], what: str) -> Array:
 def sayable(array: Array, what: str, how: str) -> Array:
     """Numbers as JSON can say them: in one piece, at a boundary of their type. ``how`` tells what else could be asked for.
 
-    Raises InvalidRequest for NaN and infinities.
+    Raises NotSayable for NaN and infinities.
     """
     if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise InvalidRequest(f"{what} holds NaN or infinities, for which JSON has no numbers; {how}")
+        raise NotSayable(f"{what} holds NaN or infinities, for which JSON has no numbers; {how}")
     return np.require(array, requirements=("C", "A"))
 
 
 def texts_of(array: Array, what: str, how: str) -> list[str]:
-    """Strings as JSON can say them, in one list. Raises InvalidRequest for one that is no UTF-8."""
+    """Strings as JSON can say them, in one list. Raises NotSayable for one that is no UTF-8."""
     texts: list[str] = []
     flat = array.reshape(-1)
     try:
         for at in range(0, len(flat), _STRINGS_AT_ONCE):  # in runs, so that other threads have their turn
             texts += [item if type(item) is str else item.decode() for item in flat[at : at + _STRINGS_AT_ONCE].tolist()]
     except UnicodeDecodeError:
-        raise InvalidRequest(f"{what} holds bytes that are no text in UTF-8, which JSON cannot say; {how}") from None
+        raise NotSayable(f"{what} holds bytes that are no text in UTF-8, which JSON cannot say; {how}") from None
     return texts
 
 
