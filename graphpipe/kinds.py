@@ -25,12 +25,16 @@ __all__ = [
     "integers",
     "names",
     "number",
+    "origins",
     "path",
     "paths",
     "size",
     "switch",
     "text",
 ]
+
+
+_ORIGIN = re.compile(r"\*|null|[a-z][a-z0-9+.-]*://(?:\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::[0-9]{1,5})?")
 
 
 def _toml(value: Any) -> str:
@@ -107,6 +111,22 @@ def names(metavar: str = "NAMES", least: int = 1) -> Kind:
         return found
 
     return Kind(metavar, "Sequence[str]", read)
+
+
+def origins() -> Kind:
+    """Origins of web pages as browsers send them, separated by commas, or a list of them."""
+    several = names("ORIGINS")
+
+    def read(value: object) -> tuple[str, ...]:
+        found = several.read(value)
+        for origin in found:
+            if not _ORIGIN.fullmatch(origin):
+                raise ValueError(
+                    "expected https://HOST or https://HOST:PORT, in small letters and without a path, or * for every page"
+                )
+        return tuple(found)
+
+    return replace(several, read=read)
 
 
 def paths(metavar: str = "FILES") -> Kind:

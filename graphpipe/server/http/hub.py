@@ -19,11 +19,14 @@ from graphpipe.errors import NotFound, ServiceError, Unsupported
 from graphpipe.server.exchange import Exchange
 from graphpipe.server.http.admission import Admission
 from graphpipe.server.http.codings import takes_gzip
-from graphpipe.server.http.connection import TICK_S, Connection, Request
+from graphpipe.server.http.connection import Connection
+from graphpipe.server.http.cors import has_origin
 from graphpipe.server.http.head import Head, accepted_codings, cut, field_of, parse
 from graphpipe.server.http.heads import Heads
 from graphpipe.server.http.keys import Keys, authorizations_in, is_page
 from graphpipe.server.http.refusal import error_headers, response_head
+from graphpipe.server.http.request import Request
+from graphpipe.server.http.shared import TICK_S, Member
 from graphpipe.server.numbers.accesslog import AccessLog
 from graphpipe.server.numbers.counters import Counters
 from graphpipe.server.protocols.dialects import Dialects
@@ -66,7 +69,7 @@ class Hub:
         self.state = state
         self.fallback = fallback
         self.tick = 0
-        self.connections: set[Connection] = set()
+        self.connections: set[Member] = set()
         self._peers: Counter[Hashable] = Counter()
         self._heads: Heads[Request] = Heads()
         self._keys = keys
@@ -76,11 +79,12 @@ class Hub:
         self._dialects = dialects
         self.settings = settings
         self._compresses = settings.compress_answers  # which aiohttp's way does
+        self._has_pages = bool(settings.allow_origin)  # whose browsers are answered there too
         self.age_max_s = settings.connection_age_max_s
         self._connections_max = settings.connections_cap()
         self._loop = asyncio.get_running_loop()
-        self._inbox: list[Connection] = []
-        self._outbox: list[tuple[Connection, bytes]] = []
+        self._inbox: list[Member] = []
+        self._outbox: list[tuple[Member, bytes]] = []
         self._turn_is_due = False
         self.ok_heads: dict[int | tuple[int, Fields], bytes] = {}
         self._refusals: dict[tuple[int, str, bool, str, bool, bool, str], tuple[bytes, int]] = {}
@@ -90,13 +94,13 @@ class Hub:
     def __call__(self) -> Connection:
         return Connection(self, Exchange(self.state, self._access_log, self.nobody, self._loop))
 
-    def open(self, connection: Connection) -> int:
+    def open(self, connection: Member) -> int:
         """A connection is there. How many there are beyond the limit."""
         self.connections.add(connection)
         self._peers[connection.peer] += 1
         return self.state.connections() - self._connections_max
 
-    def leave(self, connection: Connection) -> None:
+    def leave(self, connection: Member) -> None:
         """It is gone, or somebody else's."""
         if connection in self.connections:
             self.connections.discard(connection)
@@ -111,6 +115,8 @@ class Hub:
         if request is None:
             parsed = parse(core)
             if parsed is None or (self._compresses and takes_gzip(accepted_codings(core))):
+                return None
+            if self._has_pages and has_origin(core):
                 return None
             target = self._target(parsed, core)
             if target is None:
@@ -158,7 +164,7 @@ class Hub:
             head = self.ok_heads[key] = response_head(200, kind, length, dict(more))
         return head
 
-    def take_soon(self, connection: Connection) -> None:
+    def take_soon(self, connection: Member) -> None:
         """Look at what arrived when this turn of the loop has read from all sockets.
 
         Reading, answering and writing by turns costs half as much again as doing each for all connections at once: the
@@ -173,14 +179,14 @@ class Hub:
             self._loop.call_soon(self._turn)
         self._inbox.append(connection)
 
-    def take_next(self, connection: Connection) -> None:
+    def take_next(self, connection: Member) -> None:
         """Look at what arrived before the last answer was out, in a turn of the loop to come."""
         self._inbox.append(connection)
         if not self._turn_is_due:
             self._turn_is_due = True
             self._loop.call_soon(self._turn)
 
-    def write_soon(self, connection: Connection, answer: bytes) -> None:
+    def write_soon(self, connection: Member, answer: bytes) -> None:
         """Write a small answer when this turn of the loop has made all of its answers."""
         if not self._turn_is_due:
             if len(self.connections) == 1:
@@ -201,20 +207,20 @@ class Hub:
         for connection, answer in outbox:
             self._write(connection, answer)
 
-    def _shared_out(self, inbox: list[Connection]) -> list[Connection]:
+    def _shared_out(self, inbox: list[Member]) -> list[Member]:
         """What is looked at in this turn: the first of every peer, then the second. The others have the next one."""
         inbox = by_turns(inbox, _peer)
         self._inbox = inbox[_TURN_REQUESTS_MAX:]
         self._loop.call_soon(self._turn)
         return inbox[:_TURN_REQUESTS_MAX]
 
-    def _take(self, connection: Connection) -> None:
+    def _take(self, connection: Member) -> None:
         try:
             connection.take()
         except BaseException as error:  # a bug, which must not cost the others their answers
             connection.give_up(error)
 
-    def _write(self, connection: Connection, answer: bytes) -> None:
+    def _write(self, connection: Member, answer: bytes) -> None:
         try:
             connection.write_small(answer)
         except BaseException as error:
@@ -272,5 +278,5 @@ class Hub:
             connection.check(self.tick)
 
 
-def _peer(connection: Connection) -> Hashable:
+def _peer(connection: Member) -> Hashable:
     return connection.peer

@@ -30,6 +30,7 @@ from graphpipe.server.http.body import Body, least_pace, too_slow
 from graphpipe.server.http.coder import Coder
 from graphpipe.server.http.codings import Inflating
 from graphpipe.server.http.control import Control, Handlers
+from graphpipe.server.http.cors import Cors
 from graphpipe.server.http.head import is_host, request_id
 from graphpipe.server.http.keys import ANYBODY, NOBODY, OPEN, SCOPE_OF, Grant, Keys
 from graphpipe.server.http.odd_connection import OddConnection, OddServer
@@ -87,6 +88,7 @@ class Odd:
         self._admission = admission
         self._settings = settings
         self._state = state
+        self._cors = Cors(settings.allow_origin)
         self._coder = control.coder = Coder(settings, admission)
         self.readers = Readers(settings.send_timeout_s)
 
@@ -113,6 +115,10 @@ class Odd:
         grant = NOBODY
         try:
             _check(request)
+            if request.method == "OPTIONS" and (told := self._cors.preflight(request.headers)) is not None:
+                asked = web.Response(status=204, headers=told)
+                self._sign(request, asked)
+                return asked
             grant = self._grant(request) if models else ANYBODY
             handlers = self._handlers(pages, models, request, grant)
         except ServiceError as error:
@@ -316,6 +322,10 @@ class Odd:
     def _sign(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
         """What every answer bears. Before it is prepared."""
         response.headers["Server"] = SERVER
+        for name, value in self._cors.fields(request.headers.get("Origin")).items():
+            if name == "Vary" and name in response.headers:
+                value = f"{response.headers[name]}, {value}"
+            response.headers[name] = value
         if called := _request_id(request):
             response.headers["X-Request-Id"] = called
         if self._state.draining or self._is_old(request):

@@ -11,7 +11,21 @@ from dataclasses import dataclass, field
 
 from graphpipe.backends.options import LoadOptions
 from graphpipe.backends.unused import Said
-from graphpipe.kinds import address, choice, choices, count, integer, integers, names, number, path, size, switch, text
+from graphpipe.kinds import (
+    address,
+    choice,
+    choices,
+    count,
+    integer,
+    integers,
+    names,
+    number,
+    origins,
+    path,
+    size,
+    switch,
+    text,
+)
 from graphpipe.machine import descriptors, memory_bytes
 from graphpipe.setting import setting
 
@@ -133,6 +147,11 @@ class Settings:
         PROTOCOLS, "Network", choices(*PROTOCOLS),
         "Which protocols are spoken beside GraphPipe's own, which always is: open-inference (v2, as Triton and KServe have "
         "it), tensorflow-serving, and those of the two over grpc; graphpipe: none of them.", default_text="all of them",
+    )  # fmt: skip
+    allow_origin: tuple[str, ...] = setting(
+        (), "Network", origins(),
+        "Let web pages of these origins read answers (CORS): https://HOST or https://HOST:PORT, or * for every page.",
+        default_text="no page may",
     )  # fmt: skip
     compress_answers: bool = setting(
         False, "Network", switch(), "Compress answers and pages for whoever sends Accept-Encoding: gzip."
