@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -10,12 +10,10 @@ import numpy as np
 from graphpipe.errors import MalformedMessage, TooLarge, Unsupported
 from graphpipe.words import first_line
 
-try:
+with suppress(ImportError):  # said when a document comes, and to whoever turns a protocol on
     import orjson
-except ImportError:  # asked for when a document comes, and by whoever turns a protocol on
-    pass
 
-__all__ = ["ASIDE_FROM", "NEEDS_EXTRA", "is_here", "read", "write"]
+__all__ = ["ASIDE_FROM", "NEEDS_EXTRA", "read", "write"]
 
 NEEDS_EXTRA = "JSON needs an extra: pip install 'graphpipe-rpc[json]'"
 
@@ -28,11 +26,6 @@ _VALUES_MAX = 1 << 22
 _BLOCK_BYTES = 256 * 1024
 _BEFORE_VALUES = np.zeros(256, bool)
 _BEFORE_VALUES[list(b",[{")] = True
-
-
-def is_here() -> bool:
-    """Whether the library is installed."""
-    return find_spec("orjson") is not None
 
 
 def read(text: memoryview | bytes) -> Any:

@@ -97,7 +97,9 @@ def texts_of(array: Array, what: str, how: str) -> list[str]:
     flat = array.reshape(-1)
     try:
         for at in range(0, len(flat), _STRINGS_AT_ONCE):  # in runs, so that other threads have their turn
-            texts += [item if type(item) is str else item.decode() for item in flat[at : at + _STRINGS_AT_ONCE].tolist()]
+            texts += [
+                item if type(item) is str else item.decode() for item in flat[at : at + _STRINGS_AT_ONCE].tolist()
+            ]
     except UnicodeDecodeError:
         raise NotSayable(f"{what} holds bytes that are no text in UTF-8, which JSON cannot say; {how}") from None
     return texts

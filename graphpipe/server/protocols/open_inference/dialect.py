@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
-from typing import Any
+from functools import partial
 
 from graphpipe.errors import InvalidRequest, NotFound, NotReady, ServiceError, Unsupported
 from graphpipe.server.models.directory import Directory
 from graphpipe.server.models.service import Service
 from graphpipe.server.numbers.counters import Counters
 from graphpipe.server.protocols.jsons import read, write
-from graphpipe.server.protocols.open_inference.answer import JSON, LENGTH_FIELD
+from graphpipe.server.protocols.open_inference.answer import LENGTH_FIELD
 from graphpipe.server.protocols.open_inference.describe import in_index, metadata, server, statistics
 from graphpipe.server.protocols.open_inference.infer import Infer, Served
+from graphpipe.server.protocols.open_inference.page import Models, Page, Say
 from graphpipe.server.protocols.path import segments
-from graphpipe.server.protocols.protocol import Answer, Endpoint, Field, WrongMethod
+from graphpipe.server.protocols.protocol import Endpoint, Field, WrongMethod
 from graphpipe.server.state import State
 from graphpipe.words import quoted
 
@@ -25,40 +25,6 @@ _HERE = "there are /v2, /v2/health/live, /v2/health/ready, /v2/models/M[/version
 # First segments of what Triton has besides, and what follows a model's name.
 _TRITONS = frozenset(("systemsharedmemory", "cudasharedmemory", "trace", "logging"))
 _TRITONS_OF_MODELS = frozenset(("config", "generate", "generate_stream", "trace"))
-
-
-class Page:
-    """A document without a request's tensors: of a service, or of the server as a whole. ``say`` makes it of what came,
-    for a caller who may see these models.
-    """
-
-    def __init__(
-        self, say: Callable[[bytes, frozenset[str] | None], object], scope: str, service: Service | None = None
-    ) -> None:
-        self.service = service
-        self.scope = scope
-        self._say = say
-        self._models: frozenset[str] | None = None
-
-    def answer(
-        self, body: memoryview | bytes, deadline: float | None = None, request_id: str = ""
-    ) -> Answer | Coroutine[Any, Any, Answer]:
-        """The document."""
-        return [write(self._say(bytes(body), self._models))], 0, JSON
-
-    def admit(self, size: int) -> None:
-        """Whoever asks is answered; a question is short."""
-        if size > _QUESTION_BYTES_MAX:
-            raise InvalidRequest(f"{size} bytes came to a path that takes {_QUESTION_BYTES_MAX} at most")
-
-    def limited(self, *, infer: bool, metadata: bool, models: frozenset[str] | None = None) -> Page:
-        """The same without models that the caller may not see."""
-        page = Page(self._say, self.scope, self.service)
-        page._models = models
-        return page
-
-
-_QUESTION_BYTES_MAX = 64 * 1024
 
 
 class OpenInference:
@@ -80,18 +46,20 @@ class OpenInference:
         while parts and not parts[-1]:  # an empty one at the end is no part of a name
             parts = parts[:-1]
         if not parts:
-            return _only("GET", method, Page(lambda body, models: server(), "metadata"))
+            return _only("GET", method, Page(_server, "metadata"))
         match parts:
             case ("health", "live"):
-                return _only("GET", method, Page(lambda body, models: {"live": True}, ""))
+                return _only("GET", method, Page(_live, ""))
             case ("health", "ready"):
-                return _only("GET", method, Page(lambda body, models: self._ready(), ""))
+                return _only("GET", method, Page(self._ready, ""))
             case ("repository", "index"):
                 return _only("POST", method, Page(self._index, "metadata"))
             case ("repository", "models", _, "load" | "unload"):
-                raise Unsupported("models are not loaded or unloaded by request here; the server's start says which", 501)
+                raise Unsupported(
+                    "models are not loaded or unloaded by request here; the server's start says which", 501
+                )
             case ("models", "stats"):
-                return _only("GET", method, Page(lambda body, models: self._stats("", "", models), "metadata"))
+                return _only("GET", method, Page(partial(self._stats, "", ""), "metadata"))
             case ("models", name, "versions", version, *rest) if version:
                 return self._of_model(method, path, field, name, version, tuple(rest))
             case ("models", name, *rest) if name:
@@ -114,19 +82,19 @@ class OpenInference:
         service = self._directory.find(name, version)
         if rest == ("infer",):
             return _only("POST", method, self._infer(service, version, field))
-        say: Callable[[bytes, frozenset[str] | None], object]
+        say: Say = partial(self._metadata, service)
         if rest == ("ready",):
-            say = lambda body, models: {"name": name, "ready": True}  # noqa: E731
+            say = partial(_model_ready, name)
         elif rest == ("stats",):
-            say = lambda body, models: self._stats(name, version, models)  # noqa: E731
-        else:
-            say = lambda body, models: self._metadata(service)  # noqa: E731
+            say = partial(self._stats, name, version)
         return _only("GET", method, Page(say, "metadata", service))
 
     def _infer(self, service: Service, version: str, field: Field) -> Infer:
         length = field(_LENGTH_FIELD)
         if length is not None and not (length.isascii() and length.isdigit() and 0 < len(length) <= 12):
-            raise InvalidRequest(f"{LENGTH_FIELD} is how many bytes of JSON come before the tensors; {quoted(length)} came")
+            raise InvalidRequest(
+                f"{LENGTH_FIELD} is how many bytes of JSON come before the tensors; {quoted(length)} came"
+            )
         version = version or self._directory.versions(service.name)[-1]
         return Infer(self._served_by(service), version, None if length is None else int(length))
 
@@ -136,21 +104,21 @@ class OpenInference:
             served = self._served[service] = Served(service, self._strings_max)
         return served
 
-    def _metadata(self, service: Service) -> object:
+    def _metadata(self, service: Service, body: bytes, models: Models) -> object:
         signature = self._served_by(service).inference.signature
         return metadata(service.name, self._directory.versions(service.name), service.model, signature)
 
-    def _ready(self) -> object:
+    def _ready(self, body: bytes, models: Models) -> object:
         if not self._state.ready:
             raise NotReady("the server is starting or draining")
         return {"ready": True}
 
-    def _index(self, body: bytes, models: frozenset[str] | None) -> object:
+    def _index(self, body: bytes, models: Models) -> object:
         if body.strip():
             read(body)  # whether only those are wanted that are ready: all are
         return [in_index(name, version) for name, version in self._versions(models)]
 
-    def _stats(self, name: str, version: str, models: frozenset[str] | None) -> object:
+    def _stats(self, name: str, version: str, body: bytes, models: Models) -> object:
         self._counters.publish()
         numbers = dict(zip(self._counters.names(), self._counters.totals(), strict=False))
         wanted = [
@@ -160,13 +128,25 @@ class OpenInference:
         ]
         return {"model_stats": [statistics(*pair, numbers[pair[0]]) for pair in wanted]}
 
-    def _versions(self, models: frozenset[str] | None) -> list[tuple[str, str]]:
+    def _versions(self, models: Models) -> list[tuple[str, str]]:
         return [
             (name, version)
             for name in self._directory.names
             if models is None or name in models
             for version in self._directory.versions(name)
         ]
+
+
+def _server(body: bytes, models: Models) -> object:
+    return server()
+
+
+def _live(body: bytes, models: Models) -> object:
+    return {"live": True}
+
+
+def _model_ready(name: str, body: bytes, models: Models) -> object:
+    return {"name": name, "ready": True}
 
 
 def _only(allowed: str, method: str, endpoint: Endpoint) -> Endpoint:

@@ -97,17 +97,16 @@ class Infer:
         self, text: memoryview | bytes, behind: memoryview | bytes, deadline: float | None, request_id: str
     ) -> Answer:
         """The same with a thread for what may be long: a million numbers or strings."""
-
-        def taken() -> tuple[Asked, list[Array]]:
-            asked = asked_in(read(text), len(behind), self._served.strings_max)
-            return asked, asked.arrays(behind)
-
         async with self._served.one_at_a_time:
-            asked, arrays = await asyncio.get_running_loop().run_in_executor(None, taken)
-        del text, behind, taken  # the inputs hold what they need of it; nobody else may
+            asked, arrays = await asyncio.get_running_loop().run_in_executor(None, self._taken, text, behind)
+        del text, behind  # the inputs hold what they need of it; nobody else may
         answer = self._infer(asked, arrays, deadline, request_id)
         del arrays
         return answer if isinstance(answer, tuple) else await answer
+
+    def _taken(self, text: memoryview | bytes, behind: memoryview | bytes) -> tuple[Asked, list[Array]]:
+        asked = asked_in(read(text), len(behind), self._served.strings_max)
+        return asked, asked.arrays(behind)
 
     async def _taken_aside(
         self, asked: Asked, behind: memoryview | bytes, deadline: float | None, request_id: str

@@ -68,9 +68,11 @@ class Tensor(NamedTuple):
 
 
 class Asked(NamedTuple):
-    """What a request's JSON says. ``binary`` says of an output whether it is to come as bytes, ``binary_others`` of one that
-    is not named there."""
+    """What a request's JSON says, behind which ``behind`` bytes follow. ``binary`` says of an output whether it is to come
+    as bytes, ``binary_others`` of one that is not named there.
+    """
 
+    behind: int
     names: tuple[str, ...]
     tensors: tuple[Tensor, ...]
     outputs: tuple[str, ...]
@@ -112,7 +114,9 @@ def asked_in(document: object, behind: int, strings_max: int) -> Asked:
     tensors = _tensors(request.get("inputs"), behind, strings_max)
     outputs, binary = _outputs(request.get("outputs"))
     others = _flag(parameters, "binary_data_output", "parameters")
-    return Asked(tuple([tensor.name for tensor in tensors]), tensors, outputs, binary, others or False, config, called)
+    return Asked(
+        behind, tuple([tensor.name for tensor in tensors]), tensors, outputs, binary, others or False, config, called
+    )
 
 
 def _tensors(inputs: object, behind: int, strings_max: int) -> tuple[Tensor, ...]:
