@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import re
+import shutil
+import subprocess
+import threading
+from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, make_server
+
 import numpy as np
 import pytest
 
@@ -112,3 +120,41 @@ def test_an_origin_that_no_browser_sends_is_refused_in_words(text):
 def test_origins_that_browsers_send_are_taken():
     given = "https://app.example,http://localhost:3000,http://[::1]:8080,null,*"
     assert ",".join(origins().read(given)) == given
+
+
+# What a page does: asks with fields that make its browser ask first, reads the answer, and writes down what it saw.
+SCRIPT = """<!doctype html><body>waiting<script>
+const message = Uint8Array.from(atob('%s'), (letter) => letter.charCodeAt(0));
+const ask = (url, fields) => fetch(url, {method: 'POST', body: message, headers: fields})
+  .then((answer) => answer.arrayBuffer().then((bytes) => `${answer.status} ${bytes.byteLength}`), () => 'kept out')
+  .catch(() => 'kept out');
+Promise.all([ask('%s', {}), ask('%s', {'GraphPipe-Timeout-Ms': '9000', 'X-Request-Id': 'a'}), ask('%s', {})])
+  .then((saw) => { document.body.textContent = `saw: ${saw.join(', ')}.`; });
+</script></body>"""
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="no browser is installed: apt-get install chromium")
+def test_a_real_browser_reads_the_answers_that_it_may_and_no_others(tmp_path):
+    def page(environ: object, start: Any) -> list[bytes]:
+        start("200 OK", [("Content-Type", "text/html")])
+        return [text.encode()]
+
+    class Silent(WSGIRequestHandler):
+        def log_message(self, *args: object) -> None:
+            pass
+
+    with make_server("127.0.0.1", 0, page, handler_class=Silent) as site:
+        origin = f"http://127.0.0.1:{site.server_port}"
+        with in_process(allow_origin=(origin,)) as ours, in_process(allow_origin=("https://other.example",)) as others:
+            text = SCRIPT % (base64.b64encode(BODY).decode(), ours.url, ours.url, others.url)
+            threading.Thread(target=site.serve_forever, daemon=True).start()
+            browser = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}"]
+            shown = subprocess.run(
+                [*browser, "--virtual-time-budget=20000", "--dump-dom", origin],
+                capture_output=True, text=True, timeout=100, check=True,
+            ).stdout  # fmt: skip
+            site.shutdown()
+    found = re.search(r"saw: (\d+) (\d+), (\d+) (\d+), kept out\.", shown)
+    assert found is not None, shown
+    assert found[1] == found[3] == "200"
+    assert int(found[2]) == int(found[4]) > len("output")
