@@ -20,9 +20,7 @@ def tensor(name: str, array: NDArray[Any]) -> Tensor:
 
 
 @pytest.mark.parametrize("as_bytes", [True, False])
-def test_open_inference_gives_what_graphpipe_gives(
-    name: str, sample: Sample, served: Server, as_bytes: bool
-) -> None:
+def test_open_inference_gives_what_graphpipe_gives(name: str, sample: Sample, served: Server, as_bytes: bool) -> None:
     for shift in range(9):
         inputs = sample.inputs(3, seed=shift)
         expected = sample.expected(inputs)
