@@ -9,20 +9,24 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from time import perf_counter
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from aiohttp import web
 
 from graphpipe.backends import Model
 from graphpipe.backends.find import loading
 from graphpipe.buffers import BufferPool
+from graphpipe.errors import LoadError
 from graphpipe.machine import resident_bytes
 from graphpipe.server.http.admission import Admission
 from graphpipe.server.http.control import Control
 from graphpipe.server.http.hub import Hub
 from graphpipe.server.http.keys import Keys
 from graphpipe.server.http.odd import Odd
+from graphpipe.server.http.tls import TlsContext
 from graphpipe.server.life.events import Loaded
 from graphpipe.server.life.warmup import warm_up
 from graphpipe.server.models.directory import Directory
@@ -37,6 +41,9 @@ from graphpipe.server.settings.values import ModelSettings, Settings
 from graphpipe.server.stages.causes import Causes
 from graphpipe.server.state import State
 from graphpipe.words import counted, first_line
+
+if TYPE_CHECKING:
+    from graphpipe.server.http.grpc import Calls
 
 __all__ = ["App"]
 
@@ -73,6 +80,8 @@ class App:
         services = build(models, self.counters, lambda: self.admission.is_full, causes)
         self.directory = Directory(services, let_go=_close_aside)
         self.dialects = Dialects.of(settings, self.directory, self.state, self.counters)
+        if settings.grpc_listen and not self.dialects.rpcs:
+            raise LoadError("--grpc-listen is an address for gRPC, and --protocols leaves that out")
         for service in self.directory:
             with loading(f"model {service.name!r}"):  # it is asked what it takes
                 self.dialects.graphpipe.endpoint_of(service)
@@ -86,6 +95,8 @@ class App:
         self._odd = Odd(self.dialects, control, *shared, self.keys, self.quotas)
         self.behind = web.ServerRunner(self._odd.server(), shutdown_timeout=settings.drain_timeout_s)
         self._side: web.ServerRunner | None = None
+        self._doors: list[_Door] = []
+        self._calls: Calls | None = None
         self.on_loaded: Callable[[Loaded], None] = lambda loaded: None
         self.on_memory_limit: Callable[[], None] | None = None
         self._ask_again = 0
@@ -93,10 +104,15 @@ class App:
         self.looks: list[Callable[[], None]] = []
 
     async def start(
-        self, listener: socket.socket, tls: ssl.SSLContext | None = None, side: socket.socket | None = None
+        self,
+        listener: socket.socket,
+        tls: ssl.SSLContext | None = None,
+        side: socket.socket | None = None,
+        grpc: socket.socket | None = None,
     ) -> None:
-        """Warm the models up, then listen: from here on requests are welcome. ``side`` is for metrics and health."""
-        loop = asyncio.get_running_loop()
+        """Warm the models up, then listen: from here on requests are welcome. ``side`` is for metrics and health, ``grpc``
+        for callers of gRPC alone, who are welcome at ``listener`` too.
+        """
         for service in self.directory:
             began = perf_counter()
             why = await in_thread(warm_up, service.model, self._warmups[service.name])
@@ -116,14 +132,10 @@ class App:
             self.keys.watch()
         self.directory.on_change.append(self.hub.forget_heads)
         self.state.connections = lambda: len(self.hub.connections) + len(behind.connections)
-        options: dict[str, Any] = {"sock": listener, "backlog": _BACKLOG, "ssl": tls}
-        if tls is not None:
-            options["ssl_handshake_timeout"] = self.settings.head_timeout_s
-        self._listener, self._tls_options = listener, {name: options[name] for name in options if "ssl" in name}
-        if listener.family == socket.AF_UNIX:
-            self._listening = await loop.create_unix_server(self.hub, **options)
-        else:
-            self._listening = await loop.create_server(self.hub, **options)
+        h2 = self._speak_grpc(tls) if self.dialects.rpcs else None
+        await self._listen(listener, tls, self.hub)
+        if grpc is not None and h2 is not None:
+            await self._listen(grpc, tls, h2)
         if side is not None:
             self._side = web.ServerRunner(self._odd.side_server(), shutdown_timeout=self.settings.drain_timeout_s)
             await self._side.setup()
@@ -135,11 +147,36 @@ class App:
             self.on_memory_limit = None
         self.state.started = True
 
+    def _speak_grpc(self, tls: ssl.SSLContext | None) -> Callable[[], asyncio.BaseProtocol]:
+        from graphpipe.server.http.grpc import Calls  # they take a library that is not everywhere
+        from graphpipe.server.http.h2 import H2Connection
+
+        if isinstance(tls, TlsContext):
+            tls.offer("h2", "http/1.1")
+        self._calls = Calls(self.dialects.rpcs, self.admission, self.settings, self.hub.exchange, self.keys)
+        self.hub.h2 = factory = partial(H2Connection, self.hub, self._calls.begin)
+        return factory
+
+    async def _listen(
+        self, listener: socket.socket, tls: ssl.SSLContext | None, factory: Callable[[], asyncio.BaseProtocol]
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        options: dict[str, Any] = {"ssl": tls}
+        if tls is not None:
+            options["ssl_handshake_timeout"] = self.settings.head_timeout_s
+        create = loop.create_unix_server if listener.family == socket.AF_UNIX else loop.create_server
+        listening = await create(factory, sock=listener, backlog=_BACKLOG, **options)
+        self._doors.append(_Door(listener, listening, factory, options))
+
     async def start_unless_stopped(
-        self, listener: socket.socket, tls: ssl.SSLContext | None = None, side: socket.socket | None = None
+        self,
+        listener: socket.socket,
+        tls: ssl.SSLContext | None = None,
+        side: socket.socket | None = None,
+        grpc: socket.socket | None = None,
     ) -> bool:
         """The same, but given up when told to end meanwhile: warming up may take for ever."""
-        start = asyncio.create_task(self.start(listener, tls, side))
+        start = asyncio.create_task(self.start(listener, tls, side, grpc))
         stop = asyncio.create_task(self.stop.wait())
         await asyncio.wait({start, stop}, return_when=asyncio.FIRST_COMPLETED)
         stop.cancel()
@@ -155,6 +192,8 @@ class App:
             await self._finish()
         finally:
             self._odd.close()
+            if self._calls is not None:
+                self._calls.close()
             if self.keys is not None:
                 self.keys.close()
             self._next_second()
@@ -171,7 +210,8 @@ class App:
         if self.state.in_flight:
             log.warning("cutting %s in flight: told to end at once", counted(self.state.in_flight, "request"))
         if self.state.started:
-            self._listening.close()
+            for door in self._doors:
+                door.listening.close()
             self.hub.close()
         for transport in self._transports_behind():
             transport.abort()
@@ -221,17 +261,12 @@ class App:
         """Let nobody in any more. Whom the kernel has connected, and nobody has accepted, would be reset, with the request
         that he may have sent: they come in yet.
         """
-        last = self._listener.dup()
-        last.setblocking(False)
-        self._listening.close()
-        waiting = []
-        try:
-            while True:
-                waiting.append(last.accept()[0])
-        except OSError:
-            last.close()  # at once: who connects between that look and this is lost
         let_in = asyncio.get_running_loop().connect_accepted_socket
-        entering = [asyncio.ensure_future(let_in(self.hub, each, **self._tls_options)) for each in waiting]
+        entering = [
+            asyncio.ensure_future(let_in(door.factory, each, **door.options))
+            for door in self._doors
+            for each in door.close()
+        ]
         # Side by side: one who says nothing of TLS keeps neither the others nor the end waiting.
         for entered in (await asyncio.wait(entering, timeout=_LINGER_S))[0] if entering else ():
             entered.exception()  # he has left: nobody needs to hear of it
@@ -273,6 +308,29 @@ class App:
         """Say and count what the log left out."""
         self.access_log.next_second()
         self.counters.meter("").add("graphpipe_log_lines_left_out", FAILURES.next_second())
+
+
+@dataclass(frozen=True, slots=True)
+class _Door:
+    """An address, and who is let in there."""
+
+    listener: socket.socket
+    listening: asyncio.Server
+    factory: Callable[[], asyncio.BaseProtocol]
+    options: Mapping[str, Any]
+
+    def close(self) -> list[socket.socket]:
+        """Listen no more. Those whom the kernel has connected and nobody has accepted."""
+        last = self.listener.dup()
+        last.setblocking(False)
+        self.listening.close()
+        waiting = []
+        try:
+            while True:
+                waiting.append(last.accept()[0])
+        except OSError:
+            last.close()  # at once: who connects between that look and this is lost
+        return waiting
 
 
 def _close_aside(service: Service) -> None:
