@@ -14,7 +14,7 @@ from typing import Any
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from grpc_tools import protoc
 
-__all__ = ["message_class", "pool"]
+__all__ = ["has_unknown", "message_class", "pool"]
 
 _PROTO = Path(__file__).resolve().parent / "proto"
 
@@ -46,3 +46,14 @@ def pool() -> descriptor_pool.DescriptorPool:
 def message_class(name: str) -> Any:
     """The class of a message by its whole name: ``inference.ModelInferRequest``."""
     return message_factory.GetMessageClass(pool().FindMessageTypeByName(name))
+
+
+def has_unknown(message: Any) -> bool:
+    """Whether a message has fields anywhere that its schema has not.
+
+    protobuf's own reader takes an entry of a map that has such a field for unknown altogether; to ours it is an entry.
+    """
+    known = type(message)()
+    known.CopyFrom(message)
+    known.DiscardUnknownFields()
+    return bool(known.ByteSize() != message.ByteSize())
