@@ -31,7 +31,7 @@ from graphpipe.server.models.wiring import build
 from graphpipe.server.numbers.accesslog import AccessLog
 from graphpipe.server.numbers.counters import Counters
 from graphpipe.server.numbers.failures import FAILURES
-from graphpipe.server.protocols.graphpipe import GraphPipe
+from graphpipe.server.protocols.dialects import Dialects
 from graphpipe.server.settings.values import ModelSettings, Settings
 from graphpipe.server.stages.causes import Causes
 from graphpipe.server.state import State
@@ -71,16 +71,16 @@ class App:
         causes = Causes(settings.log_values, settings.debug)
         services = build(models, self.counters, lambda: self.admission.is_full, causes)
         self.directory = Directory(services, let_go=_close_aside)
-        self.dialect = GraphPipe(self.directory, settings.strings_max)
+        self.dialects = Dialects.of(settings, self.directory, self.state)
         for service in self.directory:
             with loading(f"model {service.name!r}"):  # it is asked what it takes
-                self.dialect.endpoint_of(service)
+                self.dialects.graphpipe.endpoint_of(service)
         self.access_log = AccessLog(settings.access_lines_per_s)
         self._warmups = {model.name: model.warmup for model, _ in models}
-        control = Control(self.dialect, settings, self.state, self.counters)
+        control = Control(self.dialects.graphpipe, settings, self.state, self.counters)
         self.keys = Keys(settings.api_key_file, self.counters) if settings.api_key_file else None
         shared = self.admission, settings, self.state, self.counters, self.access_log
-        self._odd = Odd(self.dialect, control, *shared, self.keys)
+        self._odd = Odd(self.dialects, control, *shared, self.keys)
         self.behind = web.ServerRunner(self._odd.server(), shutdown_timeout=settings.drain_timeout_s)
         self._side: web.ServerRunner | None = None
         self.on_loaded: Callable[[Loaded], None] = lambda loaded: None
@@ -106,7 +106,7 @@ class App:
         behind = self.behind.server
         assert behind is not None
         shared = self.admission, self.settings, self.state, self.counters, self.access_log
-        self.hub = Hub(self.dialect, *shared, behind, self.keys)
+        self.hub = Hub(self.dialects, *shared, behind, self.keys)
         self.hub.on_tick = self._tick
         if self.keys is not None:
             self.keys.on_change.append(self.hub.forget_heads)
