@@ -71,7 +71,7 @@ class App:
         causes = Causes(settings.log_values, settings.debug)
         services = build(models, self.counters, lambda: self.admission.is_full, causes)
         self.directory = Directory(services, let_go=_close_aside)
-        self.dialects = Dialects.of(settings, self.directory, self.state)
+        self.dialects = Dialects.of(settings, self.directory, self.state, self.counters)
         for service in self.directory:
             with loading(f"model {service.name!r}"):  # it is asked what it takes
                 self.dialects.graphpipe.endpoint_of(service)

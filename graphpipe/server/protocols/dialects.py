@@ -7,7 +7,9 @@ from importlib.util import find_spec
 
 from graphpipe.errors import LoadError, ServiceError, Unsupported
 from graphpipe.server.models.directory import Directory
+from graphpipe.server.numbers.counters import Counters
 from graphpipe.server.protocols.graphpipe import GraphPipe
+from graphpipe.server.protocols.open_inference.dialect import OpenInference
 from graphpipe.server.protocols.path import segments
 from graphpipe.server.protocols.protocol import Dialect, Endpoint, Field, Rpcs
 from graphpipe.server.settings.values import PROTOCOLS, Settings
@@ -30,10 +32,15 @@ class Dialects:
         self.rpcs = dict(rpcs or {})
 
     @classmethod
-    def of(cls, settings: Settings, directory: Directory, state: State) -> Dialects:
+    def of(cls, settings: Settings, directory: Directory, state: State, counters: Counters) -> Dialects:
         """Those that the settings have. Raises LoadError where they name one that takes what is not installed."""
         others: dict[str, Dialect] = {}
         rpcs: dict[str, Rpcs] = {}
+        if "open-inference" in settings.protocols:
+            if _is_there("orjson", "json", settings, "open-inference"):
+                others["v2"] = OpenInference(directory, state, counters, settings.strings_max)
+            else:
+                others["v2"] = _Missing("open_inference", "json")
         return cls(GraphPipe(directory, settings.strings_max), others, rpcs)
 
     def at(self, path: str) -> Dialect:

@@ -26,7 +26,7 @@ def separated(data: memoryview | bytes, number: int, what: str) -> NDArray[Any]:
     array = np.empty(number, object)
     at = 0
     for start in range(0, number, _STRINGS_AT_ONCE):
-        run = []
+        run: list[bytes] = []
         for _ in range(min(_STRINGS_AT_ONCE, number - start)):
             begins = at + LENGTH_BYTES
             if begins > size:
