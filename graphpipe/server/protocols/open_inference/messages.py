@@ -30,14 +30,16 @@ from graphpipe.words import quoted
 __all__ = [
     "InferRequest",
     "InputTensor",
+    "Parameters",
     "RequestedOutput",
-    "TensorDescription",
+    "check_empty",
     "infer_response",
     "metadata_response",
     "model_metadata_response",
     "read_infer_request",
     "read_name",
     "repository_index",
+    "statistics_response",
     "truth",
 ]
 
@@ -209,6 +211,12 @@ def infer_response(
     return answer.segments()
 
 
+def check_empty(message: memoryview) -> None:
+    """Whether a question says nothing that is known here. Raises MalformedMessage, TooLarge for what is no message."""
+    for _ in Reader(_FIELDS_MAX).fields(message):
+        pass
+
+
 def read_name(message: memoryview) -> tuple[str, str]:
     """The name and version that a question about a model begins with. Raises MalformedMessage, TooLarge."""
     name = version = ""
@@ -230,36 +238,43 @@ def metadata_response(name: str, version: str, extensions: Sequence[str]) -> lis
     return Message().text(1, name).text(2, version).texts(3, extensions).segments()
 
 
-@dataclass(frozen=True, slots=True)
-class TensorDescription:
-    """What metadata says of an input or output: -1 where a dimension varies."""
-
-    name: str
-    datatype: str
-    shape: Sequence[int]
-
-
-def model_metadata_response(
-    name: str,
-    versions: Sequence[str],
-    platform: str,
-    inputs: Iterable[TensorDescription],
-    outputs: Iterable[TensorDescription],
-    properties: Mapping[str, str] | None = None,
-) -> list[Segment]:
-    """A ModelMetadataResponse."""
-    answer = Message().text(1, name).texts(2, versions).text(3, platform)
-    for number, described in ((4, inputs), (5, outputs)):
-        for tensor in described:
-            answer.message(number, Message().text(1, tensor.name).text(2, tensor.datatype).numbers(3, tensor.shape))
-    for name_, value in (properties or {}).items():
-        answer.message(6, Message().text(1, name_).text(2, value))
+def model_metadata_response(described: Mapping[str, Any]) -> list[Segment]:
+    """A ModelMetadataResponse, of what the protocol's document of a model says."""
+    answer = Message().text(1, described["name"]).texts(2, described["versions"]).text(3, described["platform"])
+    for number, side in ((4, "inputs"), (5, "outputs")):
+        for tensor in described[side]:
+            answer.message(
+                number,
+                Message().text(1, tensor["name"]).text(2, tensor["datatype"]).numbers(3, tensor["shape"]),
+            )
     return answer.segments()
 
 
-def repository_index(models: Iterable[tuple[str, str, str]]) -> list[Segment]:
-    """A RepositoryIndexResponse: name, version and state of each model."""
+def repository_index(models: Iterable[Mapping[str, str]]) -> list[Segment]:
+    """A RepositoryIndexResponse, of what the protocol's document says of each model."""
     answer = Message()
-    for name, version, state in models:
-        answer.message(1, Message().text(1, name).text(2, version).text(3, state))
+    for model in models:
+        entry = Message()
+        for number, name in enumerate(("name", "version", "state", "reason"), 1):
+            entry.text(number, model[name])
+        answer.message(1, entry)
+    return answer.segments()
+
+
+_DURATIONS = (
+    "success", "fail", "queue", "compute_input", "compute_infer", "compute_output", "cache_hit", "cache_miss",
+)  # fmt: skip
+
+
+def statistics_response(models: Iterable[Mapping[str, Any]]) -> list[Segment]:
+    """A ModelStatisticsResponse, of what the protocol's document says of each model."""
+    answer = Message()
+    for model in models:
+        times = Message()
+        for number, name in enumerate(_DURATIONS, 1):
+            time = model["inference_stats"][name]
+            times.message(number, Message().number(1, time["count"]).number(2, time["ns"]))
+        entry = Message().text(1, model["name"]).text(2, model["version"]).number(3, model["last_inference"])
+        entry.number(4, model["inference_count"]).number(5, model["execution_count"]).message(6, times)
+        answer.message(1, entry)
     return answer.segments()

@@ -8,7 +8,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from graphpipe.errors import InvalidRequest, MalformedMessage
+from graphpipe.errors import MalformedMessage
 from graphpipe.server.protocols.protobuf import VARINT, Message, Reader, key, merged, signed, text
 from graphpipe.server.protocols.tensorflow_serving.tensors import number_of_dtype, shape_message, tensor_message
 from graphpipe.signature import TensorSpec
@@ -18,6 +18,7 @@ from graphpipe.words import quoted
 
 __all__ = [
     "AVAILABLE",
+    "SIGNATURE_FIELD",
     "MetadataQuestion",
     "ModelSpec",
     "PredictRequest",
@@ -27,6 +28,7 @@ __all__ = [
     "read_predict_request",
     "read_status_question",
     "status_response",
+    "version_number",
 ]
 
 Array = NDArray[Any]
@@ -35,6 +37,8 @@ Array = NDArray[Any]
 _FIELDS_MAX = 1 << 14
 # A version of a model is served.
 AVAILABLE = 30
+# What of a model's metadata can be asked for.
+SIGNATURE_FIELD = "signature_def"
 _SIGNATURES = "type.googleapis.com/tensorflow.serving.SignatureDefMap"
 
 
@@ -169,7 +173,7 @@ def metadata_response(
                 definition.map(number, spec.name, _described(spec))
         described.map(1, signature, definition.text(3, method))
     packed = Message().text(1, _SIGNATURES).octets(2, b"".join(described.segments()))
-    return Message().message(1, _spec_message(name, version, "")).map(2, "signature_def", packed).segments()
+    return Message().message(1, _spec_message(name, version, "")).map(2, SIGNATURE_FIELD, packed).segments()
 
 
 def _described(spec: TensorSpec) -> Message:
@@ -199,8 +203,3 @@ def version_number(version: str) -> int | None:
     except ValueError:
         return None
     return number if 0 <= number < 2**63 else None
-
-
-def unsupported_label(label: str) -> InvalidRequest:
-    """Labels are of TensorFlow Serving's own settings."""
-    return InvalidRequest(f"there is no version with the label {quoted(label)}; ask for its number")

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from graphpipe.errors import InvalidRequest, MalformedMessage, TooLarge
+from graphpipe.errors import InvalidRequest, MalformedMessage, ServiceError, TooLarge
 from graphpipe.server.protocols.protobuf import (
     FIXED32,
     FIXED64,
@@ -70,6 +70,9 @@ _OTHERS = {
 _LISTS = {kind.field: kind.form for kind in _KINDS.values()} | {9: FIXED32, 12: FIXED64}
 
 _DTYPE, _SHAPE, _CONTENT = key(1, VARINT), key(2), key(4)
+# What is a view of the message, however large; and what there may be beside it in one that is surely short to read.
+_VIEWED = frozenset((_CONTENT, key(5), key(6)))
+_OVERHEAD, _FIELDS_OF_VIEWED = 4096, 16
 _DIM, _UNKNOWN_RANK, _SIZE = key(2), key(3, VARINT), key(1, VARINT)
 
 
@@ -153,9 +156,15 @@ def _dims(message: memoryview, reader: Reader, what: str) -> list[int]:
     return dims
 
 
-def is_work(tensor: ReadTensor) -> bool:
-    """Whether its numbers have to be unpacked."""
-    return bool(tensor.parts) and tensor.dtype.kind != "f"
+def is_work(message: memoryview) -> bool:
+    """Whether a TensorProto is long to read: not so one whose bytes, or numbers of a fixed size, are all that is large."""
+    try:
+        return not any(
+            found in _VIEWED and len(value) + _OVERHEAD > len(message)
+            for found, value in Reader(_FIELDS_OF_VIEWED).fields(message)
+        )
+    except ServiceError:
+        return True  # which is found out once more, and told
 
 
 def values(tensor: ReadTensor, what: str, filled_bytes_max: int) -> Array:
