@@ -73,6 +73,11 @@ class Exchange:
         self._service, self._protocol = service, protocol
         PEER.set(self.peer)
 
+    def reach(self, service: Service | None, protocol: int) -> None:
+        """It turns out which service a request that was started is for: its body says so."""
+        assert self._open and self._waiting is None, "an exchange reaches a service before it starts, or too late"
+        self._service, self._protocol = service, protocol
+
     def limit(self, timeout_ms: int, late: Callable[[DeadlineExceeded], None]) -> None:
         """From now on its caller waits for so long: when that is over, what is waited for fails, or ``late`` is called."""
         assert self._open, "an exchange is limited that is not started"

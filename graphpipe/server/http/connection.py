@@ -20,7 +20,7 @@ from graphpipe.server.http.cycle import Cycle
 from graphpipe.server.http.head import HEAD_BYTES_MAX, may_begin, request_id_of, version_of
 from graphpipe.server.http.line import Line
 from graphpipe.server.http.refusal import HEAD_TOO_LARGE, NOT_SPOKEN
-from graphpipe.server.http.shared import TICK_S, Shared
+from graphpipe.server.http.shared import TICK_S, Shared, Successor
 from graphpipe.server.http.states import (
     ANSWERING,
     ARRIVED,
@@ -54,6 +54,9 @@ _OLD_IDLE_S = 5.0
 
 # What aiohttp understands, or calls no protocol at all.
 _VERSIONS = ("HTTP/1.1", "HTTP/1.0", "")
+
+# How a connection begins on which HTTP/2 is spoken: six bytes follow, and whoever speaks it looks at all of them.
+_PREFACE = b"PRI * HTTP/2.0\r\n\r\n"
 
 # Over the limit of connections, so many are told so; further ones are cut.
 _TOLD_MAX = 64
@@ -190,7 +193,9 @@ class Connection(asyncio.BufferedProtocol):
         head, shared = data[:end], self._shared
         request = shared.requests.get(head) or shared.request(head)
         if request is None:
-            if version_of(head) not in _VERSIONS:
+            if head == _PREFACE and shared.h2 is not None:
+                self._go_on(shared.h2(), data)
+            elif version_of(head) not in _VERSIONS:
                 self._cycle.refuse_head(505, NOT_SPOKEN, head, request_id_of(head))
             else:
                 self._hand_over(data)
@@ -233,6 +238,17 @@ class Connection(asyncio.BufferedProtocol):
         protocol.data_received(data)
         if line.leaver is not None and not protocol.eof_received():
             line.transport.close()
+
+    def _go_on(self, successor: Successor, data: bytes) -> None:
+        """HTTP/2 is spoken on this connection, from these bytes on."""
+        line = self._line
+        self.state = GONE
+        self._shared.leave(self)
+        self._cycle.leave()
+        line.transport.set_protocol(cast(asyncio.BaseProtocol, successor))
+        successor.connection_made(line.transport)
+        line.resume_reading()
+        successor.receive(data)
 
     # --- its answer is there, and what follows ---
 

@@ -23,7 +23,7 @@ from graphpipe.server.http.head import asked_in
 from graphpipe.server.http.line import Line, slices
 from graphpipe.server.http.refusal import response_head
 from graphpipe.server.http.request import Request
-from graphpipe.server.http.shared import TICK_S, Member, Shared
+from graphpipe.server.http.shared import TICK_S, Shared, TurnTaker
 from graphpipe.server.http.states import ANSWERING, BODY, ROOM, SENDING
 from graphpipe.server.numbers.accesslog import NOBODY_KNOWS, Question
 from graphpipe.server.numbers.failures import FAILURES
@@ -41,7 +41,7 @@ _JOIN_MAX = 32 * 1024
 _PRESSED_S = 2.0
 
 
-class Carrier(Member, Protocol):
+class Carrier(TurnTaker, Protocol):
     """The connection that a request came by: what its cycle has it do. ``state`` is one of ``states.py``."""
 
     state: int

@@ -26,7 +26,7 @@ from graphpipe.server.http.heads import Heads
 from graphpipe.server.http.keys import Keys, authorizations_in, is_page
 from graphpipe.server.http.refusal import error_headers, response_head
 from graphpipe.server.http.request import Request
-from graphpipe.server.http.shared import TICK_S, Member
+from graphpipe.server.http.shared import TICK_S, Member, Successor, TurnTaker
 from graphpipe.server.numbers.accesslog import AccessLog
 from graphpipe.server.numbers.counters import Counters
 from graphpipe.server.protocols.dialects import Dialects
@@ -68,6 +68,7 @@ class Hub:
         self.admission = admission
         self.state = state
         self.fallback = fallback
+        self.h2: Callable[[], Successor] | None = None  # where gRPC is spoken
         self.tick = 0
         self.connections: set[Member] = set()
         self._peers: Counter[Hashable] = Counter()
@@ -83,8 +84,8 @@ class Hub:
         self.age_max_s = settings.connection_age_max_s
         self._connections_max = settings.connections_cap()
         self._loop = asyncio.get_running_loop()
-        self._inbox: list[Member] = []
-        self._outbox: list[tuple[Member, bytes]] = []
+        self._inbox: list[TurnTaker] = []
+        self._outbox: list[tuple[TurnTaker, bytes]] = []
         self._turn_is_due = False
         self.ok_heads: dict[int | tuple[int, Fields], bytes] = {}
         self._refusals: dict[tuple[int, str, bool, str, bool, bool, str], tuple[bytes, int]] = {}
@@ -92,7 +93,11 @@ class Hub:
         self._sweeper = self._loop.call_later(TICK_S, self._sweep)
 
     def __call__(self) -> Connection:
-        return Connection(self, Exchange(self.state, self._access_log, self.nobody, self._loop))
+        return Connection(self, self.exchange())
+
+    def exchange(self) -> Exchange:
+        """For the requests of a connection, or of one of its streams."""
+        return Exchange(self.state, self._access_log, self.nobody, self._loop)
 
     def open(self, connection: Member) -> int:
         """A connection is there. How many there are beyond the limit."""
@@ -164,7 +169,7 @@ class Hub:
             head = self.ok_heads[key] = response_head(200, kind, length, dict(more))
         return head
 
-    def take_soon(self, connection: Member) -> None:
+    def take_soon(self, connection: TurnTaker) -> None:
         """Look at what arrived when this turn of the loop has read from all sockets.
 
         Reading, answering and writing by turns costs half as much again as doing each for all connections at once: the
@@ -179,14 +184,14 @@ class Hub:
             self._loop.call_soon(self._turn)
         self._inbox.append(connection)
 
-    def take_next(self, connection: Member) -> None:
+    def take_next(self, connection: TurnTaker) -> None:
         """Look at what arrived before the last answer was out, in a turn of the loop to come."""
         self._inbox.append(connection)
         if not self._turn_is_due:
             self._turn_is_due = True
             self._loop.call_soon(self._turn)
 
-    def write_soon(self, connection: Member, answer: bytes) -> None:
+    def write_soon(self, connection: TurnTaker, answer: bytes) -> None:
         """Write a small answer when this turn of the loop has made all of its answers."""
         if not self._turn_is_due:
             if len(self.connections) == 1:
@@ -207,20 +212,20 @@ class Hub:
         for connection, answer in outbox:
             self._write(connection, answer)
 
-    def _shared_out(self, inbox: list[Member]) -> list[Member]:
+    def _shared_out(self, inbox: list[TurnTaker]) -> list[TurnTaker]:
         """What is looked at in this turn: the first of every peer, then the second. The others have the next one."""
         inbox = by_turns(inbox, _peer)
         self._inbox = inbox[_TURN_REQUESTS_MAX:]
         self._loop.call_soon(self._turn)
         return inbox[:_TURN_REQUESTS_MAX]
 
-    def _take(self, connection: Member) -> None:
+    def _take(self, connection: TurnTaker) -> None:
         try:
             connection.take()
         except BaseException as error:  # a bug, which must not cost the others their answers
             connection.give_up(error)
 
-    def _write(self, connection: Member, answer: bytes) -> None:
+    def _write(self, connection: TurnTaker, answer: bytes) -> None:
         try:
             connection.write_small(answer)
         except BaseException as error:
@@ -278,5 +283,5 @@ class Hub:
             connection.check(self.tick)
 
 
-def _peer(connection: Member) -> Hashable:
+def _peer(connection: TurnTaker) -> Hashable:
     return connection.peer

@@ -15,7 +15,7 @@ from graphpipe.server.protocols.protocol import Fields
 from graphpipe.server.settings.values import Settings
 from graphpipe.server.state import State
 
-__all__ = ["TICK_S", "Member", "Shared"]
+__all__ = ["TICK_S", "Member", "Shared", "Successor", "TurnTaker"]
 
 # How often the time of every connection is looked at.
 TICK_S = 0.5
@@ -25,14 +25,6 @@ class Member(Protocol):
     """What is known of a connection by what it shares with the others."""
 
     peer: Hashable
-
-    def take(self) -> None:
-        """Look at what arrived in this turn of the loop."""
-        ...
-
-    def write_small(self, answer: bytes) -> None:
-        """Write a whole answer."""
-        ...
 
     def check(self, tick: int) -> None:
         """End the connection if it has waited for too long; called with every tick."""
@@ -51,6 +43,28 @@ class Member(Protocol):
         ...
 
 
+class TurnTaker(Member, Protocol):
+    """One whose requests and answers wait for what is done in this turn of the loop for all connections."""
+
+    def take(self) -> None:
+        """Look at what arrived in this turn of the loop."""
+        ...
+
+    def write_small(self, answer: bytes) -> None:
+        """Write a whole answer."""
+        ...
+
+
+class Successor(Protocol):
+    """What goes on with a connection where HTTP/2 is spoken on it."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None: ...
+
+    def receive(self, data: bytes) -> None:
+        """Look at what has come already."""
+        ...
+
+
 class Shared(Protocol):
     """What a connection knows of what it shares with the others."""
 
@@ -62,6 +76,7 @@ class Shared(Protocol):
     admission: Admission
     nobody: Meter
     fallback: Callable[[], asyncio.Protocol]
+    h2: Callable[[], Successor] | None
     requests: dict[bytes, Request]
     ok_heads: dict[int | tuple[int, Fields], bytes]
 
@@ -85,14 +100,14 @@ class Shared(Protocol):
         """The answer that says no, and how many bytes of it are its body."""
         ...
 
-    def take_soon(self, connection: Member) -> None:
+    def take_soon(self, connection: TurnTaker) -> None:
         """Have ``take`` called when this turn of the loop has read from all sockets."""
         ...
 
-    def take_next(self, connection: Member) -> None:
+    def take_next(self, connection: TurnTaker) -> None:
         """Have ``take`` called in a turn of the loop to come."""
         ...
 
-    def write_soon(self, connection: Member, answer: bytes) -> None:
+    def write_soon(self, connection: TurnTaker, answer: bytes) -> None:
         """Have ``write_small`` called when this turn of the loop has made all of its answers."""
         ...
