@@ -41,7 +41,7 @@ STRICTER = ("is a group", "at most", "more than")
 
 
 def ours(message: bytes) -> np.ndarray[Any, Any]:
-    return values(read_tensor(memoryview(message), Reader(2000), "input 'x'"), "input 'x'", FILLED_MAX)
+    return values(read_tensor([memoryview(message)], Reader(2000), "input 'x'"), "input 'x'", FILLED_MAX)
 
 
 def official(name: str, message: bytes) -> Any:
@@ -165,7 +165,7 @@ def test_a_large_tensor_is_neither_copied_in_nor_out():
     message = memoryview(b"".join(tensor_message(array, "x").segments()))
     tracemalloc.start()
     try:
-        read = values(read_tensor(message, Reader(2000), "x"), "x", FILLED_MAX)
+        read = values(read_tensor([message], Reader(2000), "x"), "x", FILLED_MAX)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -256,17 +256,17 @@ def hold_request(message: bytes) -> None:
         return
     if request is None:  # what is wrong is in a tensor
         with pytest.raises(ServiceError):
-            for proto in read.inputs.values():
-                read_tensor(proto, Reader(2000), "x")
+            for parts in read.inputs.values():
+                read_tensor(parts, Reader(2000), "x")
         return
     assert _spec_said(read.spec) == _spec_said(request.model_spec)
     assert read.output_filter == list(request.output_filter)
     if has_unknown(request):
         return
     assert set(read.inputs) == set(request.inputs)
-    for name, proto in read.inputs.items():
-        hold_against_official(bytes(proto))
-        assert official("TensorProto", bytes(proto)) == request.inputs[name]
+    for name, parts in read.inputs.items():
+        hold_against_official(b"".join(parts))
+        assert official("TensorProto", b"".join(parts)) == request.inputs[name]
 
 
 @given(predict_requests())

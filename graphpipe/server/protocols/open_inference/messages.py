@@ -18,7 +18,6 @@ from graphpipe.server.protocols.protobuf import (
     Message,
     Reader,
     key,
-    merged,
     numbers,
     signed,
     text,
@@ -53,13 +52,13 @@ _FIELDS_MAX = 1 << 14
 
 @dataclass(slots=True)
 class InputTensor:
-    """One input as it came. ``contents`` is a message that nobody has looked into; None where there is none."""
+    """One input as it came. ``contents`` are the parts of a message that nobody has looked into: mostly one, or none."""
 
     name: str = ""
     datatype: str = ""
     shape: list[int] = field(default_factory=list)
     parameters: Parameters = field(default_factory=dict)
-    contents: memoryview | None = None
+    contents: list[memoryview] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -118,7 +117,6 @@ _INPUT_PARAMETERS, _CONTENTS = key(4), key(5)
 
 def _input(message: memoryview, reader: Reader) -> InputTensor:
     found = InputTensor()
-    contents: list[memoryview] = []
     for name, value in reader.fields(message):
         if name == _SHAPE:
             found.shape += numbers(value, NDIM_MAX, "a shape")
@@ -128,13 +126,11 @@ def _input(message: memoryview, reader: Reader) -> InputTensor:
         elif name == _DATATYPE:
             found.datatype = text(value, "a datatype")
         elif name == _CONTENTS:
-            contents.append(value)
+            found.contents.append(value)
         elif name == _INPUT_PARAMETERS:
             _add_parameter(found.parameters, value, reader)
         elif name == _SHAPE_ALONE:
             found.shape.append(signed(value))
-    if contents:
-        found.contents = merged(contents)
     _check_dimensions(found)
     return found
 
@@ -172,7 +168,7 @@ def _add_parameter(parameters: Parameters, entry: memoryview, reader: Reader) ->
             parts.append(value)
     parameters.pop(name, None)
     chosen: Parameter | None = None
-    for found, value in reader.fields(merged(parts)) if parts else ():
+    for found, value in reader.fields(*parts):
         if found == _TRUTH:
             chosen = value != 0
         elif found == _WHOLE:

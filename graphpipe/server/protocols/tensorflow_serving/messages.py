@@ -9,7 +9,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from graphpipe.errors import MalformedMessage
-from graphpipe.server.protocols.protobuf import VARINT, Message, Reader, key, merged, signed, text
+from graphpipe.server.protocols.protobuf import VARINT, Message, Reader, key, signed, text
 from graphpipe.server.protocols.tensorflow_serving.tensors import number_of_dtype, shape_message, tensor_message
 from graphpipe.signature import TensorSpec
 from graphpipe.wire import Segment
@@ -54,10 +54,10 @@ class ModelSpec:
 
 @dataclass(slots=True)
 class PredictRequest:
-    """A PredictRequest. ``inputs`` are TensorProtos that nobody has looked into, by name."""
+    """A PredictRequest. ``inputs`` are TensorProtos that nobody has looked into, by name: the parts of each, mostly one."""
 
     spec: ModelSpec = field(default_factory=ModelSpec)
-    inputs: dict[str, memoryview] = field(default_factory=dict)
+    inputs: dict[str, list[memoryview]] = field(default_factory=dict)
     output_filter: list[str] = field(default_factory=list)
 
 
@@ -83,14 +83,14 @@ def read_predict_request(message: memoryview) -> PredictRequest:
     return found
 
 
-def _add_input(inputs: dict[str, memoryview], entry: memoryview, reader: Reader) -> None:
+def _add_input(inputs: dict[str, list[memoryview]], entry: memoryview, reader: Reader) -> None:
     name, parts = "", []
     for found, value in reader.fields(entry):
         if found == _ENTRY_KEY:
             name = text(value, "an input's name")
         elif found == _ENTRY_VALUE:
             parts.append(value)
-    inputs[name] = merged(parts) if parts else memoryview(b"")
+    inputs[name] = parts
 
 
 _NAME, _VERSION, _SIGNATURE_NAME, _LABEL = key(1), key(2), key(3), key(4)
@@ -100,7 +100,7 @@ _WRAPPED = key(1, VARINT)
 def _spec(parts: Sequence[memoryview], reader: Reader) -> ModelSpec:
     spec = ModelSpec()
     version: list[memoryview] = []
-    for found, value in reader.fields(merged(parts)) if parts else ():
+    for found, value in reader.fields(*parts):
         if found == _NAME:
             spec.name = text(value, "a model's name")
         elif found == _VERSION:  # of version and label the last one counts
@@ -113,7 +113,7 @@ def _spec(parts: Sequence[memoryview], reader: Reader) -> ModelSpec:
             spec.signature_name = text(value, "signature_name")
     if version:
         spec.version = 0
-        for found, value in reader.fields(merged(version)):
+        for found, value in reader.fields(*version):
             if found == _WRAPPED:
                 spec.version = signed(value)
     return spec
