@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from graphpipe.server.protocols.jsons import ASIDE_FROM, write
@@ -68,8 +67,6 @@ def _output(name: str, value: Array, as_bytes: bool, behind: list[Segment]) -> d
     what = f"output {quoted(name)}"
     _, array = to_sendable(value, what)
     output: dict[str, Any] = {"name": name, "datatype": datatype_of(array.dtype), "shape": array.shape}
-    if array.dtype == np.uint8 and value.dtype == np.bool_:  # true is any byte but 0 to those who made it
-        array, output["datatype"] = array != 0, "BOOL"
     if as_bytes:
         segment = _bytes_of(array, what)
         output["parameters"] = {"binary_data_size": len(segment)}
