@@ -61,8 +61,9 @@ _RESETS = (1000, 200)
 _SETTINGS_MAX = 32
 _PINGS_MAX = 1000
 _UPDATES_MAX = 2000
-# A window may be opened for every so many bytes that were sent, besides.
+# A window may be opened for every so many bytes that were sent, and so often for each request, besides.
 _UPDATE_BYTES = 1024
+_UPDATES = 4
 # What is read at once when more is held already than may be.
 _LITTLE = 4 * 1024
 
@@ -116,15 +117,15 @@ class H2Connection(asyncio.BufferedProtocol):
             ),
         )
         self._streams: dict[int, Stream] = {}
-        self.ready: list[Stream] = []
+        self._ready: list[Stream] = []
         self._sending: deque[Stream] = deque()  # whose answers are not wholly with the library
         self._refused: list[int] = []  # answered in a word while the request still comes
         self._last = 0
         self._greeted = self._noticed = self._going = self._over = False
         self._paused = False
-        self._flush_is_due = self._flushing = False
+        self._flush_is_due = self._flushing = self._receiving = False
         self._since = self._born = self._stalled = shared.tick
-        self._settings = self._pings = self._updates = self._sent = 0  # in this tick
+        self._settings = self._pings = self._updates = self._sent = self._begun = 0  # in this tick
         self.peer: Hashable = None
         self.caller = ""
 
@@ -163,18 +164,25 @@ class H2Connection(asyncio.BufferedProtocol):
         """Look at what has come."""
         if self._over:
             return
+        self._receiving = True
         try:
             self._h2.receive_data(data)
         except NGH2Error as error:
             self._look()
             self._end(ErrorCode.ENHANCE_YOUR_CALM, str(error).encode()[:200], is_broken=True)
-            return
-        self._look()
-        ready, self.ready = self.ready, []
+        else:
+            self._look()
+            self._answer()
+        finally:
+            self._receiving = False
+        self._flush()
+
+    def _answer(self) -> None:
+        """Answer what is whole by now, and still wanted."""
+        ready, self._ready = self._ready, []
         for stream in ready:
             if stream.handler is not None:
                 self._safely(stream, stream.handler.answer)
-        self._flush()
 
     def eof_received(self) -> bool:
         """He sends no more, so he reads no more either: without window updates nothing could be sent to him."""
@@ -220,7 +228,7 @@ class H2Connection(asyncio.BufferedProtocol):
         if (
             self._pings > _PINGS_MAX
             or self._settings > _SETTINGS_MAX
-            or self._updates > _UPDATES_MAX + self._sent // _UPDATE_BYTES
+            or self._updates > _UPDATES_MAX + _UPDATES * self._begun + self._sent // _UPDATE_BYTES
         ):
             self._end(ErrorCode.ENHANCE_YOUR_CALM, b"more frames without content than anybody needs")
 
@@ -228,6 +236,7 @@ class H2Connection(asyncio.BufferedProtocol):
         number = event.stream_id
         stream = self._streams[number] = Stream(self, number)
         self._last = number
+        self._begun += 1
         try:
             stream.handler = self._begin(stream, event.headers)
         except BaseException as error:  # a bug, which must not cost the others their answers
@@ -285,6 +294,12 @@ class H2Connection(asyncio.BufferedProtocol):
         self.reset(stream, ErrorCode.INTERNAL_ERROR)
 
     # --- for streams ---
+
+    def answer_soon(self, stream: Stream) -> None:
+        """Have the handler's ``answer`` called when all that has come was looked at: the next frame may take it back."""
+        self._ready.append(stream)
+        if not self._receiving:
+            self._answer()
 
     def acknowledge(self, number: int, count: int) -> None:
         """So much of a stream has been taken: as much may come again."""
@@ -360,7 +375,7 @@ class H2Connection(asyncio.BufferedProtocol):
 
     def _flush_soon(self) -> None:
         """Once for all that is answered in this turn of the loop."""
-        if not self._flush_is_due:
+        if not (self._flush_is_due or self._receiving):
             self._flush_is_due = True
             asyncio.get_running_loop().call_soon(self._flush)
 
@@ -476,7 +491,7 @@ class H2Connection(asyncio.BufferedProtocol):
 
     def check(self, tick: int) -> None:
         """End what has taken too long; called with every tick."""
-        self._settings = self._pings = self._updates = self._sent = 0
+        self._settings = self._pings = self._updates = self._sent = self._begun = 0
         shared, settings = self._shared, self._shared.settings
         idle_s = (tick - self._since) * TICK_S
         if self._over:
