@@ -32,8 +32,6 @@ WORDS = (
 )
 _STRINGS_MAX = 64
 _FILLED_BYTES_MAX = 4096
-# What ours refuses of what protobuf takes, by words of the refusal.
-_STRICTER = ("is a group", "at most", "more than")
 
 
 def seeds() -> list[bytes]:

@@ -37,7 +37,7 @@ _LISTS = {
     9: "int64_val", 10: "bool_val", 17: "int_val", 19: "half_val", 22: "uint32_val", 23: "uint64_val",
 }  # fmt: skip
 _ALL_LISTS = [*dict.fromkeys(_LISTS.values()), "scomplex_val", "dcomplex_val"]
-STRICTER = ("is a group", "at most", "more than")
+STRICTER = ("is a group", "at most", "more than", "came twice", "are not filled in")
 
 
 def ours(message: bytes) -> np.ndarray[Any, Any]:
@@ -66,7 +66,7 @@ def expected(proto: Any) -> np.ndarray[Any, Any] | None:
         if proto.dtype == 10:
             return (np.frombuffer(proto.tensor_content, np.uint8) != 0).reshape(shape)
         return np.frombuffer(proto.tensor_content, _DTYPES[proto.dtype]).reshape(shape)
-    if len(listed) > number:
+    if len(listed) > number or number > 100 * FILLED_MAX:
         return None
     if proto.dtype == 7:
         array = np.empty(number, object)

@@ -8,7 +8,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from graphpipe.errors import MalformedMessage
+from graphpipe.errors import InvalidRequest, MalformedMessage
 from graphpipe.server.protocols.protobuf import VARINT, Message, Reader, key, signed, text
 from graphpipe.server.protocols.tensorflow_serving.tensors import number_of_dtype, shape_message, tensor_message
 from graphpipe.signature import TensorSpec
@@ -66,7 +66,7 @@ _ENTRY_KEY, _ENTRY_VALUE = key(1), key(2)
 
 
 def read_predict_request(message: memoryview) -> PredictRequest:
-    """What a PredictRequest says. Raises MalformedMessage, TooLarge."""
+    """What a PredictRequest says. Raises MalformedMessage, InvalidRequest, TooLarge."""
     reader = Reader(_FIELDS_MAX)
     found = PredictRequest()
     spec: list[memoryview] = []
@@ -90,6 +90,8 @@ def _add_input(inputs: dict[str, list[memoryview]], entry: memoryview, reader: R
             name = text(value, "an input's name")
         elif found == _ENTRY_VALUE:
             parts.append(value)
+    if name in inputs:  # of two entries the last would count, and nobody means that
+        raise InvalidRequest(f"input {quoted(name)} came twice; send each input once")
     inputs[name] = parts
 
 
