@@ -81,6 +81,17 @@ def test_a_model_says_what_it_takes_and_gives(server: InProcess) -> None:
     }
 
 
+def test_a_model_has_a_configuration_for_clients_that_look_at_one(server: InProcess) -> None:
+    said = get(server, "/v2/models/described/config")
+    assert (said["name"], said["max_batch_size"]) == ("described", 0)
+    assert said["input"] == [
+        {"name": "image", "data_type": "TYPE_FP32", "dims": [-1, 3, -1]},
+        {"name": "flag", "data_type": "TYPE_BOOL", "dims": []},
+        {"name": "text", "data_type": "TYPE_STRING", "dims": [-1]},
+    ]
+    assert [each["data_type"] for each in said["output"]] == ["TYPE_FP16", "TYPE_INVALID"]
+
+
 @pytest.mark.parametrize("body", [b"", b"{}", b'{"ready": true}'])
 def test_the_index_lists_what_is_served(server: InProcess, body: bytes) -> None:
     answer = call(server.url, "POST", "/v2/repository/index", body)
@@ -118,7 +129,6 @@ def test_statistics_count_what_was_asked_by_whatever_protocol(server: InProcess)
         ("GET", "/v2/cudasharedmemory/status"),
         ("GET", "/v2/trace/setting"),
         ("POST", "/v2/logging"),
-        ("GET", "/v2/models/echo/config"),
         ("POST", "/v2/models/echo/versions/1/trace/setting"),
         ("POST", "/v2/models/echo/generate"),
     ],

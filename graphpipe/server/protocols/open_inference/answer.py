@@ -7,7 +7,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from graphpipe.server.protocols.jsons import ASIDE_FROM, write
+from graphpipe.server.protocols.jsons import ASIDE_FROM, numbers, write
 from graphpipe.server.protocols.lists import sayable, texts_of
 from graphpipe.server.protocols.open_inference.datatypes import datatype_of
 from graphpipe.server.protocols.open_inference.request import Asked
@@ -75,7 +75,7 @@ def _output(name: str, value: Array, as_bytes: bool, behind: list[Segment]) -> d
     elif array.dtype.kind == "O":
         output["data"] = texts_of(array, what, _AS_BYTES)
     else:
-        output["data"] = sayable(array, what, _AS_BYTES).reshape(-1)
+        output["data"] = numbers(sayable(array, what, _AS_BYTES).reshape(-1))
     return output
 
 
