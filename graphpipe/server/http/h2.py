@@ -22,6 +22,7 @@ from ngh2 import (
     ErrorCode,
     NGH2Error,
     PingReceived,
+    Priority,
     RequestReceived,
     Role,
     Setting,
@@ -69,6 +70,8 @@ _LITTLE = 4 * 1024
 
 # Up to here an answer is one piece, and needs no turn.
 _JOIN_MAX = 32 * 1024
+# Frame by frame with the answers that are under way beside it, whatever its caller thinks of their order.
+_BY_TURNS = Priority(urgency=3, incremental=True)
 # What is given to the transport at once.
 _CHUNK = 128 * 1024
 
@@ -143,6 +146,7 @@ class H2Connection(asyncio.BufferedProtocol):
                 Setting.MAX_CONCURRENT_STREAMS: _STREAMS_MAX,
                 Setting.INITIAL_WINDOW_SIZE: _WINDOW,
                 Setting.MAX_HEADER_LIST_SIZE: _HEADERS_BYTES_MAX,
+                Setting.NO_RFC7540_PRIORITIES: 1,
             }
         )
         self._h2.set_local_window_size(_WINDOW_ALL)
@@ -331,6 +335,7 @@ class H2Connection(asyncio.BufferedProtocol):
                 h2.send_data(number, b"".join(segments))
                 h2.send_trailers(number, trailers)
             else:
+                h2.set_stream_priority(number, _BY_TURNS, ignore_client_signal=True)
                 stream.queue(segments, trailers)
                 self._sending.append(stream)
         except NGH2Error:  # it is over, and that will be told

@@ -19,6 +19,7 @@ from aiohttp import web
 from graphpipe.backends import Model
 from graphpipe.backends.find import loading
 from graphpipe.buffers import BufferPool
+from graphpipe.errors import LoadError
 from graphpipe.machine import resident_bytes
 from graphpipe.server.http.admission import Admission
 from graphpipe.server.http.control import Control
@@ -78,6 +79,8 @@ class App:
         services = build(models, self.counters, lambda: self.admission.is_full, causes)
         self.directory = Directory(services, let_go=_close_aside)
         self.dialects = Dialects.of(settings, self.directory, self.state, self.counters)
+        if settings.grpc_listen and not self.dialects.rpcs:
+            raise LoadError("--grpc-listen is an address for gRPC, and --protocols leaves that out")
         for service in self.directory:
             with loading(f"model {service.name!r}"):  # it is asked what it takes
                 self.dialects.graphpipe.endpoint_of(service)
