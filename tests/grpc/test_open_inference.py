@@ -210,7 +210,7 @@ def test_what_is_no_message_is_refused(call: Caller, name: str, message: bytes):
     assert refusal(error)[0] == "INVALID_ARGUMENT"
 
 
-@pytest.mark.parametrize("name", ["ModelStreamInfer", "ModelConfig", "RepositoryModelLoad", "TraceSetting", "Nonsense"])
+@pytest.mark.parametrize("name", ["ModelStreamInfer", "RepositoryModelLoad", "TraceSetting", "Nonsense"])
 def test_calls_that_are_not_served_are_unimplemented(call: Caller, name: str):
     with pytest.raises(grpc.RpcError) as error:
         call.raw(f"/inference.GRPCInferenceService/{name}", b"")
@@ -268,10 +268,25 @@ def test_it_says_what_it_is_and_what_a_model_takes(call: Caller):
     assert [(m.name, m.version, m.state) for m in index.models] == [
         ("echo", "1", "READY"), ("simple", "1", "READY"), ("broken", "1", "READY"),
     ]  # fmt: skip
-    for name in ("ModelReady", "ModelMetadata", "ModelStatistics"):
+    for name in ("ModelReady", "ModelMetadata", "ModelStatistics", "ModelConfig"):
         with pytest.raises(grpc.RpcError) as error:
             call(name, name="nobody")
         assert refusal(error)[0] == "NOT_FOUND"
+
+
+def test_a_configuration_has_every_dimension(call: Caller):
+    config = call("ModelConfig", name="simple").config
+    assert (config.name, config.max_batch_size) == ("simple", 0)
+    assert [(t.name, t.data_type, list(t.dims)) for t in config.input] == [
+        ("INPUT0", 8, [-1, 4]),
+        ("INPUT1", 8, [-1, 4]),
+    ]
+    assert [(t.name, t.data_type, list(t.dims)) for t in config.output] == [
+        ("OUTPUT0", 8, [-1, 4]),
+        ("OUTPUT1", 8, [-1, 4]),
+    ]
+    any_type = call("ModelConfig", name="echo").config.input[0]
+    assert (any_type.data_type, list(any_type.dims)) == (0, [-1])
 
 
 def test_statistics_count_what_was_answered(call: Caller):

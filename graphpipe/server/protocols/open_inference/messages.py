@@ -32,6 +32,7 @@ __all__ = [
     "Parameters",
     "RequestedOutput",
     "check_empty",
+    "configuration_response",
     "infer_response",
     "metadata_response",
     "model_metadata_response",
@@ -244,6 +245,28 @@ def model_metadata_response(described: Mapping[str, Any]) -> list[Segment]:
                 Message().text(1, tensor["name"]).text(2, tensor["datatype"]).numbers(3, tensor["shape"]),
             )
     return answer.segments()
+
+
+# The places of Triton's element types in its enumeration of them.
+_CONFIGURED = {
+    f"TYPE_{name}": place
+    for place, name in enumerate(
+        (
+            "INVALID", "BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64", "FP16", "FP32",
+            "FP64", "STRING",
+        )
+    )
+}  # fmt: skip
+
+
+def configuration_response(said: Mapping[str, Any]) -> list[Segment]:
+    """A ModelConfigResponse, of what Triton's document of a configuration says."""
+    config = Message().text(1, said["name"]).text(2, said["platform"]).number(4, said["max_batch_size"])
+    for number, dims, side in ((5, 4, "input"), (6, 3, "output")):
+        for tensor in said[side]:
+            described = Message().text(1, tensor["name"]).number(2, _CONFIGURED[tensor["data_type"]])
+            config.message(number, described.numbers(dims, tensor["dims"]))
+    return Message().message(1, config.text(17, said["backend"])).segments()
 
 
 def repository_index(models: Iterable[Mapping[str, str]]) -> list[Segment]:

@@ -101,23 +101,19 @@ _WRAPPED = key(1, VARINT)
 
 def _spec(parts: Sequence[memoryview], reader: Reader) -> ModelSpec:
     spec = ModelSpec()
-    version: list[memoryview] = []
     for found, value in reader.fields(*parts):
         if found == _NAME:
             spec.name = text(value, "a model's name")
         elif found == _VERSION:  # of version and label the last one counts
-            spec.label = ""
-            version.append(value)
+            spec.label, spec.version = "", spec.version or 0
+            for wrapped, number in reader.fields(value):
+                if wrapped == _WRAPPED:
+                    spec.version = signed(number)
         elif found == _LABEL:
             spec.label = text(value, "a version's label")
-            version.clear()
+            spec.version = None
         elif found == _SIGNATURE_NAME:
             spec.signature_name = text(value, "signature_name")
-    if version:
-        spec.version = 0
-        for found, value in reader.fields(*version):
-            if found == _WRAPPED:
-                spec.version = signed(value)
     return spec
 
 
