@@ -201,7 +201,7 @@ class _Call:
             # A copy of its own, since bytes objects start at a multiple of 16 and a message in the middle of one does not.
             self._message = data[_PREFIX:]
             return
-        self._body = body = Body(admission, length)
+        self._body = body = Body(admission, length, self._exchange.grow)
         self._take(body, memoryview(data)[_PREFIX:])
         if not admission.begin(body):
             self._wait_for_room(body)
@@ -295,7 +295,7 @@ class _Call:
         settings, admission = self._calls.settings, self._calls.admission
         inflating = Inflating((self._coding,), admission.body_bytes_max, settings.inflate_ratio_max)
         inflating.check(len(message))
-        body = Body(admission, None)
+        body = Body(admission, None, self._exchange.grow)
         admission.hold(inflating.state_bytes)
         try:
             await self._calls.coder.inflate(inflating, bytes(message), partial(self._take_inflated, body))
@@ -327,6 +327,7 @@ class _Call:
         try:
             target = self._target(message)
             exchange.reach(target.service, target.protocol)
+            exchange.enter(target, len(message))
             answer = exchange.answer(target, message, None, self._answered, self._head.request_id)
         except BaseException as error:  # as a coroutine's end has it
             self._fail(error)

@@ -7,9 +7,13 @@ from importlib.util import find_spec
 
 from graphpipe.errors import LoadError, ServiceError, Unsupported
 from graphpipe.server.models.directory import Directory
+from graphpipe.server.numbers.counters import Counters
 from graphpipe.server.protocols.graphpipe import GraphPipe
+from graphpipe.server.protocols.open_inference.dialect import OpenInference
 from graphpipe.server.protocols.path import segments
 from graphpipe.server.protocols.protocol import Dialect, Endpoint, Field, Rpcs
+from graphpipe.server.protocols.rpcs import rpcs_of
+from graphpipe.server.protocols.rpcs import rpcs_of
 from graphpipe.server.settings.values import PROTOCOLS, Settings
 from graphpipe.server.state import State
 
@@ -30,10 +34,17 @@ class Dialects:
         self.rpcs = dict(rpcs or {})
 
     @classmethod
-    def of(cls, settings: Settings, directory: Directory, state: State) -> Dialects:
+    def of(cls, settings: Settings, directory: Directory, state: State, counters: Counters) -> Dialects:
         """Those that the settings have. Raises LoadError where they name one that takes what is not installed."""
         others: dict[str, Dialect] = {}
+        if "open-inference" in settings.protocols:
+            if _is_there("orjson", "json", settings, "open-inference"):
+                others["v2"] = OpenInference(directory, state, counters, settings.strings_max)
+            else:
+                others["v2"] = _Missing("open_inference", "json")
         rpcs: dict[str, Rpcs] = {}
+        if "grpc" in settings.protocols and _is_there("ngh2", "grpc", settings, "grpc"):
+            rpcs = rpcs_of(settings, directory, state, counters)
         return cls(GraphPipe(directory, settings.strings_max), others, rpcs)
 
     def at(self, path: str) -> Dialect:

@@ -34,6 +34,7 @@ from graphpipe.server.numbers.failures import FAILURES
 from graphpipe.server.protocols.foreign import body_words, path_words
 from graphpipe.server.protocols.path import segments
 from graphpipe.server.protocols.protocol import BY_MESSAGE, Answer, Field
+from graphpipe.server.protocols.unsendable import unsendable
 from graphpipe.server.stages import Outputs, Request
 from graphpipe.signature import Plan, Signature
 from graphpipe.version import SERVER
@@ -221,7 +222,7 @@ class GraphPipeEndpoint:
                     return self._encoded_aside(arrays, rows)
             segments = encode_infer_response(arrays)
         except BaseException as error:
-            raise self._unsendable(error) from None
+            raise unsendable(self.service.name, error) from None
         self.service.meter.encoded(rows, perf_counter() - began)
         return segments, rows
 
@@ -232,20 +233,11 @@ class GraphPipeEndpoint:
             try:
                 return encode_infer_response(arrays)
             except BaseException as error:
-                raise self._unsendable(error) from None
+                raise unsendable(self.service.name, error) from None
 
         segments = await asyncio.get_running_loop().run_in_executor(None, encode)
         self.service.meter.encoded(rows, perf_counter() - began)
         return segments, rows
-
-    def _unsendable(self, error: BaseException) -> ServiceError:
-        """The caller did nothing wrong: the model gave what cannot travel."""
-        if not isinstance(error, ServiceError):
-            FAILURES.tell(log, "model %r gave what is not an array", self.service.name, error=error)
-            return ModelFailed(f"model {self.service.name!r} failed on this input; the server's log has the cause")
-        failed = ModelFailed(f"model {self.service.name!r} gave an answer that cannot travel: {error.message}")
-        failed.code = error.code if error.http_status == 413 else failed.code
-        return failed
 
     def admit(self, size: int) -> None:
         """Raise Overloaded if a request of ``size`` bytes need not be read, as it would be refused in any case."""
