@@ -5,8 +5,8 @@
 Unless told otherwise, it drives the server's own connections in this process, without a socket (keying/nowhere.py).
 --sockets asks servers without keys, with a file of one key and with one of 1,000, by turns and over real sockets, at 1
 connection and at 64 (keying/sockets.py). --timing sends wrong keys that share more or less of their beginning with a good
-one, and says whether the times of their refusals differ by more than their noise (keying/refusals.py). The requests are those
-of callers who send 1 KB to echo.
+one, and says whether the times of their refusals differ by more than their noise (keying/refusals.py). Requests are those of
+callers who send 1 KB to echo.
 """
 
 from __future__ import annotations
