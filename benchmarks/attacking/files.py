@@ -271,8 +271,8 @@ def layers(scene: Scene) -> Saw:
         sources.append(_keras(folder / name, code))
         marker.unlink(missing_ok=True)  # to build it has run it
 
-    class Writes(tf.Module):  # type: ignore[misc]
-        @tf.function(input_signature=[tf.TensorSpec([None], tf.float32)])  # type: ignore[untyped-decorator]
+    class Writes(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.float32)])
         def __call__(self, x: Any) -> Any:
             tf.io.write_file(str(folder / "marker-saved"), "words")
             return x + 1
