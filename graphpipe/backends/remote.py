@@ -21,8 +21,9 @@ from graphpipe.backends.backend import Backend
 from graphpipe.backends.model import Model
 from graphpipe.backends.options import LoadOptions
 from graphpipe.backends.owned import apart
-from graphpipe.backends.upstream import TIMEOUT_S, Shown, Upstream, is_secured
+from graphpipe.backends.upstream import TIMEOUT_S, Shown, Upstream
 from graphpipe.client.calls import signature_of
+from graphpipe.client.certificates import is_about_tls, is_secured
 from graphpipe.errors import (
     DeadlineExceeded,
     Forbidden,
@@ -208,12 +209,14 @@ def _open(source: str, options: LoadOptions) -> Model:
         return RemoteModel(upstream, options)
     except (GraphPipeError, ValueError) as error:
         upstream.close()
-        raise LoadError(f"{url}: {error}{_without_key(error, options)}") from error
+        raise LoadError(f"{url}: {error}{_what_to_say(error, options)}") from error
 
 
-def _without_key(error: Exception, options: LoadOptions) -> str:
-    asks = isinstance(error, Unauthenticated) and not options.upstream_api_key_file
-    return "; --upstream-api-key-file names the file that has it" if asks else ""
+def _what_to_say(error: Exception, options: LoadOptions) -> str:
+    """The options that would have helped, for whoever has not heard of them."""
+    if isinstance(error, Unauthenticated) and not options.upstream_api_key_file:
+        return "; --upstream-api-key-file names the file that has it"
+    return ". Here, --upstream-tls-ca and --upstream-tls-cert name such files" if is_about_tls(error) else ""
 
 
 _USED = ("inputs", "outputs", "upstream_api_key_file")

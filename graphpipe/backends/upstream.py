@@ -22,10 +22,10 @@ from typing import TypeVar
 
 from graphpipe.backends.options import LoadOptions
 from graphpipe.client import Client
+from graphpipe.client.certificates import is_secured, tls_context
 from graphpipe.errors import GraphPipeError, LoadError, ServiceError, TimedOut, Unauthenticated, Unreachable
-from graphpipe.words import visible
 
-__all__ = ["TIMEOUT_S", "Shown", "Upstream", "is_secured"]
+__all__ = ["TIMEOUT_S", "Shown", "Upstream"]
 
 log = logging.getLogger("graphpipe.upstream")
 
@@ -145,21 +145,15 @@ class Upstream:
 
     def _tls(self) -> ssl.SSLContext | None:
         """The context of the files; None where there are none. Raises LoadError."""
-        ca, cert, key = self._options.upstream_tls_ca, self._options.upstream_tls_cert, self._options.upstream_tls_key
-        if not (ca or cert or key) or not is_secured(self._given):
+        if not is_secured(self._given):
             return None
-        if key and not cert:
-            raise LoadError("--upstream-tls-key does nothing without --upstream-tls-cert")
+        options = self._options
         try:
-            context = ssl.create_default_context(cafile=ca or None)
-        except OSError as error:
-            raise LoadError(f"--upstream-tls-ca {ca}: {_words(error)}") from None
-        if cert:
-            try:
-                context.load_cert_chain(cert, key or None, _nobody_knows)
-            except (OSError, ValueError) as error:
-                raise LoadError(f"--upstream-tls-cert {cert}{f' and {key}' if key else ''}: {_words(error)}") from None
-        return context
+            return tls_context(
+                options.upstream_tls_ca, options.upstream_tls_cert, options.upstream_tls_key, "--upstream-tls-"
+            )
+        except ValueError as error:
+            raise LoadError(str(error)) from None
 
     def _who(self, key: str) -> str:
         cert = self._options.upstream_tls_cert
@@ -168,13 +162,8 @@ class Upstream:
         try:
             parts = [key.encode(), Path(cert).read_bytes() if cert else b""]
         except OSError as error:
-            raise LoadError(f"--upstream-tls-cert {cert}: {_words(error)}") from None
+            raise LoadError(f"--upstream-tls-cert {cert}: {error.strerror or error}") from None
         return hashlib.blake2b(b"".join(len(part).to_bytes(8) + part for part in parts), person=b"upstream").hexdigest()
-
-
-def is_secured(url: str) -> bool:
-    """Whether TLS is spoken to the server at this URL."""
-    return url.lower().startswith("https://")
 
 
 def _key_in(path: str) -> str:
@@ -207,22 +196,6 @@ def _stamp(path: str) -> _Stamp:
     except OSError:
         return None
     return file.st_mtime_ns, file.st_ctime_ns, file.st_size, file.st_ino, file.st_dev
-
-
-def _nobody_knows() -> str:
-    # Otherwise OpenSSL asks at the terminal, and everybody waits.
-    raise ValueError("the key is encrypted, and nobody is there to say its password")
-
-
-def _words(error: Exception) -> str:
-    if isinstance(error, ssl.SSLError):
-        if error.reason == "KEY_VALUES_MISMATCH":
-            return "the key is not the certificate's"
-        if error.reason in ("NO_CERTIFICATE_OR_CRL_FOUND", "NO_START_LINE"):
-            return "it has no certificate in PEM"
-        if "PEM lib" in str(error):  # OpenSSL has no reason for it
-            return "it has no certificate and key in PEM"
-    return visible(getattr(error, "strerror", None) or str(error))
 
 
 def _hide(error: GraphPipeError, key: str) -> None:
