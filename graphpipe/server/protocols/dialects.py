@@ -13,7 +13,6 @@ from graphpipe.server.protocols.open_inference.dialect import OpenInference
 from graphpipe.server.protocols.path import segments
 from graphpipe.server.protocols.protocol import Dialect, Endpoint, Field, Rpcs
 from graphpipe.server.protocols.rpcs import rpcs_of
-from graphpipe.server.protocols.rpcs import rpcs_of
 from graphpipe.server.settings.values import PROTOCOLS, Settings
 from graphpipe.server.state import State
 
