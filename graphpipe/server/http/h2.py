@@ -12,6 +12,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Hashable
+from functools import partial
 from typing import Protocol, cast
 
 from ngh2 import (
@@ -397,7 +398,8 @@ class H2Connection(asyncio.BufferedProtocol):
                 if data:
                     self._sent += len(data)
                     self.transport.write(data)
-                    continue
+                    if len(data) == _CHUNK or self._sending:
+                        continue
                 if not self._refused:
                     break
                 # Only now: with a reset the library drops what it has not sent of a stream.
@@ -507,7 +509,7 @@ class H2Connection(asyncio.BufferedProtocol):
             if stream.held:
                 self._check_sending(stream, tick)
             elif stream.handler is not None:
-                stream.handler.check(tick)
+                self._safely(stream, partial(stream.handler.check, tick))
         if self._paused and (tick - self._stalled) * TICK_S > self._send_limit_s():
             log.info("a caller did not read its answers for %g s (--send-timeout-s)", settings.send_timeout_s)
             self.abort()
