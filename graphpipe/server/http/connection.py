@@ -55,6 +55,9 @@ _OLD_IDLE_S = 5.0
 # What aiohttp understands, or calls no protocol at all.
 _VERSIONS = ("HTTP/1.1", "HTTP/1.0", "")
 
+# Over TLS a caller has so long to say that he has understood that it is over.
+_GOODBYE_S = 1.0
+
 # Over the limit of connections, so many are told so; further ones are cut.
 _TOLD_MAX = 64
 
@@ -319,7 +322,7 @@ class Connection(asyncio.BufferedProtocol):
         elif state in (DISCARDING, SKIPPING):
             if waited_s > _DISCARD_S:
                 self._close_soon()
-        elif state == CLOSING and waited_s > settings.send_timeout_s:
+        elif state == CLOSING and waited_s > (settings.send_timeout_s if self._line.left() else _GOODBYE_S):
             self.abort()
 
     def _idle_max_s(self) -> float:
