@@ -13,7 +13,6 @@ from graphpipe.server.protocols.open_inference.dialect import OpenInference
 from graphpipe.server.protocols.path import segments
 from graphpipe.server.protocols.protocol import Dialect, Endpoint, Field, Rpcs
 from graphpipe.server.protocols.rpcs import rpcs_of
-from graphpipe.server.protocols.rpcs import rpcs_of
 from graphpipe.server.settings.values import PROTOCOLS, Settings
 from graphpipe.server.state import State
 
@@ -37,7 +36,6 @@ class Dialects:
     def of(cls, settings: Settings, directory: Directory, state: State, counters: Counters) -> Dialects:
         """Those that the settings have. Raises LoadError where they name one that takes what is not installed."""
         others: dict[str, Dialect] = {}
-        rpcs = rpcs_of(settings, directory, state, counters)
         if "open-inference" in settings.protocols:
             if _is_there("orjson", "json", settings, "open-inference"):
                 others["v2"] = OpenInference(directory, state, counters, settings.strings_max)
