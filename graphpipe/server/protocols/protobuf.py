@@ -266,6 +266,23 @@ class Message:
         self.size += value.size
         return self
 
+    def head(self, number: int, size: int) -> Message:
+        """What stands before so many bytes, which ``follow``: they are this message's last."""
+        self._add(varint(key(number)) + varint(size))
+        self.size += size
+        return self
+
+    def follow(self, octets: Segment) -> Message:
+        """The bytes that a ``head`` stands before."""
+        self._parts.append(octets)
+        return self
+
+    def written(self, octets: Segment) -> Message:
+        """What is written already."""
+        self._parts.append(octets)
+        self.size += len(octets)
+        return self
+
     def _add(self, octets: bytes) -> None:
         self._parts.append(octets)
         self.size += len(octets)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
 
@@ -15,6 +15,7 @@ from graphpipe.server.protocols.call import ASIDE_FROM, InferenceCall, Models, Q
 from graphpipe.server.protocols.inference import Inference, Named
 from graphpipe.server.protocols.protobuf import Reader
 from graphpipe.server.protocols.protocol import Endpoint
+from graphpipe.server.protocols.recall import Recall
 from graphpipe.server.protocols.tensorflow_serving.messages import (
     AVAILABLE,
     SIGNATURE_FIELD,
@@ -44,6 +45,26 @@ _METHOD = "tensorflow/serving/predict"
 _FILLED_BYTES_MAX = 64 << 20
 
 
+class _Said(NamedTuple):
+    """What a PredictRequest says beside its tensors."""
+
+    inference: Inference
+    names: tuple[str, ...]
+    outputs: tuple[str, ...]
+    version: str
+
+    def call(self, found: Callable[[], list[Array]], *, is_work: bool = False) -> InferenceCall:
+        """The call of a model that it is, with these tensors."""
+        return InferenceCall(
+            self.inference,
+            self.names,
+            found,
+            partial(_encoded, self.inference.service.name, self.version, _DEFAULT),
+            outputs=self.outputs,
+            is_work=is_work,
+        )
+
+
 class TensorFlowServingRpcs:
     """What the calls of both services ask of the models of a directory."""
 
@@ -53,7 +74,8 @@ class TensorFlowServingRpcs:
         self._directory = directory
         self._strings_max = strings_max
         self._inferences: dict[Service, Inference] = {}
-        directory.on_change.append(self._inferences.clear)
+        self._recall: Recall[_Said] = Recall()
+        directory.on_change += (self._inferences.clear, self._recall.forget)
 
     def endpoint(self, method: str, message: memoryview | bytes) -> Endpoint:
         """What a call asks with its message. Raises ServiceError: also Unsupported (501), for one that is not served."""
@@ -68,6 +90,10 @@ class TensorFlowServingRpcs:
         raise Unsupported(f"{method[:100]!r} is not a call that is served here", 501)
 
     def _predict(self, message: memoryview) -> InferenceCall:
+        known = self._recall.find(message)
+        if known is not None:
+            said, found = known
+            return said.call(lambda: found)
         request = read_predict_request(message)
         service, version = self._find(request.spec)
         signature = request.spec.signature_name
@@ -76,14 +102,12 @@ class TensorFlowServingRpcs:
                 f"there is no signature {quoted(signature)}: a model is served with one signature, which is "
                 f"{_DEFAULT!r} here"
             )
-        return InferenceCall(
-            self._inference(service),
-            list(request.inputs),
-            partial(_arrays, request.inputs, self._strings_max),
-            partial(_encoded, service.name, version, _DEFAULT),
-            outputs=request.output_filter,
-            is_work=len(message) >= ASIDE_FROM and any(is_work(parts) for parts in request.inputs.values()),
-        )
+        said = _Said(self._inference(service), tuple(request.inputs), tuple(request.output_filter), version)
+        if len(message) >= ASIDE_FROM and any(is_work(parts) for parts in request.inputs.values()):
+            return said.call(partial(_arrays, request.inputs, self._strings_max), is_work=True)
+        found = _arrays(request.inputs, self._strings_max)
+        self._recall.keep(message, said, found)
+        return said.call(lambda: found)
 
     def _metadata(self, message: memoryview) -> Question:
         question = read_metadata_question(message)

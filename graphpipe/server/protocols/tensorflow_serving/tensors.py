@@ -32,7 +32,16 @@ from graphpipe.server.protocols.varints import counted_varints, unpacked
 from graphpipe.wire import Segment
 from graphpipe.wire.dtypes import NDIM_MAX, to_bytes, to_sendable
 
-__all__ = ["ReadTensor", "is_work", "number_of_dtype", "read_tensor", "shape_message", "tensor_message", "values"]
+__all__ = [
+    "ReadTensor",
+    "is_work",
+    "number_of_dtype",
+    "read_tensor",
+    "shape_message",
+    "tensor_head",
+    "tensor_message",
+    "values",
+]
 
 Array = NDArray[Any]
 
@@ -254,13 +263,20 @@ def shape_message(shape: tuple[int, ...] | None) -> Message:
     return found
 
 
+def tensor_head(dtype: np.dtype[Any], shape: tuple[int, ...]) -> Message:
+    """A TensorProto of numbers without their bytes, which are its end."""
+    size = math.prod(shape) * dtype.itemsize
+    found = Message().number(1, number_of_dtype(dtype)).message(2, shape_message(shape))
+    return found.head(4, size) if size else found
+
+
 def tensor_message(value: object, what: str) -> Message:
     """An array as a TensorProto, whose numbers are the array's own memory. Raises InvalidRequest for what no tensor is."""
     _, array = to_sendable(value, what)
+    if array.dtype.kind != "O":
+        found = tensor_head(array.dtype, array.shape)
+        return found.follow(array.data.cast("B")) if array.size else found
     found = Message().number(1, number_of_dtype(array.dtype)).message(2, shape_message(array.shape))
-    if array.dtype.kind == "O":
-        for item in array.reshape(-1).tolist():
-            found.octets(8, item if type(item) is bytes else to_bytes(item, what))
-    elif array.size:
-        found.octets(4, array.data.cast("B"))
+    for item in array.reshape(-1).tolist():
+        found.octets(8, item if type(item) is bytes else to_bytes(item, what))
     return found
