@@ -25,6 +25,10 @@ class Keywords(TypedDict, total=False):
     download_timeout_s: float
     download_private: bool
     trust_model: bool
+    upstream_api_key_file: str | PathLike[str]
+    upstream_tls_ca: str | PathLike[str]
+    upstream_tls_cert: str | PathLike[str]
+    upstream_tls_key: str | PathLike[str]
     backend: str
     cast: bool
     ignore_extra_inputs: bool
@@ -68,6 +72,10 @@ class Keywords(TypedDict, total=False):
     inflate_ratio_max: int
     strings_max: int
     in_flight_bytes_max: int | str
+    caller_requests_max: int
+    caller_bytes_max: int | str
+    caller_requests_per_s: float
+    caller_bytes_per_s: int | str
     admission_wait_s: float
     head_timeout_s: float
     body_timeout_s: float
