@@ -99,6 +99,14 @@ def test_http1_and_grpc_share_the_port(server: InProcess):
         assert wire.answer().status == 200
 
 
+def test_http2_begins_with_a_connection_and_not_behind_a_request(server: InProcess):
+    with Wire(server.url) as wire:
+        wire.send(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%b" % (len(ONE), ONE))
+        assert wire.answer().status == 200
+        wire.send(PREFACE + frame(SETTINGS))
+        assert wire.answer().status == 505
+
+
 def test_where_no_grpc_is_spoken_http2_is_refused_in_words():
     from tests.front.servers import in_process
 

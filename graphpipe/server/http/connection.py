@@ -193,7 +193,7 @@ class Connection(asyncio.BufferedProtocol):
         head, shared = data[:end], self._shared
         request = shared.requests.get(head) or shared.request(head)
         if request is None:
-            if head == _PREFACE and shared.h2 is not None:
+            if head == _PREFACE and shared.h2 is not None and not self._cycle.served:
                 self._go_on(shared.h2(), data)
             elif version_of(head) not in _VERSIONS:
                 self._cycle.refuse_head(505, NOT_SPOKEN, head, request_id_of(head))
