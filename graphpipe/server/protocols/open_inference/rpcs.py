@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
 
-from graphpipe.errors import InvalidRequest, MalformedMessage, TooLarge, Unsupported
+from graphpipe.errors import Forbidden, InvalidRequest, MalformedMessage, NotFound, TooLarge, Unsupported
 from graphpipe.server.models.directory import Directory
 from graphpipe.server.models.service import Service
 from graphpipe.server.numbers.counters import Counters
@@ -39,6 +39,20 @@ from graphpipe.words import quoted
 __all__ = ["SERVICE", "OpenInferenceRpcs"]
 
 SERVICE = "inference.GRPCInferenceService"
+# Of Triton's calls that are not served.
+_WORDS = {
+    **dict.fromkeys(
+        ("RepositoryModelLoad", "RepositoryModelUnload"),
+        "models are not loaded or unloaded by request here; the server's start says which",
+    ),
+    **dict.fromkeys(
+        (f"{kind}SharedMemory{what}" for kind in ("System", "Cuda") for what in ("Status", "Register", "Unregister")),
+        "this server has no shared memory with its callers; send tensors' bytes",
+    ),
+    "ModelStreamInfer": "there are no streams here; send each request as a ModelInfer",
+}
+_NOT_THIS_MODEL = "this key may not use what is asked for here, if there is such a thing"
+
 Array = NDArray[Any]
 
 _CONFIG_CHARACTERS_MAX = 1 << 20
@@ -98,7 +112,7 @@ class OpenInferenceRpcs:
                 check_empty(view)
                 return Question(_server, "metadata")
             case "ModelReady":
-                return Question(_live, "metadata", self._directory.find(*read_name(view)))
+                return self._model_ready(*read_name(view))
             case "ModelMetadata":
                 service = self._directory.find(*read_name(view))
                 return Question(partial(self._metadata, service), "metadata", service)
@@ -114,7 +128,8 @@ class OpenInferenceRpcs:
             case "RepositoryIndex":
                 check_empty(view)
                 return Question(self._index, "metadata")
-        raise Unsupported(f"{name[:100]!r} is not a call that is served here", 501)
+        words = _WORDS.get(name, "it is not a call that is served here")
+        raise Unsupported(f"{quoted(name)}: {words}", 501)
 
     def _infer(self, message: memoryview) -> InferenceCall:
         known = self._recall.find(message)
@@ -140,6 +155,13 @@ class OpenInferenceRpcs:
         if not request.id:  # one with a name of its own is the last of its kind
             self._recall.keep(message, said, found)
         return said.call(lambda: found)
+
+    def _model_ready(self, name: str, version: str) -> Question:
+        """A question that is asked again and again, until it is yes: no model is no error."""
+        try:
+            return Question(_live, "metadata", self._directory.find(name, version))
+        except NotFound:
+            return Question(partial(_not_there, name), "metadata")
 
     def _ready(self, models: Models) -> list[Segment]:
         return truth(self._state.ready)
@@ -184,6 +206,12 @@ class OpenInferenceRpcs:
 
 def _live(models: Models) -> list[Segment]:
     return truth(True)
+
+
+def _not_there(name: str, models: Models) -> list[Segment]:
+    if models is not None and name not in models:
+        raise Forbidden(_NOT_THIS_MODEL)  # as if there were one
+    return truth(False)
 
 
 def _server(models: Models) -> list[Segment]:
