@@ -3,7 +3,7 @@
 A message is fields one after the other, each a key (a number, and in its last three bits the form of the value) and a
 value. Who reads one walks through its fields and takes the keys that it knows; others are a later schema's, and are left
 out. What has a length is a view of the message, however large, so that a tensor is never copied. What came twice is for
-the reader to judge: the last one counts, or all of them do, or (of a message) all of them joined.
+the reader to judge: the last one counts, or all of them do, or (of a message) both are parts of one.
 
 Foreign bytes are read without trust: every length is held against what is left, and the fields of all messages of one
 request together are counted, for two bytes make a field. Only MalformedMessage and TooLarge leave the reader.
