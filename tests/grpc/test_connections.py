@@ -20,7 +20,7 @@ import trustme
 
 from graphpipe.backends.echo import Echo
 from graphpipe.server.life.certificates import Certificates
-from tests.front.servers import Function, InProcess
+from tests.front.servers import Function, InProcess, in_process
 from tests.grpc.frames import (
     ACK,
     CALL,
@@ -108,9 +108,7 @@ def test_http2_begins_with_a_connection_and_not_behind_a_request(server: InProce
 
 
 def test_where_no_grpc_is_spoken_http2_is_refused_in_words():
-    from tests.front.servers import in_process
-
-    with in_process() as server, Wire(server.url) as wire:
+    with in_process(protocols=("graphpipe",)) as server, Wire(server.url) as wire:
         wire.send(PREFACE)
         assert wire.answer().status == 505
 

@@ -101,6 +101,7 @@ class Connection(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._line = line = Line(cast(asyncio.Transport, transport))
         self._cycle = Cycle(self, line, self._shared, self._exchange)
+        line.open()
         self.peer = self._exchange.peer = peer_of(transport)
         if line.is_tls:
             self._exchange.caller = caller_of(transport)
