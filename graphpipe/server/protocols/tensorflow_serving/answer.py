@@ -59,12 +59,15 @@ def classes(outputs: Named) -> list[Segment]:
             raise ModelFailed(f"output {name!r} has shape {list(array.shape)}: classes are said as [examples, classes]")
     if labels is None and scores is None:
         raise ModelFailed("there is no output 'classes' and no output 'scores'")
-    if labels is not None and scores is not None and labels.shape != scores.shape:
+    # A label that there is not is an empty one.
+    if labels is None:
+        assert scores is not None
+        labels = np.full(scores.shape, b"", object)
+    if scores is None:
+        scores = np.zeros(labels.shape, np.float32)
+    if labels.shape != scores.shape:
         raise ModelFailed(f"outputs 'classes' and 'scores' have shapes {list(labels.shape)} and {list(scores.shape)}")
-    # What a model does not give: no label is an empty one.
-    of_scores = np.zeros(labels.shape, np.float32) if scores is None else scores
-    of_labels = np.full(scores.shape, b"", object) if labels is None else labels
-    said = zip(_items("classes", of_labels), _items("scores", of_scores), strict=True)
+    said = zip(_items("classes", labels), _items("scores", scores), strict=True)
     pairs = [list(map(list, zip(*each, strict=True))) for each in said]
     return [write({"results": pairs})]
 

@@ -62,9 +62,10 @@ def is_bytes(value: object) -> bool:
 
 
 def octets_of(text: str, what: str) -> bytes:
-    """The bytes that base64 stands for. Raises InvalidRequest."""
+    """The bytes that base64 stands for; it may be in lines, and lack its padding. Raises InvalidRequest."""
+    text = "".join(text.split())
     try:
-        return binascii.a2b_base64(text.encode("ascii"), strict_mode=True)
+        return binascii.a2b_base64(f"{text}{'=' * (-len(text) % 4)}".encode("ascii"), strict_mode=True)
     except ValueError:
         raise InvalidRequest(f"{what} has a b64 that is no base64") from None
 
