@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -243,6 +244,28 @@ def test_what_is_unpacked_in_a_thread_lets_go_of_the_message(call: Caller, serve
     with pytest.raises(grpc.RpcError):
         call("ModelInfer", typed("simple", "INT32", array))
     until(lambda: server.app.pool.leased_bytes == 0)
+
+
+def test_numbers_that_come_alone_are_read_beside_the_loop(call: Caller, server: InProcess):
+    values = np.arange(150_000, dtype="<f4")
+    contents = b"".join(b"\x35" + octets for octets in (values[i : i + 1].tobytes() for i in range(len(values))))
+    tensor = b"\x0a\x01x\x12\x04FP32\x1a\x03" + bytes((0xF0, 0x93, 0x09)) + _field(b"\x2a", contents)
+    message = memoryview(b"\x0a\x04echo" + _field(b"\x2a", tensor))
+    rpcs = server.app.dialects.rpcs["inference.GRPCInferenceService"]
+    answered = server.ask(lambda: rpcs.endpoint("/inference.GRPCInferenceService/ModelInfer", message).answer(message))
+    assert asyncio.iscoroutine(answered)
+    segments, rows = asyncio.run_coroutine_threadsafe(answered, server.loop).result(20)
+    assert rows == 150_000
+    answer = message_class("inference.ModelInferResponse").FromString(b"".join(segments))
+    assert answer.raw_output_contents[0] == values.tobytes()
+
+
+def _field(key: bytes, value: bytes) -> bytes:
+    size, octets = len(value), b""
+    while size > 127:
+        octets += bytes((size & 127 | 128,))
+        size >>= 7
+    return key + octets + bytes((size,)) + value
 
 
 def test_more_strings_than_are_taken_are_refused(call: Caller):

@@ -12,10 +12,10 @@ request together are counted, for two bytes make a field. Only MalformedMessage 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from typing import Any
 
-from graphpipe.errors import MalformedMessage, TooLarge
+from graphpipe.errors import MalformedMessage, ServiceError, TooLarge
 from graphpipe.wire import Segment
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "VARINT",
     "Message",
     "Reader",
+    "is_mostly",
     "key",
     "merged",
     "numbers",
@@ -49,6 +50,8 @@ _U64 = 2**64 - 1
 _JOINED_BYTES_MAX = 4096
 _NAME_BYTES_MAX = 2**16
 _PART_BYTES_MIN = 128
+# What there may be beside one large field in a message that is short to read.
+_BESIDE_BYTES, _BESIDE_FIELDS = 4096, 16
 
 
 def key(number: int, form: int = LENGTH) -> int:
@@ -147,6 +150,19 @@ def part(value: memoryview | int, form: int) -> Segment:
     if not is_whole:
         raise MalformedMessage("packed numbers end in the middle of one")
     return value if len(value) > _PART_BYTES_MIN else bytes(value)  # many small ones take less memory than their views
+
+
+def is_mostly(parts: Sequence[memoryview], keys: Container[int]) -> bool:
+    """Whether one of these fields is nearly all of a message, which then is short to read, however large."""
+    size = sum(map(len, parts))
+    try:
+        return any(
+            found in keys and len(value) + _BESIDE_BYTES > size
+            for found, value in Reader(_BESIDE_FIELDS).fields(*parts)
+            if found & 7 == LENGTH
+        )
+    except ServiceError:
+        return False  # it is told by whoever reads all of it
 
 
 def merged(parts: Sequence[Segment]) -> memoryview:
