@@ -280,11 +280,14 @@ def test_answers_take_turns():
     made = Function(lambda inputs: {"y": array})
     with grpc_server({"echo": made}) as server, peer(server, struct.pack(">HI", 4, 2**31 - 1)) as it:
         it.send(call(1, ONE) + call(3, ONE))
-        _wait(lambda: server.app.state.in_flight == 0)
-        it.send(frame(UPDATE, 0, 0, number(2**30)))
         ended: list[int] = []
         order: list[int] = []
+        begun: set[int] = set()
         for each in it.frames():
+            if each.kind == HEADERS and not each.flags & END_STREAM:
+                begun.add(each.stream)
+                if len(begun) == 2:  # and neither can go on: the window of the connection is used up
+                    it.send(frame(UPDATE, 0, 0, number(2**30)))
             if each.kind == DATA and each.payload:
                 order.append(each.stream)
             if each.flags & END_STREAM and each.kind == HEADERS:
@@ -293,7 +296,7 @@ def test_answers_take_turns():
                 break
         first = ended[0]
         other = 4 - first
-        assert order.count(first) == order.count(other)
+        assert abs(order.count(first) - order.count(other)) <= 2  # where a window ends, a frame is cut in two
         assert order[: len(order) // 2].count(other) > len(order) // 6
 
 
