@@ -103,6 +103,7 @@ class Connection(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._line = line = Line(cast(asyncio.Transport, transport))
         self._cycle = Cycle(self, line, self._shared, self._exchange)
+        line.open()
         self.peer = self._exchange.peer = peer_of(transport)
         if line.is_tls:
             self._exchange.caller = caller_of(transport)
@@ -196,7 +197,7 @@ class Connection(asyncio.BufferedProtocol):
         head, shared = data[:end], self._shared
         request = shared.requests.get(head) or shared.request(head)
         if request is None:
-            if head == _PREFACE and shared.h2 is not None:
+            if head == _PREFACE and shared.h2 is not None and not self._cycle.served:
                 self._go_on(shared.h2(), data)
             elif version_of(head) not in _VERSIONS:
                 self._cycle.refuse_head(505, NOT_SPOKEN, head, request_id_of(head))
