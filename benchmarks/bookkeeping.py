@@ -101,7 +101,7 @@ async def measure(rounds: int) -> dict[str, float]:
     stuck = []
     PEER.set(peer_of(Nowhere()))  # another one would get the place of who waits
     for _ in range(2):  # one runs, one waits
-        stuck.append(asyncio.create_task(app.dialect.endpoint("/models/full").answer(memoryview(body))))
+        stuck.append(asyncio.create_task(app.dialects.graphpipe.served("/models/full").answer(memoryview(body))))
         await asyncio.sleep(0.1)
     connection, transport = app.hub(), Nowhere()
     connection.connection_made(transport)

@@ -64,7 +64,7 @@ CONNECTIONS = (1, 4, 16, 64, 256)
 MODELS = (1, 4, 16, 64)
 WORKERS = (1, 2, 4)
 PEERS = Path(__file__).resolve().parent / "peering"
-# Up to so much our server joins with an answer's head, or takes along with a request's (server/http/connection.py, hub.py).
+# Up to so much our server joins with an answer's head, or takes along with a request's (server/http/cycle.py, hub.py).
 JOINED_BYTES, ALONG_BYTES = 32 * 1024, 256 * 1024
 
 

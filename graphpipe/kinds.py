@@ -19,17 +19,22 @@ __all__ = [
     "Kind",
     "address",
     "choice",
+    "choices",
     "count",
     "integer",
     "integers",
     "names",
     "number",
+    "origins",
     "path",
     "paths",
     "size",
     "switch",
     "text",
 ]
+
+
+_ORIGIN = re.compile(r"\*|null|[a-z][a-z0-9+.-]*://(?:\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::[0-9]{1,5})?")
 
 
 def _toml(value: Any) -> str:
@@ -108,6 +113,22 @@ def names(metavar: str = "NAMES", least: int = 1) -> Kind:
     return Kind(metavar, "Sequence[str]", read)
 
 
+def origins() -> Kind:
+    """Origins of web pages as browsers send them, separated by commas, or a list of them."""
+    several = names("ORIGINS")
+
+    def read(value: object) -> tuple[str, ...]:
+        found = several.read(value)
+        for origin in found:
+            if not _ORIGIN.fullmatch(origin):
+                raise ValueError(
+                    "expected https://HOST or https://HOST:PORT, in small letters and without a path, or * for every page"
+                )
+        return tuple(found)
+
+    return replace(several, read=read)
+
+
 def paths(metavar: str = "FILES") -> Kind:
     """Paths separated by commas, or a list of them."""
     return replace(names(metavar), python="Sequence[str | PathLike[str]]")
@@ -122,6 +143,19 @@ def choice(*words: str) -> Kind:
         raise ValueError(f"expected {_either(words)}")
 
     return Kind(f"[{'|'.join(words)}]", f"Literal[{', '.join(map(_quoted, words))}]", read, choices=words)
+
+
+def choices(*words: str) -> Kind:
+    """Several of some words, separated by commas, or a list of them; each once, in the order of ``words``."""
+    several = names()
+
+    def read(value: object) -> tuple[str, ...]:
+        found = {word.lower() for word in several.read(value)}
+        if not found <= set(words):
+            raise ValueError(f"expected some of {', '.join(words)}, separated by commas")
+        return tuple(word for word in words if word in found)
+
+    return replace(several, python=f"Sequence[Literal[{', '.join(map(_quoted, words))}]]", read=read, choices=words)
 
 
 def integer(least: int = 0, most: int | None = None, metavar: str = "N") -> Kind:

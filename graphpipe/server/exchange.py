@@ -39,6 +39,7 @@ class Exchange:
         "_loop",
         "_nobody",
         "_open",
+        "_protocol",
         "_service",
         "_state",
         "_timer",
@@ -59,17 +60,23 @@ class Exchange:
         self._deadline: float | None = None
         self._late: Callable[[DeadlineExceeded], None] | None = None
         self._service: Service | None = None
+        self._protocol = 0
         self._done: Callable[[Any, BaseException | None], None] | None = None
         self._waiting: Taskless[Any] | None = None
         self._timer: asyncio.TimerHandle | None = None
 
-    def start(self, service: Service | None) -> None:
-        """A request for this service begins; for None if it reaches none."""
+    def start(self, service: Service | None, protocol: int = 0) -> None:
+        """A request for this service begins; for None if it reaches none. ``protocol`` is a place in PROTOCOLS."""
         assert not self._open, "an exchange is started while its last request is not over"
         self._open = True
         self._began = 0.0
-        self._service = service
+        self._service, self._protocol = service, protocol
         PEER.set(self.peer)
+
+    def reach(self, service: Service | None, protocol: int) -> None:
+        """It turns out which service a request that was started is for: its body says so."""
+        assert self._open and self._waiting is None, "an exchange reaches a service before it starts, or too late"
+        self._service, self._protocol = service, protocol
 
     def limit(self, timeout_ms: int, late: Callable[[DeadlineExceeded], None]) -> None:
         """From now on its caller waits for so long: when that is over, what is waited for fails, or ``late`` is called."""
@@ -109,7 +116,7 @@ class Exchange:
         """
         if not self._open:
             self._open = True
-            self._service = target.service
+            self._service, self._protocol = target.service, target.protocol
         if target.waits:
             PEER.set(self.peer)
         self._began = perf_counter()
@@ -143,7 +150,7 @@ class Exchange:
         # What was refused before it was whole took no time.
         seconds = perf_counter() - self._began if self._began else 0.0
         service = self._service
-        (self._nobody if service is None else service.meter).answered(status, seconds)
+        (self._nobody if service is None else service.meter).answered(status, seconds, self._protocol)
         caller = asked.caller
         if caller is not None:
             caller.requests += 1

@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 
 from graphpipe.errors import ServiceError, service_error
 from graphpipe.server.models.service import Service
+from graphpipe.server.numbers.families import PROTOCOLS
 from graphpipe.server.protocols.protocol import Answer, Endpoint
 
 __all__ = ["Target"]
@@ -18,25 +19,28 @@ class Target:
     """A service (None: nobody's), and the bound function that answers a request's body in the dialect that was asked in.
 
     Made once for a head that callers repeat, so that another dialect costs a request nothing. ``waits``: there may be a
-    queue for it, in which it matters who asks.
+    queue for it, in which it matters who asks. ``protocol`` is the dialect's place among those that are counted.
     """
 
     service: Service | None
     answer: Callable[[memoryview | bytes, float | None, str], Answer | Coroutine[Any, Any, Answer]]
     admit: Callable[[int], None]
     waits: bool = True
+    protocol: int = 0
 
     @classmethod
-    def of(cls, endpoint: Endpoint) -> Target:
-        """The target that an endpoint is."""
-        return cls(endpoint.service, endpoint.answer, endpoint.admit, endpoint.service.at_once is None)
+    def of(cls, endpoint: Endpoint, protocol: str) -> Target:
+        """The target that an endpoint is, for whoever speaks this protocol."""
+        service = endpoint.service
+        waits = service is not None and service.at_once is None
+        return cls(service, endpoint.answer, endpoint.admit, waits, PROTOCOLS.index(protocol))
 
     @classmethod
-    def refusing(cls, error: ServiceError) -> Target:
+    def refusing(cls, error: ServiceError, protocol: str) -> Target:
         """One that says no to everything, before its body is read."""
         code, status, message = error.code, error.http_status, error.message
 
         def refuse(*_: object) -> NoReturn:
             raise service_error(code, status, message)  # a new one each time: it will know the frames it came through
 
-        return cls(None, refuse, refuse, waits=False)
+        return cls(None, refuse, refuse, False, PROTOCOLS.index(protocol))

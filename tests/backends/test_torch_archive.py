@@ -17,7 +17,7 @@ from graphpipe.errors import LoadError
 
 torch = pytest.importorskip("torch")
 
-from tests.backends.test_torch import Double, X, exported  # noqa: E402 -- after the check that there is a torch
+from tests.backends.torch_programs import Double, X, exported  # noqa: E402 -- after the check that there is a torch
 
 
 class Touch:

@@ -15,7 +15,7 @@ from benchmarks.harness.family import Family, is_running
 from benchmarks.harness.messages import foreign, tensor
 from benchmarks.harness.result import Result, Table
 from graphpipe.backends.echo import Echo
-from graphpipe.server.http import connection, hub
+from graphpipe.server.http import connection, cycle, hub
 from graphpipe.wire import InferRequest, decode_request, encode_infer_response
 
 FAMILY = """
@@ -48,7 +48,7 @@ def test_between_socket_and_model_and_back_nothing_of_a_tensor_is_copied(write: 
 
 
 def test_what_is_said_of_copies_is_what_the_server_does() -> None:
-    assert cost.JOINED_BYTES == connection._JOIN_MAX
+    assert cost.JOINED_BYTES == cycle._JOIN_MAX
     assert cost.ALONG_BYTES == hub._SCRATCH_BYTES
     assert connection._HEAD_BYTES == 2 * 1024
     assert cost.copied(cost.OURS, 1024) == "1 in, 1 out"

@@ -17,6 +17,7 @@ from graphpipe.backends import Model
 from graphpipe.backends.echo import Echo
 from graphpipe.server.life.app import App
 from graphpipe.server.life.listener import bind, url_of
+from graphpipe.server.protocols.protocol import Rpcs
 from graphpipe.server.settings.values import ModelSettings, Settings
 from graphpipe.signature import Signature, TensorSpec
 from tests.raw_http import Wire
@@ -25,10 +26,11 @@ from tests.raw_http import Wire
 class InProcess:
     """A running App, with the loop that it runs on."""
 
-    def __init__(self, app: App, url: str, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, app: App, url: str, loop: asyncio.AbstractEventLoop, grpc_url: str = "") -> None:
         self.app = app
         self.url = url
         self.loop = loop
+        self.grpc_url = grpc_url
 
     def ask(self, question: Callable[[], Any]) -> Any:
         """What ``question`` answers on the server's own loop."""
@@ -60,11 +62,16 @@ def in_process(
     threads: int = 2,
     tls: Any = None,
     model_settings: Mapping[str, Any] | None = None,
+    rpcs: Callable[[App], Mapping[str, Rpcs]] | None = None,
+    grpc_listen: str = "",
     **settings: Any,
 ) -> Iterator[InProcess]:
-    """An App on a thread of its own; with ``plain`` the same one without the front: aiohttp alone at the socket."""
+    """An App on a thread of its own; with ``plain`` the same one without the front: aiohttp alone at the socket. ``rpcs``
+    are services of gRPC beside those that it has.
+    """
     ready: threading.Event = threading.Event()
     running: list[InProcess] = []
+    grpc_url: list[str] = []
     failed: list[BaseException] = []
 
     async def main() -> None:
@@ -81,8 +88,13 @@ def in_process(
             await web.SockSite(app.behind, listener).start()
             app.state.started = True
         else:
-            await app.start(listener, tls)
-        running.append(InProcess(app, url_of(listener, tls=tls is not None), asyncio.get_running_loop()))
+            if rpcs is not None:
+                app.dialects.rpcs |= rpcs(app)
+            grpc = bind(grpc_listen) if grpc_listen else None
+            await app.start(listener, tls, None, grpc)
+            if grpc is not None:
+                grpc_url.append(url_of(grpc))
+        running.append(InProcess(app, url_of(listener, tls=tls is not None), asyncio.get_running_loop(), *grpc_url))
         ready.set()
         await app.stop.wait()
         if plain:

@@ -21,7 +21,7 @@ from graphpipe.wire import encode_request
 from tests.front.servers import Function, InProcess, in_process
 
 NAMES = {value: name.lower() for name, value in vars(states).items() if name.isupper() and value in range(10)}
-SLOT = Connection.__dict__["_state"]
+SLOT = Connection.__dict__["state"]
 FAR = 1_000_000  # ticks: whatever is waited for is late by then
 
 moves: set[tuple[int, int]] = set()
@@ -31,11 +31,11 @@ class Recorded(Connection):
     """A connection that remembers which of its states followed which."""
 
     @property
-    def _state(self) -> int:
+    def state(self) -> int:
         return SLOT.__get__(self, Connection)
 
-    @_state.setter
-    def _state(self, new: int) -> None:
+    @state.setter
+    def state(self, new: int) -> None:
         with contextlib.suppress(AttributeError):  # the first one
             old = SLOT.__get__(self, Connection)
             if old != new:
@@ -93,7 +93,7 @@ class Caller:
         (self.there,) = server.ask(lambda: server.app.hub.connections - before)
 
     def state(self) -> int:
-        return int(self.server.ask(lambda: self.there._state))
+        return int(self.server.ask(lambda: self.there.state))
 
     def send(self, data: bytes) -> None:
         with contextlib.suppress(OSError):
@@ -109,7 +109,7 @@ class Caller:
 
     def late(self) -> None:
         """The time comes at which the server gives up what it waits for."""
-        self.server.ask(lambda: self.there._state != states.GONE and self.there.check(self.server.app.hub.tick + FAR))
+        self.server.ask(lambda: self.there.state != states.GONE and self.there.check(self.server.app.hub.tick + FAR))
 
     def read(self) -> None:
         self.socket.settimeout(0.02)

@@ -65,7 +65,7 @@ class Control:
     async def describe(self, request: web.BaseRequest, grant: Grant) -> web.StreamResponse:
         """A model's metadata as JSON, as the original gave it."""
         grant.need("metadata")
-        endpoint = grant.endpoint(self._dialect.endpoint, path_of(request.raw_path))
+        endpoint = grant.endpoint(lambda: self._dialect.served(path_of(request.raw_path)))
         endpoint.service.meter.described(200)
         return _json(_description(endpoint))
 

@@ -15,6 +15,7 @@ import re
 from dataclasses import dataclass
 from typing import ClassVar
 
+from graphpipe.errors import InvalidRequest
 from graphpipe.server.numbers.caller import Caller
 from graphpipe.server.protocols.path import path_of
 
@@ -25,6 +26,7 @@ __all__ = [
     "accepted_codings",
     "asked_in",
     "cut",
+    "field_of",
     "is_host",
     "may_begin",
     "parse",
@@ -197,6 +199,17 @@ def request_id_of(head: bytes) -> str:
 def accepted_codings(head: bytes) -> str:
     """What the ``Accept-Encoding`` fields of a head say, all together; empty if there is none."""
     return b",".join(_ACCEPT_ENCODING.findall(head)).decode("latin-1")
+
+
+def field_of(head: bytes, name: str) -> str | None:
+    """What a field of a head says that ``parse`` has read; None where there is none.
+
+    Raises InvalidRequest for one that came more than once.
+    """
+    found = re.findall(rb"\r\n%b:[ \t]*([^\r\n]*)(?=\r\n)" % re.escape(name.encode()), head, re.IGNORECASE)
+    if len(found) > 1:
+        raise InvalidRequest(f"one field {name} is expected, and {len(found)} came")
+    return found[0].rstrip(b" \t").decode("latin-1") if found else None
 
 
 def is_host(value: bytes) -> bool:

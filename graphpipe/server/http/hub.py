@@ -12,21 +12,26 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Hashable
+from functools import partial
 
 from graphpipe.buffers import POOLED_FROM
-from graphpipe.errors import Forbidden, NotFound, ServiceError, Unauthenticated
+from graphpipe.errors import NotFound, ServiceError, Unsupported
 from graphpipe.server.exchange import Exchange
 from graphpipe.server.http.admission import Admission
 from graphpipe.server.http.codings import takes_gzip
-from graphpipe.server.http.connection import TICK_S, Connection, Request
-from graphpipe.server.http.head import Head, accepted_codings, cut, parse
+from graphpipe.server.http.connection import Connection
+from graphpipe.server.http.cors import has_origin
+from graphpipe.server.http.head import Head, accepted_codings, cut, field_of, parse
 from graphpipe.server.http.heads import Heads
 from graphpipe.server.http.keys import Keys, authorizations_in, is_page
 from graphpipe.server.http.refusal import error_headers, response_head
+from graphpipe.server.http.request import Request
+from graphpipe.server.http.shared import TICK_S, Member, Successor, TurnTaker
 from graphpipe.server.numbers.accesslog import AccessLog
 from graphpipe.server.numbers.counters import Counters
+from graphpipe.server.protocols.dialects import Dialects
 from graphpipe.server.protocols.graphpipe import ERROR_TYPE
-from graphpipe.server.protocols.protocol import Dialect
+from graphpipe.server.protocols.protocol import Fields
 from graphpipe.server.settings.values import Settings
 from graphpipe.server.stages.turns import by_turns
 from graphpipe.server.state import State
@@ -35,6 +40,8 @@ from graphpipe.server.target import Target
 __all__ = ["Hub"]
 
 _SCRATCH_BYTES = 256 * 1024
+
+_OCTETS: Fields = (("Content-Type", "application/octet-stream"),)
 
 # Heads of answers and refusals that are remembered for a moment.
 _ANSWER_HEADS_MAX = 256
@@ -47,7 +54,7 @@ class Hub:
 
     def __init__(
         self,
-        dialect: Dialect,
+        dialects: Dialects,
         admission: Admission,
         settings: Settings,
         state: State,
@@ -61,38 +68,44 @@ class Hub:
         self.admission = admission
         self.state = state
         self.fallback = fallback
+        self.h2: Callable[[], Successor] | None = None  # where gRPC is spoken
         self.tick = 0
-        self.connections: set[Connection] = set()
+        self.connections: set[Member] = set()
         self._peers: Counter[Hashable] = Counter()
         self._heads: Heads[Request] = Heads()
         self._keys = keys
         self.forget_heads()
         self.requests = self._heads.young
         self.scratch = memoryview(bytearray(_SCRATCH_BYTES))
-        self._dialect = dialect
+        self._dialects = dialects
         self.settings = settings
         self._compresses = settings.compress_answers  # which aiohttp's way does
+        self._has_pages = bool(settings.allow_origin)  # whose browsers are answered there too
         self.age_max_s = settings.connection_age_max_s
         self._connections_max = settings.connections_cap()
         self._loop = asyncio.get_running_loop()
-        self._inbox: list[Connection] = []
-        self._outbox: list[tuple[Connection, bytes]] = []
+        self._inbox: list[TurnTaker] = []
+        self._outbox: list[tuple[TurnTaker, bytes]] = []
         self._turn_is_due = False
-        self.ok_heads: dict[int, bytes] = {}
-        self._refusals: dict[tuple[int, str, bool, str, bool, bool], tuple[bytes, int]] = {}
+        self.ok_heads: dict[int | tuple[int, Fields], bytes] = {}
+        self._refusals: dict[tuple[int, str, bool, str, bool, bool, str], tuple[bytes, int]] = {}
         self.on_tick: Callable[[], None] = lambda: None
         self._sweeper = self._loop.call_later(TICK_S, self._sweep)
 
     def __call__(self) -> Connection:
-        return Connection(self, Exchange(self.state, self._access_log, self.nobody, self._loop))
+        return Connection(self, self.exchange())
 
-    def open(self, connection: Connection) -> int:
+    def exchange(self) -> Exchange:
+        """For the requests of a connection, or of one of its streams."""
+        return Exchange(self.state, self._access_log, self.nobody, self._loop)
+
+    def open(self, connection: Member) -> int:
         """A connection is there. How many there are beyond the limit."""
         self.connections.add(connection)
         self._peers[connection.peer] += 1
         return self.state.connections() - self._connections_max
 
-    def leave(self, connection: Connection) -> None:
+    def leave(self, connection: Member) -> None:
         """It is gone, or somebody else's."""
         if connection in self.connections:
             self.connections.discard(connection)
@@ -108,6 +121,8 @@ class Hub:
             parsed = parse(core)
             if parsed is None or (self._compresses and takes_gzip(accepted_codings(core))):
                 return None
+            if self._has_pages and has_origin(core):
+                return None
             target = self._target(parsed, core)
             if target is None:
                 return None
@@ -121,32 +136,40 @@ class Hub:
 
     def _target(self, head: Head, core: bytes) -> Target | None:
         """Where a request goes, or what refuses it; None if its path leads nowhere. Finds out whose it is."""
+        dialect = self._dialects.at(head.path)
         try:
             if self._keys is None:
-                return Target.of(self._dialect.endpoint(head.path))
+                return Target.of(dialect.endpoint("POST", head.path, partial(field_of, core)), dialect.protocol)
             if is_page(head.path):
                 return None
             grant = self._keys.grant(authorizations_in(core))
             head.caller = grant.caller
-            return grant.target(self._dialect, head.path, head.length)
-        except NotFound:
+            find = partial(dialect.endpoint, "POST", head.path, partial(field_of, core))
+            return grant.target(find, dialect.protocol, head.length)
+        except (NotFound, Unsupported):
             return None
-        except (Unauthenticated, Forbidden) as error:
-            return Target.refusing(error)
+        except ServiceError as error:
+            return Target.refusing(error, dialect.protocol)
 
     def forget_heads(self) -> None:
         """What a path means, or who may ask for it, may have changed."""
         self._heads.forget()
         self._heads.expect(len(self._keys) if self._keys is not None else 0)
 
-    def ok_head(self, length: int) -> bytes:
-        """The head of a good answer of ``length`` bytes. ``ok_heads`` has those of this moment."""
-        if len(self.ok_heads) >= _ANSWER_HEADS_MAX:
-            self.ok_heads.clear()
-        head = self.ok_heads[length] = response_head(200, "application/octet-stream", length, {})
+    def ok_head(self, length: int, fields: Fields = ()) -> bytes:
+        """The head of a good answer of ``length`` bytes. ``ok_heads`` has those of this moment, GraphPipe's by the length
+        alone.
+        """
+        key = (length, fields) if fields else length
+        head = self.ok_heads.get(key)
+        if head is None:
+            if len(self.ok_heads) >= _ANSWER_HEADS_MAX:
+                self.ok_heads.clear()
+            (_, kind), *more = fields or _OCTETS
+            head = self.ok_heads[key] = response_head(200, kind, length, dict(more))
         return head
 
-    def take_soon(self, connection: Connection) -> None:
+    def take_soon(self, connection: TurnTaker) -> None:
         """Look at what arrived when this turn of the loop has read from all sockets.
 
         Reading, answering and writing by turns costs half as much again as doing each for all connections at once: the
@@ -161,14 +184,14 @@ class Hub:
             self._loop.call_soon(self._turn)
         self._inbox.append(connection)
 
-    def take_next(self, connection: Connection) -> None:
+    def take_next(self, connection: TurnTaker) -> None:
         """Look at what arrived before the last answer was out, in a turn of the loop to come."""
         self._inbox.append(connection)
         if not self._turn_is_due:
             self._turn_is_due = True
             self._loop.call_soon(self._turn)
 
-    def write_soon(self, connection: Connection, answer: bytes) -> None:
+    def write_soon(self, connection: TurnTaker, answer: bytes) -> None:
         """Write a small answer when this turn of the loop has made all of its answers."""
         if not self._turn_is_due:
             if len(self.connections) == 1:
@@ -189,20 +212,20 @@ class Hub:
         for connection, answer in outbox:
             self._write(connection, answer)
 
-    def _shared_out(self, inbox: list[Connection]) -> list[Connection]:
+    def _shared_out(self, inbox: list[TurnTaker]) -> list[TurnTaker]:
         """What is looked at in this turn: the first of every peer, then the second. The others have the next one."""
         inbox = by_turns(inbox, _peer)
         self._inbox = inbox[_TURN_REQUESTS_MAX:]
         self._loop.call_soon(self._turn)
         return inbox[:_TURN_REQUESTS_MAX]
 
-    def _take(self, connection: Connection) -> None:
+    def _take(self, connection: TurnTaker) -> None:
         try:
             connection.take()
         except BaseException as error:  # a bug, which must not cost the others their answers
             connection.give_up(error)
 
-    def _write(self, connection: Connection, answer: bytes) -> None:
+    def _write(self, connection: TurnTaker, answer: bytes) -> None:
         try:
             connection.write_small(answer)
         except BaseException as error:
@@ -213,10 +236,19 @@ class Hub:
 
         Those of an overload are all alike, and remembered for a moment.
         """
-        key = (error.http_status, error.message, head.wants_message, head.request_id, head.is_old, keep_alive)
+        dialect = self._dialects.at(head.path)
+        key = (
+            error.http_status,
+            error.message,
+            head.wants_message,
+            head.request_id,
+            head.is_old,
+            keep_alive,
+            dialect.protocol,
+        )
         answer = self._refusals.get(key)
         if answer is None:
-            content_type, body = self._dialect.error_body(error, ERROR_TYPE if head.wants_message else "")
+            content_type, body = dialect.error_body(error, ERROR_TYPE if head.wants_message else "")
             headers = error_headers(error)
             if head.request_id:
                 headers["X-Request-Id"] = head.request_id
@@ -251,5 +283,5 @@ class Hub:
             connection.check(self.tick)
 
 
-def _peer(connection: Connection) -> Hashable:
+def _peer(connection: TurnTaker) -> Hashable:
     return connection.peer

@@ -25,7 +25,7 @@ from graphpipe.keyfile import KEY_BYTES_MAX, SCOPES, Key, digest_of, keys_in
 from graphpipe.server.numbers.caller import Caller
 from graphpipe.server.numbers.counters import Counters
 from graphpipe.server.protocols.path import segments
-from graphpipe.server.protocols.protocol import Dialect, Endpoint
+from graphpipe.server.protocols.protocol import BY_MESSAGE, Endpoint
 from graphpipe.server.target import Target
 
 __all__ = ["ANYBODY", "NOBODY", "OPEN", "SCOPE_OF", "Grant", "Keys", "authorizations_in", "check_key_file", "is_page"]
@@ -35,7 +35,16 @@ E = TypeVar("E", bound=Endpoint)
 log = logging.getLogger("graphpipe.keys")
 
 # What whoever keeps a server running asks: for these pages nobody needs a key.
-OPEN = frozenset((("livez",), ("readyz",), ("control", "is_alive"), ("control", "is_ready")))
+OPEN = frozenset(
+    (
+        ("livez",),
+        ("readyz",),
+        ("control", "is_alive"),
+        ("control", "is_ready"),
+        ("v2", "health", "live"),
+        ("v2", "health", "ready"),
+    )
+)
 # And what a key must be good for, for the others.
 SCOPE_OF = {
     ("metrics",): "metrics",
@@ -69,25 +78,38 @@ class Grant:
         if scope not in self.scopes:
             raise _lacks(scope)
 
-    def endpoint(self, find: Callable[[str], E], path: str) -> E:
-        """What ``find`` gives for a path. Raises what it raises, or Forbidden."""
+    def endpoint(self, find: Callable[[], E]) -> E:
+        """What ``find`` gives. Raises what it raises, or Forbidden."""
         try:
-            endpoint = find(path)
+            endpoint = find()
         except NotFound:
             if self.models is None:
                 raise
             raise Forbidden(_NOT_THIS_MODEL) from None  # as if there were one
-        if self.models is not None and endpoint.service.name not in self.models:
+        if self.models is not None and endpoint.service is not None and endpoint.service.name not in self.models:
             raise Forbidden(_NOT_THIS_MODEL)
         return endpoint
 
-    def target(self, dialect: Dialect, path: str, length: int) -> Target:
-        """Where a message goes, whose body has so many bytes (-1: nobody knows). Raises NotFound or Forbidden."""
+    def target(self, find: Callable[[], Endpoint], protocol: str, length: int = 0) -> Target:
+        """Where a request goes, whose body has so many bytes (-1: nobody knows).
+
+        ``find`` gives the endpoint, in the words of a protocol. Raises what it raises, or Forbidden.
+        """
         infer, metadata = "infer" in self.scopes, "metadata" in self.scopes
-        if not infer and (not metadata or length < 0):  # without a length, it could be read to its end for nothing
-            raise _lacks("infer")
-        endpoint: Endpoint = self.endpoint(dialect.endpoint, path)
-        return Target.of(endpoint if infer and metadata else endpoint.limited(infer=infer, metadata=metadata))
+        try:
+            endpoint = self.endpoint(find)
+        except NotFound:
+            if not infer and not metadata:  # what there is, is not for him to know
+                raise _lacks("infer") from None
+            raise
+        if endpoint.scope == BY_MESSAGE:
+            if not infer and (not metadata or length < 0):  # without a length, it could be read to its end for nothing
+                raise _lacks("infer")
+        elif endpoint.scope and endpoint.scope not in self.scopes:
+            raise _lacks(endpoint.scope)
+        if not infer or not metadata or (self.models is not None and endpoint.service is None):
+            endpoint = endpoint.limited(infer=infer, metadata=metadata, models=self.models)
+        return Target.of(endpoint, protocol)
 
 
 # Where no keys are asked for, and of somebody who has shown none.

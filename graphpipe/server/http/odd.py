@@ -14,7 +14,6 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from graphpipe.errors import (
     DeadlineExceeded,
-    Forbidden,
     InvalidRequest,
     MalformedMessage,
     ModelFailed,
@@ -31,6 +30,7 @@ from graphpipe.server.http.body import Body, least_pace, too_slow
 from graphpipe.server.http.coder import Coder
 from graphpipe.server.http.codings import Inflating
 from graphpipe.server.http.control import Control, Handlers
+from graphpipe.server.http.cors import Cors
 from graphpipe.server.http.head import is_host, request_id
 from graphpipe.server.http.keys import ANYBODY, NOBODY, OPEN, SCOPE_OF, Grant, Keys
 from graphpipe.server.http.odd_connection import OddConnection, OddServer
@@ -41,9 +41,11 @@ from graphpipe.server.numbers.accesslog import AccessLog, Question
 from graphpipe.server.numbers.caller import Caller
 from graphpipe.server.numbers.counters import Counters
 from graphpipe.server.numbers.failures import FAILURES
+from graphpipe.server.numbers.families import PROTOCOLS
 from graphpipe.server.numbers.places import places
+from graphpipe.server.protocols.dialects import Dialects
 from graphpipe.server.protocols.path import path_of, segments
-from graphpipe.server.protocols.protocol import Answer, Dialect
+from graphpipe.server.protocols.protocol import Answer
 from graphpipe.server.settings.values import Settings
 from graphpipe.server.state import State
 from graphpipe.version import SERVER
@@ -67,7 +69,7 @@ class Odd:
 
     def __init__(
         self,
-        dialect: Dialect,
+        dialects: Dialects,
         control: Control,
         admission: Admission,
         settings: Settings,
@@ -79,13 +81,14 @@ class Odd:
         self._first_seen: WeakKeyDictionary[asyncio.Task[None], float] = WeakKeyDictionary()
         self._nobody = counters.meter("")
         self._access_log = access_log
-        self._dialect = dialect
+        self._dialects = dialects
         self._keys = keys
         self._control = control
         control.sign = self._sign
         self._admission = admission
         self._settings = settings
         self._state = state
+        self._cors = Cors(settings.allow_origin)
         self._coder = control.coder = Coder(settings, admission)
         self.readers = Readers(settings.send_timeout_s)
 
@@ -112,6 +115,10 @@ class Odd:
         grant = NOBODY
         try:
             _check(request)
+            if request.method == "OPTIONS" and (told := self._cors.preflight(request.headers)) is not None:
+                asked = web.Response(status=204, headers=told)
+                self._sign(request, asked)
+                return asked
             grant = self._grant(request) if models else ANYBODY
             handlers = self._handlers(pages, models, request, grant)
         except ServiceError as error:
@@ -158,9 +165,13 @@ class Odd:
             raise NotFound(f"{path[:200]} is off; start the server with --enable-shutdown to turn it on")
         if handlers is None and not models:
             raise NotFound(f"nothing is served at {path[:200]}")
-        if handlers is None and request.method != "POST":
-            grant.endpoint(self._dialect.endpoint, path)
-        return handlers or served
+        if handlers is not None:
+            return handlers
+        if self._dialects.at(path) is not self._dialects.graphpipe:
+            return {"GET": self._infer, "POST": self._infer}
+        if request.method != "POST":
+            grant.endpoint(partial(self._dialects.graphpipe.served, path))
+        return served
 
     def _grant(self, request: web.BaseRequest) -> Grant:
         """What the caller may do. Raises Unauthenticated for who has no key where one is needed."""
@@ -198,11 +209,14 @@ class Odd:
             try:
                 expected = request.content_length
                 path = path_of(request.raw_path)
-                target = grant.target(self._dialect, path, -1 if expected is None else expected)
-            except (NotFound, Forbidden):
-                exchange.start(None)
+                dialect = self._dialects.at(path)
+                method = "GET" if request.method == "HEAD" else request.method
+                find = partial(dialect.endpoint, method, path, partial(_field, request))
+                target = grant.target(find, dialect.protocol, -1 if expected is None else expected)
+            except ServiceError:
+                exchange.start(None, PROTOCOLS.index(dialect.protocol))
                 raise
-            exchange.start(target.service)
+            exchange.start(target.service, target.protocol)
             inflating = self._coder.inflating(request)
             timeout_ms = _timeout_ms(request.headers.get(TIMEOUT_HEADER))
             if timeout_ms is not None:
@@ -214,7 +228,9 @@ class Odd:
                 body = await self._received(request, inflating)
             size, held = body.filled, body.held
             done = exchange.answer(target, body.let_go(), timeout_ms, answer, _request_id(request))
-            segments, rows = done if done is not None else await answer.future
+            segments, rows, *fields = done if done is not None else await answer.future
+            if fields:
+                headers = dict(fields[0])
             if self._coder.is_asked(request, headers):
                 async with _in_time(until, "the caller's deadline passed while its answer was compressed"):
                     segments = await self._coder.compressed(headers, segments)
@@ -248,7 +264,7 @@ class Odd:
         self._admission.hold(length)
         try:
             await response.prepare(request)
-            for segment in segments:
+            for segment in segments if request.method != "HEAD" else ():
                 view = memoryview(segment)
                 for at in range(0, len(view), _PART_BYTES):
                     # Each write waits for the socket; aiohttp neither joins nor copies a large one.
@@ -306,6 +322,10 @@ class Odd:
     def _sign(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
         """What every answer bears. Before it is prepared."""
         response.headers["Server"] = SERVER
+        for name, value in self._cors.fields(request.headers.get("Origin")).items():
+            if name == "Vary" and name in response.headers:
+                value = f"{response.headers[name]}, {value}"
+            response.headers[name] = value
         if called := _request_id(request):
             response.headers["X-Request-Id"] = called
         if self._state.draining or self._is_old(request):
@@ -335,7 +355,8 @@ class Odd:
     def _refuse(
         self, request: web.BaseRequest, error: ServiceError, headers: Mapping[str, str] | None = None
     ) -> web.Response:
-        content_type, body = self._dialect.error_body(error, request.headers.get("Accept", ""))
+        dialect = self._dialects.at(path_of(request.raw_path))
+        content_type, body = dialect.error_body(error, request.headers.get("Accept", ""))
         response = web.Response(
             status=error.http_status, body=body, headers={**error_headers(error), **(headers or {})}
         )
@@ -430,6 +451,14 @@ def _timeout_ms(value: str | None) -> int | None:
 
 def _what_failed(method: str, path: str, error: BaseException) -> str:
     return f"{visible(f'{method} {path}'[:200])}\n{places(error)}"
+
+
+def _field(request: web.BaseRequest, name: str) -> str | None:
+    """What a field of its head says. Raises InvalidRequest where it came more than once."""
+    found = request.headers.getall(name, [])
+    if len(found) > 1:
+        raise InvalidRequest(f"one field {name} is expected, and {len(found)} came")
+    return found[0] if found else None
 
 
 def _request_id(request: web.BaseRequest) -> str:

@@ -10,6 +10,7 @@ from math import ceil
 from graphpipe.errors import ServiceError
 from graphpipe.server.http.codings import NotTaken
 from graphpipe.server.http.head import HEAD_BYTES_MAX
+from graphpipe.server.protocols.protocol import WrongMethod
 from graphpipe.version import SERVER
 
 __all__ = ["HEAD_TOO_LARGE", "NOT_SPOKEN", "PLAIN_TO_TLS", "TLS_TO_PLAIN", "error_headers", "response_head"]
@@ -34,6 +35,8 @@ def error_headers(error: ServiceError) -> dict[str, str]:
         return {"Retry-After": str(ceil(error.retry_after_s or 1))}
     if error.http_status == 401:
         return {"WWW-Authenticate": "Bearer"}
+    if isinstance(error, WrongMethod):
+        return {"Allow": f"{error.allowed}, OPTIONS"}
     if isinstance(error, NotTaken):
         return {"Accept-Encoding": error.taken}
     return {}

@@ -9,8 +9,10 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from time import perf_counter
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from aiohttp import web
 
@@ -31,11 +33,14 @@ from graphpipe.server.models.wiring import build
 from graphpipe.server.numbers.accesslog import AccessLog
 from graphpipe.server.numbers.counters import Counters
 from graphpipe.server.numbers.failures import FAILURES
-from graphpipe.server.protocols.graphpipe import GraphPipe
+from graphpipe.server.protocols.dialects import Dialects
 from graphpipe.server.settings.values import ModelSettings, Settings
 from graphpipe.server.stages.causes import Causes
 from graphpipe.server.state import State
 from graphpipe.words import counted, first_line
+
+if TYPE_CHECKING:
+    from graphpipe.server.http.grpc import Calls
 
 __all__ = ["App"]
 
@@ -71,18 +76,20 @@ class App:
         causes = Causes(settings.log_values, settings.debug)
         services = build(models, self.counters, lambda: self.admission.is_full, causes)
         self.directory = Directory(services, let_go=_close_aside)
-        self.dialect = GraphPipe(self.directory, settings.strings_max)
+        self.dialects = Dialects.of(settings, self.directory, self.state, self.counters)
         for service in self.directory:
             with loading(f"model {service.name!r}"):  # it is asked what it takes
-                self.dialect.endpoint_of(service)
+                self.dialects.graphpipe.endpoint_of(service)
         self.access_log = AccessLog(settings.access_lines_per_s)
         self._warmups = {model.name: model.warmup for model, _ in models}
-        control = Control(self.dialect, settings, self.state, self.counters)
+        control = Control(self.dialects.graphpipe, settings, self.state, self.counters)
         self.keys = Keys(settings.api_key_file, self.counters) if settings.api_key_file else None
         shared = self.admission, settings, self.state, self.counters, self.access_log
-        self._odd = Odd(self.dialect, control, *shared, self.keys)
+        self._odd = Odd(self.dialects, control, *shared, self.keys)
         self.behind = web.ServerRunner(self._odd.server(), shutdown_timeout=settings.drain_timeout_s)
         self._side: web.ServerRunner | None = None
+        self._doors: list[_Door] = []
+        self._calls: Calls | None = None
         self.on_loaded: Callable[[Loaded], None] = lambda loaded: None
         self.on_memory_limit: Callable[[], None] | None = None
         self._ask_again = 0
@@ -90,10 +97,15 @@ class App:
         self.looks: list[Callable[[], None]] = []
 
     async def start(
-        self, listener: socket.socket, tls: ssl.SSLContext | None = None, side: socket.socket | None = None
+        self,
+        listener: socket.socket,
+        tls: ssl.SSLContext | None = None,
+        side: socket.socket | None = None,
+        grpc: socket.socket | None = None,
     ) -> None:
-        """Warm the models up, then listen: from here on requests are welcome. ``side`` is for metrics and health."""
-        loop = asyncio.get_running_loop()
+        """Warm the models up, then listen: from here on requests are welcome. ``side`` is for metrics and health, ``grpc``
+        for callers of gRPC alone, who are welcome at ``listener`` too.
+        """
         for service in self.directory:
             began = perf_counter()
             why = await in_thread(warm_up, service.model, self._warmups[service.name])
@@ -106,21 +118,17 @@ class App:
         behind = self.behind.server
         assert behind is not None
         shared = self.admission, self.settings, self.state, self.counters, self.access_log
-        self.hub = Hub(self.dialect, *shared, behind, self.keys)
+        self.hub = Hub(self.dialects, *shared, behind, self.keys)
         self.hub.on_tick = self._tick
         if self.keys is not None:
             self.keys.on_change.append(self.hub.forget_heads)
             self.keys.watch()
         self.directory.on_change.append(self.hub.forget_heads)
         self.state.connections = lambda: len(self.hub.connections) + len(behind.connections)
-        options: dict[str, Any] = {"sock": listener, "backlog": _BACKLOG, "ssl": tls}
-        if tls is not None:
-            options["ssl_handshake_timeout"] = self.settings.head_timeout_s
-        self._listener, self._tls_options = listener, {name: options[name] for name in options if "ssl" in name}
-        if listener.family == socket.AF_UNIX:
-            self._listening = await loop.create_unix_server(self.hub, **options)
-        else:
-            self._listening = await loop.create_server(self.hub, **options)
+        h2 = self._speak_grpc() if self.dialects.rpcs else None
+        await self._listen(listener, tls, self.hub)
+        if grpc is not None and h2 is not None:
+            await self._listen(grpc, tls, h2)
         if side is not None:
             self._side = web.ServerRunner(self._odd.side_server(), shutdown_timeout=self.settings.drain_timeout_s)
             await self._side.setup()
@@ -132,11 +140,34 @@ class App:
             self.on_memory_limit = None
         self.state.started = True
 
+    def _speak_grpc(self) -> Callable[[], asyncio.BaseProtocol]:
+        from graphpipe.server.http.grpc import Calls  # they take a library that is not everywhere
+        from graphpipe.server.http.h2 import H2Connection
+
+        self._calls = Calls(self.dialects.rpcs, self.admission, self.settings, self.hub.exchange, self.keys)
+        self.hub.h2 = factory = partial(H2Connection, self.hub, self._calls.begin)
+        return factory
+
+    async def _listen(
+        self, listener: socket.socket, tls: ssl.SSLContext | None, factory: Callable[[], asyncio.BaseProtocol]
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        options: dict[str, Any] = {"ssl": tls}
+        if tls is not None:
+            options["ssl_handshake_timeout"] = self.settings.head_timeout_s
+        create = loop.create_unix_server if listener.family == socket.AF_UNIX else loop.create_server
+        listening = await create(factory, sock=listener, backlog=_BACKLOG, **options)
+        self._doors.append(_Door(listener, listening, factory, options))
+
     async def start_unless_stopped(
-        self, listener: socket.socket, tls: ssl.SSLContext | None = None, side: socket.socket | None = None
+        self,
+        listener: socket.socket,
+        tls: ssl.SSLContext | None = None,
+        side: socket.socket | None = None,
+        grpc: socket.socket | None = None,
     ) -> bool:
         """The same, but given up when told to end meanwhile: warming up may take for ever."""
-        start = asyncio.create_task(self.start(listener, tls, side))
+        start = asyncio.create_task(self.start(listener, tls, side, grpc))
         stop = asyncio.create_task(self.stop.wait())
         await asyncio.wait({start, stop}, return_when=asyncio.FIRST_COMPLETED)
         stop.cancel()
@@ -152,6 +183,8 @@ class App:
             await self._finish()
         finally:
             self._odd.close()
+            if self._calls is not None:
+                self._calls.close()
             if self.keys is not None:
                 self.keys.close()
             self._next_second()
@@ -168,7 +201,8 @@ class App:
         if self.state.in_flight:
             log.warning("cutting %s in flight: told to end at once", counted(self.state.in_flight, "request"))
         if self.state.started:
-            self._listening.close()
+            for door in self._doors:
+                door.listening.close()
             self.hub.close()
         for transport in self._transports_behind():
             transport.abort()
@@ -218,17 +252,12 @@ class App:
         """Let nobody in any more. Whom the kernel has connected, and nobody has accepted, would be reset, with the request
         that he may have sent: they come in yet.
         """
-        last = self._listener.dup()
-        last.setblocking(False)
-        self._listening.close()
-        waiting = []
-        try:
-            while True:
-                waiting.append(last.accept()[0])
-        except OSError:
-            last.close()  # at once: who connects between that look and this is lost
         let_in = asyncio.get_running_loop().connect_accepted_socket
-        entering = [asyncio.ensure_future(let_in(self.hub, each, **self._tls_options)) for each in waiting]
+        entering = [
+            asyncio.ensure_future(let_in(door.factory, each, **door.options))
+            for door in self._doors
+            for each in door.close()
+        ]
         # Side by side: one who says nothing of TLS keeps neither the others nor the end waiting.
         for entered in (await asyncio.wait(entering, timeout=_LINGER_S))[0] if entering else ():
             entered.exception()  # he has left: nobody needs to hear of it
@@ -270,6 +299,29 @@ class App:
         """Say and count what the log left out."""
         self.access_log.next_second()
         self.counters.meter("").add("graphpipe_log_lines_left_out", FAILURES.next_second())
+
+
+@dataclass(frozen=True, slots=True)
+class _Door:
+    """An address, and who is let in there."""
+
+    listener: socket.socket
+    listening: asyncio.Server
+    factory: Callable[[], asyncio.BaseProtocol]
+    options: Mapping[str, Any]
+
+    def close(self) -> list[socket.socket]:
+        """Listen no more. Those whom the kernel has connected and nobody has accepted."""
+        last = self.listener.dup()
+        last.setblocking(False)
+        self.listening.close()
+        waiting = []
+        try:
+            while True:
+                waiting.append(last.accept()[0])
+        except OSError:
+            last.close()  # at once: who connects between that look and this is lost
+        return waiting
 
 
 def _close_aside(service: Service) -> None:

@@ -46,6 +46,10 @@ class Directory:
             raise NotFound(f"model {name!r} has no version {version!r}; it has {', '.join(versions)}")
         return service
 
+    def versions(self, name: str) -> list[str]:
+        """The versions of a name, the one put in last at the end; none of a name that there is not."""
+        return list(self._services.get(name, ()))
+
     @property
     def first(self) -> Service:
         """The default model's service."""

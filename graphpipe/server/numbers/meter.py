@@ -80,12 +80,12 @@ class Meter:
             )
         ]
 
-    def answered(self, status: int, seconds: float) -> None:
-        """A request got its answer."""
-        if status == 200:
+    def answered(self, status: int, seconds: float, protocol: int = 0) -> None:
+        """A request got its answer; ``protocol`` is a place in PROTOCOLS."""
+        if status == 200 and not protocol:
             self._ok += 1
         else:
-            self._codes[STATUS_PLACE.get(status, OTHER)] += 1
+            self._codes[len(STATUSES) * protocol + STATUS_PLACE.get(status, OTHER)] += 1
         self._request.append(seconds)
 
     def described(self, status: int) -> None:

@@ -33,7 +33,8 @@ from graphpipe.server.models.service import Service
 from graphpipe.server.numbers.failures import FAILURES
 from graphpipe.server.protocols.foreign import body_words, path_words
 from graphpipe.server.protocols.path import segments
-from graphpipe.server.protocols.protocol import Answer
+from graphpipe.server.protocols.protocol import BY_MESSAGE, Answer, Field
+from graphpipe.server.protocols.unsendable import unsendable
 from graphpipe.server.stages import Outputs, Request
 from graphpipe.signature import Plan, Signature
 from graphpipe.version import SERVER
@@ -79,13 +80,19 @@ _MOMENT_BYTES = 8 * 1024
 class GraphPipe:
     """Which endpoint a path is."""
 
+    protocol = "graphpipe"
+
     def __init__(self, directory: Directory, strings_max: int) -> None:
         self._directory = directory
         self._strings_max = strings_max
         self._endpoints: WeakKeyDictionary[Service, GraphPipeEndpoint] = WeakKeyDictionary()
 
-    def endpoint(self, path: str) -> GraphPipeEndpoint:
-        """Whose inference endpoint an escaped path is. Raises NotFound, which lists the models."""
+    def endpoint(self, method: str, path: str, field: Field) -> GraphPipeEndpoint:
+        """Whose inference endpoint a path is."""
+        return self.served(path)
+
+    def served(self, path: str) -> GraphPipeEndpoint:
+        """Whose endpoint an escaped path is. Raises NotFound, which lists the models."""
         first, *rest = segments(path)
         if first == "models" and rest[:1] not in ([], [""]) and rest[1:] in ([], [""]):
             return self.endpoint_of(self._directory.find(rest[0]))
@@ -125,6 +132,8 @@ def error_body(error: ServiceError, accept: str) -> tuple[str, bytes]:
 class GraphPipeEndpoint:
     """One service, answering messages with messages. What its callers repeat is remembered here."""
 
+    scope = BY_MESSAGE
+
     def __init__(self, service: Service, strings_max: int) -> None:
         self.service = service
         self._strings_max = strings_max
@@ -135,7 +144,7 @@ class GraphPipeEndpoint:
         self._metadata_bytes = encode_metadata_response(self.metadata)
         self._limited: dict[bool, GraphPipeEndpoint] = {}
 
-    def limited(self, *, infer: bool, metadata: bool) -> GraphPipeEndpoint:
+    def limited(self, *, infer: bool, metadata: bool, models: frozenset[str] | None = None) -> GraphPipeEndpoint:
         """The same for a caller who may ask for one of these alone: it raises Forbidden for the other."""
         if infer and metadata:
             return self
@@ -213,7 +222,7 @@ class GraphPipeEndpoint:
                     return self._encoded_aside(arrays, rows)
             segments = encode_infer_response(arrays)
         except BaseException as error:
-            raise self._unsendable(error) from None
+            raise unsendable(self.service.name, error) from None
         self.service.meter.encoded(rows, perf_counter() - began)
         return segments, rows
 
@@ -224,20 +233,11 @@ class GraphPipeEndpoint:
             try:
                 return encode_infer_response(arrays)
             except BaseException as error:
-                raise self._unsendable(error) from None
+                raise unsendable(self.service.name, error) from None
 
         segments = await asyncio.get_running_loop().run_in_executor(None, encode)
         self.service.meter.encoded(rows, perf_counter() - began)
         return segments, rows
-
-    def _unsendable(self, error: BaseException) -> ServiceError:
-        """The caller did nothing wrong: the model gave what cannot travel."""
-        if not isinstance(error, ServiceError):
-            FAILURES.tell(log, "model %r gave what is not an array", self.service.name, error=error)
-            return ModelFailed(f"model {self.service.name!r} failed on this input; the server's log has the cause")
-        failed = ModelFailed(f"model {self.service.name!r} gave an answer that cannot travel: {error.message}")
-        failed.code = error.code if error.http_status == 413 else failed.code
-        return failed
 
     def admit(self, size: int) -> None:
         """Raise Overloaded if a request of ``size`` bytes need not be read, as it would be refused in any case."""
@@ -262,7 +262,8 @@ class GraphPipeEndpoint:
             version = await asyncio.get_running_loop().run_in_executor(None, say)
         if self._shown() is not self._signature or version != self.metadata.version:
             self._renew(version)
-        return [self._metadata_bytes], 0
+        segments: list[Segment] = [self._metadata_bytes]
+        return segments, 0
 
     def _shown(self) -> Signature:
         """What the model says at this moment that it takes and gives."""

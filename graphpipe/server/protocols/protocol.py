@@ -2,23 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
-from graphpipe.errors import ServiceError
+from graphpipe.errors import ServiceError, Unsupported
 from graphpipe.server.models.service import Service
 from graphpipe.wire import Segment
 
-__all__ = ["Answer", "Dialect", "Endpoint"]
+__all__ = ["BY_MESSAGE", "Answer", "Dialect", "Endpoint", "Field", "Fields", "Rpcs", "WrongMethod"]
 
-# An answer's bytes, as segments, and the number of rows that were asked for.
-Answer = tuple[list[Segment], int]
+# What an answer's head says: Content-Type first.
+Fields = tuple[tuple[str, str], ...]
+# An answer's bytes, as segments, the number of rows that were asked for, and its fields where they are not GraphPipe's.
+Answer = tuple[list[Segment], int] | tuple[list[Segment], int, Fields]
+# What a field of a request's head says, by its name in small letters; None where there is none. Raises InvalidRequest for
+# a field that came more than once.
+Field = Callable[[str], str | None]
+
+# The scope of an endpoint whose messages say what a key must be good for.
+BY_MESSAGE = "message"
+
+
+class WrongMethod(Unsupported):
+    """A path is asked with a method that it does not have. ``allowed`` is the one that it has."""
+
+    def __init__(self, method: str, allowed: str) -> None:
+        super().__init__(f"{method} is not served here; use {allowed}")
+        self.allowed = allowed
 
 
 class Endpoint(Protocol):
-    """One service, spoken to in one dialect."""
+    """One service, spoken to in one dialect; or the server as a whole, whose ``service`` is None.
 
-    service: Service
+    ``scope`` is what a key must be good for: ``infer``, ``metadata``, nothing (an empty one: nobody needs a key), or
+    BY_MESSAGE, where ``limited`` looks at each message.
+    """
+
+    @property
+    def service(self) -> Service | None: ...
+
+    @property
+    def scope(self) -> str: ...
 
     def answer(
         self, body: memoryview | bytes, deadline: float | None = None, request_id: str = ""
@@ -34,18 +58,40 @@ class Endpoint(Protocol):
         """Raise Overloaded if a request of ``size`` bytes need not be read, as it would be refused in any case."""
         ...
 
-    def limited(self, *, infer: bool, metadata: bool) -> Endpoint:
-        """The same for a caller who may ask for one of these alone: it raises Forbidden for the other."""
+    def limited(self, *, infer: bool, metadata: bool, models: frozenset[str] | None = None) -> Endpoint:
+        """The same for a caller who may ask for one of these alone, or of these models: for the rest it raises Forbidden,
+        or leaves it out.
+        """
         ...
 
 
 class Dialect(Protocol):
-    """The bytes of one protocol."""
+    """The bytes of one protocol over HTTP. ``protocol`` is what the metrics call it."""
 
-    def endpoint(self, path: str) -> Endpoint:
-        """What a POST to a path asks, as it came: still escaped, with its dots. Raises NotFound."""
+    @property
+    def protocol(self) -> str: ...
+
+    def endpoint(self, method: str, path: str, field: Field) -> Endpoint:
+        """What a GET (which has no body) or a POST asks: ``path`` as it came, still escaped, with its dots.
+
+        Raises NotFound, WrongMethod, InvalidRequest for a field that cannot be.
+        """
         ...
 
     def error_body(self, error: ServiceError, accept: str) -> tuple[str, bytes]:
         """Content type and body of a refusal, for a caller that accepts so much."""
+        ...
+
+
+class Rpcs(Protocol):
+    """The calls of a gRPC service."""
+
+    @property
+    def protocol(self) -> str: ...
+
+    def endpoint(self, method: str, message: memoryview | bytes) -> Endpoint:
+        """What a call asks with its message; ``method`` is ``/package.Service/Name``.
+
+        Raises NotFound, Unsupported (501) for a method that there is not, MalformedMessage.
+        """
         ...

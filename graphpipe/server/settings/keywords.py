@@ -55,6 +55,8 @@ class Keywords(TypedDict, total=False):
     # Network
     tls_cert: str | PathLike[str]
     tls_key: str | PathLike[str]
+    protocols: Sequence[Literal["graphpipe", "open-inference", "tensorflow-serving", "grpc"]]
+    allow_origin: Sequence[str]
     compress_answers: bool
     api_key_file: str | PathLike[str]
     tls_client_ca: str | PathLike[str]

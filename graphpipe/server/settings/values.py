@@ -11,14 +11,31 @@ from dataclasses import dataclass, field
 
 from graphpipe.backends.options import LoadOptions
 from graphpipe.backends.unused import Said
-from graphpipe.kinds import address, choice, count, integer, integers, names, number, path, size, switch, text
+from graphpipe.kinds import (
+    address,
+    choice,
+    choices,
+    count,
+    integer,
+    integers,
+    names,
+    number,
+    origins,
+    path,
+    size,
+    switch,
+    text,
+)
 from graphpipe.machine import descriptors, memory_bytes
 from graphpipe.setting import setting
 
-__all__ = ["PROGRESS_BYTES_PER_S", "ModelSettings", "Settings", "fitting_body"]
+__all__ = ["PROGRESS_BYTES_PER_S", "PROTOCOLS", "ModelSettings", "Settings", "fitting_body"]
 
 # A body or an answer that moves more slowly than this has stopped.
 PROGRESS_BYTES_PER_S = 1024
+
+# What --protocols may name. gRPC carries those that are named beside it.
+PROTOCOLS = ("graphpipe", "open-inference", "tensorflow-serving", "grpc")
 
 _BATCHED = ("batch_rows_max", "batch_sizes")
 _CACHED = ("cache",)
@@ -126,6 +143,16 @@ class Settings:
     tls_key: str = setting(
         "", "Network", path(), "PEM file with its key.", default_text="in the certificate's file", needs=("tls_cert",)
     )
+    protocols: tuple[str, ...] = setting(
+        PROTOCOLS, "Network", choices(*PROTOCOLS),
+        "Which protocols are spoken beside GraphPipe's own, which always is: open-inference (v2, as Triton and KServe have "
+        "it), tensorflow-serving, and those of the two over grpc; graphpipe: none of them.", default_text="all of them",
+    )  # fmt: skip
+    allow_origin: tuple[str, ...] = setting(
+        (), "Network", origins(),
+        "Let web pages of these origins read answers (CORS): https://HOST or https://HOST:PORT, or * for every page.",
+        default_text="no page may",
+    )  # fmt: skip
     compress_answers: bool = setting(
         False, "Network", switch(), "Compress answers and pages for whoever sends Accept-Encoding: gzip."
     )

@@ -1,0 +1,439 @@
+"""gRPC: calls over the streams of an HTTP/2 connection, each with one message and one answer.
+
+A call's message has its length in front, so a large one is received into a lease of that length when there is room, and its
+caller waits until then: no window is opened for what nobody has room for. From there on a call is an Exchange like any
+other request.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from functools import partial
+
+from graphpipe.buffers import POOLED_FROM
+from graphpipe.errors import (
+    MalformedMessage,
+    ModelFailed,
+    ServiceError,
+    TooLarge,
+    Unauthenticated,
+    Unsupported,
+    let_go,
+    service_error,
+)
+from graphpipe.server.exchange import Exchange
+from graphpipe.server.http.admission import Admission
+from graphpipe.server.http.body import Body, too_slow
+from graphpipe.server.http.coder import Coder
+from graphpipe.server.http.codings import Inflating
+from graphpipe.server.http.grpc_head import CODINGS, CallHead, NotGrpc, check_size, coding_of, read, timeout_ms
+from graphpipe.server.http.grpc_status import OK, trailers_of
+from graphpipe.server.http.h2_stream import Headers, Stream
+from graphpipe.server.http.keys import ANYBODY, Grant, Keys
+from graphpipe.server.http.shared import TICK_S
+from graphpipe.server.numbers.failures import FAILURES
+from graphpipe.server.numbers.families import PROTOCOLS
+from graphpipe.server.protocols.protocol import Answer, Rpcs
+from graphpipe.server.settings.values import Settings
+from graphpipe.server.target import Target
+from graphpipe.wire import Segment
+
+__all__ = ["Calls"]
+
+log = logging.getLogger("graphpipe.front")
+
+_HEADERS = [(b":status", b"200"), (b"content-type", b"application/grpc"), (b"grpc-accept-encoding", CODINGS.encode())]
+# In front of a message: whether it is compressed, and its length.
+_PREFIX = 5
+_LENGTH_MAX = 2**32 - 1
+# A stranger's message is looked at, as it may ask for what is open to all; but not a long one.
+_STRANGER_MAX = 4 * 1024
+
+
+class Calls:
+    """What the calls of a server share. ``rpcs`` are the services, by ``package.Service``."""
+
+    def __init__(
+        self,
+        rpcs: Mapping[str, Rpcs],
+        admission: Admission,
+        settings: Settings,
+        exchange: Callable[[], Exchange],
+        keys: Keys | None = None,
+    ) -> None:
+        self.rpcs = rpcs
+        self.admission = admission
+        self.settings = settings
+        self.exchange = exchange
+        self.keys = keys
+        self.coder = Coder(settings, admission)
+
+    def begin(self, stream: Stream, headers: Headers) -> _Call | _NoCall:
+        """What becomes of a stream."""
+        try:
+            return _Call(self, stream, read(headers), headers)
+        except NotGrpc as no:
+            body = f"{no.words}\n".encode()
+            told = [(b":status", b"%d" % no.status), (b"content-type", b"text/plain; charset=utf-8")]
+            stream.refuse([*told, (b"content-length", b"%d" % len(body))], body)
+            return _NoCall()
+
+    def grant(self, head: CallHead) -> Grant:
+        """What a caller may do. Raises Unauthenticated."""
+        if self.keys is None:
+            return ANYBODY
+        grant = self.keys.grant(head.authorizations)
+        head.caller = grant.caller
+        return grant
+
+    def close(self) -> None:
+        """Nobody calls any more."""
+        self.coder.close()
+
+
+class _NoCall:
+    """A stream that is answered already: what comes of it is dropped."""
+
+    def data(self, data: bytes) -> None:
+        pass
+
+    def end(self) -> None:
+        pass
+
+    def answer(self) -> None:
+        pass
+
+    def check(self, tick: int) -> None:
+        pass
+
+    def gone(self) -> None:
+        pass
+
+
+class _Call:
+    """One call, from its head to its answer."""
+
+    __slots__ = (
+        "_body",
+        "_calls",
+        "_coding",
+        "_exchange",
+        "_first",
+        "_grant",
+        "_head",
+        "_held",
+        "_is_compressed",
+        "_is_done",
+        "_message",
+        "_protocol",
+        "_rpcs",
+        "_since",
+        "_size",
+        "_stranger",
+        "_stream",
+    )
+
+    def __init__(self, calls: Calls, stream: Stream, head: CallHead, headers: Headers) -> None:
+        self._calls = calls
+        self._stream = stream
+        self._head = head
+        self._exchange = calls.exchange()
+        self._exchange.peer, self._exchange.caller = stream.peer, stream.caller
+        self._first = b""  # of the message, as long as its length is not known
+        self._message: bytes | None = None  # a small one that came at once
+        self._body: Body | None = None
+        self._is_compressed = self._is_done = False
+        self._coding = ""
+        self._size = self._held = 0
+        self._since: int | None = None
+        self._grant = ANYBODY
+        self._stranger: Unauthenticated | None = None
+        self._rpcs = calls.rpcs.get(head.service)
+        self._protocol = 0 if self._rpcs is None else PROTOCOLS.index(self._rpcs.protocol)
+        self._exchange.start(None, self._protocol)
+        try:
+            self._begin(headers)
+        except ServiceError as error:
+            self._refuse(error)
+
+    def _begin(self, headers: Headers) -> None:
+        calls, head = self._calls, self._head
+        check_size(headers)
+        if self._rpcs is None:
+            raise Unsupported(f"there is no service {head.service[:200]!r} here", 501)
+        try:
+            self._grant = calls.grant(head)
+        except Unauthenticated as error:
+            self._stranger = let_go(error)
+        self._coding = coding_of(head.coding)
+        wait_ms = timeout_ms(head.timeout)
+        if wait_ms is not None:
+            self._exchange.limit(wait_ms, self._refuse)
+
+    # --- its message comes in ---
+
+    def data(self, data: bytes) -> None:
+        """So much more has come of it."""
+        if self._is_done:
+            return
+        try:
+            if self._body is not None:
+                self._take(self._body, memoryview(data))
+            elif self._message is not None:
+                raise _more_than_one()
+            else:
+                self._begin_message(self._first + data if self._first else data)
+        except ServiceError as error:
+            self._refuse(error)
+
+    def _begin_message(self, data: bytes) -> None:
+        if len(data) < _PREFIX:
+            self._first = data
+            return
+        self._first, admission = b"", self._calls.admission
+        length = self._size = int.from_bytes(data[1:_PREFIX], "big")
+        if data[0]:
+            self._check_compressed(data[0])
+        if self._stranger is not None and length > _STRANGER_MAX:
+            raise self._stranger
+        if length == len(data) - _PREFIX and length < POOLED_FROM and not admission.is_full:
+            admission.check(length)
+            # A copy of its own, since bytes objects start at a multiple of 16 and a message in the middle of one does not.
+            self._message = data[_PREFIX:]
+            return
+        self._body = body = Body(admission, length)
+        self._take(body, memoryview(data)[_PREFIX:])
+        if not admission.begin(body):
+            self._wait_for_room(body)
+        elif not body.is_whole:
+            self._stream.widen(body.rest)
+
+    def _check_compressed(self, flag: int) -> None:
+        if flag != 1:
+            raise MalformedMessage(f"a message begins with 0 or 1, and {flag} came")
+        if not self._coding:
+            raise MalformedMessage("the message says that it is compressed, and grpc-encoding does not say how")
+        if not self._calls.settings.inflate_ratio_max:
+            raise Unsupported("compressed messages are off on this server (--inflate-ratio-max 0); send it plain", 501)
+        self._is_compressed = True
+
+    def _take(self, body: Body, data: memoryview) -> None:
+        if body.take(data):
+            raise _more_than_one()
+        admission = self._calls.admission
+        is_coming = body.begun and not body.is_whole and not self._exchange.waits
+        if is_coming and admission.is_full and not admission.begin(body):
+            self._wait_for_room(body)
+
+    def _wait_for_room(self, body: Body) -> None:
+        """Wait, and let no more come than is on its way."""
+        self._stream.shut()
+        self._exchange.wait(self._calls.admission.turn(body), self._on_turn)
+
+    def _on_turn(self, _: None, error: BaseException | None) -> None:
+        if error is not None:
+            self._fail(error)
+            return
+        body = self._body
+        assert body is not None
+        self._since = None
+        self._stream.widen(body.rest)
+        if self._stream.has_ended:
+            self._ended()
+
+    def end(self) -> None:
+        """Nothing more of it comes."""
+        if not self._is_done and not self._exchange.waits:
+            self._ended()
+
+    def _ended(self) -> None:
+        body = self._body
+        if self._message is not None or (body is not None and body.is_whole):
+            self._stream.is_ready()
+        elif body is None:
+            self._refuse(MalformedMessage("the call ended before there was a message"))
+        else:
+            came = f"{body.filled} of {body.length} bytes"
+            self._refuse(MalformedMessage(f"the call ended within its message: {came} came"))
+
+    def check(self, tick: int) -> None:
+        """End it if its message comes too slowly."""
+        if self._is_done or self._exchange.waits:
+            return
+        if self._since is None:
+            self._since = tick
+        body, waited_s, limit_s = self._body, (tick - self._since) * TICK_S, self._calls.settings.body_timeout_s
+        if body is not None:
+            body.look(TICK_S)
+        if waited_s <= limit_s:
+            return
+        came, pace = (0, 1.0) if body is None else (body.filled - body.mark, body.pace(limit_s))
+        if body is None or body.is_whole or came < pace * waited_s:
+            self._refuse(service_error(0, 408, too_slow(came, waited_s, pace)))
+        else:
+            self._since, body.mark = tick, body.filled
+
+    # --- it is answered ---
+
+    def answer(self) -> None:
+        """All of it is here."""
+        if self._is_done:
+            return
+        message: bytes | memoryview | None = self._message
+        self._message = None
+        if message is None:
+            body, self._body = self._body, None
+            assert body is not None
+            self._held = body.held
+            message = body.let_go()
+        if self._is_compressed:
+            self._exchange.wait(self._inflated(message), self._on_inflated)
+        else:
+            self._ask(message)
+
+    async def _inflated(self, message: bytes | memoryview) -> Body:
+        settings, admission = self._calls.settings, self._calls.admission
+        inflating = Inflating((self._coding,), admission.body_bytes_max, settings.inflate_ratio_max)
+        inflating.check(len(message))
+        body = Body(admission, None)
+        admission.hold(inflating.state_bytes)
+        try:
+            await self._calls.coder.inflate(inflating, bytes(message), partial(self._take_inflated, body))
+            inflating.end()
+            body.ended()
+            return body
+        except BaseException:
+            body.drop()
+            raise
+        finally:
+            admission.hold(-inflating.state_bytes)
+
+    async def _take_inflated(self, body: Body, data: memoryview) -> None:
+        admission = self._calls.admission
+        body.take(data)
+        if admission.is_full and not admission.begin(body):
+            await admission.turn(body)
+
+    def _on_inflated(self, body: Body | None, error: BaseException | None) -> None:
+        self._release()
+        if body is None:
+            self._fail(error)
+            return
+        self._held = body.held
+        self._ask(body.let_go())
+
+    def _ask(self, message: bytes | memoryview) -> None:
+        exchange = self._exchange
+        try:
+            target = self._target(message)
+            exchange.reach(target.service, target.protocol)
+            answer = exchange.answer(target, message, None, self._answered, self._head.request_id)
+        except BaseException as error:  # as a coroutine's end has it
+            self._fail(error)
+            return
+        if answer is not None:
+            self._release()
+            self._give(answer)
+        elif exchange.waits and not self._held:
+            self._hold(len(message) if type(message) is bytes else 0)
+
+    def _target(self, message: bytes | memoryview) -> Target:
+        assert self._rpcs is not None
+        find = partial(self._rpcs.endpoint, self._head.path, message)
+        if self._stranger is None:
+            return self._grant.target(find, self._rpcs.protocol, len(message))
+        try:
+            endpoint = find()
+        except ServiceError:
+            raise self._stranger from None  # what there is, is not for him to know
+        if endpoint.scope:
+            raise self._stranger
+        return Target.of(endpoint, self._rpcs.protocol)
+
+    def _answered(self, answer: Answer | None, error: BaseException | None) -> None:
+        self._release()
+        if answer is None:
+            self._fail(error)
+        else:
+            self._give(answer)
+
+    def _give(self, answer: Answer) -> None:
+        segments, rows = answer[0], answer[1]
+        size = sum(map(len, segments))
+        if self._head.takes_gzip and self._calls.settings.compress_answers:
+            told: dict[str, str] = {}
+            compressed = self._calls.coder.compressed(told, segments)
+            self._exchange.wait(compressed, partial(self._on_compressed, segments, rows))
+        else:
+            self._finish(segments, size, rows)
+
+    def _on_compressed(
+        self, plain: list[Segment], rows: int, smaller: list[Segment] | None, error: BaseException | None
+    ) -> None:
+        if smaller is None:
+            self._fail(error)
+        else:
+            self._finish(list(smaller), sum(map(len, smaller)), rows, is_compressed=smaller is not plain)
+
+    def _finish(self, segments: list[Segment], size: int, rows: int, *, is_compressed: bool = False) -> None:
+        if size > _LENGTH_MAX:
+            self._refuse(TooLarge(f"the answer has {size} bytes; gRPC's messages have at most {_LENGTH_MAX}"))
+            return
+        self._is_done = True
+        stream, head = self._stream, self._head
+        self._exchange.finish(200, stream.transport, self._size, size, rows, head)
+        headers = self._headers()
+        if is_compressed:
+            headers.append((b"grpc-encoding", b"gzip"))
+        prefix = (b"\x01" if is_compressed else b"\x00") + size.to_bytes(4, "big")
+        stream.respond(headers, [prefix, *segments], OK)
+
+    def _headers(self) -> list[tuple[bytes, bytes]]:
+        called = self._head.request_id
+        return [*_HEADERS, (b"x-request-id", called.encode())] if called else list(_HEADERS)
+
+    # --- or it is not ---
+
+    def _fail(self, error: BaseException | None) -> None:
+        if not isinstance(error, ServiceError):
+            if error is not None:
+                FAILURES.tell(log, "answering failed", error=error, request_id=self._head.request_id)
+            error = ModelFailed("the server failed on this request; its log has the cause")
+        self._refuse(error)
+
+    def _refuse(self, error: ServiceError) -> None:
+        self._is_done, self._stranger = True, None  # which knows the frames that know this
+        self._drop()
+        if self._exchange.waits:  # for room, while what came is already wrong
+            self._exchange.leave()
+            self._stream.reset()
+            return
+        self._exchange.finish(error.http_status, self._stream.transport, self._size, 0, 0, self._head)
+        self._stream.refuse([*self._headers(), *trailers_of(error)])
+
+    def gone(self) -> None:
+        """The stream is over."""
+        self._is_done = True
+        self._exchange.leave()
+        self._drop()
+
+    def _drop(self) -> None:
+        self._message = None
+        if self._body is not None:
+            self._body.drop()
+            self._body = None
+        self._release()
+
+    def _hold(self, size: int) -> None:
+        self._held += size
+        self._calls.admission.hold(size)
+
+    def _release(self) -> None:
+        if self._held:
+            held, self._held = self._held, 0
+            self._calls.admission.hold(-held)
+
+
+def _more_than_one() -> MalformedMessage:
+    return MalformedMessage("a call has one message here, and more came behind it")

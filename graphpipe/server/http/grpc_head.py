@@ -1,0 +1,105 @@
+"""The head of a gRPC call: what is asked of whom, how long its caller waits, in which coding its message comes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from graphpipe.errors import InvalidRequest, TooLarge, Unsupported
+from graphpipe.server.http.codings import takes_gzip
+from graphpipe.server.http.head import HEAD_BYTES_MAX, request_id
+from graphpipe.server.numbers.caller import Caller
+from graphpipe.words import visible
+
+__all__ = ["CODINGS", "CallHead", "NotGrpc", "check_size", "coding_of", "read", "timeout_ms"]
+
+# What a message may come in.
+CODINGS = "identity,gzip,deflate"
+
+# A field counts as so many bytes more, as HTTP/2 has it.
+_FIELD_BYTES = 32
+_CONTENT_TYPE = re.compile(rb"application/grpc(\+proto)?[ \t]*(;.*)?", re.IGNORECASE)
+_TIMEOUT = re.compile(rb"([0-9]{1,8})([HMSmun])")
+_MS = {b"H": 3_600_000.0, b"M": 60_000.0, b"S": 1000.0, b"m": 1.0, b"u": 1e-3, b"n": 1e-6}
+# Some thirty years: as long as a clock can be set for.
+_TIMEOUT_MS_MAX = 10**12
+
+
+class NotGrpc(Exception):
+    """A request that is no call. ``status`` and words, for HTTP."""
+
+    def __init__(self, status: int, words: str) -> None:
+        super().__init__(words)
+        self.status = status
+        self.words = words
+
+
+@dataclass(slots=True)
+class CallHead:
+    """What a call's head says. ``service`` and ``path`` are as in ``/package.Service/Name``, ``authorizations`` what its
+    caller shows of keys.
+    """
+
+    method: str
+    path: str
+    service: str
+    request_id: str
+    authorizations: Sequence[bytes]
+    timeout: bytes
+    coding: bytes
+    takes_gzip: bool
+    caller: Caller | None = None
+
+
+def read(headers: Sequence[tuple[bytes, bytes]]) -> CallHead:
+    """The head of a call. Raises NotGrpc for another request's."""
+    fields = dict(headers)
+    method = fields.get(b":method", b"").decode("latin-1")
+    path = fields.get(b":path", b"").decode("latin-1")
+    if not _CONTENT_TYPE.fullmatch(fields.get(b"content-type", b"")):
+        raise NotGrpc(415, "HTTP/2 is spoken here for gRPC alone (Content-Type: application/grpc); call over HTTP/1.1")
+    if method != "POST":
+        raise NotGrpc(405, f"gRPC calls are POST, and {visible(method[:20])} came")
+    if fields.get(b"te") != b"trailers":
+        raise NotGrpc(400, "te: trailers is missing: what is on the way from the caller to here does not pass on gRPC")
+    return CallHead(
+        method,
+        path,
+        path[1 : path.rfind("/")],
+        request_id(fields.get(b"x-request-id", b"")),
+        [value for name, value in headers if name == b"authorization"],
+        fields.get(b"grpc-timeout", b""),
+        fields.get(b"grpc-encoding", b"identity"),
+        takes_gzip(fields.get(b"grpc-accept-encoding", b"").decode("latin-1")),
+    )
+
+
+def check_size(headers: Sequence[tuple[bytes, bytes]]) -> None:
+    """Raise TooLarge for a head that is over the limit of all heads."""
+    size = sum(len(name) + len(value) + _FIELD_BYTES for name, value in headers)
+    if size > HEAD_BYTES_MAX:
+        raise TooLarge(f"the call's metadata has {size} bytes; at most {HEAD_BYTES_MAX} are taken")
+
+
+def timeout_ms(value: bytes) -> int | None:
+    """How long the caller waits, rounded up; None where he does not say. Raises InvalidRequest."""
+    if not value:
+        return None
+    match = _TIMEOUT.fullmatch(value)
+    if match is None:
+        raise InvalidRequest(
+            f"grpc-timeout is a number of at most 8 digits and a unit (HMSmun); {visible(value[:40].decode('latin-1'))} came"
+        )
+    return min(_TIMEOUT_MS_MAX, -int(-int(match[1]) * _MS[match[2]] // 1))
+
+
+def coding_of(value: bytes) -> str:
+    """What a message that says it is compressed is compressed with; empty for nothing. Raises Unsupported."""
+    if value == b"identity":
+        return ""
+    if value in (b"gzip", b"deflate"):
+        return value.decode()
+    raise Unsupported(
+        f"messages are taken in {CODINGS}; grpc-encoding {visible(value[:40].decode('latin-1'))} came", 501
+    )

@@ -1,0 +1,210 @@
+"""A stream of an HTTP/2 connection: one request and its answer, between the connection and whoever answers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Hashable, Sequence
+from typing import Protocol
+
+from graphpipe.server.http.shared import TICK_S
+from graphpipe.wire import Segment
+
+__all__ = ["Begin", "Handler", "Headers", "Stream"]
+
+# What comes at once of a request that is known to be large and welcome.
+_WINDOW = 4 << 20
+# A piece of an answer, in turn with the pieces of others.
+_PIECE = 64 * 1024
+
+Headers = Sequence[tuple[bytes, bytes]]
+
+
+class Handler(Protocol):
+    """What becomes of one stream."""
+
+    def data(self, data: bytes) -> None:
+        """So much more has come."""
+        ...
+
+    def end(self) -> None:
+        """Nothing more comes."""
+        ...
+
+    def answer(self) -> None:
+        """It asked for its turn (``Stream.is_ready``)."""
+        ...
+
+    def check(self, tick: int) -> None:
+        """End it if it comes too slowly; called with every tick until it is answered."""
+        ...
+
+    def gone(self) -> None:
+        """The stream is over, answered or not. Said once."""
+        ...
+
+
+class Carrier(Protocol):
+    """What a stream knows of its connection."""
+
+    transport: asyncio.Transport
+    peer: Hashable
+    caller: str
+    ready: list[Stream]
+
+    def acknowledge(self, number: int, count: int) -> None:
+        """So much of a stream has been taken: as much may come again."""
+        ...
+
+    def widen(self, number: int, size: int, unread: int) -> None:
+        """Have ``size`` bytes come on a stream; ``unread`` ones had not been acknowledged."""
+        ...
+
+    def respond(self, stream: Stream, headers: Headers, segments: list[Segment], trailers: Headers) -> None:
+        """Send an answer, in turn with those of others."""
+        ...
+
+    def refuse(self, stream: Stream, headers: Headers, body: bytes) -> None:
+        """Send an answer of a few words."""
+        ...
+
+    def cancel(self, stream: Stream) -> None:
+        """Break a stream off."""
+        ...
+
+
+class Stream:
+    """One request and its answer, on a connection with others. Whatever is said of one that is over is heard by nobody."""
+
+    __slots__ = (
+        "_connection",
+        "_left",
+        "_mark",
+        "_pieces",
+        "_since",
+        "_trailers",
+        "_unread",
+        "handler",
+        "has_ended",
+        "id",
+        "is_over",
+    )
+
+    def __init__(self, connection: Carrier, number: int) -> None:
+        self._connection = connection
+        self.id = number
+        self.handler: Handler | None = None
+        self.has_ended = False  # its request
+        self.is_over = False
+        self._unread: int | None = None  # bytes that came since the window is kept shut
+        self._pieces: deque[memoryview] = deque()
+        self._trailers: Headers = ()
+        self._left = 0  # bytes of an answer, until they are all out
+        self._since = self._mark = 0
+
+    @property
+    def transport(self) -> asyncio.Transport:
+        return self._connection.transport
+
+    @property
+    def peer(self) -> Hashable:
+        return self._connection.peer
+
+    @property
+    def caller(self) -> str:
+        return self._connection.caller
+
+    # --- its request ---
+
+    def shut(self) -> None:
+        """Have no more come than what is on its way, until it is ``widened``."""
+        if self._unread is None:
+            self._unread = 0
+
+    def widen(self, rest: int) -> None:
+        """So much more is welcome."""
+        unread, self._unread = self._unread, None
+        self._connection.widen(self.id, min(rest, _WINDOW), unread or 0)
+
+    def has_come(self, count: int) -> None:
+        """So much has been looked at."""
+        if self._unread is None:
+            self._connection.acknowledge(self.id, count)
+        else:
+            self._unread += count
+
+    def is_ready(self) -> None:
+        """Have the handler's ``answer`` called when all that has come was looked at."""
+        self._connection.ready.append(self)
+
+    # --- its answer ---
+
+    def respond(self, headers: Headers, segments: list[Segment], trailers: Headers) -> None:
+        """Answer it. The segments are not touched until they are sent."""
+        self._connection.respond(self, headers, segments, trailers)
+
+    def refuse(self, headers: Headers, body: bytes = b"") -> None:
+        """Answer it in a word. What still comes of the request is not wanted."""
+        self._connection.refuse(self, headers, body)
+
+    def reset(self) -> None:
+        """Break it off."""
+        self._connection.cancel(self)
+
+    # --- for the connection ---
+
+    def let_go(self) -> None:
+        """Nothing more of it is wanted: what came does not count any longer."""
+        if self._unread:
+            self._connection.acknowledge(self.id, self._unread)
+        self._unread = None
+
+    def holds(self, left: int, tick: int) -> None:
+        """The answer has so many bytes."""
+        self._left = self._mark = left
+        self._since = tick
+
+    @property
+    def held(self) -> int:
+        return self._left
+
+    def queue(self, segments: list[Segment], trailers: Headers) -> None:
+        self._pieces.extend(memoryview(segment) for segment in segments if len(segment))
+        self._trailers = trailers
+
+    @property
+    def unsent(self) -> int:
+        """Bytes of the answer that nobody has taken yet."""
+        return sum(map(len, self._pieces))
+
+    def next_piece(self) -> tuple[memoryview, bool]:
+        """What is sent next of the answer, and whether it is the last."""
+        first = self._pieces[0]
+        if len(first) <= _PIECE:
+            self._pieces.popleft()
+            return first, not self._pieces
+        self._pieces[0] = first[_PIECE:]
+        return first[:_PIECE], False
+
+    @property
+    def trailers(self) -> Headers:
+        return self._trailers
+
+    def progress(self, left: int, tick: int) -> float | None:
+        """Bytes a second since it was judged last; None if that is too early."""
+        waited_s = (tick - self._since) * TICK_S
+        if waited_s <= 0:
+            return None
+        moved, self._mark, self._since = self._mark - left, left, tick
+        return moved / waited_s
+
+    def waited_s(self, tick: int) -> float:
+        return (tick - self._since) * TICK_S
+
+    def drop(self) -> None:
+        """What is left will not be sent."""
+        self._pieces.clear()
+
+
+# Has a handler for a stream whose head has come.
+Begin = Callable[[Stream, Headers], Handler]

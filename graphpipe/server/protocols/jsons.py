@@ -1,0 +1,67 @@
+"""Documents of JSON: read within limits, written with arrays in them. By orjson, which the extra ``json`` brings."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+
+from graphpipe.errors import MalformedMessage, TooLarge, Unsupported
+from graphpipe.words import first_line
+
+with suppress(ImportError):  # said when a document comes, and to whoever turns a protocol on
+    import orjson
+
+__all__ = ["ASIDE_FROM", "NEEDS_EXTRA", "read", "write"]
+
+NEEDS_EXTRA = "JSON needs an extra: pip install 'graphpipe-rpc[json]'"
+
+# Reading or writing so many bytes takes a tenth of a millisecond: more is work for a thread.
+ASIDE_FROM = 32 * 1024
+
+# A document is in memory as objects, which take up to 20 times its bytes, and nobody else runs while it is read.
+_BYTES_MAX = 64 * 1024 * 1024
+_VALUES_MAX = 1 << 22
+_BLOCK_BYTES = 256 * 1024
+_BEFORE_VALUES = np.zeros(256, bool)
+_BEFORE_VALUES[list(b",[{")] = True
+
+
+def read(text: memoryview | bytes) -> Any:
+    """The value that a document is. What it has no numbers for, NaN and infinities, is no document.
+
+    Raises MalformedMessage for what is no JSON, or is nested a thousand times; TooLarge for one that is too much for this
+    form; Unsupported (501) without the library.
+    """
+    if len(text) > _BYTES_MAX:
+        raise TooLarge(f"JSON of {len(text):,} bytes came, and at most {_BYTES_MAX:,} are taken; {_BINARY}")
+    # A value takes two bytes at least.
+    if len(text) > 2 * _VALUES_MAX and (values := _values_in(text)) > _VALUES_MAX:
+        raise TooLarge(f"JSON of some {values:,} values came, and at most {_VALUES_MAX:,} are taken; {_BINARY}")
+    try:
+        return orjson.loads(text)
+    except NameError:
+        raise Unsupported(NEEDS_EXTRA, 501) from None
+    except orjson.JSONDecodeError as error:
+        raise MalformedMessage(f"this is no JSON: {first_line(error)}") from None
+
+
+def write(value: object) -> bytes:
+    """A document of a value that may hold arrays: native, in one piece, and of what JSON has numbers for."""
+    try:
+        return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
+    except NameError:
+        raise Unsupported(NEEDS_EXTRA, 501) from None
+
+
+_BINARY = "send large tensors in a binary form, or fewer rows at once"
+
+
+def _values_in(text: memoryview | bytes) -> int:
+    """How many values a document has, or more: each stands behind one of three characters."""
+    octets = np.frombuffer(text, np.uint8)
+    return 1 + sum(
+        int(np.count_nonzero(_BEFORE_VALUES[octets[at : at + _BLOCK_BYTES]]))
+        for at in range(0, len(octets), _BLOCK_BYTES)
+    )

@@ -1,0 +1,280 @@
+"""The messages of the protocol's gRPC form: read as views of what came, written as segments."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from numpy.typing import NDArray
+
+from graphpipe.errors import MalformedMessage
+from graphpipe.server.protocols.open_inference.datatypes import datatype_of
+from graphpipe.server.protocols.open_inference.texts import joined
+from graphpipe.server.protocols.protobuf import (
+    FIXED64,
+    VARINT,
+    Message,
+    Reader,
+    key,
+    merged,
+    numbers,
+    signed,
+    text,
+)
+from graphpipe.wire import Segment
+from graphpipe.wire.dtypes import ENTRIES_MAX, NDIM_MAX, to_sendable
+from graphpipe.words import quoted
+
+__all__ = [
+    "InferRequest",
+    "InputTensor",
+    "Parameters",
+    "RequestedOutput",
+    "check_empty",
+    "infer_response",
+    "metadata_response",
+    "model_metadata_response",
+    "read_infer_request",
+    "read_name",
+    "repository_index",
+    "statistics_response",
+    "truth",
+]
+
+Array = NDArray[Any]
+Parameter = bool | int | float | str
+Parameters = dict[str, Parameter]
+
+# Fields of one request without the contents of its tensors: so many are read on the event loop.
+_FIELDS_MAX = 1 << 14
+
+
+@dataclass(slots=True)
+class InputTensor:
+    """One input as it came. ``contents`` is a message that nobody has looked into; None where there is none."""
+
+    name: str = ""
+    datatype: str = ""
+    shape: list[int] = field(default_factory=list)
+    parameters: Parameters = field(default_factory=dict)
+    contents: memoryview | None = None
+
+
+@dataclass(slots=True)
+class RequestedOutput:
+    """An output that is asked for."""
+
+    name: str = ""
+    parameters: Parameters = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class InferRequest:
+    """A ModelInferRequest. ``raw`` has the bytes of all inputs, in their order, or nothing."""
+
+    model_name: str = ""
+    model_version: str = ""
+    id: str = ""
+    parameters: Parameters = field(default_factory=dict)
+    inputs: list[InputTensor] = field(default_factory=list)
+    outputs: list[RequestedOutput] = field(default_factory=list)
+    raw: list[memoryview] = field(default_factory=list)
+
+
+_MODEL_NAME, _MODEL_VERSION, _ID, _PARAMETERS = key(1), key(2), key(3), key(4)
+_INPUTS, _OUTPUTS, _RAW = key(5), key(6), key(7)
+
+
+def read_infer_request(message: memoryview) -> InferRequest:
+    """What a ModelInferRequest says. Raises MalformedMessage, TooLarge."""
+    reader = Reader(_FIELDS_MAX)
+    found = InferRequest()
+    inputs, raw = found.inputs, found.raw
+    for name, value in reader.fields(message):
+        if name == _RAW:
+            raw.append(value)
+        elif name == _INPUTS:
+            inputs.append(_input(value, reader))
+        elif name == _MODEL_NAME:
+            found.model_name = text(value, "model_name")
+        elif name == _ID:
+            found.id = text(value, "id")
+        elif name == _OUTPUTS:
+            found.outputs.append(_requested(value, reader))
+        elif name == _MODEL_VERSION:
+            found.model_version = text(value, "model_version")
+        elif name == _PARAMETERS:
+            _add_parameter(found.parameters, value, reader)
+    if len(inputs) > ENTRIES_MAX or len(raw) > ENTRIES_MAX or len(found.outputs) > ENTRIES_MAX:
+        raise MalformedMessage(f"the message has more than {ENTRIES_MAX} inputs, outputs or raw contents")
+    return found
+
+
+_NAME, _DATATYPE, _SHAPE, _SHAPE_ALONE = key(1), key(2), key(3), key(3, VARINT)
+_INPUT_PARAMETERS, _CONTENTS = key(4), key(5)
+
+
+def _input(message: memoryview, reader: Reader) -> InputTensor:
+    found = InputTensor()
+    contents: list[memoryview] = []
+    for name, value in reader.fields(message):
+        if name == _SHAPE:
+            found.shape += numbers(value, NDIM_MAX, "a shape")
+            _check_dimensions(found)
+        elif name == _NAME:
+            found.name = text(value, "an input's name")
+        elif name == _DATATYPE:
+            found.datatype = text(value, "a datatype")
+        elif name == _CONTENTS:
+            contents.append(value)
+        elif name == _INPUT_PARAMETERS:
+            _add_parameter(found.parameters, value, reader)
+        elif name == _SHAPE_ALONE:
+            found.shape.append(signed(value))
+    if contents:
+        found.contents = merged(contents)
+    _check_dimensions(found)
+    return found
+
+
+def _check_dimensions(tensor: InputTensor) -> None:
+    if len(tensor.shape) > NDIM_MAX:
+        raise MalformedMessage(f"an input has {len(tensor.shape)} dimensions; at most {NDIM_MAX} are taken")
+
+
+_OUTPUT_PARAMETERS = key(2)
+
+
+def _requested(message: memoryview, reader: Reader) -> RequestedOutput:
+    found = RequestedOutput()
+    for name, value in reader.fields(message):
+        if name == _NAME:
+            found.name = text(value, "an output's name")
+        elif name == _OUTPUT_PARAMETERS:
+            _add_parameter(found.parameters, value, reader)
+    return found
+
+
+_ENTRY_KEY, _ENTRY_VALUE = key(1), key(2)
+_TRUTH, _WHOLE, _TEXT, _REAL, _UNSIGNED = key(1, VARINT), key(2, VARINT), key(3), key(4, FIXED64), key(5, VARINT)
+_PARAMETER_BYTES_MAX = 1 << 22  # `config` may be a text of a million characters
+
+
+def _add_parameter(parameters: Parameters, entry: memoryview, reader: Reader) -> None:
+    """Read an entry of a map of parameters; one without a value counts as not there."""
+    name, parts = "", []
+    for found, value in reader.fields(entry):
+        if found == _ENTRY_KEY:
+            name = text(value, "a parameter's name")
+        elif found == _ENTRY_VALUE:
+            parts.append(value)
+    parameters.pop(name, None)
+    chosen: Parameter | None = None
+    for found, value in reader.fields(merged(parts)) if parts else ():
+        if found == _TRUTH:
+            chosen = value != 0
+        elif found == _WHOLE:
+            chosen = signed(value)
+        elif found == _TEXT:
+            chosen = text(value, f"parameter {quoted(name)}", _PARAMETER_BYTES_MAX)
+        elif found == _REAL:
+            chosen = struct.unpack("<d", value)[0]
+        elif found == _UNSIGNED:
+            chosen = value
+    if chosen is not None:
+        parameters[name] = chosen
+
+
+def infer_response(
+    model_name: str, model_version: str, request_id: str, outputs: Iterable[tuple[str, Array]]
+) -> list[Segment]:
+    """A ModelInferResponse, with the bytes of the outputs raw: the arrays' own memory, where it is contiguous.
+
+    Raises InvalidRequest for an array that does not travel, TooLarge.
+    """
+    answer = Message().text(1, model_name).text(2, model_version).text(3, request_id)
+    contents: list[Segment] = []
+    for name, given in outputs:
+        what = f"output {quoted(name)}"
+        _, array = to_sendable(given, what)
+        if array.dtype.kind == "O":
+            contents.append(joined(array, what))
+        else:
+            # A memoryview of nothing cannot be cast.
+            contents.append(array.data.cast("B") if array.size else b"")
+        described = Message().text(1, name).text(2, datatype_of(array.dtype)).numbers(3, array.shape)
+        answer.message(5, described)
+    for content in contents:
+        answer.octets(6, content)
+    return answer.segments()
+
+
+def check_empty(message: memoryview) -> None:
+    """Whether a question says nothing that is known here. Raises MalformedMessage, TooLarge for what is no message."""
+    for _ in Reader(_FIELDS_MAX).fields(message):
+        pass
+
+
+def read_name(message: memoryview) -> tuple[str, str]:
+    """The name and version that a question about a model begins with. Raises MalformedMessage, TooLarge."""
+    name = version = ""
+    for found, value in Reader(_FIELDS_MAX).fields(message):
+        if found == _NAME:
+            name = text(value, "name")
+        elif found == _DATATYPE:
+            version = text(value, "version")
+    return name, version
+
+
+def truth(value: bool) -> list[Segment]:
+    """An answer that is yes or no: ServerLive, ServerReady, ModelReady."""
+    return Message().number(1, value).segments()
+
+
+def metadata_response(name: str, version: str, extensions: Sequence[str]) -> list[Segment]:
+    """A ServerMetadataResponse."""
+    return Message().text(1, name).text(2, version).texts(3, extensions).segments()
+
+
+def model_metadata_response(described: Mapping[str, Any]) -> list[Segment]:
+    """A ModelMetadataResponse, of what the protocol's document of a model says."""
+    answer = Message().text(1, described["name"]).texts(2, described["versions"]).text(3, described["platform"])
+    for number, side in ((4, "inputs"), (5, "outputs")):
+        for tensor in described[side]:
+            answer.message(
+                number,
+                Message().text(1, tensor["name"]).text(2, tensor["datatype"]).numbers(3, tensor["shape"]),
+            )
+    return answer.segments()
+
+
+def repository_index(models: Iterable[Mapping[str, str]]) -> list[Segment]:
+    """A RepositoryIndexResponse, of what the protocol's document says of each model."""
+    answer = Message()
+    for model in models:
+        entry = Message()
+        for number, name in enumerate(("name", "version", "state", "reason"), 1):
+            entry.text(number, model[name])
+        answer.message(1, entry)
+    return answer.segments()
+
+
+_DURATIONS = (
+    "success", "fail", "queue", "compute_input", "compute_infer", "compute_output", "cache_hit", "cache_miss",
+)  # fmt: skip
+
+
+def statistics_response(models: Iterable[Mapping[str, Any]]) -> list[Segment]:
+    """A ModelStatisticsResponse, of what the protocol's document says of each model."""
+    answer = Message()
+    for model in models:
+        times = Message()
+        for number, name in enumerate(_DURATIONS, 1):
+            time = model["inference_stats"][name]
+            times.message(number, Message().number(1, time["count"]).number(2, time["ns"]))
+        entry = Message().text(1, model["name"]).text(2, model["version"]).number(3, model["last_inference"])
+        entry.number(4, model["inference_count"]).number(5, model["execution_count"]).message(6, times)
+        answer.message(1, entry)
+    return answer.segments()

@@ -1,0 +1,178 @@
+"""The protocol's gRPC service, and what of Triton's own calls there is."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from graphpipe.errors import InvalidRequest, MalformedMessage, TooLarge, Unsupported
+from graphpipe.server.models.directory import Directory
+from graphpipe.server.models.service import Service
+from graphpipe.server.numbers.counters import Counters
+from graphpipe.server.protocols.call import ASIDE_FROM, InferenceCall, Models, Question
+from graphpipe.server.protocols.inference import Inference, Named
+from graphpipe.server.protocols.open_inference.contents import arrays, is_work
+from graphpipe.server.protocols.open_inference.describe import in_index, metadata, server, statistics
+from graphpipe.server.protocols.open_inference.messages import (
+    InferRequest,
+    Parameters,
+    check_empty,
+    infer_response,
+    metadata_response,
+    model_metadata_response,
+    read_infer_request,
+    read_name,
+    repository_index,
+    statistics_response,
+    truth,
+)
+from graphpipe.server.protocols.protocol import Endpoint
+from graphpipe.server.state import State
+from graphpipe.wire import Segment
+from graphpipe.words import quoted
+
+__all__ = ["SERVICE", "OpenInferenceRpcs"]
+
+SERVICE = "inference.GRPCInferenceService"
+_CONFIG_CHARACTERS_MAX = 1 << 20
+_SHARED_MEMORY = frozenset(("shared_memory_region", "shared_memory_byte_size", "shared_memory_offset"))
+
+
+class OpenInferenceRpcs:
+    """What the service's calls ask of the models of a directory."""
+
+    protocol = "open_inference_grpc"
+
+    def __init__(self, directory: Directory, state: State, counters: Counters, strings_max: int) -> None:
+        self._directory = directory
+        self._state = state
+        self._counters = counters
+        self._strings_max = strings_max
+        self._inferences: dict[Service, Inference] = {}
+        directory.on_change.append(self._inferences.clear)
+
+    def endpoint(self, method: str, message: memoryview | bytes) -> Endpoint:
+        """What a call asks with its message. Raises ServiceError: also Unsupported (501), for one that is not served."""
+        name, view = method.rpartition("/")[2], memoryview(message).toreadonly()
+        if name == "ModelInfer":
+            return self._infer(view)
+        match name:
+            case "ServerLive":
+                check_empty(view)
+                return Question(_live, "")
+            case "ServerReady":
+                check_empty(view)
+                return Question(self._ready, "")
+            case "ServerMetadata":
+                check_empty(view)
+                return Question(_server, "metadata")
+            case "ModelReady":
+                return Question(_live, "metadata", self._directory.find(*read_name(view)))
+            case "ModelMetadata":
+                service = self._directory.find(*read_name(view))
+                return Question(partial(self._metadata, service), "metadata", service)
+            case "ModelStatistics":
+                asked, version = read_name(view)
+                if asked:
+                    service = self._directory.find(asked, version)
+                    return Question(partial(self._statistics, asked, version), "metadata", service)
+                return Question(partial(self._statistics, "", ""), "metadata")
+            case "RepositoryIndex":
+                check_empty(view)
+                return Question(self._index, "metadata")
+        raise Unsupported(f"{name[:100]!r} is not a call that is served here", 501)
+
+    def _infer(self, message: memoryview) -> InferenceCall:
+        request = read_infer_request(message)
+        name = request.model_name
+        service = self._directory.find(name, request.model_version)
+        version = request.model_version or self._directory.versions(name)[-1]
+        _check(request)
+        inference = self._inferences.get(service)
+        if inference is None:
+            inference = self._inferences[service] = Inference(service)
+        return InferenceCall(
+            inference,
+            [tensor.name for tensor in request.inputs],
+            partial(arrays, request, self._strings_max),
+            partial(_encoded, service.name, version, request.id),
+            outputs=[output.name for output in request.outputs],
+            config=_config(request.parameters),
+            is_work=len(message) >= ASIDE_FROM and is_work(request),
+        )
+
+    def _ready(self, models: Models) -> list[Segment]:
+        return truth(self._state.ready)
+
+    def _metadata(self, service: Service, models: Models) -> list[Segment]:
+        signature = Inference(service).signature
+        return model_metadata_response(
+            metadata(service.name, self._directory.versions(service.name), service.model, signature)
+        )
+
+    def _statistics(self, name: str, version: str, models: Models) -> list[Segment]:
+        self._counters.publish()
+        numbers = dict(zip(self._counters.names(), self._counters.totals(), strict=False))
+        wanted = [
+            each
+            for each in self._versions(models)
+            if (not name or each[0] == name) and (not version or each[1] == version)
+        ]
+        return statistics_response([statistics(*each, numbers[each[0]]) for each in wanted])
+
+    def _index(self, models: Models) -> list[Segment]:
+        return repository_index([in_index(*each) for each in self._versions(models)])
+
+    def _versions(self, models: Models) -> list[tuple[str, str]]:
+        return [
+            (name, version)
+            for name in self._directory.names
+            if models is None or name in models
+            for version in self._directory.versions(name)
+        ]
+
+
+def _live(models: Models) -> list[Segment]:
+    return truth(True)
+
+
+def _server(models: Models) -> list[Segment]:
+    described = server()
+    return metadata_response(described["name"], described["version"], described["extensions"])
+
+
+def _encoded(name: str, version: str, request_id: str, outputs: Named) -> list[Segment]:
+    return infer_response(name, version, request_id, outputs)
+
+
+def _check(request: InferRequest) -> None:
+    """Raise for what of the protocol is not done here, and for what is no request of it."""
+    for place, tensor in enumerate(request.inputs):
+        if not tensor.name:
+            raise MalformedMessage(f"inputs[{place}] has no name")
+        if tensor.parameters and not _SHARED_MEMORY.isdisjoint(tensor.parameters):
+            raise _shared_memory(f"input {quoted(tensor.name)}")
+    asked: set[str] = set()
+    for place, output in enumerate(request.outputs):
+        if not output.name:
+            raise MalformedMessage(f"outputs[{place}] has no name")
+        what = f"output {quoted(output.name)}"
+        if output.name in asked:
+            raise InvalidRequest(f"{what} is asked for twice; ask for each once")
+        asked.add(output.name)
+        if output.parameters.get("classification"):
+            raise Unsupported(f"{what}: classes are not made of scores here (classification); ask for the scores", 501)
+        if not _SHARED_MEMORY.isdisjoint(output.parameters):
+            raise _shared_memory(what)
+
+
+def _shared_memory(what: str) -> Unsupported:
+    return Unsupported(f"{what} is in shared memory, which this server does not have; send its bytes", 501)
+
+
+def _config(parameters: Parameters) -> str:
+    config = parameters.get("config", "")
+    if not isinstance(config, str):
+        raise InvalidRequest("parameters: config is a string, which the model gets as it is")
+    if len(config) > _CONFIG_CHARACTERS_MAX:
+        raise TooLarge(f"config has {len(config):,} characters, and at most {_CONFIG_CHARACTERS_MAX:,} are taken")
+    return config

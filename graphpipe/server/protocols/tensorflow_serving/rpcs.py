@@ -1,0 +1,145 @@
+"""TensorFlow Serving's gRPC services."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+from numpy.typing import NDArray
+
+from graphpipe.errors import InvalidRequest, NotFound, Unsupported
+from graphpipe.server.models.directory import Directory
+from graphpipe.server.models.service import Service
+from graphpipe.server.protocols.call import ASIDE_FROM, InferenceCall, Models, Question
+from graphpipe.server.protocols.inference import Inference, Named
+from graphpipe.server.protocols.protobuf import Reader
+from graphpipe.server.protocols.protocol import Endpoint
+from graphpipe.server.protocols.tensorflow_serving.messages import (
+    AVAILABLE,
+    SIGNATURE_FIELD,
+    ModelSpec,
+    metadata_response,
+    predict_response,
+    read_metadata_question,
+    read_predict_request,
+    read_status_question,
+    status_response,
+    version_number,
+)
+from graphpipe.server.protocols.tensorflow_serving.tensors import is_work, read_tensor, values
+from graphpipe.wire import Segment
+from graphpipe.words import listed, quoted
+
+__all__ = ["SERVICES", "TensorFlowServingRpcs"]
+
+Array = NDArray[Any]
+
+_PREDICTION, _MODEL = "tensorflow.serving.PredictionService", "tensorflow.serving.ModelService"
+SERVICES = (_PREDICTION, _MODEL)
+
+_DEFAULT = "serving_default"
+_METHOD = "tensorflow/serving/predict"
+# What a last value may stand for, in bytes, for a request of a few.
+_FILLED_BYTES_MAX = 64 << 20
+
+
+class TensorFlowServingRpcs:
+    """What the calls of both services ask of the models of a directory."""
+
+    protocol = "tensorflow_serving_grpc"
+
+    def __init__(self, directory: Directory, strings_max: int) -> None:
+        self._directory = directory
+        self._strings_max = strings_max
+        self._inferences: dict[Service, Inference] = {}
+        directory.on_change.append(self._inferences.clear)
+
+    def endpoint(self, method: str, message: memoryview | bytes) -> Endpoint:
+        """What a call asks with its message. Raises ServiceError: also Unsupported (501), for one that is not served."""
+        view = memoryview(message).toreadonly()
+        match method[1:].split("/"):
+            case (service, "Predict") if service == _PREDICTION:
+                return self._predict(view)
+            case (service, "GetModelMetadata") if service == _PREDICTION:
+                return self._metadata(view)
+            case (service, "GetModelStatus") if service == _MODEL:
+                return self._status(view)
+        raise Unsupported(f"{method[:100]!r} is not a call that is served here", 501)
+
+    def _predict(self, message: memoryview) -> InferenceCall:
+        request = read_predict_request(message)
+        service, version = self._find(request.spec)
+        signature = request.spec.signature_name
+        if signature not in ("", _DEFAULT):
+            raise InvalidRequest(
+                f"there is no signature {quoted(signature)}: a model is served with one signature, which is "
+                f"{_DEFAULT!r} here"
+            )
+        return InferenceCall(
+            self._inference(service),
+            list(request.inputs),
+            partial(_arrays, request.inputs, self._strings_max),
+            partial(_encoded, service.name, version, _DEFAULT),
+            outputs=request.output_filter,
+            is_work=len(message) >= ASIDE_FROM and any(is_work(proto) for proto in request.inputs.values()),
+        )
+
+    def _metadata(self, message: memoryview) -> Question:
+        question = read_metadata_question(message)
+        if not question.fields:
+            raise InvalidRequest(f"metadata_field says what is asked for, and is missing: {SIGNATURE_FIELD!r}")
+        others = [name for name in question.fields if name != SIGNATURE_FIELD]
+        if others:
+            raise InvalidRequest(f"there is no metadata_field {listed(others)}; there is {SIGNATURE_FIELD!r}")
+        service, version = self._find(question.spec)
+        return Question(partial(self._describe, service, version), "metadata", service)
+
+    def _describe(self, service: Service, version: str, models: Models) -> list[Segment]:
+        signature = self._inference(service).signature
+        described = {_DEFAULT: (signature.inputs, signature.outputs, _METHOD)}
+        return metadata_response(service.name, version_number(version), described)
+
+    def _status(self, message: memoryview) -> Question:
+        spec = read_status_question(message)
+        service, version = self._find(spec)
+        names = [version] if spec.version is not None else self._directory.versions(service.name)
+        return Question(partial(_states, names), "metadata", service)
+
+    def _find(self, spec: ModelSpec) -> tuple[Service, str]:
+        """The service that a request is for, and the name of its version. Raises NotFound."""
+        if spec.label:
+            raise NotFound(f"model {quoted(spec.name)} has no version with the label {quoted(spec.label)}")
+        version = "" if spec.version is None else str(spec.version)
+        service = self._directory.find(spec.name, version)
+        return service, version or self._directory.versions(spec.name)[-1]
+
+    def _inference(self, service: Service) -> Inference:
+        inference = self._inferences.get(service)
+        if inference is None:
+            inference = self._inferences[service] = Inference(service)
+        return inference
+
+
+def _arrays(inputs: dict[str, memoryview], strings_max: int) -> list[Array]:
+    # Beside its values a tensor has a few fields, and four for each dimension.
+    reader = Reader(strings_max + 256 * len(inputs))
+    left = _FILLED_BYTES_MAX
+    arrays = []
+    for name, proto in inputs.items():
+        what = f"input {quoted(name)}"
+        tensor = read_tensor(proto, reader, what)
+        array = values(tensor, what, left)
+        if tensor.content is None and array.nbytes > len(proto):
+            left -= array.nbytes
+        arrays.append(array)
+    return arrays
+
+
+def _encoded(name: str, version: str, signature: str, outputs: Named) -> list[Segment]:
+    return predict_response(outputs, name, version_number(version), signature)
+
+
+def _states(versions: Sequence[str], models: Models) -> list[Segment]:
+    numbers = [number for version in versions if (number := version_number(version)) is not None]
+    return status_response([(number, AVAILABLE) for number in numbers])
