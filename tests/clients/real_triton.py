@@ -1,7 +1,7 @@
 """A real Triton Inference Server that serves models.py: out of the wheel of PyTriton, with its Python backend.
 
-    with triton(folder) as server:
-        server.http, server.grpc        # HOST:PORT of each
+with triton(folder) as server:
+    server.http, server.grpc        # HOST:PORT of each
 """
 
 from __future__ import annotations

@@ -107,7 +107,7 @@ SHAPES = [
     same("shapes", "no-columns", np.zeros((3, 0), np.int64)),
     same("shapes", "no-words", np.zeros((0, 2), object)),
     same("shapes", "one", np.ones((1, 1), np.float64)),
-    same("shapes", "long", np.arange(5000, dtype=np.int16).reshape(1, -1)),
+    same("shapes", "long", np.arange(1000, dtype=np.int16).reshape(1, -1)),
     same("shapes", "megabytes", np.arange(1_000_000, dtype=np.float32).reshape(1000, -1), small=False),
 ]
 MANY = [
@@ -138,9 +138,14 @@ ERRORS = [
 NO_NUMBER = Ask("errors", "answer-without-json", "no_number", ONE, ["Y"], error=INVALID)
 # The last question: it ends the process behind a real Triton's model.
 HUGE = Ask("errors", "huge-shape", "simple", PAIR, ["OUTPUT0"], shapes={"INPUT1": [1 << 62, 16]}, error=INVALID)
+# Asked with more beside them: parameters of a request; whoever comes after one who gave up.
+PARAMETERS = Ask("many", "parameters", "simple", PAIR, ["OUTPUT0"])
+NEXT = Ask("deadlines", "next", "simple", PAIR, ["OUTPUT0"])
+SLOW = Ask("deadlines", "gives-up", "sleeps", {"SECONDS": np.array([5], np.float32)}, ["SLEPT"])
 RECORDED = "GRAPHPIPE_STEP" in os.environ  # then nothing large is asked, and nobody gives up
 SHAPES = [ask for ask in SHAPES if ask.small or not RECORDED]
 ASKS = [*TYPES, *SHAPES, *MANY, *ERRORS]
+BY_NAME = {(ask.subject, ask.name): ask for ask in [*ASKS, HUGE, NO_NUMBER, PARAMETERS, NEXT, SLOW]}
 
 
 def told(array: Array) -> dict[str, Any]:

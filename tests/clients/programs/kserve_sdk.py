@@ -11,7 +11,7 @@ import grpc
 import httpx
 import kserve
 import numpy as np
-from asking import ASKS, HUGE, PAIR, RECORDED, Ask, datatype_of, say, told
+from asking import ASKS, HUGE, NEXT, RECORDED, SLOW, Ask, datatype_of, say, told
 from kserve.inference_client import RESTConfig
 
 
@@ -75,10 +75,9 @@ async def rest(address: str) -> None:
             say("pages", name, "http", answer=await question)
         except (httpx.HTTPError, ValueError) as error:
             say("pages", name, "http", error=f"{type(error).__name__}: {error}")
-    slow = {"SECONDS": np.array([5], np.float32)}
     if not RECORDED:
-        await infer(Ask("deadlines", "gives-up", "sleeps", slow, ["SLEPT"]), "binary", True, timeout=0.5)
-    await infer(Ask("deadlines", "next", "simple", PAIR, ["OUTPUT0"]), "binary", True)
+        await infer(SLOW, "binary", True, timeout=0.5)
+    await infer(NEXT, "binary", True)
     await infer(HUGE, "json", False)
     await client.close()
 
@@ -108,10 +107,9 @@ async def rpc(address: str) -> None:
             say("pages", name, "grpc", answer=await question)
         except grpc.RpcError as error:
             say("pages", name, "grpc", error=error.details(), status=str(error.code()))
-    slow = {"SECONDS": np.array([5], np.float32)}
     if not RECORDED:
-        await infer(Ask("deadlines", "gives-up", "sleeps", slow, ["SLEPT"]), "raw", True, timeout=0.5)
-    await infer(Ask("deadlines", "next", "simple", PAIR, ["OUTPUT0"]), "raw", True)
+        await infer(SLOW, "raw", True, timeout=0.5)
+    await infer(NEXT, "raw", True)
     await infer(HUGE, "typed", False)
     await client.close()
 

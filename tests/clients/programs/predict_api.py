@@ -10,9 +10,8 @@ os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 import grpc
-import numpy as np
 import tensorflow as tf
-from asking import ASKS, MANY, PAIR, RECORDED, SHAPES, Ask, say, told
+from asking import ASKS, MANY, NEXT, RECORDED, SHAPES, SLOW, Ask, say, told
 from google.protobuf.json_format import MessageToDict
 from tensorflow_serving.apis import (
     get_model_metadata_pb2,
@@ -91,10 +90,9 @@ def main(address: str) -> None:
         status = get_model_status_pb2.GetModelStatusRequest()
         status.model_spec.name = model
         page(f"status {model}", models.GetModelStatus, status)
-    slow = Ask("deadlines", "gives-up", "sleeps", {"SECONDS": np.array([5], np.float32)}, ["SLEPT"])
     if not RECORDED:
-        predict(slow, "raw", timeout=0.5)
-    predict(Ask("deadlines", "next", "simple", PAIR, ["OUTPUT0"]), "raw")
+        predict(SLOW, "raw", timeout=0.5)
+    predict(NEXT, "raw")
     channel.close()
 
 

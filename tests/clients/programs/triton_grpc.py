@@ -7,10 +7,25 @@ import inspect
 import sys
 from typing import Any
 
-import numpy as np
 import tritonclient.grpc as blocking
 import tritonclient.grpc.aio as aio
-from asking import ASKS, HUGE, MANY, NUMBERS, PAIR, RECORDED, SHAPES, TYPES, Ask, datatype_of, say, told
+from asking import (
+    ASKS,
+    HUGE,
+    MANY,
+    NEXT,
+    NUMBERS,
+    PAIR,
+    PARAMETERS,
+    RECORDED,
+    SHAPES,
+    SLOW,
+    TYPES,
+    Ask,
+    datatype_of,
+    say,
+    told,
+)
 from google.protobuf.json_format import MessageToDict
 from tritonclient.utils import InferenceServerException
 
@@ -75,10 +90,9 @@ def main(url: str) -> None:
         for ask in [*SHAPES, MANY[0], MANY[4]]:
             infer(client, ask, coding, compression_algorithm=coding)
     pages(client)
-    slow = {"SECONDS": np.array([5], np.float32)}
     if not RECORDED:
-        infer(client, Ask("deadlines", "gives-up", "sleeps", slow, ["SLEPT"]), "raw", client_timeout=0.5)
-    infer(client, Ask("deadlines", "next", "simple", PAIR, ["OUTPUT0"]), "raw", client_timeout=30.0)
+        infer(client, SLOW, "raw", client_timeout=0.5)
+    infer(client, NEXT, "raw", client_timeout=30.0)
     infer(client, HUGE, "raw")
     call(client, "close")
 
@@ -107,7 +121,7 @@ def pages(client: Any) -> None:
     page(client, "get_trace_settings", "simple")
     page(client, "get_log_settings")
     parameters = {"priority": 2, "timeout": 1_000_000, "parameters": {"mine": "x", "number": 3}}
-    infer(client, Ask("many", "parameters", "simple", PAIR, ["OUTPUT0"]), "raw", **parameters)
+    infer(client, PARAMETERS, "raw", **parameters)
     for name, inputs, outputs in (
         ("classification", PAIR, [blocking.InferRequestedOutput("OUTPUT0", class_count=2)]),
         ("input-twice", {"INPUT0": NUMBERS}, None),

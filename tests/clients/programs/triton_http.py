@@ -8,10 +8,26 @@ import sys
 import time
 from typing import Any
 
-import numpy as np
 import tritonclient.http as blocking
 import tritonclient.http.aio as aio
-from asking import ASKS, HUGE, MANY, NO_NUMBER, NUMBERS, PAIR, RECORDED, SHAPES, TYPES, Ask, datatype_of, say, told
+from asking import (
+    ASKS,
+    HUGE,
+    MANY,
+    NEXT,
+    NO_NUMBER,
+    NUMBERS,
+    PAIR,
+    PARAMETERS,
+    RECORDED,
+    SHAPES,
+    SLOW,
+    TYPES,
+    Ask,
+    datatype_of,
+    say,
+    told,
+)
 from tritonclient.utils import InferenceServerException
 
 RUNNER = asyncio.Runner()
@@ -136,7 +152,7 @@ def pages(asking: Any) -> None:
         say("errors", "classification", "binary", answer="none expected")
     except InferenceServerException as error:
         say("errors", "classification", "binary", error=error.message(), status=error.status())
-    infer(asking, Ask("many", "parameters", "simple", PAIR, ["OUTPUT0"]), "binary", wants_binary=True, **parameters)
+    infer(asking, PARAMETERS, "binary", wants_binary=True, **parameters)
     twice = Ask("errors", "input-twice", "simple", {"INPUT0": NUMBERS}, ["OUTPUT0"])
     try:
         call(asking, "infer", "simple", inputs_of(twice, True) * 2)
@@ -147,15 +163,14 @@ def pages(asking: Any) -> None:
 
 def deadlines(url: str) -> None:
     """A caller who gives up, and one who comes after."""
-    slow = Ask("deadlines", "gives-up", "sleeps", {"SECONDS": np.array([5], np.float32)}, ["SLEPT"])
     impatient = client(url, network_timeout=0.5)
     began = time.monotonic()
     try:
-        infer(impatient, slow, "binary", wants_binary=True)
+        infer(impatient, SLOW, "binary", wants_binary=True)
     except Exception as error:  # each transport has its own
         say("deadlines", "gives-up", "binary", error=type(error).__name__, seconds=time.monotonic() - began)
     patient = client(url)
-    infer(patient, Ask("deadlines", "next", "simple", PAIR, ["OUTPUT0"]), "binary", wants_binary=True)
+    infer(patient, NEXT, "binary", wants_binary=True)
     call(patient, "close")
 
 
