@@ -169,6 +169,7 @@ def deadlines(url: str) -> None:
         infer(impatient, SLOW, "binary", wants_binary=True)
     except Exception as error:  # each transport has its own
         say("deadlines", "gives-up", "binary", error=type(error).__name__, seconds=time.monotonic() - began)
+    call(impatient, "close")
     patient = client(url)
     infer(patient, NEXT, "binary", wants_binary=True)
     call(patient, "close")
