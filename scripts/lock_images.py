@@ -31,15 +31,16 @@ FOLDER = ROOT / "docker" / "requirements"
 
 # The extras of pyproject.toml that an image has, and packages that no extra names.
 IMAGES: Final[Mapping[str, tuple[Sequence[str], Sequence[str]]]] = {
-    "onnx": (["onnx"], []),
-    "cpu": (["onnx", "tensorflow"], []),
-    "openvino": (["server"], ["onnxruntime-openvino>=1.24"]),
-    "torch": (["torch"], []),
-    "cuda-onnx": (["server"], ["onnxruntime-gpu[cuda,cudnn]>=1.22"]),
-    "cuda-tensorflow": (["server"], ["tensorflow[and-cuda]>=2.21"]),
-    "cuda-torch": (["torch"], []),
+    "onnx": (["json", "onnx"], []),
+    "cpu": (["json", "onnx", "tensorflow"], []),
+    "openvino": (["json", "server"], ["onnxruntime-openvino>=1.24"]),
+    "torch": (["json", "torch"], []),
+    "cuda-onnx": (["json", "server"], ["onnxruntime-gpu[cuda,cudnn]>=1.22"]),
+    "cuda-tensorflow": (["json", "server"], ["tensorflow[and-cuda]>=2.21"]),
+    "cuda-torch": (["json", "torch"], []),
     # What EXTRAS may add to any of them.
     "server": (["server"], []),
+    "json": (["json"], []),
     "tensorflow": (["tensorflow"], []),
     "build": ([], ["hatchling>=1.27"]),  # builds the package in all of them
 }

@@ -8,6 +8,7 @@ import pickle
 import ssl
 import subprocess
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from graphpipe.errors import MalformedMessage
 from graphpipe.server.http.head import HEAD_BYTES_MAX
 from graphpipe.server.protocols.foreign import body_words, path_words
 from graphpipe.wire import decode_infer_response, encode_request
-from tests.front.servers import Way
+from tests.front.servers import Way, in_process
 from tests.raw_http import Answer, chunked
 
 ONLY = "not a GraphPipe message, and this version takes no other body"
@@ -49,12 +50,12 @@ BODIES: dict[str, tuple[bytes, str, str]] = {
     "TF-Serving's JSON": (b'{"instances": [[1.0]]}', "JSON, as TF-Serving takes it", "--input rows.json"),
     "Triton's JSON": (
         b'{"inputs":[{"name":"x","shape":[1],"datatype":"FP32","data":[1]}]}',
-        "JSON, as Triton and KServe take it",
+        "JSON, as Triton and KServe take it at /v2/models/NAME/infer",
         "--input rows.json",
     ),
     "Triton's JSON with bytes behind it": (
         b'{"inputs":[{"name":"x","shape":[1],"datatype":"FP32","parameters":{"binary_data_size":4}}]}\0\0\x80?',
-        "JSON, as Triton and KServe take it",
+        "JSON, as Triton and KServe take it at /v2/models/NAME/infer",
         "--input rows.json",
     ),
     "a JPEG": (b"\xff\xd8\xff\xe0\0\x10JFIF\0" + bytes(100), "a JPEG picture", "--input photo.jpg"),
@@ -182,6 +183,17 @@ def test_a_coding_is_named_and_refused(ways: dict[str, Way], way: str, coding: s
     )
 
 
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Way]]:
+    """Servers that speak no protocol but their own."""
+    path = tmp_path_factory.mktemp("alone") / "s"
+    with (
+        in_process(protocols=("graphpipe",)) as tcp,
+        in_process(protocols=("graphpipe",), listen=f"unix:{path}") as unix,
+    ):
+        yield {"hot": Way(tcp), "odd": Way(tcp), "HTTP/1.0": Way(tcp), "unix": Way(unix)}
+
+
 PATHS = {
     "POST /v1/models/echo:predict": ("TF-Serving's REST API", "did you mean /models/echo?"),
     "POST /v1/models/echo/versions/3:predict": ("TF-Serving's REST API", "did you mean /models/echo?"),
@@ -200,22 +212,21 @@ PATHS = {
 
 
 @pytest.mark.parametrize("asks", PATHS)
-def test_a_path_of_tf_serving_or_triton_is_told_whose_it_is_and_what_to_do(ways: dict[str, Way], asks: str) -> None:
+def test_a_path_of_tf_serving_or_triton_is_told_whose_it_is_and_what_to_do(alone: dict[str, Way], asks: str) -> None:
     whose, what = PATHS[asks]
     said = {
         (answer.status, answer.text)
         for answer in (
-            asked(ways, "hot", f"{asks} HTTP/1.1", "Inference-Header-Content-Length: 0"),
-            asked(ways, "odd", f"{asks}?x HTTP/1.1"),
-            asked(ways, "HTTP/1.0", f"{asks} HTTP/1.0"),
-            asked(ways, "unix", f"{asks} HTTP/1.1"),
-            asked(ways, "tls", f"{asks} HTTP/1.1"),
+            asked(alone, "hot", f"{asks} HTTP/1.1", "Inference-Header-Content-Length: 0"),
+            asked(alone, "odd", f"{asks}?x HTTP/1.1"),
+            asked(alone, "HTTP/1.0", f"{asks} HTTP/1.0"),
+            asked(alone, "unix", f"{asks} HTTP/1.1"),
         )
     }
     assert len(said) == 1
     ((status, text),) = said
     assert status == 404
-    assert f"a path of {whose}, and this version speaks GraphPipe alone: " in text
+    assert f"a path of {whose}, which this server does not speak: " in text
     assert what in text
     assert text.count("\n") == 1
 
@@ -312,8 +323,8 @@ def test_a_message_of_ours_that_is_damaged_is_not_taken_for_something_else(at: i
     assert body_words(body) == ""
 
 
-def test_a_long_foreign_path_is_answered_shortly(ways: dict[str, Way]) -> None:
-    answer = asked(ways, "hot", f"POST /v2/{'a' * (HEAD_BYTES_MAX // 2)} HTTP/1.1")
+def test_a_long_foreign_path_is_answered_shortly(alone: dict[str, Way]) -> None:
+    answer = asked(alone, "hot", f"POST /v2/{'a' * (HEAD_BYTES_MAX // 2)} HTTP/1.1")
     assert answer.status == 404
     assert len(answer.text) < 800
 

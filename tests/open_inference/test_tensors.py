@@ -101,9 +101,7 @@ def test_tensors_come_back_as_they_were_in_the_form_that_was_asked_for(
 
 @pytest.mark.parametrize("datatype", [*FORMATS, "BYTES"])
 @pytest.mark.parametrize("as_bytes", [True, False])
-def test_a_tensor_is_the_same_to_whoever_speaks_graphpipe(
-    ways: dict[str, Way], datatype: str, as_bytes: bool
-) -> None:
+def test_a_tensor_is_the_same_to_whoever_speaks_graphpipe(ways: dict[str, Way], datatype: str, as_bytes: bool) -> None:
     low, high = LIMITS.get(datatype, (0, 1))
     array = np.array([[low, high, 1], [0, 1, 0]], DTYPES[datatype])
     if datatype == "BYTES":

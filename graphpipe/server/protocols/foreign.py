@@ -2,7 +2,7 @@ r"""What came instead of a GraphPipe message, and what to do then: the first byt
 
 For the way that has failed already: nothing is looked at here before a body turned out to be no message, or a path nobody's.
 First bytes are believed, never a Content-Type: curl says ``application/x-www-form-urlencoded`` to everything. Of what came
-nothing is repeated. A protocol that is served one day leaves this file.
+nothing is repeated. A path comes by here only where its protocol is not spoken (--protocols).
 """
 
 from __future__ import annotations
@@ -79,7 +79,10 @@ _BOM = b"\xef\xbb\xbf"
 _JSON = re.compile(rb"\s*(?:\{\s*(?:\"|\}|\Z)|\[\s*(?:[\[{\"\]0-9-]|true|false|null|\Z))")
 _FORM_FIELDS = re.compile(rb"[A-Za-z0-9_.%+*\[\]-]{1,200}=[\x21-\x7e]*")
 # What is in JSON, and whose way of putting it that is.
-_JSON_OF = ((b'"instances"', "as TF-Serving takes it"), (b'"datatype"', "as Triton and KServe take it"))
+_JSON_OF = (
+    (b'"instances"', "as TF-Serving takes it"),
+    (b'"datatype"', "as Triton and KServe take it at /v2/models/NAME/infer"),
+)
 
 
 class ForeignPath(NamedTuple):
@@ -133,7 +136,7 @@ def path_words(parts: tuple[str, ...]) -> ForeignPath | None:
     for matches, whose, here in _PATHS:
         if matches(parts):
             model = parts[2].partition(":")[0] if parts[1:2] == ("models",) and len(parts) > 2 else ""
-            return ForeignPath(f"that is a path of {whose}, and this version speaks GraphPipe alone: {here}", model)
+            return ForeignPath(f"that is a path of {whose}, which this server does not speak: {here}", model)
     return None
 
 

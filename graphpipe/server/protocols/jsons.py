@@ -6,6 +6,7 @@ from contextlib import suppress
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from graphpipe.errors import MalformedMessage, TooLarge, Unsupported
 from graphpipe.words import first_line
@@ -13,7 +14,7 @@ from graphpipe.words import first_line
 with suppress(ImportError):  # said when a document comes, and to whoever turns a protocol on
     import orjson
 
-__all__ = ["ASIDE_FROM", "NEEDS_EXTRA", "read", "write"]
+__all__ = ["ASIDE_FROM", "NEEDS_EXTRA", "numbers", "read", "write"]
 
 NEEDS_EXTRA = "JSON needs an extra: pip install 'graphpipe-rpc[json]'"
 
@@ -24,6 +25,7 @@ ASIDE_FROM = 32 * 1024
 _BYTES_MAX = 64 * 1024 * 1024
 _VALUES_MAX = 1 << 22
 _BLOCK_BYTES = 256 * 1024
+_NUMBERS_AT_ONCE = 1 << 16
 _BEFORE_VALUES = np.zeros(256, bool)
 _BEFORE_VALUES[list(b",[{")] = True
 
@@ -53,6 +55,16 @@ def write(value: object) -> bytes:
         return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
     except NameError:
         raise Unsupported(NEEDS_EXTRA, 501) from None
+
+
+def numbers(vector: NDArray[Any]) -> object:
+    """A vector of numbers for a document to hold, like the vector itself; a long one is written in runs, so that other
+    threads have their turn.
+    """
+    if len(vector) <= _NUMBERS_AT_ONCE:
+        return vector
+    runs = [write(vector[at : at + _NUMBERS_AT_ONCE])[1:-1] for at in range(0, len(vector), _NUMBERS_AT_ONCE)]
+    return orjson.Fragment(b"[" + b",".join(runs) + b"]")
 
 
 _BINARY = "send large tensors in a binary form, or fewer rows at once"

@@ -42,7 +42,7 @@ _TAKEN: dict[str, tuple[frozenset[type], str]] = {
     "f": (frozenset((int, float)), "numbers"),
     "O": (frozenset((str,)), "strings"),
 }
-_STRINGS_AT_ONCE = 1 << 14
+_AT_ONCE = 1 << 14
 
 
 def flattened(data: Sequence[Any], what: str) -> tuple[Sequence[Any], tuple[int, ...]]:
@@ -69,15 +69,13 @@ def array_of(elements: Sequence[Any], dtype: np.dtype[Any], what: str) -> Array:
     taken, called = _TAKEN[dtype.kind]
     for other in set(map(type, elements)) - taken:
         raise InvalidRequest(f"{what} is {dtype_name(dtype)}, which takes {called}; {_WORDS[other]} came")
-    if dtype.kind == "O":
-        return _encoded(elements)
-    try:
-        with np.errstate(over="ignore"):
-            array = np.array(elements, dtype)
-    except OverflowError:
-        array = None
-    if array is None or (dtype.kind == "f" and not np.isfinite(array).all()):
-        raise InvalidRequest(f"{what} has a number that {dtype_name(dtype)} cannot hold")
+    array = np.empty(len(elements), dtype)
+    for at in range(0, len(elements), _AT_ONCE):  # in runs, so that other threads have their turn
+        run = elements[at : at + _AT_ONCE]
+        try:
+            array[at : at + _AT_ONCE] = [text.encode() for text in run] if dtype.kind == "O" else _numbers(run, dtype)
+        except OverflowError:
+            raise InvalidRequest(f"{what} has a number that {dtype_name(dtype)} cannot hold") from None
     return array
 
 
@@ -96,17 +94,17 @@ def texts_of(array: Array, what: str, how: str) -> list[str]:
     texts: list[str] = []
     flat = array.reshape(-1)
     try:
-        for at in range(0, len(flat), _STRINGS_AT_ONCE):  # in runs, so that other threads have their turn
-            texts += [
-                item if type(item) is str else item.decode() for item in flat[at : at + _STRINGS_AT_ONCE].tolist()
-            ]
+        for at in range(0, len(flat), _AT_ONCE):
+            texts += [item if type(item) is str else item.decode() for item in flat[at : at + _AT_ONCE].tolist()]
     except UnicodeDecodeError:
         raise NotSayable(f"{what} holds bytes that are no text in UTF-8, which JSON cannot say; {how}") from None
     return texts
 
 
-def _encoded(elements: Sequence[str]) -> Array:
-    array = np.empty(len(elements), object)
-    for at in range(0, len(elements), _STRINGS_AT_ONCE):
-        array[at : at + _STRINGS_AT_ONCE] = [text.encode() for text in elements[at : at + _STRINGS_AT_ONCE]]
+def _numbers(run: Sequence[Any], dtype: np.dtype[Any]) -> Array:
+    """Raises OverflowError for a number that the type does not reach."""
+    with np.errstate(over="ignore"):
+        array = np.array(run, dtype)
+    if dtype.kind == "f" and not np.isfinite(array).all():
+        raise OverflowError
     return array

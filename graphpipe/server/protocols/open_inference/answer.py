@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-from graphpipe.server.protocols.jsons import ASIDE_FROM, write
+from graphpipe.server.protocols.jsons import ASIDE_FROM, numbers, write
 from graphpipe.server.protocols.lists import sayable, texts_of
 from graphpipe.server.protocols.open_inference.datatypes import datatype_of
 from graphpipe.server.protocols.open_inference.request import Asked
@@ -68,8 +67,6 @@ def _output(name: str, value: Array, as_bytes: bool, behind: list[Segment]) -> d
     what = f"output {quoted(name)}"
     _, array = to_sendable(value, what)
     output: dict[str, Any] = {"name": name, "datatype": datatype_of(array.dtype), "shape": array.shape}
-    if array.dtype == np.uint8 and value.dtype == np.bool_:  # true is any byte but 0 to those who made it
-        array, output["datatype"] = array != 0, "BOOL"
     if as_bytes:
         segment = _bytes_of(array, what)
         output["parameters"] = {"binary_data_size": len(segment)}
@@ -78,7 +75,7 @@ def _output(name: str, value: Array, as_bytes: bool, behind: list[Segment]) -> d
     elif array.dtype.kind == "O":
         output["data"] = texts_of(array, what, _AS_BYTES)
     else:
-        output["data"] = sayable(array, what, _AS_BYTES).reshape(-1)
+        output["data"] = numbers(sayable(array, what, _AS_BYTES).reshape(-1))
     return output
 
 

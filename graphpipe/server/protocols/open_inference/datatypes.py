@@ -27,7 +27,8 @@ _DTYPES: dict[str, np.dtype[Any]] = {
     "FP64": np.dtype("<f8"),
     "BYTES": np.dtype(object),
 }
-_NAMES = {type_of(dtype): name for name, dtype in _DTYPES.items() if name != "BOOL"}
+_NAMES = {dtype: name for name, dtype in _DTYPES.items()}
+_NAME_BY_TYPE = {type_of(dtype): name for name, dtype in _DTYPES.items() if name != "BOOL"}
 
 
 def dtype_of(datatype: str, what: str) -> np.dtype[Any]:
@@ -42,6 +43,5 @@ def dtype_of(datatype: str, what: str) -> np.dtype[Any]:
 
 def datatype_of(dtype: np.dtype[Any] | None) -> str:
     """The name of a model's dtype; empty where it is unknown, or has none."""
-    if dtype == _DTYPES["BOOL"] and dtype is not None:
-        return "BOOL"
-    return _NAMES.get(type_of(dtype), "")
+    name = _NAMES.get(dtype) if dtype is not None else None
+    return name or _NAME_BY_TYPE.get(type_of(dtype), "")

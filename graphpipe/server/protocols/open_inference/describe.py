@@ -14,12 +14,14 @@ from graphpipe.server.protocols.open_inference.datatypes import datatype_of
 from graphpipe.signature import Signature, TensorSpec
 from graphpipe.version import __version__
 
-__all__ = ["EXTENSIONS", "in_index", "metadata", "server", "statistics"]
+__all__ = ["EXTENSIONS", "configuration", "in_index", "metadata", "server", "statistics"]
 
 # What of Triton's extensions is here, by its own names for them.
-EXTENSIONS = ("binary_tensor_data", "model_repository", "statistics")
+EXTENSIONS = ("binary_tensor_data", "model_configuration", "model_repository", "statistics")
 # Of an input or output whose type is not known before it comes.
 _ANY = "ANY"
+# Where a configuration calls a type by another name.
+_CONFIGURED = {"BYTES": "STRING", _ANY: "INVALID"}
 
 
 def server() -> dict[str, Any]:
@@ -46,6 +48,28 @@ def _tensors(specs: Sequence[TensorSpec], names: Sequence[str]) -> list[dict[str
 def _tensor(spec: TensorSpec) -> dict[str, Any]:
     shape = [-1] if spec.shape is None else [dim if isinstance(dim, int) else -1 for dim in spec.shape]
     return {"name": spec.name, "datatype": datatype_of(spec.dtype) or _ANY, "shape": shape}
+
+
+def configuration(name: str, model: Model, signature: Signature) -> dict[str, Any]:
+    """A model as Triton's configuration has it: every dimension is said, that of the batch too (max_batch_size 0)."""
+    said = metadata(name, (), model, signature)
+    return {
+        "name": name,
+        "platform": said["platform"],
+        "backend": said["platform"],
+        "max_batch_size": 0,
+        **{
+            side: [
+                {
+                    "name": tensor["name"],
+                    "data_type": f"TYPE_{_CONFIGURED.get(tensor['datatype'], tensor['datatype'])}",
+                    "dims": tensor["shape"],
+                }
+                for tensor in said[f"{side}s"]
+            ]
+            for side in ("input", "output")
+        },
+    }
 
 
 def in_index(name: str, version: str) -> dict[str, Any]:

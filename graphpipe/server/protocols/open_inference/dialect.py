@@ -10,7 +10,7 @@ from graphpipe.server.models.service import Service
 from graphpipe.server.numbers.counters import Counters
 from graphpipe.server.protocols.jsons import read, write
 from graphpipe.server.protocols.open_inference.answer import LENGTH_FIELD
-from graphpipe.server.protocols.open_inference.describe import in_index, metadata, server, statistics
+from graphpipe.server.protocols.open_inference.describe import configuration, in_index, metadata, server, statistics
 from graphpipe.server.protocols.open_inference.infer import Infer, Served
 from graphpipe.server.protocols.open_inference.page import Models, Page, Say
 from graphpipe.server.protocols.path import segments
@@ -21,10 +21,10 @@ from graphpipe.words import quoted
 __all__ = ["OpenInference"]
 
 _LENGTH_FIELD = LENGTH_FIELD.lower()
-_HERE = "there are /v2, /v2/health/live, /v2/health/ready, /v2/models/M[/versions/V][/infer|/ready|/stats]"
+_HERE = "there are /v2, /v2/health/live, /v2/health/ready, /v2/models/M[/versions/V][/infer|/ready|/stats|/config]"
 # First segments of what Triton has besides, and what follows a model's name.
 _TRITONS = frozenset(("systemsharedmemory", "cudasharedmemory", "trace", "logging"))
-_TRITONS_OF_MODELS = frozenset(("config", "generate", "generate_stream", "trace"))
+_TRITONS_OF_MODELS = frozenset(("generate", "generate_stream", "trace"))
 
 
 class OpenInference:
@@ -75,7 +75,7 @@ class OpenInference:
     def _of_model(
         self, method: str, path: str, field: Field, name: str, version: str, rest: tuple[str, ...]
     ) -> Endpoint:
-        if len(rest) > 1 or (rest and rest[0] not in ("infer", "ready", "stats")):
+        if len(rest) > 1 or (rest and rest[0] not in ("infer", "ready", "stats", "config")):
             if rest[0] in _TRITONS_OF_MODELS:
                 raise Unsupported(f"/{rest[0]} of a model is Triton's, and not served here", 501)
             raise NotFound(f"nothing is served at {path[:200]}; {_HERE}")
@@ -87,6 +87,8 @@ class OpenInference:
             say = partial(_model_ready, name)
         elif rest == ("stats",):
             say = partial(self._stats, name, version)
+        elif rest == ("config",):
+            say = partial(self._configuration, service)
         return _only("GET", method, Page(say, "metadata", service))
 
     def _infer(self, service: Service, version: str, field: Field) -> Infer:
@@ -107,6 +109,9 @@ class OpenInference:
     def _metadata(self, service: Service, body: bytes, models: Models) -> object:
         signature = self._served_by(service).inference.signature
         return metadata(service.name, self._directory.versions(service.name), service.model, signature)
+
+    def _configuration(self, service: Service, body: bytes, models: Models) -> object:
+        return configuration(service.name, service.model, self._served_by(service).inference.signature)
 
     def _ready(self, body: bytes, models: Models) -> object:
         if not self._state.ready:

@@ -177,7 +177,7 @@ def _shape(shape: object, dtype: np.dtype[Any], what: str) -> tuple[int, ...]:
     item_size = LENGTH_BYTES if dtype.kind == "O" else dtype.itemsize
     # numpy holds no array with a shape whose product is too large, though one dimension were 0.
     if math.prod(dim or 1 for dim in shape) * item_size >= BYTES_MAX:
-        raise TooLarge(f"{what} has shape {shape}, which is 2 GiB or more; send fewer rows at once")
+        raise InvalidRequest(f"{what} has shape {shape}, which is 2 GiB or more; send fewer rows at once")
     return tuple(shape)
 
 

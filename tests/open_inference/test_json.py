@@ -1,0 +1,95 @@
+"""JSON: its limits, and what is said where its library is not installed."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from graphpipe.errors import MalformedMessage, TooLarge
+from graphpipe.server.protocols.jsons import numbers, read, write
+from graphpipe.server.protocols.lists import array_of, flattened
+from tests.front.servers import Way
+from tests.open_inference.oracle import Tensor, answered, post, request
+from tests.raw_http import call
+from tests.serving import run_to_end, serving
+
+WITHOUT = (
+    "import sys; sys.modules['orjson'] = None; from graphpipe.server.cli import main; main(prog_name='graphpipe-serve')"
+)
+VALUES_MAX = 1 << 22
+
+
+def test_a_document_that_is_too_long_or_has_too_many_values_is_refused_before_it_is_read() -> None:
+    with pytest.raises(TooLarge, match="at most 67,108,864 are taken"):
+        read(bytes((64 << 20) + 1))
+    for each in (b"0,", b"[],", b"{},", b'"",'):
+        with pytest.raises(TooLarge, match="at most 4,194,304 are taken"):
+            read(b"[" + each * VALUES_MAX + b"0]")
+    # Whatever is in it, broken or not.
+    with pytest.raises(TooLarge):
+        read(b"[" * (9 << 20))
+
+
+def test_a_document_of_as_many_values_as_may_be_is_read() -> None:
+    assert len(read(b"[" + b"0," * (VALUES_MAX - 3) + b"0]")) == VALUES_MAX - 2
+
+
+def test_a_long_vector_is_written_like_a_short_one(ways: dict[str, Way]) -> None:
+    tensor = Tensor("x", "INT8", (150_000,), tuple(i % 100 for i in range(150_000)))
+    assert answered(post(ways, "hot", "/v2/models/echo/infer", request([tensor])[0]))[1] == [tensor]
+    for size in (0, 1, 1 << 16, (1 << 16) + 1, 1 << 17):
+        vector = np.linspace(-1, 1, size, dtype=np.float32)
+        assert write({"data": numbers(vector)}) == write({"data": vector})
+
+
+NESTED = st.recursive(st.integers(0, 9), lambda inner: st.lists(inner, max_size=3), max_leaves=20)
+
+
+@given(st.lists(NESTED, max_size=3))
+def test_lists_in_lists_are_flattened_as_numpy_does_or_refused(data: list[Any]) -> None:
+    try:
+        expected = np.array(data, np.int64)
+    except (ValueError, TypeError):
+        expected = None
+    try:
+        elements, shape = flattened(data, "x")
+        array = array_of(elements, np.dtype(np.int64), "x")
+    except Exception as error:
+        assert expected is None, error
+        return
+    assert expected is not None
+    # numpy looks no further than a list without elements; neither does a tensor without elements need to.
+    assert array.tolist() == expected.ravel().tolist()
+    assert shape == expected.shape
+
+
+@given(st.binary(max_size=40) | st.text('[]{}",:0123456789.eE+-tfn ', max_size=40).map(str.encode))
+def test_what_is_read_is_what_json_reads(text: bytes) -> None:
+    try:
+        came = read(text)
+    except MalformedMessage:
+        return  # orjson is the stricter one: no NaN, no infinities, nothing that is no UTF-8
+    assert came == json.loads(text)
+
+
+def test_where_the_library_is_missing_the_paths_say_so_and_the_rest_works() -> None:
+    with serving(
+        "--model", "echo", "--listen", "127.0.0.1:0", "--drain-grace-s", "0", code=WITHOUT, afresh=True
+    ) as server:
+        for method, path in (("GET", "/v2"), ("POST", "/v2/models/echo/infer")):
+            answer = call(server.url, method, path, b"{}" if method == "POST" else None)
+            assert answer.status == 501
+            assert "pip install 'graphpipe-rpc[json]'" in answer.text
+        assert call(server.url, "GET", "/readyz").status == 200
+
+
+def test_who_asks_for_the_protocol_by_name_learns_at_the_start_that_its_library_is_missing() -> None:
+    ended = run_to_end("--model", "echo", "--protocols", "open-inference", code=WITHOUT)
+    assert ended.returncode != 0
+    assert "pip install 'graphpipe-rpc[json]'" in ended.stderr
+    assert "Traceback" not in ended.stderr
