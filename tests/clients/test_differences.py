@@ -1,0 +1,117 @@
+"""A real Triton and our server are asked the same by the same clients: what differs stands in docs/protocols.md, with why.
+
+Words of errors are nobody's promise and are not compared; statuses are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.harness.environment import Unavailable
+from tests.clients.real_triton import triton
+from tests.clients.roster import ROSTER, Line, Program
+from tests.clients.served import ARGUMENTS
+from tests.serving import Server, serving
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+PROTOCOLS = Path(__file__).resolve().parent.parent.parent / "docs" / "protocols.md"
+SPEAKERS = [program for program in ROSTER if program.speaks != "tf"]
+
+# Questions that are answered differently, and how the row of docs/protocols.md begins that says so.
+DIFFERENCES = {
+    "types float16 (json*)": "| FP16 only as bytes |",
+    "many other-order (*)": "| outputs come in the order of the model |",
+    "errors answer-without-json (*)": "| NaN and infinities in JSON |",
+    "errors more-rows-said (json)": "| broken JSON, a wrong kind or number of elements: 500 |",
+    "errors less-rows-said (json)": "| elements in JSON for a shape that holds none are passed over |",
+    "errors negative-rows (*)": "| a negative size in a shape: 500 |",
+    "errors huge-shape (*)": "| a shape of 2 GiB and more ",
+    "errors classification (*)": "| `classification` |",
+    "pages live (http)": "| `/v2/health/*` has no body |",
+    "pages ready (http)": "| `/v2/health/*` has no body |",
+    "pages is_model_ready nobody (grpc)": "| `ModelReady` of an unknown model ",
+    "pages is_model_ready simple 7 (grpc)": "| `ModelReady` of an unknown model ",
+    "pages model-ready nobody (grpc)": "| `ModelReady` of an unknown model ",
+    "pages load_model simple (*)": "| load and unload |",
+    "pages unload_model simple (*)": "| load and unload |",
+    "pages *_shared_memory* (*)": "| shared memory, trace, logging,",
+    "pages get_trace_settings simple (*)": "| shared memory, trace, logging,",
+    "pages get_log_settings (*)": "| shared memory, trace, logging,",
+    "pages get_model_config simple (*)": "| shared memory, trace, logging,",
+}
+# Of pages: what is a server's own, and numbers.
+OWN = (
+    *("platform", "extensions", "reason", "last_inference", "batch_stats", "inference_stats", "response_stats"),
+    *("memory_usage", "inference_count", "execution_count"),
+)
+seen: set[str] = set()
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with serving(*ARGUMENTS, tracebacks=True) as server:
+        yield server
+
+
+@pytest.mark.parametrize("program", SPEAKERS, ids=lambda program: program.name)
+def test_what_differs_from_a_real_triton_is_documented(program: Program, server: Server, tmp_path: Path) -> None:
+    try:
+        with triton(tmp_path) as real:
+            theirs = program.run(getattr(real, program.speaks))
+        ours = program.run(server.url.removeprefix("http://"))
+    except Unavailable as why:
+        pytest.skip(str(why))
+    documented = PROTOCOLS.read_text()
+    unexplained = []
+    for question, there, here in differences(theirs, ours):
+        rows = {pattern: row for pattern, row in DIFFERENCES.items() if fnmatchcase(question, pattern)}
+        seen.update(rows)
+        if not rows:
+            unexplained.append(f"{question}: {there} there, {here} here")
+        assert all(f"\n{row}" in documented for row in rows.values()), (question, rows)
+    assert not unexplained, "\n".join(unexplained)
+
+
+def test_no_difference_is_documented_that_is_none() -> None:
+    if not seen:
+        pytest.skip("no Triton was asked")
+    assert seen == set(DIFFERENCES)
+
+
+def differences(theirs: list[Line], ours: list[Line]) -> Iterator[tuple[str, str, str]]:
+    assert [asked(line) for line in theirs] == [asked(line) for line in ours]
+    for there, here in zip(theirs, ours, strict=True):
+        if told(there) != told(here):
+            yield asked(there), str(told(there))[:300], str(told(here))[:300]
+
+
+def asked(line: Line) -> str:
+    return f"{line['subject']} {line['name']} ({line['way']})"
+
+
+def told(line: Line) -> object:
+    """What an answer says that two servers ought to say alike."""
+    if "outputs" in line:
+        outputs = list(line["outputs"].items())
+        identity = line["id"] if line["name"] == "with-id" else ""  # KServe's client makes up the others
+        return outputs, line["types"], line["model_name"], line["model_version"], identity
+    if "answer" in line:
+        return page(line["answer"], is_server=line["name"] == "get_server_metadata")
+    return line.get("status") or ("an error of the client's own" if line["subject"] == "pages" else line["error"])
+
+
+def page(answer: Any, *, is_server: bool = False) -> Any:
+    if isinstance(answer, list):
+        parts = [page(each) for each in answer]
+        # Models stand in an order that nobody asked for.
+        of_models = all(isinstance(each, dict) and "version" in each for each in parts)
+        return sorted(parts, key=str) if of_models else parts
+    if isinstance(answer, dict):
+        kept = {key: page(value) for key, value in answer.items() if key not in OWN}
+        return sorted(kept) if is_server else kept
+    return answer
