@@ -23,6 +23,7 @@ FUZZERS: list[Fuzzer] = [
     Atheris("head", "head"),
     Atheris("chunks", "chunks"),
     Atheris("answer", "answer"),
+    Atheris("protobuf", "protobuf"),
     Go("go-decoder", "FuzzDecode"),
     Go("go-official", "FuzzDecodedAsTheOfficialRuntimeReads", "oracle"),
     Jazzer("java-decoder", "decoder", "DecoderFuzz"),

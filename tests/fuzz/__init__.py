@@ -12,5 +12,11 @@ INSTRUMENTED: dict[str, list[str]] = {
     "decoder": ["graphpipe.wire"],
     "head": ["graphpipe.server.http.head", "graphpipe.server.protocols.path"],
     "chunks": ["graphpipe.server.http.chunks"],
+    "protobuf": [
+        "graphpipe.server.protocols.protobuf",
+        "graphpipe.server.protocols.varints",
+        "graphpipe.server.protocols.open_inference",
+        "graphpipe.server.protocols.tensorflow_serving",
+    ],
     "answer": ["graphpipe.client.http1", "graphpipe.client.answer"],
 }

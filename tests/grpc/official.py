@@ -31,6 +31,7 @@ INFERENCE = {
         "ModelInfer",
         "RepositoryIndex",
         "ModelStatistics",
+        "ModelConfig",
     )
 }
 PREDICTION = {

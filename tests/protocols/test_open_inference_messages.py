@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from graphpipe.errors import InvalidRequest, MalformedMessage, ServiceError, TooLarge
 from graphpipe.server.protocols.open_inference.contents import arrays
 from graphpipe.server.protocols.open_inference.messages import (
-    TensorDescription,
     infer_response,
     metadata_response,
     model_metadata_response,
@@ -78,7 +77,7 @@ def expected_array(request: Any, place: int) -> np.ndarray[Any, Any] | None:
     if any(dim < 0 for dim in tensor.shape):
         return None
     if request.raw_input_contents:
-        if len(request.raw_input_contents) != len(request.inputs) or tensor.HasField("contents"):
+        if len(request.raw_input_contents) != len(request.inputs) or tensor.contents.ByteSize():
             return None
         raw = request.raw_input_contents[place]
         if tensor.datatype == "BYTES":
@@ -300,18 +299,18 @@ def test_protobuf_reads_what_the_server_says_of_itself(name, version, extensions
     assert (answer.name, answer.version, list(answer.extensions)) == (name, version, extensions)
 
 
-@given(texts, texts, texts, st.dictionaries(texts, texts, max_size=2))
-def test_protobuf_reads_what_the_server_says_of_a_model(name, version, platform, properties):
-    inputs = [TensorDescription("x", "FP32", (-1, 2**40)), TensorDescription("", "BYTES", ())]
-    written = model_metadata_response(name, [version, "2"], platform, inputs, inputs[:1], properties)
-    answer = message_class("inference.ModelMetadataResponse").FromString(b"".join(written))
+@given(texts, texts, texts)
+def test_protobuf_reads_what_the_server_says_of_a_model(name, version, platform):
+    x = {"name": "x", "datatype": "FP32", "shape": [-1, 2**40]}
+    scalar = {"name": "", "datatype": "BYTES", "shape": []}
+    said = {"name": name, "versions": [version, "2"], "platform": platform, "inputs": [x, scalar], "outputs": [x]}
+    answer = message_class("inference.ModelMetadataResponse").FromString(b"".join(model_metadata_response(said)))
     assert (answer.name, list(answer.versions), answer.platform) == (name, [version, "2"], platform)
-    assert [(t.name, t.datatype, tuple(t.shape)) for t in answer.inputs] == [
-        ("x", "FP32", (-1, 2**40)),
-        ("", "BYTES", ()),
+    described = [
+        [{"name": t.name, "datatype": t.datatype, "shape": list(t.shape)} for t in side]
+        for side in (answer.inputs, answer.outputs)
     ]
-    assert [t.name for t in answer.outputs] == ["x"]
-    assert dict(answer.properties) == properties
+    assert described == [[x, scalar], [x]]
 
 
 def test_small_questions_and_answers_are_protobufs():
@@ -325,10 +324,25 @@ def test_small_questions_and_answers_are_protobufs():
     for name in ("ModelReadyRequest", "ModelMetadataRequest"):
         message = message_class(f"inference.{name}")(name="Zoë", version="3").SerializeToString()
         assert read_name(memoryview(message)) == ("Zoë", "3")
-    index = message_class("inference.RepositoryIndexResponse").FromString(
-        b"".join(repository_index([("a", "1", "READY"), ("b", "2", "READY")]))
-    )
-    assert [(m.name, m.version, m.state) for m in index.models] == [("a", "1", "READY"), ("b", "2", "READY")]
+    models = [{"name": name, "version": "1", "state": "READY", "reason": ""} for name in ("a", "b")]
+    index = message_class("inference.RepositoryIndexResponse").FromString(b"".join(repository_index(models)))
+    assert [(m.name, m.version, m.state) for m in index.models] == [("a", "1", "READY"), ("b", "1", "READY")]
+
+
+def test_packed_numbers_that_end_within_one_are_refused_though_the_next_field_goes_on_with_it():
+    for contents in (b"\x1a\x01\x80\x1a\x01\x01", b"\x32\x03abc\x32\x01d"):
+        tensor = b"\x12\x05INT64\x18\x01" if contents[0] == 0x1A else b"\x12\x04FP32\x18\x01"
+        message = _field(b"\x2a", tensor + _field(b"\x2a", contents))
+        hold_against_official(message)
+        with pytest.raises(MalformedMessage):
+            ours(message)
+
+
+def test_parts_of_a_message_are_whole_each():
+    parts = _field(b"\x2a", b"\x12\x04FP32\x18\x01" + _field(b"\x2a", b"\x32\x04ab") + _field(b"\x2a", b"cd"))
+    hold_against_official(parts)
+    with pytest.raises(MalformedMessage):
+        ours(parts)
 
 
 def tensor_request(datatype: str, shape: list[int], raw: list[bytes] | None = None, **contents: Any) -> bytes:

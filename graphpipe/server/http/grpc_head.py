@@ -56,7 +56,7 @@ def read(headers: Sequence[tuple[bytes, bytes]]) -> CallHead:
     """The head of a call. Raises NotGrpc for another request's."""
     fields = dict(headers)
     method = fields.get(b":method", b"").decode("latin-1")
-    path = fields.get(b":path", b"").decode("latin-1")
+    path = fields.get(b":path", b"").decode("utf-8", "replace")
     if not _CONTENT_TYPE.fullmatch(fields.get(b"content-type", b"")):
         raise NotGrpc(415, "HTTP/2 is spoken here for gRPC alone (Content-Type: application/grpc); call over HTTP/1.1")
     if method != "POST":

@@ -22,6 +22,7 @@ from ngh2 import (
     ErrorCode,
     NGH2Error,
     PingReceived,
+    Priority,
     RequestReceived,
     Role,
     Setting,
@@ -61,13 +62,16 @@ _RESETS = (1000, 200)
 _SETTINGS_MAX = 32
 _PINGS_MAX = 1000
 _UPDATES_MAX = 2000
-# A window may be opened for every so many bytes that were sent, besides.
+# A window may be opened for every so many bytes that were sent, and so often for each request, besides.
 _UPDATE_BYTES = 1024
+_UPDATES = 4
 # What is read at once when more is held already than may be.
 _LITTLE = 4 * 1024
 
 # Up to here an answer is one piece, and needs no turn.
 _JOIN_MAX = 32 * 1024
+# Frame by frame with the answers that are under way beside it, whatever its caller thinks of their order.
+_BY_TURNS = Priority(urgency=3, incremental=True)
 # What is given to the transport at once.
 _CHUNK = 128 * 1024
 
@@ -116,15 +120,15 @@ class H2Connection(asyncio.BufferedProtocol):
             ),
         )
         self._streams: dict[int, Stream] = {}
-        self.ready: list[Stream] = []
+        self._ready: list[Stream] = []
         self._sending: deque[Stream] = deque()  # whose answers are not wholly with the library
         self._refused: list[int] = []  # answered in a word while the request still comes
         self._last = 0
         self._greeted = self._noticed = self._going = self._over = False
         self._paused = False
-        self._flush_is_due = self._flushing = False
+        self._flush_is_due = self._flushing = self._receiving = False
         self._since = self._born = self._stalled = shared.tick
-        self._settings = self._pings = self._updates = self._sent = 0  # in this tick
+        self._settings = self._pings = self._updates = self._sent = self._begun = 0  # in this tick
         self.peer: Hashable = None
         self.caller = ""
 
@@ -142,6 +146,7 @@ class H2Connection(asyncio.BufferedProtocol):
                 Setting.MAX_CONCURRENT_STREAMS: _STREAMS_MAX,
                 Setting.INITIAL_WINDOW_SIZE: _WINDOW,
                 Setting.MAX_HEADER_LIST_SIZE: _HEADERS_BYTES_MAX,
+                Setting.NO_RFC7540_PRIORITIES: 1,
             }
         )
         self._h2.set_local_window_size(_WINDOW_ALL)
@@ -163,18 +168,25 @@ class H2Connection(asyncio.BufferedProtocol):
         """Look at what has come."""
         if self._over:
             return
+        self._receiving = True
         try:
             self._h2.receive_data(data)
         except NGH2Error as error:
             self._look()
             self._end(ErrorCode.ENHANCE_YOUR_CALM, str(error).encode()[:200], is_broken=True)
-            return
-        self._look()
-        ready, self.ready = self.ready, []
+        else:
+            self._look()
+            self._answer()
+        finally:
+            self._receiving = False
+        self._flush()
+
+    def _answer(self) -> None:
+        """Answer what is whole by now, and still wanted."""
+        ready, self._ready = self._ready, []
         for stream in ready:
             if stream.handler is not None:
                 self._safely(stream, stream.handler.answer)
-        self._flush()
 
     def eof_received(self) -> bool:
         """He sends no more, so he reads no more either: without window updates nothing could be sent to him."""
@@ -220,7 +232,7 @@ class H2Connection(asyncio.BufferedProtocol):
         if (
             self._pings > _PINGS_MAX
             or self._settings > _SETTINGS_MAX
-            or self._updates > _UPDATES_MAX + self._sent // _UPDATE_BYTES
+            or self._updates > _UPDATES_MAX + _UPDATES * self._begun + self._sent // _UPDATE_BYTES
         ):
             self._end(ErrorCode.ENHANCE_YOUR_CALM, b"more frames without content than anybody needs")
 
@@ -228,6 +240,7 @@ class H2Connection(asyncio.BufferedProtocol):
         number = event.stream_id
         stream = self._streams[number] = Stream(self, number)
         self._last = number
+        self._begun += 1
         try:
             stream.handler = self._begin(stream, event.headers)
         except BaseException as error:  # a bug, which must not cost the others their answers
@@ -286,6 +299,12 @@ class H2Connection(asyncio.BufferedProtocol):
 
     # --- for streams ---
 
+    def answer_soon(self, stream: Stream) -> None:
+        """Have the handler's ``answer`` called when all that has come was looked at: the next frame may take it back."""
+        self._ready.append(stream)
+        if not self._receiving:
+            self._answer()
+
     def acknowledge(self, number: int, count: int) -> None:
         """So much of a stream has been taken: as much may come again."""
         try:
@@ -316,6 +335,7 @@ class H2Connection(asyncio.BufferedProtocol):
                 h2.send_data(number, b"".join(segments))
                 h2.send_trailers(number, trailers)
             else:
+                h2.set_stream_priority(number, _BY_TURNS, ignore_client_signal=True)
                 stream.queue(segments, trailers)
                 self._sending.append(stream)
         except NGH2Error:  # it is over, and that will be told
@@ -360,7 +380,7 @@ class H2Connection(asyncio.BufferedProtocol):
 
     def _flush_soon(self) -> None:
         """Once for all that is answered in this turn of the loop."""
-        if not self._flush_is_due:
+        if not (self._flush_is_due or self._receiving):
             self._flush_is_due = True
             asyncio.get_running_loop().call_soon(self._flush)
 
@@ -476,7 +496,7 @@ class H2Connection(asyncio.BufferedProtocol):
 
     def check(self, tick: int) -> None:
         """End what has taken too long; called with every tick."""
-        self._settings = self._pings = self._updates = self._sent = 0
+        self._settings = self._pings = self._updates = self._sent = self._begun = 0
         shared, settings = self._shared, self._shared.settings
         idle_s = (tick - self._since) * TICK_S
         if self._over:

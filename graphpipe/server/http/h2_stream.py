@@ -50,7 +50,10 @@ class Carrier(Protocol):
     transport: asyncio.Transport
     peer: Hashable
     caller: str
-    ready: list[Stream]
+
+    def answer_soon(self, stream: Stream) -> None:
+        """Have the handler's ``answer`` called when all that has come was looked at."""
+        ...
 
     def acknowledge(self, number: int, count: int) -> None:
         """So much of a stream has been taken: as much may come again."""
@@ -135,7 +138,7 @@ class Stream:
 
     def is_ready(self) -> None:
         """Have the handler's ``answer`` called when all that has come was looked at."""
-        self._connection.ready.append(self)
+        self._connection.answer_soon(self)
 
     # --- its answer ---
 

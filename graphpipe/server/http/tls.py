@@ -11,7 +11,7 @@ import asyncio
 import hashlib
 import logging
 import ssl
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from graphpipe.errors import MalformedMessage
@@ -88,7 +88,24 @@ class TlsContext(ssl.SSLContext):
     where the other half is wrong. So a new pair is a new context.
     """
 
-    current: ssl.SSLContext
+    _current: ssl.SSLContext
+    _protocols: Sequence[str] = ()
+
+    @property
+    def current(self) -> ssl.SSLContext:
+        """For the next connection."""
+        return self._current
+
+    @current.setter
+    def current(self, context: ssl.SSLContext) -> None:
+        if self._protocols:
+            context.set_alpn_protocols(list(self._protocols))
+        self._current = context
+
+    def offer(self, *protocols: str) -> None:
+        """Say which protocols are spoken, to whoever asks (ALPN): the first that he speaks too is taken."""
+        self._protocols = protocols
+        self.current = self._current
 
     def wrap_bio(self, *args: Any, **more: Any) -> ssl.SSLObject:
         return self.current.wrap_bio(*args, **more)

@@ -19,12 +19,14 @@ from aiohttp import web
 from graphpipe.backends import Model
 from graphpipe.backends.find import loading
 from graphpipe.buffers import BufferPool
+from graphpipe.errors import LoadError
 from graphpipe.machine import resident_bytes
 from graphpipe.server.http.admission import Admission
 from graphpipe.server.http.control import Control
 from graphpipe.server.http.hub import Hub
 from graphpipe.server.http.keys import Keys
 from graphpipe.server.http.odd import Odd
+from graphpipe.server.http.tls import TlsContext
 from graphpipe.server.life.events import Loaded
 from graphpipe.server.life.warmup import warm_up
 from graphpipe.server.models.directory import Directory
@@ -77,6 +79,8 @@ class App:
         services = build(models, self.counters, lambda: self.admission.is_full, causes)
         self.directory = Directory(services, let_go=_close_aside)
         self.dialects = Dialects.of(settings, self.directory, self.state, self.counters)
+        if settings.grpc_listen and not self.dialects.rpcs:
+            raise LoadError("--grpc-listen is an address for gRPC, and --protocols leaves that out")
         for service in self.directory:
             with loading(f"model {service.name!r}"):  # it is asked what it takes
                 self.dialects.graphpipe.endpoint_of(service)
@@ -125,7 +129,7 @@ class App:
             self.keys.watch()
         self.directory.on_change.append(self.hub.forget_heads)
         self.state.connections = lambda: len(self.hub.connections) + len(behind.connections)
-        h2 = self._speak_grpc() if self.dialects.rpcs else None
+        h2 = self._speak_grpc(tls) if self.dialects.rpcs else None
         await self._listen(listener, tls, self.hub)
         if grpc is not None and h2 is not None:
             await self._listen(grpc, tls, h2)
@@ -140,10 +144,12 @@ class App:
             self.on_memory_limit = None
         self.state.started = True
 
-    def _speak_grpc(self) -> Callable[[], asyncio.BaseProtocol]:
+    def _speak_grpc(self, tls: ssl.SSLContext | None) -> Callable[[], asyncio.BaseProtocol]:
         from graphpipe.server.http.grpc import Calls  # they take a library that is not everywhere
         from graphpipe.server.http.h2 import H2Connection
 
+        if isinstance(tls, TlsContext):
+            tls.offer("h2", "http/1.1")
         self._calls = Calls(self.dialects.rpcs, self.admission, self.settings, self.hub.exchange, self.keys)
         self.hub.h2 = factory = partial(H2Connection, self.hub, self._calls.begin)
         return factory

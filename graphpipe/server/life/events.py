@@ -104,16 +104,19 @@ class Events:
             )
         self._models[loaded.model] = loaded.cold
 
-    def listening(self, url: str, metrics_url: str, reach: str, stopped_by: str) -> None:
+    def listening(self, url: str, metrics_url: str, reach: str, stopped_by: str, grpc_url: str = "") -> None:
         """Requests are welcome. Without a ``metrics_url`` the metrics are at the server's own; ``reach`` says who may call,
         where that needs saying, ``stopped_by`` what ends it: SIGNALS where its own handlers do, nothing if nobody knows.
+        ``grpc_url`` is where gRPC has an address of its own.
         """
         self._notifier.ready(url)
         metrics = _page(metrics_url or url, "/metrics")
         if stopped_by == SIGNALS:
             stopped_by = "Ctrl-C" if _hears_ctrl_c() else "SIGTERM"
         how = f"; {stopped_by} to stop" if stopped_by else ""
-        _tell("listening", f"metrics at {metrics}{how}", url=url, metrics=metrics)
+        more = {"grpc": grpc_url} if grpc_url else {}
+        alone = f"gRPC alone at {grpc_url}, " if grpc_url else ""
+        _tell("listening", f"{alone}metrics at {metrics}{how}", url=url, metrics=metrics, **more)
         if reach:
             _tell("open", reach)
 

@@ -45,6 +45,7 @@ class Part:
 
     listener: socket.socket
     side: socket.socket | None
+    grpc: socket.socket | None
     counters: Counters
     say: Callable[[str], None]
 
@@ -78,7 +79,7 @@ class Server:
         self._apart = apart or settings.in_workers
         self._notifier = notifier or Notifier()
         self._events = Events(settings, self._notifier)
-        self._metrics_url = ""
+        self._metrics_url = self._grpc_url = ""
         self._reach = ""
         self._thread: threading.Thread | None = None
         self._ready: Future[str] = Future()
@@ -97,14 +98,15 @@ class Server:
             check_key_file(settings.api_key_file)
         with contextlib.ExitStack() as stack:
             # The address first: loading a large model only to find it taken is a waste of somebody's minutes.
-            listener, side = self._addresses(stack)
+            listener, side, grpc = self._addresses(stack)
             self._metrics_url = url_of(side) if side is not None else ""
+            self._grpc_url = url_of(grpc, tls=tls is not None) if grpc is not None else ""
             self._reach = reach_of(listener)
             if self._apart and self._part is None:
                 # Before any framework is loaded: a fork after one has run hangs, and workers are fresh processes anyway.
                 told = [self._for_workers(model, loaded) for model, loaded in self.models]
                 ways = self._is_ready, self._is_running, self._on_failure
-                return supervise(told, settings, listener, side, tls, self._events, *ways)
+                return supervise(told, settings, listener, side, grpc, tls, self._events, *ways)
             # Not before: who watches workers needs nothing of it.
             from graphpipe.server.models.wiring import load_models
 
@@ -121,7 +123,7 @@ class Server:
             ending = _SIGNALS if self._part is None else _SIGNALS_OF_A_WORKER
             stack.enter_context(restored((*ending, *filter(is_free, RELOAD))))
             runner = stack.enter_context(asyncio.Runner(loop_factory=_loop_factory()))
-            return runner.run(self._serve(models, seconds, listener, side, tls))
+            return runner.run(self._serve(models, seconds, listener, side, grpc, tls))
 
     def start(self) -> str:
         """Serve in a thread of its own, and give the URL once requests are welcome. Raises what ``run`` does."""
@@ -169,7 +171,7 @@ class Server:
         self.url = url
         self._on_ready(url)
         if self._part is None:
-            self._events.listening(url, self._metrics_url, self._reach, self._stopped_by())
+            self._events.listening(url, self._metrics_url, self._reach, self._stopped_by(), self._grpc_url)
         if not self._ready.done():
             self._ready.set_result(url)
 
@@ -189,19 +191,25 @@ class Server:
             if not self._ready.done():
                 self._ready.set_exception(NotReady("the server was told to end before it was ready"))
 
-    def _addresses(self, stack: contextlib.ExitStack) -> tuple[socket.socket, socket.socket | None]:
-        """The sockets to listen on, bound, for callers and for metrics. They are closed with the stack."""
-        if self._part is not None:
-            for inherited in (self._part.listener, self._part.side):
+    def _addresses(
+        self, stack: contextlib.ExitStack
+    ) -> tuple[socket.socket, socket.socket | None, socket.socket | None]:
+        """The sockets to listen on, bound, for callers, for metrics and for gRPC. They are closed with the stack."""
+        part, settings = self._part, self.settings
+        if part is not None:
+            for inherited in (part.listener, part.side, part.grpc):
                 if inherited is not None:
                     stack.enter_context(inherited)
-            return self._part.listener, self._part.side
-        addresses = [self.settings.listen, *([self.settings.metrics_listen] if self.settings.metrics_listen else [])]
-        bound = []
-        for address in addresses:
-            bound.append(stack.enter_context(bind(address)))
-            stack.enter_context(before_the_end(bound[-1].close))
-        return bound[0], bound[1] if len(bound) > 1 else None
+            return part.listener, part.side, part.grpc
+
+        def bound(address: str) -> socket.socket:
+            listener = stack.enter_context(bind(address))
+            stack.enter_context(before_the_end(listener.close))
+            return listener
+
+        listener = bound(settings.listen)
+        side = bound(settings.metrics_listen) if settings.metrics_listen else None
+        return listener, side, bound(settings.grpc_listen) if settings.grpc_listen else None
 
     def _for_workers(self, model: ModelSettings, loaded: Model | None) -> ModelSettings:
         if loaded is not None and not model.source:
@@ -217,6 +225,7 @@ class Server:
         load_seconds: Mapping[str, float],
         listener: socket.socket,
         side: socket.socket | None,
+        grpc: socket.socket | None,
         tls: Certificates | None,
     ) -> signal.Signals | None:
         from graphpipe.server.life.app import App
@@ -250,7 +259,7 @@ class Server:
                     loop.add_signal_handler(name, tls.reload)
         self._is_running(app.state.begin_drain)
         with cut_at_exit(app.state.cut):
-            if not self._told.is_set() and await app.start_unless_stopped(listener, context, side):
+            if not self._told.is_set() and await app.start_unless_stopped(listener, context, side, grpc):
                 self._is_ready(url_of(listener, tls=tls is not None))
                 await app.stop.wait()
                 if part is None:

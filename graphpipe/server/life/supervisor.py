@@ -54,6 +54,7 @@ def supervise(
     settings: Settings,
     listener: socket.socket,
     side: socket.socket | None,
+    grpc: socket.socket | None,
     tls: Certificates | None,
     events: Events,
     on_ready: Callable[[str], None],
@@ -71,7 +72,7 @@ def supervise(
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # inherited: the kernel would not say how workers ended
             stack.enter_context(restored((*ENDING, *filter(is_free, RELOAD))))
         runner = stack.enter_context(asyncio.Runner())
-        supervisor = _Supervisor(models, settings, listener, side, events, on_ready, on_failure)
+        supervisor = _Supervisor(models, settings, listener, side, grpc, events, on_ready, on_failure)
         return runner.run(supervisor.run(tls, on_running))
 
 
@@ -82,6 +83,7 @@ class _Supervisor:
         settings: Settings,
         listener: socket.socket,
         side: socket.socket | None,
+        grpc: socket.socket | None,
         events: Events,
         on_ready: Callable[[str], None],
         on_failure: Callable[[str], object] | None,
@@ -93,6 +95,7 @@ class _Supervisor:
         self._wanted = settings.workers
         self._listener = listener
         self._side = side
+        self._grpc = grpc
         self._events = events
         self._on_ready = on_ready
         self._on_failure = on_failure
@@ -189,6 +192,7 @@ class _Supervisor:
     async def _start(self) -> _Worker | None:
         """A new process; None if the machine has none to give just now."""
         side = self._side.fileno() if self._side is not None else -1
+        grpc = self._grpc.fileno() if self._grpc is not None else -1
         heard, said = os.pipe()
         row = self._free_rows.pop()
         signal.pthread_sigmask(signal.SIG_BLOCK, _WAIT_AT_START)
@@ -196,9 +200,9 @@ class _Supervisor:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 *("-m", "graphpipe.server.life.worker"),
-                *map(str, (self._listener.fileno(), side, self._counters_fd, row, said)),
+                *map(str, (self._listener.fileno(), side, grpc, self._counters_fd, row, said)),
                 stdin=asyncio.subprocess.PIPE,
-                pass_fds=[self._listener.fileno(), self._counters_fd, said, *([side] if side >= 0 else [])],
+                pass_fds=[self._listener.fileno(), self._counters_fd, said, *(fd for fd in (side, grpc) if fd >= 0)],
                 # Ctrl-C in a terminal reaches a whole group; what concerns the workers is passed on to them.
                 process_group=0,
             )
@@ -363,6 +367,8 @@ class _Supervisor:
         assert self._stand_in is not None
         self._stand_in.answer(False)
         self._listener.close()
+        if self._grpc is not None:
+            self._grpc.close()
 
     def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(coroutine)

@@ -1,13 +1,13 @@
 """One worker process: what a supervisor starts.
 
-    python -m graphpipe.server.life.worker LISTENER SIDE COUNTERS ROW SAID
+    python -m graphpipe.server.life.worker LISTENER SIDE GRPC COUNTERS ROW SAID
 
-The numbers are inherited file descriptors (SIDE is -1 where there is none) and the worker's row in the counters. What
-to serve comes as a pickle on standard input, which stays open afterwards as a life line: when it ends, the supervisor
-is gone, and so the worker goes. SIGTERM drains it, however often it comes: who signals a whole group of processes says
-the same that the supervisor passes on. SIGQUIT, which is the supervisor's alone, ends it at once. To SAID the worker
-writes ``loaded`` with a model as JSON, ``ready``, ``failed`` with the reason, ``recycle`` when it wants to be replaced,
-and ``shutdown`` when a caller asked for the end of the whole server.
+The numbers are inherited file descriptors (SIDE and GRPC are -1 where there is none) and the worker's row in the
+counters. What to serve comes as a pickle on standard input, which stays open afterwards as a life line: when it ends, the
+supervisor is gone, and so the worker goes. SIGTERM drains it, however often it comes: who signals a whole group of
+processes says the same that the supervisor passes on. SIGQUIT, which is the supervisor's alone, ends it at once. To SAID
+the worker writes ``loaded`` with a model as JSON, ``ready``, ``failed`` with the reason, ``recycle`` when it wants to be
+replaced, and ``shutdown`` when a caller asked for the end of the whole server.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ __all__ = ["main"]
 
 def main(arguments: list[str]) -> int:
     """Serve until told to end. The status is 0 after a drain, 1 if it could not start."""
-    listener_fd, side_fd, counters_fd, row, said_fd = map(int, arguments)
-    for fd in (listener_fd, side_fd, counters_fd, said_fd):
+    listener_fd, side_fd, grpc_fd, counters_fd, row, said_fd = map(int, arguments)
+    for fd in (listener_fd, side_fd, grpc_fd, counters_fd, said_fd):
         if fd >= 0:
             os.set_inheritable(fd, False)  # what a model starts has no business with them
     size = int.from_bytes(sys.stdin.buffer.read(8), "little")
@@ -49,7 +49,7 @@ def main(arguments: list[str]) -> int:
     with noted():
         signal.pthread_sigmask(signal.SIG_SETMASK, ())  # until here they had to wait
         forgive()
-        return _serve(models, settings, listener_fd, side_fd, counters_fd, row, said_fd)
+        return _serve(models, settings, listener_fd, side_fd, grpc_fd, counters_fd, row, said_fd)
 
 
 def _serve(
@@ -57,6 +57,7 @@ def _serve(
     settings: Settings,
     listener_fd: int,
     side_fd: int,
+    grpc_fd: int,
     counters_fd: int,
     row: int,
     said_fd: int,
@@ -71,7 +72,8 @@ def _serve(
     try:
         counters = Counters([model.name for model in models], row, counters_fd)
         side = socket.socket(fileno=side_fd) if side_fd >= 0 else None
-        part = Part(socket.socket(fileno=listener_fd), side, counters, say)
+        grpc = socket.socket(fileno=grpc_fd) if grpc_fd >= 0 else None
+        part = Part(socket.socket(fileno=listener_fd), side, grpc, counters, say)
         Server([(model, None) for model in models], settings, lambda url: say("ready"), part).run()
     except GraphPipeError as error:
         say(f"failed {error}".replace("\n", " "))

@@ -36,7 +36,8 @@ __all__ = [
 
 # The forms that values have.
 VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5
-# How they are called where they are not known.
+_SIZES = {FIXED64: 8, FIXED32: 4}
+# Forms of the first version of the format.
 _GROUPS = (3, 4)
 # Numbers are of 64 bits at most, and of 7 bits a byte.
 _VARINT_BYTES_MAX = 10
@@ -64,53 +65,50 @@ class Reader:
         self._fields_max = fields_max
         self._tickets = iter(range(fields_max))  # one for all messages, and for each its end
 
-    def fields(self, message: memoryview) -> Iterator[tuple[int, Any]]:
+    def fields(self, *parts: memoryview) -> Iterator[tuple[int, Any]]:
         """Key and value of each field, in order: a varint as the number that it is, all else as a view of its bytes.
 
-        ``message`` is one of bytes. Raises MalformedMessage where it is none, TooLarge for too many fields.
+        A message may have come in ``parts``, of which each is one by itself. Raises MalformedMessage where it is none,
+        TooLarge for too many fields.
         """
-        at, end = 0, len(message)
-        try:
-            for _ in self._tickets:
-                if at >= end:
-                    return
-                found = message[at]
-                at += 1
-                if found > 0x7F:
-                    found, at = _long(message, at - 1, _KEY_BYTES_MAX)
-                form = found & 7
-                if form == LENGTH:
-                    size = message[at]
+        for message in parts:
+            at, end = 0, len(message)
+            try:
+                for _ in self._tickets:
+                    if at >= end:
+                        break
+                    found = message[at]
                     at += 1
-                    if size > 0x7F:
-                        size, at = _long(message, at - 1, _KEY_BYTES_MAX)
-                elif form == VARINT:
-                    value = message[at]
-                    at += 1
-                    if value > 0x7F:
-                        value, at = _long(message, at - 1, _VARINT_BYTES_MAX)
+                    if found > 0x7F:
+                        found, at = _long(message, at - 1, _KEY_BYTES_MAX)
                     if found < 8:
-                        raise _no_number(at)
-                    yield found, value
-                    continue
-                elif form == FIXED32:
-                    size = 4
-                elif form == FIXED64:
-                    size = 8
+                        raise MalformedMessage(f"a field of the message has no number, before byte {at}")
+                    form = found & 7
+                    if form == LENGTH:
+                        size = message[at]
+                        at += 1
+                        if size > 0x7F:
+                            size, at = _long(message, at - 1, _KEY_BYTES_MAX)
+                    elif form == VARINT:
+                        value = message[at]
+                        at += 1
+                        if value > 0x7F:
+                            value, at = _long(message, at - 1, _VARINT_BYTES_MAX)
+                        yield found, value
+                        continue
+                    else:
+                        size = _size_of(form, at)
+                    start = at
+                    at += size
+                    if at > end:
+                        raise MalformedMessage(
+                            f"a field of the message claims {size} bytes, but only {end - start} are left"
+                        )
+                    yield found, message[start:at]
                 else:
-                    raise _no_form(form, at)
-                start = at
-                at += size
-                if found < 8:
-                    raise _no_number(start)
-                if at > end:
-                    raise MalformedMessage(
-                        f"a field of the message claims {size} bytes, but only {end - start} are left"
-                    )
-                yield found, message[start:at]
-        except IndexError:
-            raise MalformedMessage("the message ends in the middle of a field") from None
-        raise TooLarge(f"the message has more than {self._fields_max:,} fields; send fewer rows")
+                    raise TooLarge(f"the message has more than {self._fields_max:,} fields; send fewer rows")
+            except IndexError:
+                raise MalformedMessage("the message ends in the middle of a field") from None
 
 
 def _long(message: memoryview, at: int, bytes_max: int) -> tuple[int, int]:
@@ -127,25 +125,33 @@ def _long(message: memoryview, at: int, bytes_max: int) -> tuple[int, int]:
     raise MalformedMessage(f"a number at byte {at} of a message has more than {bytes_max} bytes or does not fit")
 
 
-def _no_number(at: int) -> MalformedMessage:
-    return MalformedMessage(f"the message has a field without a number before byte {at}")
+def _size_of(form: int, at: int) -> int:
+    size = _SIZES.get(form)
+    if size is None:
+        what = "is a group, which no message here has" if form in _GROUPS else f"has the unknown form {form}"
+        raise MalformedMessage(f"the field before byte {at} of a message {what}")
+    return size
 
 
-def _no_form(form: int, at: int) -> MalformedMessage:
-    what = "is a group, which messages of this protocol have not" if form in _GROUPS else f"has the unknown form {form}"
-    return MalformedMessage(f"the field before byte {at} of a message {what}")
+def part(value: memoryview | int, form: int) -> Segment:
+    """Numbers of a field that may have come in parts: packed ones, or one alone, which is packed here.
+
+    Raises MalformedMessage where the packed ones are not whole.
+    """
+    if isinstance(value, int):
+        return varint(value)
+    if form == VARINT:
+        is_whole = not value or value[-1] < 0x80
+    else:
+        is_whole = not len(value) % _SIZES[form]
+    if not is_whole:
+        raise MalformedMessage("packed numbers end in the middle of one")
+    return value if len(value) > _PART_BYTES_MIN else bytes(value)  # many small ones take less memory than their views
 
 
 def merged(parts: Sequence[Segment]) -> memoryview:
-    """What a message, or a field of packed numbers, is that came in parts: as if they were one. One part is not copied."""
+    """Such parts as one. One part is not copied."""
     return memoryview(parts[0] if len(parts) == 1 else b"".join(parts))
-
-
-def part(value: memoryview | int) -> Segment:
-    """A part of what is to be ``merged``, packed; many small ones take less memory so than as views."""
-    if isinstance(value, int):
-        return varint(value)
-    return value if len(value) > _PART_BYTES_MIN else bytes(value)
 
 
 def text(value: memoryview, what: str, bytes_max: int = _NAME_BYTES_MAX) -> str:

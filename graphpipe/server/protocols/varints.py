@@ -16,8 +16,17 @@ from graphpipe.errors import InvalidRequest, MalformedMessage
 
 __all__ = ["counted_varints", "unpacked"]
 
-_RUN_BYTES = 1 << 18
+_RUN_BYTES = 1 << 16
 _VARINT_BYTES_MAX = 10
+
+# Which bits of eight bytes belong to a number of so many of them.
+_BELONGING = np.array([(1 << 8 * length) - 1 & 0x7F7F_7F7F_7F7F_7F7F for length in range(9)], np.uint64)
+# Of eight times seven bits, each in a byte, the upper one of two neighbours moves down to the lower one; then of four times
+# fourteen, then of twice 28: what stays, how far the rest moves, and where that comes to lie.
+_MOVES = [
+    (np.uint64(stays), np.uint64(shift), np.uint64(stays << bits))
+    for stays, shift, bits in ((0x007F_007F_007F_007F, 1, 7), (0x0000_3FFF_0000_3FFF, 2, 14), (0x0FFF_FFFF, 4, 28))
+]
 
 
 def counted_varints(packed: memoryview) -> int:
@@ -59,18 +68,28 @@ def _runs(packed: memoryview) -> Iterator[NDArray[np.uint64]]:
 
 
 def _numbers(octets: NDArray[np.uint8], ends: NDArray[np.intp]) -> NDArray[np.uint64]:
+    """The numbers that end at these places of as many bytes."""
     if len(ends) == len(octets):
         return octets.astype(np.uint64)
-    starts = np.concatenate((np.zeros(1, np.intp), ends[:-1] + 1))
+    starts = np.empty_like(ends)
+    starts[0] = 0
+    np.add(ends[:-1], 1, starts[1:])
     lengths = ends - starts + 1
     longest = int(lengths.max())
     if longest > _VARINT_BYTES_MAX:
         raise MalformedMessage("a packed number is longer than 10 bytes")
-    found = (octets[starts] & np.uint8(0x7F)).astype(np.uint64)
-    for place in range(1, longest):
-        longer = np.flatnonzero(lengths > place)
-        part = (octets[starts[longer] + place] & np.uint8(0x7F)).astype(np.uint64)
-        found[longer] |= part << np.uint64(7 * place)
+    # The eight bytes from each start on as one number, of which those that belong to it stay.
+    padded = np.zeros(len(octets) + _VARINT_BYTES_MAX, np.uint8)
+    padded[: len(octets)] = octets
+    windows: NDArray[np.uint64] = np.ndarray(len(octets), "<u8", padded, 0, (1,))
+    found: NDArray[np.uint64] = windows[starts] & _BELONGING[np.minimum(lengths, 8)]
+    for stays, shift, moves in _MOVES:
+        found = found & stays | found >> shift & moves
+    if longest > 8:
+        long = np.flatnonzero(lengths > 8)
+        ninth, tenth = padded[starts[long] + 8].astype(np.uint64), padded[starts[long] + 9].astype(np.uint64)
+        tenth[lengths[long] == 9] = 0
+        found[long] |= (ninth & np.uint64(0x7F)) << np.uint64(56) | tenth << np.uint64(63)
     return found
 
 

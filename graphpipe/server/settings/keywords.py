@@ -55,6 +55,7 @@ class Keywords(TypedDict, total=False):
     # Network
     tls_cert: str | PathLike[str]
     tls_key: str | PathLike[str]
+    grpc_listen: str | int
     protocols: Sequence[Literal["graphpipe", "open-inference", "tensorflow-serving", "grpc"]]
     allow_origin: Sequence[str]
     compress_answers: bool

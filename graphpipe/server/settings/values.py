@@ -143,6 +143,11 @@ class Settings:
     tls_key: str = setting(
         "", "Network", path(), "PEM file with its key.", default_text="in the certificate's file", needs=("tls_cert",)
     )
+    grpc_listen: str = setting(
+        "", "Network", address(),
+        "An address for gRPC alone, which is spoken at --listen too: for those who must say which port is whose.",
+        default_text="none",
+    )  # fmt: skip
     protocols: tuple[str, ...] = setting(
         PROTOCOLS, "Network", choices(*PROTOCOLS),
         "Which protocols are spoken beside GraphPipe's own, which always is: open-inference (v2, as Triton and KServe have "

@@ -75,7 +75,7 @@ def arrays(request: InferRequest, strings_max: int) -> list[Array]:
         return [_of_contents(tensor, reader) for tensor in inputs]
     found = []
     for tensor, data in zip(inputs, raw, strict=True):
-        if tensor.contents is not None:
+        if any(map(len, tensor.contents)):
             raise InvalidRequest(
                 f"input {quoted(tensor.name)} has contents beside raw_input_contents; send one of both"
             )
@@ -129,9 +129,9 @@ def _of_contents(tensor: InputTensor, reader: Reader) -> Array:
     name, form, bits = _FIELDS[expected]
     parts: list[Segment] = []
     alone, packed = key(expected, form), key(expected)
-    for found, value in reader.fields(tensor.contents) if tensor.contents is not None else ():
+    for found, value in reader.fields(*tensor.contents):
         if found in (alone, packed):
-            parts.append(part(value) if form != LENGTH else bytes(value))
+            parts.append(part(value, form) if form != LENGTH else bytes(value))
         elif (found >> 3) in _FIELDS and found & 7 in (LENGTH, _FIELDS[found >> 3][1]):
             raise InvalidRequest(f"{what} is {tensor.datatype}, which comes in {name}; {_FIELDS[found >> 3][0]} came")
     if form == LENGTH:
@@ -145,8 +145,6 @@ def _of_contents(tensor: InputTensor, reader: Reader) -> Array:
         numbers = np.empty(number, dtype)
         unpacked(data, bits, numbers, what)
         return _reshaped(numbers, tensor.shape)
-    if len(data) % dtype.itemsize:
-        raise InvalidRequest(f"{what} has {len(data)} bytes of {name}, which are no whole numbers")
     _check_number(tensor, len(data) // dtype.itemsize, number, name)
     return _shaped(data, dtype, tensor.shape)
 

@@ -18,7 +18,6 @@ from graphpipe.server.protocols.protobuf import (
     Message,
     Reader,
     key,
-    merged,
     numbers,
     signed,
     text,
@@ -33,6 +32,7 @@ __all__ = [
     "Parameters",
     "RequestedOutput",
     "check_empty",
+    "configuration_response",
     "infer_response",
     "metadata_response",
     "model_metadata_response",
@@ -53,13 +53,13 @@ _FIELDS_MAX = 1 << 14
 
 @dataclass(slots=True)
 class InputTensor:
-    """One input as it came. ``contents`` is a message that nobody has looked into; None where there is none."""
+    """One input as it came. ``contents`` are the parts of a message that nobody has looked into: mostly one, or none."""
 
     name: str = ""
     datatype: str = ""
     shape: list[int] = field(default_factory=list)
     parameters: Parameters = field(default_factory=dict)
-    contents: memoryview | None = None
+    contents: list[memoryview] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -118,7 +118,6 @@ _INPUT_PARAMETERS, _CONTENTS = key(4), key(5)
 
 def _input(message: memoryview, reader: Reader) -> InputTensor:
     found = InputTensor()
-    contents: list[memoryview] = []
     for name, value in reader.fields(message):
         if name == _SHAPE:
             found.shape += numbers(value, NDIM_MAX, "a shape")
@@ -128,13 +127,11 @@ def _input(message: memoryview, reader: Reader) -> InputTensor:
         elif name == _DATATYPE:
             found.datatype = text(value, "a datatype")
         elif name == _CONTENTS:
-            contents.append(value)
+            found.contents.append(value)
         elif name == _INPUT_PARAMETERS:
             _add_parameter(found.parameters, value, reader)
         elif name == _SHAPE_ALONE:
             found.shape.append(signed(value))
-    if contents:
-        found.contents = merged(contents)
     _check_dimensions(found)
     return found
 
@@ -172,7 +169,7 @@ def _add_parameter(parameters: Parameters, entry: memoryview, reader: Reader) ->
             parts.append(value)
     parameters.pop(name, None)
     chosen: Parameter | None = None
-    for found, value in reader.fields(merged(parts)) if parts else ():
+    for found, value in reader.fields(*parts):
         if found == _TRUTH:
             chosen = value != 0
         elif found == _WHOLE:
@@ -248,6 +245,28 @@ def model_metadata_response(described: Mapping[str, Any]) -> list[Segment]:
                 Message().text(1, tensor["name"]).text(2, tensor["datatype"]).numbers(3, tensor["shape"]),
             )
     return answer.segments()
+
+
+# The places of Triton's element types in its enumeration of them.
+_CONFIGURED = {
+    f"TYPE_{name}": place
+    for place, name in enumerate(
+        (
+            "INVALID", "BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64", "FP16", "FP32",
+            "FP64", "STRING",
+        )
+    )
+}  # fmt: skip
+
+
+def configuration_response(said: Mapping[str, Any]) -> list[Segment]:
+    """A ModelConfigResponse, of what Triton's document of a configuration says."""
+    config = Message().text(1, said["name"]).text(2, said["platform"]).number(4, said["max_batch_size"])
+    for number, dims, side in ((5, 4, "input"), (6, 3, "output")):
+        for tensor in said[side]:
+            described = Message().text(1, tensor["name"]).number(2, _CONFIGURED[tensor["data_type"]])
+            config.message(number, described.numbers(dims, tensor["dims"]))
+    return Message().message(1, config.text(17, said["backend"])).segments()
 
 
 def repository_index(models: Iterable[Mapping[str, str]]) -> list[Segment]:

@@ -11,11 +11,12 @@ from graphpipe.server.numbers.counters import Counters
 from graphpipe.server.protocols.call import ASIDE_FROM, InferenceCall, Models, Question
 from graphpipe.server.protocols.inference import Inference, Named
 from graphpipe.server.protocols.open_inference.contents import arrays, is_work
-from graphpipe.server.protocols.open_inference.describe import in_index, metadata, server, statistics
+from graphpipe.server.protocols.open_inference.describe import configuration, in_index, metadata, server, statistics
 from graphpipe.server.protocols.open_inference.messages import (
     InferRequest,
     Parameters,
     check_empty,
+    configuration_response,
     infer_response,
     metadata_response,
     model_metadata_response,
@@ -70,6 +71,9 @@ class OpenInferenceRpcs:
             case "ModelMetadata":
                 service = self._directory.find(*read_name(view))
                 return Question(partial(self._metadata, service), "metadata", service)
+            case "ModelConfig":
+                service = self._directory.find(*read_name(view))
+                return Question(partial(self._configuration, service), "metadata", service)
             case "ModelStatistics":
                 asked, version = read_name(view)
                 if asked:
@@ -87,11 +91,8 @@ class OpenInferenceRpcs:
         service = self._directory.find(name, request.model_version)
         version = request.model_version or self._directory.versions(name)[-1]
         _check(request)
-        inference = self._inferences.get(service)
-        if inference is None:
-            inference = self._inferences[service] = Inference(service)
         return InferenceCall(
-            inference,
+            self._inference(service),
             [tensor.name for tensor in request.inputs],
             partial(arrays, request, self._strings_max),
             partial(_encoded, service.name, version, request.id),
@@ -103,8 +104,18 @@ class OpenInferenceRpcs:
     def _ready(self, models: Models) -> list[Segment]:
         return truth(self._state.ready)
 
+    def _inference(self, service: Service) -> Inference:
+        inference = self._inferences.get(service)
+        if inference is None:
+            inference = self._inferences[service] = Inference(service)
+        return inference
+
+    def _configuration(self, service: Service, models: Models) -> list[Segment]:
+        signature = self._inference(service).signature
+        return configuration_response(configuration(service.name, service.model, signature))
+
     def _metadata(self, service: Service, models: Models) -> list[Segment]:
-        signature = Inference(service).signature
+        signature = self._inference(service).signature
         return model_metadata_response(
             metadata(service.name, self._directory.versions(service.name), service.model, signature)
         )

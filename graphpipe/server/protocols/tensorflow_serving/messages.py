@@ -8,8 +8,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from graphpipe.errors import MalformedMessage
-from graphpipe.server.protocols.protobuf import VARINT, Message, Reader, key, merged, signed, text
+from graphpipe.errors import InvalidRequest, MalformedMessage
+from graphpipe.server.protocols.protobuf import VARINT, Message, Reader, key, signed, text
 from graphpipe.server.protocols.tensorflow_serving.tensors import number_of_dtype, shape_message, tensor_message
 from graphpipe.signature import TensorSpec
 from graphpipe.wire import Segment
@@ -54,10 +54,10 @@ class ModelSpec:
 
 @dataclass(slots=True)
 class PredictRequest:
-    """A PredictRequest. ``inputs`` are TensorProtos that nobody has looked into, by name."""
+    """A PredictRequest. ``inputs`` are TensorProtos that nobody has looked into, by name: the parts of each, mostly one."""
 
     spec: ModelSpec = field(default_factory=ModelSpec)
-    inputs: dict[str, memoryview] = field(default_factory=dict)
+    inputs: dict[str, list[memoryview]] = field(default_factory=dict)
     output_filter: list[str] = field(default_factory=list)
 
 
@@ -66,7 +66,7 @@ _ENTRY_KEY, _ENTRY_VALUE = key(1), key(2)
 
 
 def read_predict_request(message: memoryview) -> PredictRequest:
-    """What a PredictRequest says. Raises MalformedMessage, TooLarge."""
+    """What a PredictRequest says. Raises MalformedMessage, InvalidRequest, TooLarge."""
     reader = Reader(_FIELDS_MAX)
     found = PredictRequest()
     spec: list[memoryview] = []
@@ -83,14 +83,16 @@ def read_predict_request(message: memoryview) -> PredictRequest:
     return found
 
 
-def _add_input(inputs: dict[str, memoryview], entry: memoryview, reader: Reader) -> None:
+def _add_input(inputs: dict[str, list[memoryview]], entry: memoryview, reader: Reader) -> None:
     name, parts = "", []
     for found, value in reader.fields(entry):
         if found == _ENTRY_KEY:
             name = text(value, "an input's name")
         elif found == _ENTRY_VALUE:
             parts.append(value)
-    inputs[name] = merged(parts) if parts else memoryview(b"")
+    if name in inputs:  # of two entries the last would count, and nobody means that
+        raise InvalidRequest(f"input {quoted(name)} came twice; send each input once")
+    inputs[name] = parts
 
 
 _NAME, _VERSION, _SIGNATURE_NAME, _LABEL = key(1), key(2), key(3), key(4)
@@ -99,23 +101,19 @@ _WRAPPED = key(1, VARINT)
 
 def _spec(parts: Sequence[memoryview], reader: Reader) -> ModelSpec:
     spec = ModelSpec()
-    version: list[memoryview] = []
-    for found, value in reader.fields(merged(parts)) if parts else ():
+    for found, value in reader.fields(*parts):
         if found == _NAME:
             spec.name = text(value, "a model's name")
         elif found == _VERSION:  # of version and label the last one counts
-            spec.label = ""
-            version.append(value)
+            spec.label, spec.version = "", spec.version or 0
+            for wrapped, number in reader.fields(value):
+                if wrapped == _WRAPPED:
+                    spec.version = signed(number)
         elif found == _LABEL:
             spec.label = text(value, "a version's label")
-            version.clear()
+            spec.version = None
         elif found == _SIGNATURE_NAME:
             spec.signature_name = text(value, "signature_name")
-    if version:
-        spec.version = 0
-        for found, value in reader.fields(merged(version)):
-            if found == _WRAPPED:
-                spec.version = signed(value)
     return spec
 
 

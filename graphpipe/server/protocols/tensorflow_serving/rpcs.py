@@ -82,7 +82,7 @@ class TensorFlowServingRpcs:
             partial(_arrays, request.inputs, self._strings_max),
             partial(_encoded, service.name, version, _DEFAULT),
             outputs=request.output_filter,
-            is_work=len(message) >= ASIDE_FROM and any(is_work(proto) for proto in request.inputs.values()),
+            is_work=len(message) >= ASIDE_FROM and any(is_work(parts) for parts in request.inputs.values()),
         )
 
     def _metadata(self, message: memoryview) -> Question:
@@ -121,16 +121,16 @@ class TensorFlowServingRpcs:
         return inference
 
 
-def _arrays(inputs: dict[str, memoryview], strings_max: int) -> list[Array]:
+def _arrays(inputs: dict[str, list[memoryview]], strings_max: int) -> list[Array]:
     # Beside its values a tensor has a few fields, and four for each dimension.
     reader = Reader(strings_max + 256 * len(inputs))
     left = _FILLED_BYTES_MAX
     arrays = []
-    for name, proto in inputs.items():
+    for name, parts in inputs.items():
         what = f"input {quoted(name)}"
-        tensor = read_tensor(proto, reader, what)
+        tensor = read_tensor(parts, reader, what)
         array = values(tensor, what, left)
-        if tensor.content is None and array.nbytes > len(proto):
+        if tensor.content is None and array.nbytes > sum(map(len, parts)):
             left -= array.nbytes
         arrays.append(array)
     return arrays

@@ -8,6 +8,7 @@ amount of memory; how much of that there may be is said by whoever reads.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,14 +88,17 @@ class ReadTensor:
     parts: list[Segment]
 
 
-def read_tensor(message: memoryview, reader: Reader, what: str) -> ReadTensor:
-    """What a TensorProto says. ``what`` names it. Raises InvalidRequest, MalformedMessage, TooLarge."""
+def read_tensor(parts: Sequence[memoryview], reader: Reader, what: str) -> ReadTensor:
+    """What a TensorProto says, which may have come in parts. ``what`` names it.
+
+    Raises InvalidRequest, MalformedMessage, TooLarge.
+    """
     number = 0
     shape: list[memoryview] = []
     content: memoryview | None = None
     # Which type it is may be said behind its values.
     lists: dict[int, list[Segment]] = {}
-    for found, value in reader.fields(message):
+    for found, value in reader.fields(*parts):
         if found == _DTYPE:
             number = signed(value, 32)
         elif found == _SHAPE:
@@ -105,13 +109,12 @@ def read_tensor(message: memoryview, reader: Reader, what: str) -> ReadTensor:
             field = found >> 3
             form = _LISTS.get(field)
             if form is not None and found & 7 in (form, LENGTH):
-                parts = lists.setdefault(field, [])
-                parts.append(bytes(value) if form == LENGTH else part(value))
+                lists.setdefault(field, []).append(bytes(value) if form == LENGTH else part(value, form))
     kind = _KINDS.get(number)
     if kind is None:
         raise InvalidRequest(f"{what} {_refusal(number)}")
-    dims = _dims(merged(shape), reader, what) if shape else []
-    parts = lists.pop(kind.field, [])
+    dims = _dims(shape, reader, what)
+    listed = lists.pop(kind.field, [])
     # A packed list may have no numbers in it; an empty string is one.
     if any(_LISTS[field] == LENGTH or any(map(len, others)) for field, others in lists.items()):
         raise InvalidRequest(f"{what} is {_name(kind)}, and has values in the list of another type")
@@ -119,9 +122,9 @@ def read_tensor(message: memoryview, reader: Reader, what: str) -> ReadTensor:
         content = None
     if content is not None and kind.dtype.kind == "O":
         raise InvalidRequest(f"{what} has strings in tensor_content, whose form is its writer's own; send string_val")
-    if content is not None and parts:
+    if content is not None and listed:
         raise InvalidRequest(f"{what} has tensor_content and a list of values; send one of both")
-    return ReadTensor(kind.dtype, number, dims, content, parts)
+    return ReadTensor(kind.dtype, number, dims, content, listed)
 
 
 def _name(kind: _Kind) -> str:
@@ -138,9 +141,9 @@ def _refusal(number: int) -> str:
     return f"is {name}, which no tensor of this server can be; {hint}"
 
 
-def _dims(message: memoryview, reader: Reader, what: str) -> list[int]:
+def _dims(parts: Sequence[memoryview], reader: Reader, what: str) -> list[int]:
     dims = []
-    for found, value in reader.fields(message):
+    for found, value in reader.fields(*parts):
         if found == _DIM:
             size = 0
             for name, number in reader.fields(value):
@@ -156,12 +159,12 @@ def _dims(message: memoryview, reader: Reader, what: str) -> list[int]:
     return dims
 
 
-def is_work(message: memoryview) -> bool:
+def is_work(parts: Sequence[memoryview]) -> bool:
     """Whether a TensorProto is long to read: not so one whose bytes, or numbers of a fixed size, are all that is large."""
     try:
         return not any(
-            found in _VIEWED and len(value) + _OVERHEAD > len(message)
-            for found, value in Reader(_FIELDS_OF_VIEWED).fields(message)
+            found in _VIEWED and len(value) + _OVERHEAD > sum(map(len, parts))
+            for found, value in Reader(_FIELDS_OF_VIEWED).fields(*parts)
         )
     except ServiceError:
         return True  # which is found out once more, and told
@@ -210,8 +213,6 @@ def _listed(tensor: ReadTensor, kind: _Kind, what: str) -> Array:
         return strings
     data = merged(parts) if parts else memoryview(b"")
     if kind.form != VARINT:
-        if len(data) % kind.dtype.itemsize:
-            raise MalformedMessage(f"{what} has {len(data)} bytes in its list of values, which are no whole numbers")
         return np.ndarray(len(data) // kind.dtype.itemsize, kind.dtype, data)
     is_half = kind.dtype.kind == "f"  # their bits, as whole numbers
     found: Array = np.empty(counted_varints(data), np.uint16 if is_half else kind.dtype)
