@@ -87,10 +87,10 @@ class Replay:
 
     def send(self, data: bytes) -> list[Stream]:
         self._unsent += data
+        out = b""
         if not self._began:
             assert self._unsent.startswith(PREFACE)
-            self._socket.sendall(PREFACE)
-            self._unsent = self._unsent[len(PREFACE) :]
+            out, self._unsent = PREFACE, self._unsent[len(PREFACE) :]
         known = set(self._streams)
         sent, self._unsent = frames(self._unsent)
         for frame in sent:
@@ -98,10 +98,11 @@ class Replay:
                 continue
             if frame.kind == HEADERS:
                 self._streams[frame.stream] = Stream()
-            self._socket.sendall(bytes(frame))
-            if not self._began:
+            out += bytes(frame)
+            if not self._began:  # after the settings, which come first
                 self._began = True
-                self._socket.sendall(bytes(Frame(WINDOW_UPDATE, 0, 0, struct.pack("!I", WINDOW))))
+                out += bytes(Frame(WINDOW_UPDATE, 0, 0, struct.pack("!I", WINDOW)))
+        self._socket.sendall(out)
         new = [self._streams[number] for number in self._streams if number not in known]
         while not all(stream.ended for stream in new):
             self._read()

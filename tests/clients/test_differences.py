@@ -30,7 +30,7 @@ DIFFERENCES = {
     "errors more-rows-said (json)": "| broken JSON, a wrong kind or number of elements: 500 |",
     "errors less-rows-said (json)": "| elements in JSON for a shape that holds none are passed over |",
     "errors negative-rows (*)": "| a negative size in a shape: 500 |",
-    "errors huge-shape (*)": "| a shape of 2 GiB and more ",
+    "errors huge-shape (json)": "| a shape of 2 GiB and more ",
     "errors classification (*)": "| `classification` |",
     "pages live (http)": "| `/v2/health/*` has no body |",
     "pages ready (http)": "| `/v2/health/*` has no body |",

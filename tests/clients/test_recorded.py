@@ -35,9 +35,10 @@ OF_HTTP = [program for program in ROSTER if program.speaks == "http"]
 OF_GRPC = [program for program in ROSTER if program.speaks != "http"]
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with serving(*ARGUMENTS, tracebacks=True) as server:
+@pytest.fixture(scope="module", params=["tcp", "unix"])
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    listen = "127.0.0.1:0" if request.param == "tcp" else f"unix:{tmp_path_factory.mktemp('socket')}/s"
+    with serving(*ARGUMENTS, listen=listen, tracebacks=True) as server:
         yield server
 
 
