@@ -7,7 +7,7 @@
     |   +-- NotFound             3  404   no such model or path
     |   +-- ModelFailed          4  500   the model raised; the cause is in the server's log
     |   +-- TooLarge             5  413   over a size limit
-    |   +-- Overloaded           6  503   over a load limit; worth another try after retry_after_s
+    |   +-- Overloaded           6  503   over a load limit, or (429) the caller's own; worth another try after retry_after_s
     |   +-- DeadlineExceeded     7  504   the caller's deadline passed before the answer
     |   +-- Unauthenticated      8  401
     |   +-- Forbidden            9  403
@@ -111,13 +111,16 @@ class TooLarge(ServiceError):
 
 
 class Overloaded(ServiceError):
-    """A load limit is reached; nothing ran. ``retry_after_s`` says when another try makes sense."""
+    """A load limit is reached; nothing ran. ``retry_after_s`` says when another try makes sense.
+
+    With ``http_status`` 429 the limit is one that holds for this caller: another server would fare no better with him.
+    """
 
     code, http_status, safe_to_retry = 6, 503, True
 
-    def __init__(self, message: str, retry_after_s: float | None = 1.0) -> None:
+    def __init__(self, message: str, retry_after_s: float | None = 1.0, http_status: int = 503) -> None:
         super().__init__(message)
-        self.retry_after_s = retry_after_s
+        self.retry_after_s, self.http_status = retry_after_s, http_status
 
 
 class DeadlineExceeded(ServiceError):

@@ -20,6 +20,7 @@ FLOORS = (
     ("graphpipe.server.models",),
     ("graphpipe.server.stages",),
     ("graphpipe.server.numbers", "graphpipe.server.settings", "graphpipe.server.state", "graphpipe.server.taskless"),
+    ("graphpipe.server.quotas",),
 )
 
 

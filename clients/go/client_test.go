@@ -230,6 +230,7 @@ func TestAServersRefusalIsAnErrorWithCodeAndStatus(t *testing.T) {
 		{"the original's text", 400, "text/plain; charset=utf-8", "shape mismatch\n", Error{Code: 0, Status: 400, Message: "shape mismatch"}},
 		{"a proxy's page", 502, "text/html", "<html>bad gateway</html>", Error{Code: 12, Status: 502, Message: "something in between answered 502 Bad Gateway"}},
 		{"nothing", 404, "", "", Error{Code: 3, Status: 404, Message: "Not Found"}},
+		{"over his own limit", 429, contentType, refusal(6, "slowly"), Error{Code: 6, Status: 429, Message: "slowly"}},
 		{"busy, whoever says so", 503, "text/plain", "busy", Error{Code: 6, Status: 503, Message: "busy"}},
 		{"garbage called ours", 500, contentType, "\xff\xff\xff\xff\x00garbage", Error{Code: 4, Status: 500, Message: "Internal Server Error"}},
 		{"text that is not UTF-8", 413, "text/plain", "too \xff large", Error{Code: 5, Status: 413, Message: "too \uFFFD large"}},

@@ -75,7 +75,7 @@ const (
 	CodeNotFound        Code = 3  // no such model
 	CodeModelFailed     Code = 4  // the model failed on this input
 	CodeTooLarge        Code = 5  // over the server's size limit
-	CodeOverloaded      Code = 6  // try again later
+	CodeOverloaded      Code = 6  // try again later; with status 429 the limit is the caller's own
 	CodeDeadline        Code = 7  // the deadline passed first
 	CodeUnauthenticated Code = 8  // credentials are missing or wrong
 	CodeForbidden       Code = 9  // the credentials do not reach this far

@@ -114,6 +114,7 @@ func TestRefusalsSayWhenToTryAgainAndWhoSpoke(t *testing.T) {
 		{"a date", 503, map[string]string{
 			"Retry-After": "Thu, 26 Nov 2026 10:00:09 GMT", "Date": "Thu, 26 Nov 2026 10:00:00 GMT",
 		}, "busy", Error{6, 503, "busy", 9 * time.Second}},
+		{"his own limit", 429, map[string]string{"Retry-After": "7"}, "slowly", Error{6, 429, "slowly", 7 * time.Second}},
 		{"nonsense", 429, map[string]string{"Retry-After": "-3"}, "busy", Error{6, 429, "busy", 0}},
 		{"ages", 503, map[string]string{"Retry-After": "4000000000"}, "busy", Error{6, 503, "busy", 24 * time.Hour}},
 		{"nginx", 413, map[string]string{"Server": "nginx/1.22", "Content-Type": "text/html"}, "<html>", Error{

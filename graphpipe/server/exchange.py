@@ -12,6 +12,8 @@ from graphpipe.server.models.service import Service
 from graphpipe.server.numbers.accesslog import Access, AccessLog, Asked, shown_path
 from graphpipe.server.numbers.meter import Meter
 from graphpipe.server.protocols.protocol import Answer
+from graphpipe.server.quotas.quota import Quota
+from graphpipe.server.quotas.quotas import Quotas, who_of
 from graphpipe.server.stages.turns import PEER
 from graphpipe.server.state import State
 from graphpipe.server.target import Target
@@ -27,12 +29,14 @@ class Exchange:
 
     It is started when its head is known, at the latest by ``answer``, and then finished (it was answered, well or badly) or
     left (its caller is gone) exactly once. Whoever has one request at a time uses one exchange for all of them. ``peer`` is
-    who gets a turn for it, ``caller`` what he is called, if that is known.
+    who gets a turn for it, ``caller`` what he is called, if that is known. With ``quotas`` each caller has limits.
     """
 
     __slots__ = (
         "_access_log",
         "_began",
+        "_bound",
+        "_counted",
         "_deadline",
         "_done",
         "_late",
@@ -40,15 +44,25 @@ class Exchange:
         "_nobody",
         "_open",
         "_protocol",
+        "_quota",
+        "_quotas",
         "_service",
         "_state",
         "_timer",
         "_waiting",
+        "_who",
         "caller",
         "peer",
     )
 
-    def __init__(self, state: State, access_log: AccessLog, nobody: Meter, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        state: State,
+        access_log: AccessLog,
+        nobody: Meter,
+        loop: asyncio.AbstractEventLoop,
+        quotas: Quotas | None = None,
+    ) -> None:
         self._state = state
         self._access_log = access_log
         self._nobody = nobody
@@ -64,6 +78,11 @@ class Exchange:
         self._done: Callable[[Any, BaseException | None], None] | None = None
         self._waiting: Taskless[Any] | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._quotas = quotas
+        self._who: Hashable = None  # by his certificate or address
+        self._quota: Quota | None = None  # in which it counts, with so many bytes
+        self._counted = 0
+        self._bound = False  # whether there is a timer to end, or a quota to leave
 
     def start(self, service: Service | None, protocol: int = 0) -> None:
         """A request for this service begins; for None if it reaches none. ``protocol`` is a place in PROTOCOLS."""
@@ -84,6 +103,31 @@ class Exchange:
         self._late = late
         self._deadline = self._loop.time() + timeout_ms / 1000
         self._timer = self._loop.call_at(self._deadline, self._on_deadline)
+        self._bound = True
+
+    def enter(self, target: Target, size: int) -> None:
+        """It counts as one of its caller's from now on, with a body of so many bytes; -1: nobody knows, and ``grow`` tells.
+
+        Raises Overloaded or TooLarge if that is more than its caller may have.
+        """
+        assert self._open, "an exchange enters that is not started"
+        if self._quotas is None or target.service is None:  # what reaches no model costs nothing
+            return
+        who = target.who
+        if who is None:
+            who = self._who
+            if who is None:
+                who = self._who = who_of(self.caller, self.peer)
+        now, counted = self._loop.time(), size if size > 0 else 0
+        quota = self._quotas.of(who, now)
+        quota.enter(counted, now)
+        self._quota, self._counted, self._bound = quota, counted, True
+
+    def grow(self, size: int) -> None:
+        """Its body has, or announces, so many bytes by now. Raises as ``enter`` does."""
+        if self._quota is not None and size > self._counted:
+            self._quota.grow(self._counted, size, self._loop.time())
+            self._counted = size
 
     @property
     def waits(self) -> bool:
@@ -117,6 +161,9 @@ class Exchange:
         if not self._open:
             self._open = True
             self._service, self._protocol = target.service, target.protocol
+            if self._quotas is not None:
+                self._began = 0.0
+                self.enter(target, len(body))
         if target.waits:
             PEER.set(self.peer)
         self._began = perf_counter()
@@ -130,6 +177,7 @@ class Exchange:
         self.wait(answer, done)
         if deadline is not None and self._waiting is not None and self._timer is None:
             self._timer = self._loop.call_at(deadline, self._on_deadline)
+            self._bound = True
         return None
 
     def finish(
@@ -145,8 +193,8 @@ class Exchange:
         assert self._open, "an exchange is finished that is over"
         assert self._waiting is None, "an exchange is finished whose answer is under way"
         self._open = False
-        if self._timer is not None:
-            self._end_timer()
+        if self._bound:
+            self._unbind()
         # What was refused before it was whole took no time.
         seconds = perf_counter() - self._began if self._began else 0.0
         service = self._service
@@ -183,8 +231,8 @@ class Exchange:
             self._waiting.cancel()
             self._end_waiting()
             self._done = None
-        if self._timer is not None:
-            self._end_timer()
+        if self._bound:
+            self._unbind()
         if self._service is not None:
             self._service.meter.abandoned()
 
@@ -193,6 +241,14 @@ class Exchange:
         self._state.in_flight -= 1
         if self._service is not None:
             self._service.release()
+
+    def _unbind(self) -> None:
+        self._bound = False
+        if self._timer is not None:
+            self._end_timer()
+        if self._quota is not None:
+            self._quota.leave(self._counted)
+            self._quota = None
 
     def _end_timer(self) -> None:
         if self._timer is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Hashable
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -19,7 +19,8 @@ class Target:
     """A service (None: nobody's), and the bound function that answers a request's body in the dialect that was asked in.
 
     Made once for a head that callers repeat, so that another dialect costs a request nothing. ``waits``: there may be a
-    queue for it, in which it matters who asks. ``protocol`` is the dialect's place among those that are counted.
+    queue for it, in which it matters who asks. ``who`` that is, where it is told by a key. ``protocol`` is the dialect's
+    place among those that are counted.
     """
 
     service: Service | None
@@ -27,13 +28,14 @@ class Target:
     admit: Callable[[int], None]
     waits: bool = True
     protocol: int = 0
+    who: Hashable = None
 
     @classmethod
-    def of(cls, endpoint: Endpoint, protocol: str) -> Target:
+    def of(cls, endpoint: Endpoint, protocol: str, who: Hashable = None) -> Target:
         """The target that an endpoint is, for whoever speaks this protocol."""
         service = endpoint.service
         waits = service is not None and service.at_once is None
-        return cls(service, endpoint.answer, endpoint.admit, waits, PROTOCOLS.index(protocol))
+        return cls(service, endpoint.answer, endpoint.admit, waits, PROTOCOLS.index(protocol), who)
 
     @classmethod
     def refusing(cls, error: ServiceError, protocol: str) -> Target:

@@ -234,6 +234,7 @@ DATES = ("Date: Thu, 26 Nov 2026 10:00:00 GMT", "Retry-After: Thu, 26 Nov 2026 1
     [
         (answer(b"busy", "503 X", TEXT, "Retry-After: 7"), graphpipe.Overloaded, "busy", 7),
         (answer(b"busy", "503 X", TEXT), graphpipe.Overloaded, "busy", None),
+        (answer(b"busy", "429 X", TEXT, "Retry-After: 7"), graphpipe.Overloaded, "busy", 7),
         (answer(b"busy", "429 X", TEXT, *DATES), graphpipe.Overloaded, "busy", 9),
         (answer(b"busy", "429 X", TEXT, "Retry-After: -1"), graphpipe.Overloaded, "busy", None),
         (answer(b"busy", "429 X", TEXT, "Retry-After: 99999999999"), graphpipe.Overloaded, "busy", 86400),

@@ -83,6 +83,7 @@ PROVOKED: dict[str, Callable[[str], None]] = {
     "no connection in time": silent("https", connect_timeout=0.1),
     "a certificate is not trusted": untrusted,
     "the server is too busy": refuses(6, "503 Service Unavailable"),
+    "the caller is over his own limit (429)": refuses(6, "429 Too Many Requests"),
     "the server is starting or draining": refuses(10, "503 Service Unavailable"),
     "what was sent is no message": refuses(1, "400 Bad Request"),
     "it does not fit the model": of_real("digits", X),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import socket
 import threading
 import time
@@ -12,9 +13,11 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 
+from graphpipe.server.http.connection import Connection
 from graphpipe.wire import encode_request
 from tests.front.servers import Function, in_process
-from tests.front.test_room import WAYS, request
+from tests.front.test_room import ENDS, WAYS, Moody, assert_nothing_is_left, request
+from tests.raw_http import Wire
 
 BODY = b"".join(encode_request([np.zeros(100_000, np.float32)]))
 
@@ -45,3 +48,25 @@ def test_who_hangs_up_is_no_longer_in_flight_and_his_memory_comes_back(way: str)
         until(lambda: server.ask(lambda: server.app.state.in_flight) == 0)
         may_go.set()
         until(lambda: server.app.pool.leased_bytes == 0)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_nothing_of_a_connection_that_is_gone_waits_for_the_collector(way: str) -> None:
+    def there() -> int:
+        return sum(type(thing) is Connection for thing in gc.get_objects())
+
+    moody = Moody()
+    limits = {"body_bytes_max": 4 << 20, "body_timeout_s": 0.5, "send_timeout_s": 0.5}
+    with in_process({"m": Function(moody)}, threads=4, **limits) as server:
+        gc.collect()
+        gc.disable()
+        try:
+            for end in ENDS:
+                moody.may_go.clear()
+                with Wire(server.url) as wire:
+                    end(wire, way, 8)
+                moody.may_go.set()
+                assert_nothing_is_left(server)
+                assert server.ask(there) == 0, end.__name__
+        finally:
+            gc.enable()

@@ -22,6 +22,7 @@ from graphpipe.buffers import BufferPool
 from graphpipe.errors import Overloaded
 from graphpipe.server.http.admission import Admission
 from graphpipe.server.http.body import Body
+from graphpipe.server.quotas.quota import Quota
 from graphpipe.server.settings.values import Settings
 from graphpipe.wire import encode_request
 from tests.front.servers import Function, InProcess, in_process
@@ -75,6 +76,11 @@ def assert_nothing_is_left(server: InProcess) -> None:
     until(lambda: server.ask(lambda: app.pool.leased_bytes + app.pool.aside) == 0)
     admission = app.admission
     assert server.ask(lambda: (admission._expected, admission._line, admission.is_full)) == (0, [], False)
+    assert server.ask(lambda: [each for each in quotas_of(server) if each.requests or each.size]) == []
+
+
+def quotas_of(server: InProcess) -> list[Quota]:
+    return [*server.app.quotas._quotas.values()] if server.app.quotas is not None else []
 
 
 # --- whatever becomes of a request ---
@@ -105,8 +111,10 @@ def moody() -> Moody:
 @pytest.fixture(scope="module")
 def server(moody: Moody) -> Iterator[InProcess]:
     limits = {"body_bytes_max": 4 * MIB, "in_flight_bytes_max": 64 * MIB, "body_timeout_s": 0.5, "send_timeout_s": 0.5}
-    with in_process({"m": Function(moody)}, threads=4, **limits) as running:
+    of_callers = {"caller_requests_max": 1000, "caller_bytes_max": 1 << 30}
+    with in_process({"m": Function(moody)}, threads=4, **limits, **of_callers) as running:
         yield running
+        assert running.ask(lambda: len(quotas_of(running))) == 1
 
 
 def answered(wire: Wire, way: str, size: int) -> None:
@@ -374,7 +382,7 @@ def test_whatever_comes_together_no_more_is_held_than_may_be_and_all_comes_back(
     limit = 400_000
 
     async def receive(admission: Admission, size: int, is_open: bool) -> None:
-        body = Body(admission, None if is_open else size)
+        body = Body(admission, None if is_open else size, lambda size: None)
         try:
             await fill(admission, body, size, is_open)
             assert len(body.let_go()) == size

@@ -1,4 +1,4 @@
-"""Callers who send what costs them nothing: they are sent away, or slowed down, and whoever calls beside them is answered."""
+"""Callers who send what costs them nothing: they are sent away, or slowed down, and whoever calls beside them goes on."""
 
 from __future__ import annotations
 

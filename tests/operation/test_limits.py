@@ -174,11 +174,52 @@ def a_body_that_becomes_too_many_times_as_large(start: Serve, folder: Path) -> s
     return answer.text
 
 
+def over_the_requests_of_a_caller(start: Serve, folder: Path) -> str:
+    server = start("double", "--caller-requests-max", "2", "--threads", "4")
+    callers = waiting(server, folder, 2)
+    for path in ("/", "/%61"):
+        until(lambda path=path: call(server.url, "POST", path, BODY).status == 429)  # type: ignore[misc]
+        answer = call(server.url, "POST", path, BODY)
+        assert (answer.status, answer.headers["retry-after"]) == (429, "1")
+    (folder / "go").touch()
+    assert [caller.answer().status for caller in callers] == [200] * 2
+    assert call(server.url, "POST", "/", BODY).status == 200
+    return answer.text
+
+
+def over_the_bytes_of_a_caller(start: Serve, folder: Path) -> str:
+    server = start("double", "--caller-bytes-max", "3MB")
+    callers = waiting(server, folder, 1, b"".join(encode_request([np.zeros(500_000, np.float32)], config="wait go")))
+    for path in ("/", "/%61"):
+        answer = call(server.url, "POST", path, LARGE)
+        assert (answer.status, answer.headers["retry-after"]) == (429, "1")
+    (folder / "go").touch()
+    assert callers[0].answer().status == 200
+    return answer.text
+
+
+def over_the_rate(*flags: str) -> Callable[[Serve, Path], str]:
+    def run_into(start: Serve, folder: Path) -> str:
+        server = start("double", *flags)
+        assert call(server.url, "POST", "/", BODY).status == 200
+        for path in ("/", "/%61"):
+            answer = call(server.url, "POST", path, BODY)
+            assert answer.status == 429
+            assert int(answer.headers["retry-after"]) > 10
+        return answer.text
+
+    return run_into
+
+
 RUN_INTO: dict[str, Callable[[Serve, Path], str]] = {
     "connections-max": one_connection_too_many,
     "body-bytes-max": over_the_body_limit,
     "inflate-ratio-max": a_body_that_becomes_too_many_times_as_large,
     "strings-max": over_the_strings,
+    "caller-requests-max": over_the_requests_of_a_caller,
+    "caller-bytes-max": over_the_bytes_of_a_caller,
+    "caller-requests-per-s": over_the_rate("--caller-requests-per-s", "0.001"),
+    "caller-bytes-per-s": over_the_rate("--caller-bytes-per-s", "1"),
     "in-flight-bytes-max": over_the_bytes_in_flight,
     "queue-requests-max": over_the_queue_of_requests,
     "queue-rows-max": over_the_queue_of_rows,
@@ -214,6 +255,14 @@ def test_every_limit_is_in_the_help_and_in_the_documents() -> None:
     for name in LIMITS:
         assert f"--{name} " in shown
         assert f"`--{name} " in page
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_caller_gets_what_he_may_have_from_each_worker_and_no_more(start: Serve, folder: Path, workers: int) -> None:
+    server = start("double", "--workers", str(workers), "--caller-requests-per-s", "0.001")
+    found = [call(server.url, "POST", "/", BODY).status for _ in range(40)]
+    assert set(found) == {200, 429}
+    assert 1 <= found.count(200) <= workers
 
 
 def test_per_model_limits_are_per_model(start: Serve, folder: Path) -> None:

@@ -6,6 +6,8 @@ others received; the memory of a chunked one grows in steps.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from graphpipe.buffers import POOLED_FROM, Lease
 from graphpipe.server.http.admission import Admission
 from graphpipe.server.http.chunks import Chunks
@@ -26,6 +28,7 @@ class Body:
     """The body of one request, of ``length`` bytes; None where nobody knows. ``filled`` bytes of it have come.
 
     What comes of a ``chunked`` one is taken apart here; of one that aiohttp has taken apart, ``ended`` says where it ends.
+    ``grows`` is told how many bytes one without a length has, before they are taken, and may raise.
 
     ``held`` of them are counted as long as somebody looks at them, which the owner has to say; what is leased counts itself.
     Raises TooLarge.
@@ -36,6 +39,7 @@ class Body:
         "_chunks",
         "_counted",
         "_gathered",
+        "_grows",
         "_lease",
         "_seen",
         "begun",
@@ -47,8 +51,11 @@ class Body:
         "number",
     )
 
-    def __init__(self, admission: Admission, length: int | None, *, chunked: bool = False) -> None:
+    def __init__(
+        self, admission: Admission, length: int | None, grows: Callable[[int], None], *, chunked: bool = False
+    ) -> None:
         self._admission = admission
+        self._grows = grows
         self.length = length
         self._chunks = Chunks(self._announced) if chunked else None
         if length is not None:
@@ -144,6 +151,7 @@ class Body:
 
     def _announced(self, size: int) -> None:
         self._admission.check(self.filled + size)
+        self._grows(self.filled + size)
 
     def _append(self, data: memoryview) -> None:
         end = self.filled + len(data)

@@ -74,10 +74,10 @@ class Connection(asyncio.BufferedProtocol):
         "_received",
         "_rest",
         "_shared",
-        "_since",
         "_soon",
         "_window",
         "peer",
+        "since",
         "state",
     )
 
@@ -92,7 +92,7 @@ class Connection(asyncio.BufferedProtocol):
         self._soon = _SOON_BYTES
         self._arrived = b""  # in this turn of the loop, and not looked at yet
         self._received = bytearray()  # of a head that is not whole yet, or of what came too early
-        self._since = self._born = shared.tick
+        self.since = self._born = shared.tick
         self._rest = 0  # bytes to skip
         self.peer: Hashable = None
 
@@ -126,14 +126,14 @@ class Connection(asyncio.BufferedProtocol):
                 self._received += data
                 data = bytes(self._received)
             else:
-                self._since = shared.tick
+                self.since = shared.tick
             if count < self._soon:
                 self.state, self._arrived = ARRIVED, data
                 shared.take_soon(self)
             else:
                 self._take_head(data)
-        elif self._cycle.body is not None:
-            self._cycle.take_more(self._cycle.body, count)
+        elif (body := self._cycle.body) is not None:
+            self._cycle.take_more(body, count)
         elif state == ARRIVED:  # TLS may bring more than once in a turn
             self._arrived += self._shared.scratch[:count]
         elif state == SKIPPING:
@@ -164,8 +164,8 @@ class Connection(asyncio.BufferedProtocol):
 
     def resume_writing(self) -> None:
         self._line.paused_writing = False
-        if self.state == SENDING:
-            self._cycle.send_on()
+        if self.state == SENDING and self._line.go_on():
+            self._cycle.sent()
 
     # --- a request comes in ---
 
@@ -252,10 +252,6 @@ class Connection(asyncio.BufferedProtocol):
 
     # --- its answer is there, and what follows ---
 
-    def enter(self, state: int) -> None:
-        """It is in this state from now on, as far as time is concerned."""
-        self.state, self._since = state, self._shared.tick
-
     def write_small(self, answer: bytes) -> None:
         """Write a whole answer. Nothing is left to do afterwards, nearly always."""
         if self.state == GONE:
@@ -264,7 +260,7 @@ class Connection(asyncio.BufferedProtocol):
         line.transport.write(answer)
         if self._cycle.keep_alive and not line.paused_writing and not self._received and not line.paused_reading:
             self.state = WAITING
-            self._since = self._shared.tick
+            self.since = self._shared.tick
         else:
             self._cycle.send([])
 
@@ -273,7 +269,7 @@ class Connection(asyncio.BufferedProtocol):
         if not self._cycle.keep_alive:
             self._close_soon()
             return
-        self.enter(WAITING)
+        self.state, self.since = WAITING, self._shared.tick
         if self._received:
             self.state, self._arrived = ARRIVED, bytes(self._received)
             self._received.clear()
@@ -286,19 +282,18 @@ class Connection(asyncio.BufferedProtocol):
 
     def skip(self, rest: int) -> None:
         """So many bytes of a body that was refused are still to come, and then the next request."""
-        self.enter(SKIPPING)
-        self._rest = rest
+        self.state, self.since, self._rest = SKIPPING, self._shared.tick, rest
 
     def _skip(self, count: int) -> None:
         self._rest -= count
         if self._rest <= 0:
-            self.enter(WAITING)
+            self.state, self.since = WAITING, self._shared.tick
             if self._rest:
                 self._take_head(self._shared.scratch[count + self._rest : count].tobytes())
 
     def discard(self) -> None:
         """Whatever comes is dropped from now on: this was the last answer."""
-        self.enter(DISCARDING)
+        self.state, self.since = DISCARDING, self._shared.tick
         self._expect(small=True)
         self._received.clear()
         self._cycle.drop_body()
@@ -307,7 +302,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def _close_soon(self) -> None:
         """Close once everything is sent."""
-        self.enter(CLOSING)
+        self.state, self.since = CLOSING, self._shared.tick
         self._line.transport.close()
 
     # --- time ---
@@ -325,7 +320,7 @@ class Connection(asyncio.BufferedProtocol):
             return
         if state in (ANSWERING, ROOM):
             return
-        waited_s = (tick - self._since) * TICK_S
+        waited_s = (tick - self.since) * TICK_S
         if state == WAITING:
             if self._received:
                 if waited_s > settings.head_timeout_s:

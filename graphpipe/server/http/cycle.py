@@ -4,7 +4,7 @@ r"""One request on the hot route and its answer, from its head to the last byte 
     take_body --> take_more --> _answer_body --> answer         a larger one
              \-- no room: until there is some
     answer --> _finish --> Shared.write_soon                    a small answer
-                      \-- send --> send_on                      a larger one, from the model's own arrays
+                      \-- send --> sent                         a larger one, from the model's own arrays
 
 Or it is refused: ``_refuse``, ``refuse_head``.
 """
@@ -42,13 +42,13 @@ _PRESSED_S = 2.0
 
 
 class Carrier(TurnTaker, Protocol):
-    """The connection that a request came by: what its cycle has it do. ``state`` is one of ``states.py``."""
+    """The connection that a request came by: what its cycle has it do.
+
+    ``state`` is one of ``states.py``, and ``since`` the tick from which on its time is counted.
+    """
 
     state: int
-
-    def enter(self, state: int) -> None:
-        """It is in this state from now on, as far as time is concerned."""
-        ...
+    since: int
 
     def take_early(self, data: memoryview) -> None:
         """The next request begins with this."""
@@ -113,7 +113,9 @@ class Cycle:
         self._exchange.start(request.target.service, request.target.protocol)
         try:
             request.target.admit(max(request.length, len(data)))
-            self.body = body = _body(admission, request.length)
+            admission.check(request.length)
+            self._exchange.enter(request.target, request.length)
+            self.body = body = _body(admission, request.length, self._exchange)
             self._carrier.take_early(data[len(data) - body.take(data) :])
         except ServiceError as error:
             rest = request.length - len(data)  # below 0: nobody knows
@@ -151,8 +153,8 @@ class Cycle:
         if body.is_whole:
             self._answer_body()
             return
-        self._carrier.enter(BODY)
-        body.mark = body.filled
+        carrier = self._carrier
+        carrier.state, carrier.since, body.mark = BODY, self._shared.tick, body.filled
         if request.head.expects_continue and not body.filled:
             self._line.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
@@ -186,8 +188,7 @@ class Cycle:
             if came < pace * waited_s:
                 self._refuse_body(408, too_slow(came, waited_s, pace))
             else:
-                self._carrier.enter(BODY)
-                body.mark = body.filled
+                self._carrier.since, body.mark = self._shared.tick, body.filled
 
     def drop_body(self) -> None:
         """It will not come, or nobody wants it."""
@@ -210,13 +211,12 @@ class Cycle:
 
     def answer(self, request: Request, body: memoryview | bytes) -> None:
         """Answer a request whose body is here, now or when there is an answer."""
-        self._request, self.keep_alive = request, request.head.keep_alive
+        head = request.head
+        self._request, self.keep_alive = request, head.keep_alive
         self.served = True
         self._carrier.state = ANSWERING  # what comes in meanwhile is kept for afterwards
         try:
-            answer = self._exchange.answer(
-                request.target, body, request.head.timeout_ms, self._answered, request.head.request_id
-            )
+            answer = self._exchange.answer(request.target, body, head.timeout_ms, self._answered, head.request_id)
         except BaseException as error:  # as a coroutine's end has it
             answer = None
             self._fail(error)
@@ -244,16 +244,16 @@ class Cycle:
     def _finish(self, segments: list[Segment], rows: int, fields: Fields = ()) -> None:
         shared, request, line = self._shared, self._request, self._line
         assert request is not None
-        length = sum(map(len, segments))
+        asked, length = request.head, sum(map(len, segments))
         head = shared.ok_head(length, fields) if fields else shared.ok_heads.get(length) or shared.ok_head(length)
         if not self.keep_alive or shared.state.draining or (shared.age_max_s and self._carrier.is_old()):
             self.keep_alive = False
             head = head[:-2] + b"Connection: close\r\n\r\n"
-        elif request.head.is_old:
+        elif asked.is_old:
             head = head[:-2] + b"Connection: keep-alive\r\n\r\n"
-        if request.head.request_id:
-            head = head[:-2] + f"X-Request-Id: {request.head.request_id}\r\n\r\n".encode("latin-1")
-        self._exchange.finish(200, line.transport, request.length, length, rows, request.head)
+        if asked.request_id:
+            head = head[:-2] + f"X-Request-Id: {asked.request_id}\r\n\r\n".encode("latin-1")
+        self._exchange.finish(200, line.transport, request.length, length, rows, asked)
         if length <= _JOIN_MAX:
             shared.write_soon(self._carrier, b"".join((head, *segments)))
         elif line.is_tls:
@@ -269,18 +269,15 @@ class Cycle:
 
     def send(self, pieces: list[Segment]) -> None:
         """Send these, and what the transport has not sent yet."""
-        self._carrier.enter(SENDING)
-        if self._line.send(pieces):
-            self._sent()
+        carrier, line = self._carrier, self._line
+        carrier.state, carrier.since = SENDING, self._shared.tick
+        if line.send(pieces):
+            self.sent()
         else:
-            self._hold(self._line.left())
+            self._hold(line.mark)
 
-    def send_on(self) -> None:
-        """The transport has sent what it had."""
-        if self._line.go_on():
-            self._sent()
-
-    def _sent(self) -> None:
+    def sent(self) -> None:
+        """The answer is out."""
         if self._held:
             self._release()
         self._carrier.sent()
@@ -294,7 +291,7 @@ class Cycle:
             if self._line.progress() < PROGRESS_BYTES_PER_S * waited_s:
                 log.info("a caller did not read its answer for %g s (--send-timeout-s)", waited_s)
                 self._carrier.abort()
-            self._carrier.enter(SENDING)
+            self._carrier.since = self._shared.tick
 
     def _hold(self, size: int) -> None:
         """So much more is kept for this connection."""
@@ -351,8 +348,8 @@ class Cycle:
         self._carrier.discard()
 
 
-def _body(admission: Admission, length: int) -> Body:
-    return Body(admission, length) if length >= 0 else Body(admission, None, chunked=True)
+def _body(admission: Admission, length: int, exchange: Exchange) -> Body:
+    return Body(admission, None if length < 0 else length, exchange.grow, chunked=length < 0)
 
 
 def _plain(status: int, message: str, request_id: str) -> tuple[bytes, int]:

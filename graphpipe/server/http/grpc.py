@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 
 from graphpipe.buffers import POOLED_FROM
@@ -27,10 +28,11 @@ from graphpipe.server.http.admission import Admission
 from graphpipe.server.http.body import Body, too_slow
 from graphpipe.server.http.coder import Coder
 from graphpipe.server.http.codings import Inflating
-from graphpipe.server.http.grpc_head import CODINGS, CallHead, NotGrpc, check_size, coding_of, read, timeout_ms
+from graphpipe.server.http.grpc_head import CODINGS, CallHead, CallHeads, NotGrpc, coding_of, timeout_ms
 from graphpipe.server.http.grpc_status import OK, trailers_of
 from graphpipe.server.http.h2_stream import Headers, Stream
-from graphpipe.server.http.keys import ANYBODY, Grant, Keys
+from graphpipe.server.http.head import HEAD_BYTES_MAX
+from graphpipe.server.http.keys import ANYBODY, Keys
 from graphpipe.server.http.shared import TICK_S
 from graphpipe.server.numbers.failures import FAILURES
 from graphpipe.server.numbers.families import PROTOCOLS
@@ -43,7 +45,7 @@ __all__ = ["Calls"]
 
 log = logging.getLogger("graphpipe.front")
 
-_HEADERS = [(b":status", b"200"), (b"content-type", b"application/grpc"), (b"grpc-accept-encoding", CODINGS.encode())]
+_HEADERS = ((b":status", b"200"), (b"content-type", b"application/grpc"), (b"grpc-accept-encoding", CODINGS.encode()))
 # In front of a message: whether it is compressed, and its length.
 _PREFIX = 5
 _LENGTH_MAX = 2**32 - 1
@@ -68,24 +70,17 @@ class Calls:
         self.exchange = exchange
         self.keys = keys
         self.coder = Coder(settings, admission)
+        self._heads = CallHeads()
 
     def begin(self, stream: Stream, headers: Headers) -> _Call | _NoCall:
         """What becomes of a stream."""
         try:
-            return _Call(self, stream, read(headers), headers)
+            return _Call(self, stream, self._heads.read(headers))
         except NotGrpc as no:
             body = f"{no.words}\n".encode()
-            told = [(b":status", b"%d" % no.status), (b"content-type", b"text/plain; charset=utf-8")]
-            stream.refuse([*told, (b"content-length", b"%d" % len(body))], body)
+            told = ((b":status", b"%d" % no.status), (b"content-type", b"text/plain; charset=utf-8"))
+            stream.refuse((*told, (b"content-length", b"%d" % len(body))), body)
             return _NoCall()
-
-    def grant(self, head: CallHead) -> Grant:
-        """What a caller may do. Raises Unauthenticated."""
-        if self.keys is None:
-            return ANYBODY
-        grant = self.keys.grant(head.authorizations)
-        head.caller = grant.caller
-        return grant
 
     def close(self) -> None:
         """Nobody calls any more."""
@@ -134,7 +129,7 @@ class _Call:
         "_stream",
     )
 
-    def __init__(self, calls: Calls, stream: Stream, head: CallHead, headers: Headers) -> None:
+    def __init__(self, calls: Calls, stream: Stream, head: CallHead) -> None:
         self._calls = calls
         self._stream = stream
         self._head = head
@@ -153,19 +148,23 @@ class _Call:
         self._protocol = 0 if self._rpcs is None else PROTOCOLS.index(self._rpcs.protocol)
         self._exchange.start(None, self._protocol)
         try:
-            self._begin(headers)
+            self._begin()
         except ServiceError as error:
             self._refuse(error)
 
-    def _begin(self, headers: Headers) -> None:
+    def _begin(self) -> None:
         calls, head = self._calls, self._head
-        check_size(headers)
+        if head.size > HEAD_BYTES_MAX:
+            raise TooLarge(f"the call's metadata has {head.size} bytes; at most {HEAD_BYTES_MAX} are taken")
         if self._rpcs is None:
             raise Unsupported(f"there is no service {head.service[:200]!r} here", 501)
-        try:
-            self._grant = calls.grant(head)
-        except Unauthenticated as error:
-            self._stranger = let_go(error)
+        if calls.keys is not None:
+            try:
+                self._grant = calls.keys.grant(head.authorizations)
+            except Unauthenticated as error:
+                self._stranger = let_go(error)
+            else:
+                self._head = replace(head, caller=self._grant.caller)
         self._coding = coding_of(head.coding)
         wait_ms = timeout_ms(head.timeout)
         if wait_ms is not None:
@@ -202,7 +201,7 @@ class _Call:
             # A copy of its own, since bytes objects start at a multiple of 16 and a message in the middle of one does not.
             self._message = data[_PREFIX:]
             return
-        self._body = body = Body(admission, length)
+        self._body = body = Body(admission, length, self._exchange.grow)
         self._take(body, memoryview(data)[_PREFIX:])
         if not admission.begin(body):
             self._wait_for_room(body)
@@ -296,7 +295,7 @@ class _Call:
         settings, admission = self._calls.settings, self._calls.admission
         inflating = Inflating((self._coding,), admission.body_bytes_max, settings.inflate_ratio_max)
         inflating.check(len(message))
-        body = Body(admission, None)
+        body = Body(admission, None, self._exchange.grow)
         admission.hold(inflating.state_bytes)
         try:
             await self._calls.coder.inflate(inflating, bytes(message), partial(self._take_inflated, body))
@@ -328,6 +327,7 @@ class _Call:
         try:
             target = self._target(message)
             exchange.reach(target.service, target.protocol)
+            exchange.enter(target, len(message))
             answer = exchange.answer(target, message, None, self._answered, self._head.request_id)
         except BaseException as error:  # as a coroutine's end has it
             self._fail(error)
@@ -385,13 +385,13 @@ class _Call:
         self._exchange.finish(200, stream.transport, self._size, size, rows, head)
         headers = self._headers()
         if is_compressed:
-            headers.append((b"grpc-encoding", b"gzip"))
+            headers += ((b"grpc-encoding", b"gzip"),)
         prefix = (b"\x01" if is_compressed else b"\x00") + size.to_bytes(4, "big")
         stream.respond(headers, [prefix, *segments], OK)
 
-    def _headers(self) -> list[tuple[bytes, bytes]]:
+    def _headers(self) -> Headers:
         called = self._head.request_id
-        return [*_HEADERS, (b"x-request-id", called.encode())] if called else list(_HEADERS)
+        return (*_HEADERS, (b"x-request-id", called.encode())) if called else _HEADERS
 
     # --- or it is not ---
 
@@ -410,7 +410,7 @@ class _Call:
             self._stream.reset()
             return
         self._exchange.finish(error.http_status, self._stream.transport, self._size, 0, 0, self._head)
-        self._stream.refuse([*self._headers(), *trailers_of(error)])
+        self._stream.refuse(self._headers() + trailers_of(error))
 
     def gone(self) -> None:
         """The stream is over."""

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from graphpipe.errors import InvalidRequest, TooLarge, Unsupported
+from graphpipe.errors import InvalidRequest, Unsupported
 from graphpipe.server.http.codings import takes_gzip
-from graphpipe.server.http.head import HEAD_BYTES_MAX, request_id
+from graphpipe.server.http.head import request_id
 from graphpipe.server.numbers.caller import Caller
 from graphpipe.words import visible
 
-__all__ = ["CODINGS", "CallHead", "NotGrpc", "check_size", "coding_of", "read", "timeout_ms"]
+__all__ = ["CODINGS", "CallHead", "CallHeads", "NotGrpc", "coding_of", "timeout_ms"]
 
 # What a message may come in.
 CODINGS = "identity,gzip,deflate"
+
+# Fields that are new in every call, where there are any.
+_PASSING = frozenset((b"grpc-timeout", b"x-request-id", b"traceparent", b"tracestate", b"grpc-trace-bin"))
+# So many heads are remembered, none of them longer than this.
+_REMEMBERED_MAX = 256
+_REMEMBERED_BYTES = 2048
 
 # A field counts as so many bytes more, as HTTP/2 has it.
 _FIELD_BYTES = 32
@@ -35,25 +41,52 @@ class NotGrpc(Exception):
         self.words = words
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class CallHead:
     """What a call's head says. ``service`` and ``path`` are as in ``/package.Service/Name``, ``authorizations`` what its
-    caller shows of keys.
+    caller shows of keys, ``size`` its bytes as HTTP/2 counts them. ``timeout`` and ``coding`` are as they came.
     """
 
     method: str
     path: str
     service: str
-    request_id: str
+    size: int
     authorizations: Sequence[bytes]
-    timeout: bytes
     coding: bytes
     takes_gzip: bool
+    timeout: bytes = b""
+    request_id: str = ""
     caller: Caller | None = None
 
 
-def read(headers: Sequence[tuple[bytes, bytes]]) -> CallHead:
-    """The head of a call. Raises NotGrpc for another request's."""
+class CallHeads:
+    """Heads of calls. What callers repeat is remembered: all of a head but the fields that are new in every call."""
+
+    def __init__(self) -> None:
+        self._known: dict[Sequence[tuple[bytes, bytes]], CallHead] = {}
+
+    def read(self, headers: tuple[tuple[bytes, bytes], ...]) -> CallHead:
+        """The head of a call. Raises NotGrpc for another request's."""
+        passing = {name: value for name, value in headers if name in _PASSING}
+        core = tuple(field for field in headers if field[0] not in _PASSING) if passing else headers
+        known = self._known.get(core)
+        if known is None:
+            known = _read(core)
+            if known.size <= _REMEMBERED_BYTES:
+                if len(self._known) >= _REMEMBERED_MAX:
+                    self._known.clear()
+                self._known[core] = known
+        if not passing:
+            return known
+        return replace(
+            known,
+            size=known.size + sum(len(name) + len(value) + _FIELD_BYTES for name, value in passing.items()),
+            timeout=passing.get(b"grpc-timeout", b""),
+            request_id=request_id(passing.get(b"x-request-id", b"")),
+        )
+
+
+def _read(headers: tuple[tuple[bytes, bytes], ...]) -> CallHead:
     fields = dict(headers)
     method = fields.get(b":method", b"").decode("latin-1")
     path = fields.get(b":path", b"").decode("utf-8", "replace")
@@ -67,19 +100,11 @@ def read(headers: Sequence[tuple[bytes, bytes]]) -> CallHead:
         method,
         path,
         path[1 : path.rfind("/")],
-        request_id(fields.get(b"x-request-id", b"")),
+        sum(len(name) + len(value) + _FIELD_BYTES for name, value in headers),
         [value for name, value in headers if name == b"authorization"],
-        fields.get(b"grpc-timeout", b""),
         fields.get(b"grpc-encoding", b"identity"),
         takes_gzip(fields.get(b"grpc-accept-encoding", b"").decode("latin-1")),
     )
-
-
-def check_size(headers: Sequence[tuple[bytes, bytes]]) -> None:
-    """Raise TooLarge for a head that is over the limit of all heads."""
-    size = sum(len(name) + len(value) + _FIELD_BYTES for name, value in headers)
-    if size > HEAD_BYTES_MAX:
-        raise TooLarge(f"the call's metadata has {size} bytes; at most {HEAD_BYTES_MAX} are taken")
 
 
 def timeout_ms(value: bytes) -> int | None:

@@ -57,10 +57,10 @@ def status_of(error: ServiceError) -> int:
     return next((number for kind, number in _BY_CLASS.items() if isinstance(error, kind)), _INTERNAL)
 
 
-def trailers_of(error: ServiceError) -> list[tuple[bytes, bytes]]:
+def trailers_of(error: ServiceError) -> tuple[tuple[bytes, bytes], ...]:
     """What ends a call that is refused, or failed."""
     words = quote(error.message[:_WORDS_MAX], safe=_PLAIN, errors="replace")
-    trailers = [(b"grpc-status", b"%d" % status_of(error)), (b"grpc-message", words.encode())]
+    trailers = (b"grpc-status", b"%d" % status_of(error)), (b"grpc-message", words.encode())
     if error.safe_to_retry and error.retry_after_s is not None:
-        trailers.append((b"grpc-retry-pushback-ms", b"%d" % ceil(error.retry_after_s * 1000)))
+        return *trailers, (b"grpc-retry-pushback-ms", b"%d" % ceil(error.retry_after_s * 1000))
     return trailers

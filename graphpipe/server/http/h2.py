@@ -215,11 +215,11 @@ class H2Connection(asyncio.BufferedProtocol):
                 self._data(event)
             elif isinstance(event, RequestReceived):
                 self._request(event)
-            elif isinstance(event, StreamClosed | StreamReset):
-                if (stream := self._streams.get(event.stream_id)) is not None:
-                    self._closed(stream)
             elif isinstance(event, WindowUpdated):
                 self._updates += 1
+            elif isinstance(event, (StreamClosed, StreamReset)):
+                if (stream := self._streams.get(event.stream_id)) is not None:
+                    self._closed(stream)
             elif isinstance(event, TrailersReceived):
                 self._ended(event.stream_id)
             elif isinstance(event, PingReceived):

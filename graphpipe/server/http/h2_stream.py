@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable
 from typing import Protocol
 
 from graphpipe.server.http.shared import TICK_S
@@ -17,7 +17,8 @@ _WINDOW = 4 << 20
 # A piece of an answer, in turn with the pieces of others.
 _PIECE = 64 * 1024
 
-Headers = Sequence[tuple[bytes, bytes]]
+# Of a request, or of an answer.
+Headers = tuple[tuple[bytes, bytes], ...]
 
 
 class Handler(Protocol):

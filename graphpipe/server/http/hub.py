@@ -32,6 +32,7 @@ from graphpipe.server.numbers.counters import Counters
 from graphpipe.server.protocols.dialects import Dialects
 from graphpipe.server.protocols.graphpipe import ERROR_TYPE
 from graphpipe.server.protocols.protocol import Fields
+from graphpipe.server.quotas.quotas import Quotas
 from graphpipe.server.settings.values import Settings
 from graphpipe.server.stages.turns import by_turns
 from graphpipe.server.state import State
@@ -62,6 +63,7 @@ class Hub:
         access_log: AccessLog,
         fallback: Callable[[], asyncio.Protocol],
         keys: Keys | None = None,
+        quotas: Quotas | None = None,
     ) -> None:
         self.nobody = counters.meter("")  # counts what reached no model
         self._access_log = access_log
@@ -74,6 +76,7 @@ class Hub:
         self._peers: Counter[Hashable] = Counter()
         self._heads: Heads[Request] = Heads()
         self._keys = keys
+        self._quotas = quotas
         self.forget_heads()
         self.requests = self._heads.young
         self.scratch = memoryview(bytearray(_SCRATCH_BYTES))
@@ -88,7 +91,7 @@ class Hub:
         self._outbox: list[tuple[TurnTaker, bytes]] = []
         self._turn_is_due = False
         self.ok_heads: dict[int | tuple[int, Fields], bytes] = {}
-        self._refusals: dict[tuple[int, str, bool, str, bool, bool, str], tuple[bytes, int]] = {}
+        self._refusals: dict[tuple[Hashable, ...], tuple[bytes, int]] = {}
         self.on_tick: Callable[[], None] = lambda: None
         self._sweeper = self._loop.call_later(TICK_S, self._sweep)
 
@@ -97,7 +100,7 @@ class Hub:
 
     def exchange(self) -> Exchange:
         """For the requests of a connection, or of one of its streams."""
-        return Exchange(self.state, self._access_log, self.nobody, self._loop)
+        return Exchange(self.state, self._access_log, self.nobody, self._loop, self._quotas)
 
     def open(self, connection: Member) -> int:
         """A connection is there. How many there are beyond the limit."""
@@ -237,15 +240,8 @@ class Hub:
         Those of an overload are all alike, and remembered for a moment.
         """
         dialect = self._dialects.at(head.path)
-        key = (
-            error.http_status,
-            error.message,
-            head.wants_message,
-            head.request_id,
-            head.is_old,
-            keep_alive,
-            dialect.protocol,
-        )
+        said = (dialect.protocol, error.http_status, error.message, error.retry_after_s)
+        key = (*said, head.wants_message, head.request_id, head.is_old, keep_alive)
         answer = self._refusals.get(key)
         if answer is None:
             content_type, body = dialect.error_body(error, ERROR_TYPE if head.wants_message else "")

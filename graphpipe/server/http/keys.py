@@ -109,7 +109,7 @@ class Grant:
             raise _lacks(endpoint.scope)
         if not infer or not metadata or (self.models is not None and endpoint.service is None):
             endpoint = endpoint.limited(infer=infer, metadata=metadata, models=self.models)
-        return Target.of(endpoint, protocol)
+        return Target.of(endpoint, protocol, self.caller)
 
 
 # Where no keys are asked for, and of somebody who has shown none.

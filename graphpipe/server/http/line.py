@@ -16,11 +16,11 @@ _TLS_SLICE = 256 * 1024
 class Line:
     """A transport, and what the protocol on it has to keep in mind of it.
 
-    ``paused_writing`` is the transport's own word: its buffer is not empty. There is a ``leaver`` once the caller sends no
-    more; the line is not read any further then.
+    ``paused_writing`` is the transport's own word: its buffer is not empty. ``mark`` bytes were left to send when that was
+    looked at last. There is a ``leaver`` once the caller sends no more; the line is not read any further then.
     """
 
-    __slots__ = ("_mark", "_unsent", "is_tls", "leaver", "paused_reading", "paused_writing", "transport")
+    __slots__ = ("_unsent", "is_tls", "leaver", "mark", "paused_reading", "paused_writing", "transport")
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self.transport = transport
@@ -32,7 +32,7 @@ class Line:
         self.paused_writing = False
         self.leaver: Leaver | None = None
         self._unsent: list[Segment] = []
-        self._mark = 0  # what was left when it was looked at last
+        self.mark = 0
 
     # --- in ---
 
@@ -55,11 +55,11 @@ class Line:
     # --- out ---
 
     def send(self, pieces: list[Segment]) -> bool:
-        """Send pieces, one after the other as the transport takes them. As ``go_on``."""
+        """Send pieces, one after the other as the transport takes them, and what it has already. As ``go_on``."""
         self._unsent = pieces
-        if self.go_on():
+        if self.go_on() if pieces else not self.paused_writing:
             return True
-        self._mark = self.left()
+        self.mark = self.left()
         return False
 
     def go_on(self) -> bool:
@@ -74,8 +74,8 @@ class Line:
 
     def progress(self) -> int:
         """Bytes that were sent since this was asked last."""
-        before, self._mark = self._mark, self.left()
-        return before - self._mark
+        before, self.mark = self.mark, self.left()
+        return before - self.mark
 
     def end_writing(self) -> None:
         """Nothing more is sent. The transport's end need not wait for the end of its own words."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Hashable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from weakref import WeakKeyDictionary
@@ -24,7 +24,7 @@ from graphpipe.errors import (
     let_go,
     service_error,
 )
-from graphpipe.server.exchange import Exchange, peer_of
+from graphpipe.server.exchange import Exchange
 from graphpipe.server.http.admission import Admission
 from graphpipe.server.http.body import Body, least_pace, too_slow
 from graphpipe.server.http.coder import Coder
@@ -46,6 +46,7 @@ from graphpipe.server.numbers.places import places
 from graphpipe.server.protocols.dialects import Dialects
 from graphpipe.server.protocols.path import path_of, segments
 from graphpipe.server.protocols.protocol import Answer
+from graphpipe.server.quotas.quotas import Quotas
 from graphpipe.server.settings.values import Settings
 from graphpipe.server.state import State
 from graphpipe.version import SERVER
@@ -77,12 +78,14 @@ class Odd:
         counters: Counters,
         access_log: AccessLog,
         keys: Keys | None = None,
+        quotas: Quotas | None = None,
     ) -> None:
         self._first_seen: WeakKeyDictionary[asyncio.Task[None], float] = WeakKeyDictionary()
         self._nobody = counters.meter("")
         self._access_log = access_log
         self._dialects = dialects
         self._keys = keys
+        self._quotas = quotas
         self._control = control
         control.sign = self._sign
         self._admission = admission
@@ -198,8 +201,8 @@ class Odd:
     # --- inference ---
 
     async def _infer(self, request: web.BaseRequest, grant: Grant) -> web.StreamResponse:
-        exchange = Exchange(self._state, self._access_log, self._nobody, asyncio.get_running_loop())
-        exchange.peer, exchange.caller = peer_of(request.transport), caller_of(request.transport)
+        exchange = Exchange(self._state, self._access_log, self._nobody, asyncio.get_running_loop(), self._quotas)
+        exchange.peer, exchange.caller = _peer(request), caller_of(request.transport)
         size, held, status, rows, length = 0, 0, 0, 0, 0
         until: float | None = None
         segments: Sequence[Segment] = ()
@@ -224,8 +227,11 @@ class Odd:
                 until = asyncio.get_running_loop().time() + timeout_ms / 1000
             if expected is not None:
                 target.admit(expected)
+                self._admission.check(expected)
+            # What a compressed body has is known when it is inflated.
+            exchange.enter(target, -1 if expected is None or inflating is not None else expected)
             async with _in_time(until, "the caller's deadline passed before its body had come"):
-                body = await self._received(request, inflating)
+                body = await self._received(request, inflating, exchange.grow)
             size, held = body.filled, body.held
             done = exchange.answer(target, body.let_go(), timeout_ms, answer, _request_id(request))
             segments, rows, *fields = done if done is not None else await answer.future
@@ -277,9 +283,11 @@ class Odd:
             self._admission.hold(-length)
         return response
 
-    async def _received(self, request: web.BaseRequest, inflating: Inflating | None) -> Body:
+    async def _received(
+        self, request: web.BaseRequest, inflating: Inflating | None, grows: Callable[[int], None]
+    ) -> Body:
         """The whole body, with its codings undone. Raises what may become of one."""
-        body = Body(self._admission, request.content_length if inflating is None else None)
+        body = Body(self._admission, request.content_length if inflating is None else None, grows)
         pace = _Pace(self._settings.body_timeout_s, request.content_length)
         state_bytes = 0 if inflating is None else inflating.state_bytes
         self._admission.hold(state_bytes)
@@ -463,6 +471,12 @@ def _field(request: web.BaseRequest, name: str) -> str | None:
 
 def _request_id(request: web.BaseRequest) -> str:
     return request_id(request.headers.get("X-Request-Id", "").encode("utf-8", "surrogateescape"))
+
+
+def _peer(request: web.BaseRequest) -> Hashable:
+    """Who gets a turn: the same for every request of a connection."""
+    protocol: object = request.protocol
+    return protocol.peer if isinstance(protocol, OddConnection) else None
 
 
 def _question(request: web.BaseRequest, caller: Caller | None) -> Question:

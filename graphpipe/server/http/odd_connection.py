@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Hashable
 from typing import Any
 
 from aiohttp import HttpVersion11, web
 from aiohttp.http_exceptions import HttpProcessingError, InvalidURLError, LineTooLong
 
 from graphpipe.errors import MalformedMessage, ServiceError, service_error
+from graphpipe.server.exchange import peer_of
 from graphpipe.server.http.aiohttp_log import AIOHTTP_LOG
 from graphpipe.server.http.head import HEAD_BYTES_MAX, asked_in
 from graphpipe.server.http.leaver import Leaver
@@ -88,9 +89,11 @@ class OddConnection(web.RequestHandler):
         self._quiet = False
         self._leaver: Leaver | None = None
         self._ask: asyncio.TimerHandle | None = None
+        self.peer: Hashable = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
+        self.peer = peer_of(transport)
         self._time_head()  # whoever comes has something to say
 
     def connection_lost(self, exc: BaseException | None) -> None:

@@ -31,7 +31,7 @@ PLAIN_TO_TLS = "plain HTTP came, and TLS is spoken at this address: call https:/
 
 def error_headers(error: ServiceError) -> dict[str, str]:
     """Further headers of a refusal."""
-    if error.http_status == 503:
+    if error.http_status in (429, 503):
         return {"Retry-After": str(ceil(error.retry_after_s or 1))}
     if error.http_status == 401:
         return {"WWW-Authenticate": "Bearer"}

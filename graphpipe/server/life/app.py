@@ -36,6 +36,7 @@ from graphpipe.server.numbers.accesslog import AccessLog
 from graphpipe.server.numbers.counters import Counters
 from graphpipe.server.numbers.failures import FAILURES
 from graphpipe.server.protocols.dialects import Dialects
+from graphpipe.server.quotas.quotas import Quotas
 from graphpipe.server.settings.values import ModelSettings, Settings
 from graphpipe.server.stages.causes import Causes
 from graphpipe.server.state import State
@@ -88,8 +89,10 @@ class App:
         self._warmups = {model.name: model.warmup for model, _ in models}
         control = Control(self.dialects.graphpipe, settings, self.state, self.counters)
         self.keys = Keys(settings.api_key_file, self.counters) if settings.api_key_file else None
+        limits = settings.caller_limits()
+        self.quotas = Quotas(limits) if limits else None
         shared = self.admission, settings, self.state, self.counters, self.access_log
-        self._odd = Odd(self.dialects, control, *shared, self.keys)
+        self._odd = Odd(self.dialects, control, *shared, self.keys, self.quotas)
         self.behind = web.ServerRunner(self._odd.server(), shutdown_timeout=settings.drain_timeout_s)
         self._side: web.ServerRunner | None = None
         self._doors: list[_Door] = []
@@ -122,7 +125,7 @@ class App:
         behind = self.behind.server
         assert behind is not None
         shared = self.admission, self.settings, self.state, self.counters, self.access_log
-        self.hub = Hub(self.dialects, *shared, behind, self.keys)
+        self.hub = Hub(self.dialects, *shared, behind, self.keys, self.quotas)
         self.hub.on_tick = self._tick
         if self.keys is not None:
             self.keys.on_change.append(self.hub.forget_heads)

@@ -36,12 +36,14 @@ class Dialects:
     def of(cls, settings: Settings, directory: Directory, state: State, counters: Counters) -> Dialects:
         """Those that the settings have. Raises LoadError where they name one that takes what is not installed."""
         others: dict[str, Dialect] = {}
-        rpcs = rpcs_of(settings, directory, state, counters)
         if "open-inference" in settings.protocols:
             if _is_there("orjson", "json", settings, "open-inference"):
                 others["v2"] = OpenInference(directory, state, counters, settings.strings_max)
             else:
                 others["v2"] = _Missing("open_inference", "json")
+        rpcs: dict[str, Rpcs] = {}
+        if "grpc" in settings.protocols and _is_there("ngh2", "grpc", settings, "grpc"):
+            rpcs = rpcs_of(settings, directory, state, counters)
         return cls(GraphPipe(directory, settings.strings_max), others, rpcs)
 
     def at(self, path: str) -> Dialect:

@@ -68,6 +68,10 @@ class Keywords(TypedDict, total=False):
     inflate_ratio_max: int
     strings_max: int
     in_flight_bytes_max: int | str
+    caller_requests_max: int
+    caller_bytes_max: int | str
+    caller_requests_per_s: float
+    caller_bytes_per_s: int | str
     admission_wait_s: float
     head_timeout_s: float
     body_timeout_s: float

@@ -27,6 +27,7 @@ from graphpipe.kinds import (
     text,
 )
 from graphpipe.machine import descriptors, memory_bytes
+from graphpipe.server.quotas.quota import Limits
 from graphpipe.setting import setting
 
 __all__ = ["PROGRESS_BYTES_PER_S", "PROTOCOLS", "ModelSettings", "Settings", "fitting_body"]
@@ -189,6 +190,21 @@ class Settings:
         "Bytes of bodies and of answers that a worker holds at once; beyond it callers wait, then get 503.",
         default_text="a quarter of the memory, shared by the workers",
     )  # fmt: skip
+    caller_requests_max: int = setting(
+        0, "Limits", integer(0),
+        "Requests that one caller has in flight, in each worker; a further one gets 429. A caller is a key, else a "
+        "client's certificate, else an address.", default_text="no limit",
+    )  # fmt: skip
+    caller_bytes_max: int = setting(
+        0, "Limits", size(), "Bytes of bodies that one caller has in flight, likewise.", default_text="no limit"
+    )
+    caller_requests_per_s: float = setting(
+        0.0, "Limits", number(0, metavar="N"),
+        "Requests a second of one caller, likewise; a second's worth may come at once.", default_text="no limit",
+    )  # fmt: skip
+    caller_bytes_per_s: int = setting(
+        0, "Limits", size(), "Bytes of bodies a second of one caller, likewise.", default_text="no limit"
+    )
     admission_wait_s: float = setting(1.0, "Limits", number(), "How long a caller waits for room before it gets 503.")
     head_timeout_s: float = setting(
         10.0, "Limits", number(0.001),
@@ -260,6 +276,12 @@ class Settings:
         if told and told < self.body_bytes_max:
             raise ValueError(_no_room(self.body_bytes_max, told))
         return told or max(memory_bytes() // 4 // self.workers, self.body_bytes_max)
+
+    def caller_limits(self) -> Limits:
+        """What one caller may ask of one worker."""
+        return Limits(
+            self.caller_requests_max, self.caller_bytes_max, self.caller_requests_per_s, self.caller_bytes_per_s
+        )
 
     def connections_cap(self) -> int:
         """The connections that may be open in one worker: as told, or what the limit of descriptors leaves at this moment.

@@ -29,7 +29,7 @@ public final class GraphPipeException extends RuntimeException {
   /** The request is larger than the server takes. Status 413. */
   public static final int TOO_LARGE = 5;
 
-  /** The server has too much to do now. Status 503. */
+  /** The server has too much to do now (status 503), or for this caller (429). */
   public static final int OVERLOADED = 6;
 
   /** The caller's time was up before the model had answered. Status 504. */

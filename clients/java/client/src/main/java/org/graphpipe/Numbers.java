@@ -2,13 +2,49 @@ package org.graphpipe;
 
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
+import java.nio.DoubleBuffer;
+import java.nio.FloatBuffer;
+import java.nio.IntBuffer;
+import java.nio.LongBuffer;
+import java.nio.ShortBuffer;
 
-/** The numbers of a tensor as Java's widest types, and memory for them. */
+/** Numbers into a tensor's memory, and out of it as Java's widest types. */
 final class Numbers {
   private Numbers() {}
 
+  /** The numbers of a buffer, whatever its byte order, in little-endian memory of their own. */
+  static ByteBuffer copy(ShortBuffer values) {
+    ByteBuffer data = room(values.remaining(), Type.INT16);
+    data.asShortBuffer().put(values.duplicate());
+    return data;
+  }
+
+  static ByteBuffer copy(IntBuffer values) {
+    ByteBuffer data = room(values.remaining(), Type.INT32);
+    data.asIntBuffer().put(values.duplicate());
+    return data;
+  }
+
+  static ByteBuffer copy(LongBuffer values) {
+    ByteBuffer data = room(values.remaining(), Type.INT64);
+    data.asLongBuffer().put(values.duplicate());
+    return data;
+  }
+
+  static ByteBuffer copy(FloatBuffer values) {
+    ByteBuffer data = room(values.remaining(), Type.FLOAT32);
+    data.asFloatBuffer().put(values.duplicate());
+    return data;
+  }
+
+  static ByteBuffer copy(DoubleBuffer values) {
+    ByteBuffer data = room(values.remaining(), Type.FLOAT64);
+    data.asDoubleBuffer().put(values.duplicate());
+    return data;
+  }
+
   /** Little-endian memory for so many elements. */
-  static ByteBuffer room(int elements, Type type) {
+  private static ByteBuffer room(int elements, Type type) {
     long bytes = (long) elements * type.elementBytes();
     if (bytes > Integer.MAX_VALUE - 8) {
       throw new IllegalArgumentException(elements + " elements of " + type + " reach 2 GiB");

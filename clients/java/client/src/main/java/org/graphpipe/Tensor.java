@@ -219,11 +219,7 @@ public final class Tensor {
    *     has no UTF-8 form (half a surrogate pair)
    */
   public static Tensor ofStrings(String[] values, long... shape) {
-    byte[][] encoded = new byte[values.length][];
-    for (int i = 0; i < values.length; i++) {
-      encoded[i] = Writer.utf8(NestedArrays.requireRow(values[i]));
-    }
-    return new Tensor(Type.STRING, shape.clone(), NO_DATA, encoded);
+    return new Tensor(Type.STRING, shape.clone(), NO_DATA, Strings.encode(values));
   }
 
   /**
@@ -236,10 +232,7 @@ public final class Tensor {
    * @throws IllegalArgumentException if the number of values does not match the shape
    */
   public static Tensor ofStrings(byte[][] values, long... shape) {
-    for (byte[] value : values) {
-      NestedArrays.requireRow(value);
-    }
-    return new Tensor(Type.STRING, shape.clone(), NO_DATA, values.clone());
+    return new Tensor(Type.STRING, shape.clone(), NO_DATA, Strings.copy(values));
   }
 
   /**
@@ -331,9 +324,7 @@ public final class Tensor {
    * @return the tensor
    */
   public static Tensor of(ShortBuffer values, long... shape) {
-    ByteBuffer data = Numbers.room(values.remaining(), Type.INT16);
-    data.asShortBuffer().put(values.duplicate());
-    return wrap(Type.INT16, data, shape);
+    return wrap(Type.INT16, Numbers.copy(values), shape);
   }
 
   /**
@@ -353,9 +344,7 @@ public final class Tensor {
    * @return the tensor
    */
   public static Tensor of(IntBuffer values, long... shape) {
-    ByteBuffer data = Numbers.room(values.remaining(), Type.INT32);
-    data.asIntBuffer().put(values.duplicate());
-    return wrap(Type.INT32, data, shape);
+    return wrap(Type.INT32, Numbers.copy(values), shape);
   }
 
   /**
@@ -375,9 +364,7 @@ public final class Tensor {
    * @return the tensor
    */
   public static Tensor of(LongBuffer values, long... shape) {
-    ByteBuffer data = Numbers.room(values.remaining(), Type.INT64);
-    data.asLongBuffer().put(values.duplicate());
-    return wrap(Type.INT64, data, shape);
+    return wrap(Type.INT64, Numbers.copy(values), shape);
   }
 
   /**
@@ -397,9 +384,7 @@ public final class Tensor {
    * @return the tensor
    */
   public static Tensor of(FloatBuffer values, long... shape) {
-    ByteBuffer data = Numbers.room(values.remaining(), Type.FLOAT32);
-    data.asFloatBuffer().put(values.duplicate());
-    return wrap(Type.FLOAT32, data, shape);
+    return wrap(Type.FLOAT32, Numbers.copy(values), shape);
   }
 
   /**
@@ -419,9 +404,7 @@ public final class Tensor {
    * @return the tensor
    */
   public static Tensor of(DoubleBuffer values, long... shape) {
-    ByteBuffer data = Numbers.room(values.remaining(), Type.FLOAT64);
-    data.asDoubleBuffer().put(values.duplicate());
-    return wrap(Type.FLOAT64, data, shape);
+    return wrap(Type.FLOAT64, Numbers.copy(values), shape);
   }
 
   /**
@@ -665,9 +648,7 @@ public final class Tensor {
    * @throws IllegalStateException if the type is not {@link Type#STRING}
    */
   public String[] decodeStrings(Charset charset) {
-    return Arrays.stream(stringsShared())
-        .map(bytes -> new String(bytes, charset))
-        .toArray(String[]::new);
+    return Strings.decode(stringsShared(), charset);
   }
 
   /** Two tensors are equal if type, shape and every bit of the elements are. */

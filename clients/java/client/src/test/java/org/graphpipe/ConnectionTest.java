@@ -304,6 +304,7 @@ class ConnectionTest {
       {413, "nginx/1.25", "nginx answered 413: is its client_max_body_size too small?", 5L},
       {502, "nginx", "nginx answered 502 Bad words", 12L},
       {503, "", "something in between answered 503 Bad words", 6L},
+      {429, "nginx", "nginx answered 429 Bad words", 6L},
     };
     for (Object[] expected : cases) {
       String head =
