@@ -42,7 +42,6 @@ DIFFERENCES = {
     "pages *_shared_memory* (*)": "| shared memory, trace, logging,",
     "pages get_trace_settings simple (*)": "| shared memory, trace, logging,",
     "pages get_log_settings (*)": "| shared memory, trace, logging,",
-    "pages get_model_config simple (*)": "| shared memory, trace, logging,",
 }
 # Of pages: what is a server's own, and numbers.
 OWN = (
@@ -100,9 +99,18 @@ def told(line: Line) -> object:
         outputs = list(line["outputs"].items())
         identity = line["id"] if line["name"] == "with-id" else ""  # KServe's client makes up the others
         return outputs, line["types"], line["model_name"], line["model_version"], identity
+    if line["name"] == "get_model_config simple" and "answer" in line:
+        return configuration(line["answer"])
     if "answer" in line:
         return page(line["answer"], is_server=line["name"] == "get_server_metadata")
     return line.get("status") or ("an error of the client's own" if line["subject"] == "pages" else line["error"])
+
+
+def configuration(answer: Any) -> object:
+    """What a model takes and gives; the rest of config.pbtxt is about how Triton runs it."""
+    found = answer.get("config", answer)
+    fields = ("name", "data_type", "dims")
+    return found["name"], *([[each[field] for field in fields] for each in found[role]] for role in ("input", "output"))
 
 
 def page(answer: Any, *, is_server: bool = False) -> Any:
