@@ -6,6 +6,7 @@ end sends itself.
 
 from __future__ import annotations
 
+import ssl
 import struct
 from dataclasses import dataclass, field
 
@@ -72,8 +73,11 @@ class Stream:
 class Replay:
     """A connection. ``send`` has what a client sent for one question, and gives what was answered on its streams."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, tls: ssl.SSLContext | None = None) -> None:
         self._socket = connect(url)
+        if tls is not None:
+            self._socket = tls.wrap_socket(self._socket, server_hostname="127.0.0.1")
+            assert self._socket.selected_alpn_protocol() == "h2"
         self._decoder = hpack.Decoder()
         self._streams: dict[int, Stream] = {}
         self._unsent = self._unread = b""

@@ -9,13 +9,17 @@ import base64
 import contextlib
 import gzip
 import json
+import ssl
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import trustme
 
+from tests.certificates import Files
 from tests.clients import answers
 from tests.clients.models import MODELS
 from tests.clients.programs.asking import BY_NAME
@@ -23,7 +27,7 @@ from tests.clients.roster import ROSTER, Program
 from tests.clients.served import ARGUMENTS
 from tests.clients.streams import Replay
 from tests.raw_http import Wire
-from tests.serving import Server, serving
+from tests.serving import serving
 
 # What mistakes come to that are no inferences of asking.py.
 REFUSED = {
@@ -35,11 +39,34 @@ OF_HTTP = [program for program in ROSTER if program.speaks == "http"]
 OF_GRPC = [program for program in ROSTER if program.speaks != "http"]
 
 
-@pytest.fixture(scope="module", params=["tcp", "unix"])
-def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    listen = "127.0.0.1:0" if request.param == "tcp" else f"unix:{tmp_path_factory.mktemp('socket')}/s"
-    with serving(*ARGUMENTS, listen=listen, tracebacks=True) as server:
-        yield server
+@dataclass(frozen=True)
+class Way:
+    """A server, and how to come in."""
+
+    url: str
+    authority: trustme.CA | None = None
+
+    def tls(self, *protocols: str) -> ssl.SSLContext | None:
+        if self.authority is None:
+            return None
+        context = ssl.create_default_context()
+        self.authority.configure_trust(context)
+        context.set_alpn_protocols(protocols)
+        return context
+
+
+@pytest.fixture(scope="module", params=["tcp", "unix", "tls"])
+def way(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Way]:
+    folder = tmp_path_factory.mktemp("way")
+    listen = f"unix:{folder}/s" if request.param == "unix" else "127.0.0.1:0"
+    flags: tuple[str, ...] = ()
+    authority = None
+    if request.param == "tls":
+        authority, files = trustme.CA(), Files(folder)
+        files.rename(authority.issue_cert("127.0.0.1"))
+        flags = files.flags
+    with serving(*ARGUMENTS, *flags, listen=listen, tracebacks=True) as server:
+        yield Way(server.url, authority)
 
 
 def recorded(program: Program) -> list[dict[str, Any]]:
@@ -69,7 +96,7 @@ def is_refused(question: dict[str, Any]) -> tuple[int, str] | None:
 
 
 @pytest.mark.parametrize("program", OF_HTTP, ids=lambda program: program.name)
-def test_what_clients_sent_over_http_is_answered(program: Program, server: Server) -> None:
+def test_what_clients_sent_over_http_is_answered(program: Program, way: Way) -> None:
     questions = recorded(program)
     assert len(questions) > 50
     with contextlib.ExitStack() as stack:
@@ -78,7 +105,7 @@ def test_what_clients_sent_over_http_is_answered(program: Program, server: Serve
             what = f"{question['subject']} {question['name']} ({question['way']})"
             for number, data in question["sent"]:
                 if number not in wires:
-                    wires[number] = stack.enter_context(Wire(server.url))
+                    wires[number] = stack.enter_context(Wire(way.url, tls=way.tls("http/1.1")))
                 wire = wires[number]
                 wire.send(base64.b64decode(data))
                 answer = wire.answer()
@@ -97,7 +124,7 @@ def test_what_clients_sent_over_http_is_answered(program: Program, server: Serve
 
 
 @pytest.mark.parametrize("program", OF_GRPC, ids=lambda program: program.name)
-def test_what_clients_sent_over_grpc_is_answered(program: Program, server: Server) -> None:
+def test_what_clients_sent_over_grpc_is_answered(program: Program, way: Way) -> None:
     questions = recorded(program)
     assert len(questions) > 50
     of_message = answers.of_tensorflow if program.speaks == "tf" else answers.of_grpc
@@ -108,7 +135,7 @@ def test_what_clients_sent_over_grpc_is_answered(program: Program, server: Serve
             streams = []
             for number, data in question["sent"]:
                 if number not in replays:
-                    replays[number] = stack.enter_context(Replay(server.url))
+                    replays[number] = stack.enter_context(Replay(way.url, way.tls("h2")))
                 streams += replays[number].send(base64.b64decode(data))
             (stream,) = streams
             assert stream.fields[":status"] == "200", (what, stream)
