@@ -5,6 +5,8 @@ Words of errors are nobody's promise and are not compared; statuses are.
 
 from __future__ import annotations
 
+import http.client
+import json
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -13,6 +15,7 @@ from typing import Any
 import pytest
 
 from benchmarks.harness.environment import Unavailable
+from tests.clients.oddities import ODDITIES, Oddity
 from tests.clients.real_triton import triton
 from tests.clients.roster import ROSTER, Line, Program
 from tests.clients.served import ARGUMENTS
@@ -43,12 +46,26 @@ DIFFERENCES = {
     "pages get_trace_settings simple (*)": "| shared memory, trace, logging,",
     "pages get_log_settings (*)": "| shared memory, trace, logging,",
 }
+# Of requests by hand. A caller's mistake that is 500 there and 400 here is one difference, whatever the mistake.
+HAS_500 = "| broken JSON, a wrong kind or number of elements: 500 |"
+ODD_DIFFERENCES = {
+    "outputs null": "| `outputs` that are null: 500 |",
+    "too large for its type": "| numbers that do not fit their type wrap, or become infinite |",
+    "too large for a float": "| numbers that do not fit their type wrap, or become infinite |",
+    "NaN": "| NaN and infinities in JSON |",
+    "an output twice": "| an output that is asked for twice |",
+    "an unknown coding": "| an unknown `Content-Encoding`: 501 |",
+    "a slash behind it": "| a slash at the end of a path: 404 |",
+    "ready of an unknown model": "| `/ready` and `/stats` of an unknown model: 400 |",
+    "statistics of an unknown model": "| `/ready` and `/stats` of an unknown model: 400 |",
+}
 # Of pages: what is a server's own, and numbers.
 OWN = (
     *("platform", "extensions", "reason", "last_inference", "batch_stats", "inference_stats", "response_stats"),
     *("memory_usage", "inference_count", "execution_count"),
 )
 seen: set[str] = set()
+asked_by: set[str] = set()
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +82,7 @@ def test_what_differs_from_a_real_triton_is_documented(program: Program, server:
         ours = program.run(server.url.removeprefix("http://"))
     except Unavailable as why:
         pytest.skip(str(why))
+    asked_by.add(program.name)
     documented = PROTOCOLS.read_text()
     unexplained = []
     for question, there, here in differences(theirs, ours):
@@ -76,9 +94,38 @@ def test_what_differs_from_a_real_triton_is_documented(program: Program, server:
     assert not unexplained, "\n".join(unexplained)
 
 
+def test_what_differs_of_requests_by_hand_is_documented(server: Server, tmp_path: Path) -> None:
+    try:
+        with triton(tmp_path) as real:
+            pairs = {
+                each.name: (status(real.http, each), status(server.url[len("http://") :], each)) for each in ODDITIES
+            }
+    except Unavailable as why:
+        pytest.skip(str(why))
+    different = {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+    of_500 = {name for name, pair in different.items() if pair == (500, 400)}
+    assert different.keys() - of_500 == set(ODD_DIFFERENCES), {
+        name: different[name] for name in different.keys() - of_500
+    }
+    documented = PROTOCOLS.read_text()
+    for row in (HAS_500, *ODD_DIFFERENCES.values()):
+        assert f"\n{row}" in documented, row
+
+
+def status(address: str, oddity: Oddity) -> int:
+    connection = http.client.HTTPConnection(address, timeout=60)
+    connection.request(oddity.method, oddity.path, oddity.body, oddity.fields)
+    answer = connection.getresponse()
+    body = answer.read()
+    connection.close()
+    if body:
+        assert isinstance(json.loads(body), list if oddity.path.endswith("/index") else dict)
+    return answer.status
+
+
 def test_no_difference_is_documented_that_is_none() -> None:
-    if not seen:
-        pytest.skip("no Triton was asked")
+    if asked_by != {program.name for program in SPEAKERS}:
+        pytest.skip("a Triton was not asked by every client")
     assert seen == set(DIFFERENCES)
 
 
