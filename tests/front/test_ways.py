@@ -439,3 +439,12 @@ def test_of_several_models_none_has_the_paths_that_are_nobodys(several: InProces
     if answer.status == 404 and not path.startswith("/models/"):
         assert "first, second" in answer.text
         assert ("did you mean /models/second?" in answer.text) == ("second" in path)
+
+
+def test_a_connection_over_tls_begins_without_a_word_in_the_log(
+    ways: dict[str, Way], caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(3):
+        with ways["tls"].wire() as wire:
+            assert wire.call("GET", "/livez").text == "ok\n"
+    assert [record.getMessage() for record in caplog.records if record.name == "asyncio"] == []
