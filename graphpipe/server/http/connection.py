@@ -57,6 +57,8 @@ _VERSIONS = ("HTTP/1.1", "HTTP/1.0", "")
 
 # How a connection begins on which HTTP/2 is spoken: six bytes follow, and whoever speaks it looks at all of them.
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\n"
+# Over TLS a caller has so long to say that he has understood that it is over.
+_GOODBYE_S = 1.0
 
 # Over the limit of connections, so many are told so; further ones are cut.
 _TOLD_MAX = 64
@@ -337,7 +339,7 @@ class Connection(asyncio.BufferedProtocol):
         elif state in (DISCARDING, SKIPPING):
             if waited_s > _DISCARD_S:
                 self._close_soon()
-        elif state == CLOSING and waited_s > settings.send_timeout_s:
+        elif state == CLOSING and waited_s > (settings.send_timeout_s if self._line.left() else _GOODBYE_S):
             self.abort()
 
     def _idle_max_s(self) -> float:
