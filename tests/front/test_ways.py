@@ -135,9 +135,6 @@ TABLE = {
     "a compressed body": Row(
         "POST / HTTP/1.1", ("Host: h", "Content-Encoding: gzip", f"Content-Length: {len(GZIPPED)}"), (200,), GZIPPED
     ),
-    "the preface of HTTP/2": get(
-        first="PRI * HTTP/2.0", after=b"SM\r\n\r\n", want=(505,), stays=False, ways=("hot", "unix", "tls")
-    ),
     "HTTP/2 in the first line": post("Host: h", first="POST / HTTP/2.0", want=(505,), stays=False, ways=NEW),
     "HTTP/1.2": post("Host: h", first="POST / HTTP/1.2", want=(505,), stays=False, ways=NEW),
     "HTTP/3 of a page": get("Host: h", first="GET /livez HTTP/3", want=(505,), stays=False, ways=NEW),
