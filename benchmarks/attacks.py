@@ -1,17 +1,15 @@
-"""What strangers can do to a server, and to an innocent caller beside them.
+"""What strangers can do to a server, to a process that loads a model, and to clients.
 
-    python benchmarks/attacks.py [NAME...] [--tree PATH] [--repeat 3] [--save before|after] [--docs] [--list]
+    python benchmarks/attacks.py [NAME...] [--tree PATH] [--repeat 3] [--save] [--docs] [--list]
 
-Each attack starts a server of its own, from the code of --tree (this checkout unless told otherwise; a folder with another,
-or a commit), lets an innocent caller call it on fixed times from a process of his own
-(harness/innocent.py), and does what attacking/ says. Printed are: the server's resident memory above what it had before, at
-its peak and some seconds later; the innocent caller's latencies before and during the attack, and how many of his calls
-failed; what the strangers saw. With --repeat the medians of several times.
+Each attack starts a process of its own, from the code of --tree (this checkout unless told otherwise; a folder with another,
+or a commit), and does what attacking/ says. A server is called meanwhile by an innocent caller on fixed times, from a
+process of his own (harness/innocent.py). Printed are: the attacked process's resident memory before, at its peak, and some
+seconds after; the innocent caller's latencies before and during the attack, and how many of his calls failed; what the
+strangers saw. With --repeat the medians of several times.
 
---save keeps the figures in benchmarks/results/attacks.json as one of two columns, --docs writes both into
-docs/reliability.md. To have them anew:
-
-    python benchmarks/attacks.py --tree COMMIT --save before && python benchmarks/attacks.py --save after --docs
+--save keeps the figures in benchmarks/results/attacks.json, --docs writes what is kept into docs/reliability.md and
+SECURITY.md.
 """
 
 from __future__ import annotations
@@ -21,6 +19,8 @@ import contextlib
 import json
 import os
 import platform
+import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -31,7 +31,14 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+import benchmarks.attacking.answers  # noqa: E402
+import benchmarks.attacking.bodies  # noqa: E402
 import benchmarks.attacking.connections  # noqa: E402
+import benchmarks.attacking.deadlines  # noqa: E402
+import benchmarks.attacking.files  # noqa: E402
+import benchmarks.attacking.guesses  # noqa: E402
+import benchmarks.attacking.handshakes  # noqa: E402
+import benchmarks.attacking.heads  # noqa: E402
 import benchmarks.attacking.logs  # noqa: E402
 import benchmarks.attacking.loop  # noqa: E402
 import benchmarks.attacking.proxied  # noqa: E402
@@ -46,28 +53,32 @@ Found = dict[str, dict[str, float]]
 
 
 def tried(attack: Attack, tree: Tree, quiet_s: float, settle_s: float) -> Found:
-    """One attack: memory in bytes above the idle server's, the innocent caller's times, what the strangers saw."""
+    """One attack: the process's memory in bytes, the innocent caller's times, what the strangers saw."""
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         flags = (*attack.flags, *attack.prepare(folder))
-        server = stack.enter_context(tree.serving(*flags, descriptors=attack.descriptors))
-        innocent = stack.enter_context(Innocent(server.port, attack.innocent))
+        innocent: Innocent | None = None
+        if attack.victim is not None:
+            server = stack.enter_context(attack.victim(tree, folder))
+            scene = Scene(server, folder)
+            attack.first(scene)
+        else:
+            server = stack.enter_context(tree.serving(*flags, descriptors=attack.descriptors))
+            scene = Scene(server, folder)
+            innocent = stack.enter_context(Innocent(server.port, attack.innocent))
         began = time.monotonic()
         time.sleep(quiet_s)
-        idle = server.memory("VmRSS")
+        before = server.memory("VmRSS")
         server.forget_peak()
         attacked = time.monotonic()
-        saw = attack.run(Scene(server, folder))
+        saw = attack.run(scene)
         ended = time.monotonic()
         time.sleep(settle_s)
-        peak, left = server.memory("VmHWM") - idle, server.memory("VmRSS") - idle
-    return {
-        "memory": {"peak": peak, "left": left},
-        "alone": innocent.between(began, attacked),
-        "innocent": innocent.between(attacked, ended),
-        "saw": saw,
-        "time": {"attack_s": ended - attacked},
-    }
+        memory = {"before": before, "peak": server.memory("VmHWM"), "after": server.memory("VmRSS")}
+    found: Found = {"memory": memory, "saw": saw, "time": {"attack_s": ended - attacked}}
+    if innocent is not None:
+        found |= {"alone": innocent.between(began, attacked), "innocent": innocent.between(attacked, ended)}
+    return found
 
 
 def medians(times: list[Found]) -> Found:
@@ -76,19 +87,18 @@ def medians(times: list[Found]) -> Found:
     return {part: {key: median(each[part].get(key, 0) for each in times) for key in keys[part]} for part in keys}
 
 
-def save(column: str, tree: Tree, found: dict[str, Found], times: int) -> None:
-    """Put the figures beside those of the other column, and of other attacks on the same commit."""
-    columns = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    kept = columns.get(column, {})
+def save(tree: Tree, found: dict[str, Found], times: int) -> None:
+    """Put the figures beside those of other attacks on the same commit."""
+    kept = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     attacks = kept["attacks"] if kept.get("commit") == tree.commit else {}
-    attacks |= {name: {**each, "times": times} for name, each in found.items()}
-    columns[column] = {
+    load = round(os.getloadavg()[0], 1)
+    attacks |= {name: {**each, "times": times, "load average": load} for name, each in found.items()}
+    kept = {
         "commit": tree.commit,
         "machine": f"{os.cpu_count()} CPUs ({platform.machine()}, Python {platform.python_version()})",
-        "load average": round(os.getloadavg()[0], 1),
         "attacks": {name: attacks[name] for name in ATTACKS if name in attacks},
     }
-    RESULTS.write_text(json.dumps(_rounded(columns), indent=1, sort_keys=False) + "\n")
+    RESULTS.write_text(json.dumps(_rounded(kept), indent=1, sort_keys=False) + "\n")
 
 
 def _rounded(value: Any) -> Any:
@@ -104,9 +114,9 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=1)
     parser.add_argument("--quiet-s", type=float, default=1.5, help="how long the innocent caller is alone first")
     parser.add_argument("--settle-s", type=float, default=3.0, help="how long memory may take to come back")
-    parser.add_argument("--save", metavar="COLUMN", help="before and after are what the docs show")
+    parser.add_argument("--save", action="store_true", help="keep the figures")
     parser.add_argument(
-        "--docs", action="store_true", help="write what is saved into docs/reliability.md; without --save that is all"
+        "--docs", action="store_true", help="write what is kept into the docs; without --save that is all"
     )
     parser.add_argument("--list", action="store_true", help="say what the attacks are, and end")
     options = parser.parse_args()
@@ -124,23 +134,23 @@ def main() -> None:
     found: dict[str, Found] = {}
     failed: list[str] = []
     for each in chosen:
-        if each.needs and not tree.has(each.needs):
-            print(f"{each.name}: left out, {each.needs} is not installed", flush=True)
+        if (each.needs and not tree.has(each.needs)) or (each.program and not shutil.which(each.program)):
+            print(f"{each.name}: left out, {each.needs or each.program} is not installed", flush=True)
             continue
         try:
             times = [tried(each, tree, options.quiet_s, options.settle_s) for _ in range(options.repeat)]
-        except (OSError, KeyError, RuntimeError) as error:
+        except (OSError, KeyError, RuntimeError, AssertionError, subprocess.CalledProcessError) as error:
             failed.append(f"{each.name}: {type(error).__name__}: {error}")
             print(f"FAILED {failed[-1]}", flush=True)
             continue
         found[each.name] = medians(times)
         print(line(each.name, found[each.name]), flush=True)
         if options.save:
-            save(options.save, tree, found, options.repeat)
+            save(tree, {each.name: found[each.name]}, options.repeat)
     if options.docs:
         write_docs(ATTACKS)
     if failed:
-        sys.exit(f"{len(failed)} attacks could not be made, or ended the server")
+        sys.exit(f"{len(failed)} attacks could not be made, or ended who was attacked")
 
 
 if __name__ == "__main__":

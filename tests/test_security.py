@@ -1,16 +1,23 @@
-"""SECURITY.md: every attack that it names has the test that it names; and the one of them that is nobody else's."""
+"""SECURITY.md: every attack that it names has the test that it names, and the figures that were measured; and those attacks
+that are nobody else's.
+"""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from benchmarks.attacking.table import HEAD, saved, with_figures
+from benchmarks.attacks import ATTACKS
+from benchmarks.harness.messages import foreign, post
 from tests.raw_http import Wire
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = (ROOT / "SECURITY.md").read_text()
+ROWS = PAGE.partition(f"{HEAD}\n")[2].partition("\n\n")[0].splitlines()[1:]
 
 
 def test_every_test_that_is_named_is_there():
@@ -23,15 +30,30 @@ def test_every_test_that_is_named_is_there():
 
 
 def test_every_attack_has_a_test():
-    table = PAGE.partition("| attack | what happens | test |\n|---|---|---|\n")[2].partition("\n\n")[0]
-    for row in table.splitlines():
-        assert re.fullmatch(r"\|[^|]+\|[^|]+\| `[\w/.-]+::\w+` \|", row), row
+    assert len(ROWS) > 40
+    for row in ROWS:
+        assert re.fullmatch(r"(\|[^|]+){5}\| `[\w/.-]+::\w+` \|", row), row
+
+
+def test_the_figures_are_those_that_were_measured_and_every_attack_that_was_measured_is_told():
+    kept = saved()
+    assert with_figures(PAGE, kept) == PAGE
+    told = [row.split("|")[3].strip() for row in ROWS]
+    named = [name for name in told if name != "-"]
+    assert sorted(named) == sorted(ATTACKS)
+    assert set(named) == set(kept["attacks"])
+    for row, name in zip(ROWS, told, strict=True):
+        memory, p99 = row.split("|")[4:6]
+        assert (memory.strip() == "-") == (name == "-"), row
+        waits = name != "-" and ATTACKS[name].victim is None
+        assert bool(re.fullmatch(r" [\d.,]+ / [\d.,]+ ", p99)) == waits, row
 
 
 @pytest.mark.parametrize(
     "kind",
     ["smuggling", "oversize", "bombs", "traversal in model names", "traversal in archives", "replayed deadlines",
-     "hostile answers", "model files that run code", "dripping", "floods of connections", "heads that never repeat"],
+     "key timing", "hostile metadata", "hostile answers",
+     "model files that run code", "dripping", "floods of connections", "heads that never repeat"],
 )  # fmt: skip
 def test_no_kind_of_attack_is_missing(kind):
     assert re.search(rf"^\|.*{kind}", PAGE, re.MULTILINE)
@@ -69,3 +91,18 @@ def test_no_path_of_a_request_leads_to_a_file(serve, tmp_path):
             assert b"secret words" not in answer.body
             assert b"root:" not in answer.body
     assert place not in [str(each.resolve()) for each in Path(f"/proc/{server.process.pid}/fd").iterdir()]
+
+
+def test_a_long_name_makes_no_long_answer(serve, tmp_path):
+    """The name of an output comes back in the refusal, and no more of it than somebody reads."""
+    (tmp_path / "m.py").write_text(
+        "import graphpipe\n\n@graphpipe.model(inputs={'x': 'float32[n]'}, outputs={'y': 'float32[n]'})\n"
+        "def f(x):\n    return x\n"
+    )
+    server = serve("-m", f"m={tmp_path}/m.py:f")
+    for length in (100, 100_000, 15 << 20):
+        with Wire(server.url) as wire:
+            wire.send(post("/", foreign(np.ones(4, np.float32), "z" * length)))
+            answer = wire.answer()
+        assert answer.status == 400
+        assert len(answer.body) < 500

@@ -3,23 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import Counter
-from pathlib import Path
 
 from benchmarks.attacking.attack import Saw, Scene, attack
+from benchmarks.attacking.handshakes import silent
 from benchmarks.harness.innocent import Calls
 from benchmarks.harness.messages import post, small
-from benchmarks.harness.strangers import closed_by_the_server, crowd
 
-SILENT_S = 8.0
 PEER_S = 10.0
-
-
-def _silent(scene: Scene, count: int) -> Saw:
-    with crowd(scene.port, count) as connections:
-        time.sleep(SILENT_S)
-        return {"connected": len(connections), "closed by the server": closed_by_the_server(connections)}
 
 
 @attack(
@@ -29,26 +20,8 @@ def _silent(scene: Scene, count: int) -> Saw:
     "--model", "echo", "--head-timeout-s", 2,
     innocent=Calls(fresh=True, per_second=20), descriptors=1024,
 )  # fmt: skip
-def silent(scene: Scene) -> Saw:
-    return _silent(scene, 1500)
-
-
-def _certificate(folder: Path) -> tuple[str, ...]:
-    import trustme
-
-    path = folder / "server.pem"
-    trustme.CA().issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(str(path))
-    return ("--tls-cert", str(path))
-
-
-@attack(
-    "silent TLS handshakes",
-    "300 connections begin no handshake for 8 s; --head-timeout-s 2",
-    "--model", "echo", "--head-timeout-s", 2,
-    innocent=Calls(tls=True), prepare=_certificate,
-)  # fmt: skip
-def silent_tls(scene: Scene) -> Saw:
-    return _silent(scene, 300)
+def nothing_said(scene: Scene) -> Saw:
+    return silent(scene, 1500)
 
 
 @attack(

@@ -38,7 +38,7 @@ Call = tuple[float, float, str]
 @dataclass(frozen=True)
 class Calls:
     """What he asks for, and how. ``floats`` is the size of his one tensor; ``split``: head and body leave apart;
-    ``fresh``: each call has a connection of its own.
+    ``fresh``: each call has a connection of its own; ``key``: he has one.
     """
 
     path: str = "/models/echo"
@@ -47,6 +47,7 @@ class Calls:
     split: bool = False
     fresh: bool = False
     tls: bool = False
+    key: str = ""
     timeout_s: float = 10
 
 
@@ -132,7 +133,8 @@ async def main(port: int, calls: Calls) -> None:
     """Call until nobody listens on the other side of stdin."""
     loop = asyncio.get_running_loop()
     body = b"".join(encode_request([np.linspace(0, 1, calls.floats, dtype=np.float32)]))
-    head = b"POST %s HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n" % (calls.path.encode(), len(body))
+    key = f"Authorization: Bearer {calls.key}\r\n" if calls.key else ""
+    head = f"POST {calls.path} HTTP/1.1\r\nHost: h\r\n{key}Content-Length: {len(body)}\r\n\r\n".encode()
     pieces = [head, body] if calls.split else [head + body]
     context = None
     if calls.tls:

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 
 from benchmarks.harness.process import Running
@@ -64,9 +65,9 @@ class Tree:
         subprocess.run(["tar", "-x", "-C", self._folder.name], input=archive.stdout, check=True)
         return Path(self._folder.name).resolve()
 
-    @property
+    @cached_property
     def commit(self) -> str:
-        """The commit that it is at, with a + if its package differs from it."""
+        """The commit that it was at when it was first asked, with a + if its package differs from it."""
         if self._commit:
             return self._commit
         git = ["git", "-C", str(self.path)]

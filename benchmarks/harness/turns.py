@@ -9,6 +9,7 @@ only the head is read. It takes answers of either kind that HTTP/1.1 has, of a k
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import subprocess
 import sys
@@ -105,8 +106,8 @@ class Answer:
 class Turn:
     """What all connections of a turn share."""
 
-    def __init__(self, message: bytes) -> None:
-        self.message = message
+    def __init__(self, messages: Sequence[bytes]) -> None:
+        self.messages = itertools.cycle(messages)
         self.latencies: list[float] = []
         self.is_over = False
         self.under_way = 0
@@ -132,7 +133,7 @@ class Caller(asyncio.Protocol):
 
     def send(self) -> None:
         self.started = time.perf_counter()
-        self.transport.write(self.turn.message)
+        self.transport.write(next(self.turn.messages))
 
     def data_received(self, data: bytes) -> None:
         turn = self.turn
@@ -156,10 +157,10 @@ class Caller(asyncio.Protocol):
             self.turn.fail(Failed(f"it closed a connection that was in use: {problem}"))
 
 
-async def turn(port: int, callers: int, seconds: float, warm_s: float, message: bytes) -> dict[str, Any]:
+async def turn(port: int, callers: int, seconds: float, warm_s: float, messages: Sequence[bytes]) -> dict[str, Any]:
     """Ask for ``seconds`` after ``warm_s`` that do not count. Raises Failed if an answer is none."""
     loop = asyncio.get_running_loop()
-    shared = Turn(message)
+    shared = Turn(messages)
     connections = [(await loop.create_connection(lambda: Caller(shared), "127.0.0.1", port))[0] for _ in range(callers)]
     try:
         await _for_a_while(shared, warm_s)
@@ -187,7 +188,8 @@ async def turn(port: int, callers: int, seconds: float, warm_s: float, message: 
         await asyncio.sleep(0.005)  # they are closed before the server is held up
     step = max(1.0, len(counted) / KEPT)
     kept = [counted[int(number * step)] for number in range(int(len(counted) / step))]
-    return {"per_second": len(counted) / elapsed, "requests": len(counted), "latencies": kept}
+    found = {"per_second": len(counted) / elapsed, "requests": len(counted), "latencies": kept}
+    return found | {"all_requests": len(shared.latencies)}
 
 
 async def _for_a_while(shared: Turn, seconds: float) -> None:
@@ -213,11 +215,23 @@ class Generator:
             cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
 
+    @property
+    def pid(self) -> int:
+        """The process's number."""
+        return self._process.pid
+
     def turn(
-        self, port: int, callers: int, seconds: float, message: bytes, name: str, warm_s: float = 0.1
+        self,
+        port: int,
+        callers: int,
+        seconds: float,
+        message: bytes,
+        name: str,
+        warm_s: float = 0.1,
+        different: int = 1,
     ) -> dict[str, Any]:
         """Requests a second, and some of their latencies in seconds. ``name`` is the message's, whose bytes are the same
-        whenever it is named. Raises Failed.
+        whenever it is named; it may be so many ``different`` ones of one length, which are sent in turn. Raises Failed.
         """
         path = self._folder / f"{name}.message"
         if not path.exists():
@@ -225,7 +239,7 @@ class Generator:
         stdin, stdout = self._process.stdin, self._process.stdout
         assert stdin is not None
         assert stdout is not None
-        stdin.write(json.dumps([port, callers, seconds, warm_s, str(path)]) + "\n")
+        stdin.write(json.dumps([port, callers, seconds, warm_s, str(path), different]) + "\n")
         stdin.flush()
         if not (line := stdout.readline()):
             raise Failed("the load generator has ended")
@@ -244,13 +258,18 @@ class Generator:
         self._process.communicate()
 
 
+def _cut(messages: bytes, different: int) -> list[bytes]:
+    length = len(messages) // different
+    return [messages[at : at + length] for at in range(0, len(messages), length)]
+
+
 async def _serve() -> None:
-    message = cache(lambda path: Path(path).read_bytes())
+    messages = cache(lambda path, different: _cut(Path(path).read_bytes(), different))
     # Nothing runs between turns: to wait for the next line may hold up the loop.
     for line in sys.stdin:
-        port, callers, seconds, warm_s, path = json.loads(line)
+        port, callers, seconds, warm_s, path, different = json.loads(line)
         try:
-            found = await turn(port, callers, seconds, warm_s, message(path))
+            found = await turn(port, callers, seconds, warm_s, messages(path, different))
         except (Failed, OSError) as problem:
             found = {"failed": str(problem)}
         print(json.dumps(found), flush=True)

@@ -25,6 +25,10 @@ class LoadKeywords(TypedDict, total=False):
     download_timeout_s: float
     download_private: bool
     trust_model: bool
+    upstream_api_key_file: str | PathLike[str]
+    upstream_tls_ca: str | PathLike[str]
+    upstream_tls_cert: str | PathLike[str]
+    upstream_tls_key: str | PathLike[str]
 
     # Speed
     device: str

@@ -146,7 +146,7 @@ def _open(source: str, options: LoadOptions) -> Model:
         what = "is a folder, not a file" if path.is_dir() else "is not a plain file"
         raise LoadError(f"{source}: {what if path.exists() else no_such_file(source)}")
     try:
-        onnx_file.check(path)
+        onnx_file.check(path, trusted=options.trust_model)
     except OSError as error:
         raise LoadError(f"{source}: {error.strerror}") from None
     session = _session(onnxruntime, source, options)
@@ -342,7 +342,9 @@ def _check_declared(source: str, path: str, declared: Mapping[str, TensorSpec], 
             )
 
 
-_USES = frozenset({"inputs", "outputs", "value_inputs", "custom_ops", "device", "providers", "intra_threads"})
+_USES = frozenset(
+    {"inputs", "outputs", "value_inputs", "custom_ops", "device", "providers", "intra_threads", "trust_model"}
+)
 
 
 def _has_openvino() -> bool:

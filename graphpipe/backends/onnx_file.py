@@ -1,11 +1,13 @@
-"""An ONNX file looked at without a framework: whether it is one, and which files beside it hold its large tensors.
+"""An ONNX file looked at without a framework: whether it is one, which files beside it hold its large tensors, and whether
+some of it was compiled for a device.
 
-The protobuf is walked field by field where it lies, and only along the way to tensors, so that no text that happens to
-look like a location is taken for one.
+The protobuf is walked field by field where it lies, and only along the way to nodes and tensors, so that no text that
+happens to look like a location is taken for one.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import mmap
 from collections.abc import Iterator
@@ -33,12 +35,18 @@ _WAYS: dict[str, dict[int, str]] = {
     "sparse": {1: "tensor", 2: "tensor"},
 }
 _EXTERNAL_DATA, _DATA_LOCATION, _EXTERNAL = 13, 14, 1
+_OPERATOR = 4
 _DEPTH_MAX = 100
 
+# The node that holds what a device's own compiler made, or the name of a file that has it: its runtime reads whatever it
+# names, and runs what is in it.
+_COMPILED = b"EPContext"
+_COMPILED_IN_ORT = b"\x09\0\0\0EPContext\0"
 
-def check(path: Path) -> None:
-    """Raises LoadError, with a line that says how to mend it, for a file that is no whole ONNX file, or that wants other
-    files than plain ones in its own folder.
+
+def check(path: Path, *, trusted: bool = False) -> None:
+    """Raises LoadError, with a line that says how to mend it, for a file that is no whole ONNX file, that wants other files
+    than plain ones in its own folder, or, unless it is ``trusted``, that holds what was compiled.
     """
     with path.open("rb") as file:
         start = file.read(64).lstrip()
@@ -49,6 +57,11 @@ def check(path: Path) -> None:
             raise LoadError(f"{path}: {words}")
     for name, is_used in _beside(path):
         _check_beside(path, name, is_used)
+    if not trusted and _is_compiled(path):
+        raise LoadError(
+            f"{path}: holds what was compiled for a device (EPContext), or the name of a file that does; it is not loaded: "
+            "it could read any file and run any code; serve what it was compiled from; if it is yours: --trust-model"
+        )
 
 
 def digest(path: Path) -> str:
@@ -87,32 +100,57 @@ def _beside(path: Path) -> list[tuple[str, bool]]:
     parts, and only one of them say that it lies elsewhere.
     """
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        # ONNX Runtime's own format is a FlatBuffer, which holds all its tensors. Not by its name: ONNX Runtime reads the
-        # name otherwise than we would.
-        if path.suffix.lower() == ".ort" and data[4:8] == b"ORTM":
-            return []
         names: dict[str, bool] = {}
-        try:
-            # Nearly always it stops here.
-            for name, is_used in _locations(data, 0, len(data), "model", 0) if data.find(b"location") >= 0 else ():
-                names[name] = names.get(name, False) or is_used
-        except (ValueError, IndexError, RecursionError):
-            raise LoadError(
-                f"{path}: is no whole ONNX file ({counted(len(data), 'byte')}): was its download cut off?"
-            ) from None
+        # Nearly always it stops here. ONNX Runtime's own format holds all its tensors.
+        if data.find(b"location") >= 0 and not _is_ort(path, data):
+            with _whole(path, data):
+                for start, stop in _messages(data, 0, len(data), "model", "tensor", 0):
+                    for name, is_used in _location(data, start, stop):
+                        names[name] = names.get(name, False) or is_used
     return sorted(names.items())
 
 
-def _locations(data: mmap.mmap, at: int, end: int, kind: str, depth: int) -> Iterator[tuple[str, bool]]:
+def _is_compiled(path: Path) -> bool:
+    """Whether a node of it is one that holds what a device's compiler made."""
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        if data.find(_COMPILED) < 0:
+            return False
+        if _is_ort(path, data):
+            return data.find(_COMPILED_IN_ORT) >= 0
+        with _whole(path, data):
+            return any(
+                number == _OPERATOR and data[first:last] == _COMPILED
+                for start, stop in _messages(data, 0, len(data), "model", "node", 0)
+                for number, first, last in _fields(data, start, stop)
+            )
+
+
+def _is_ort(path: Path, data: mmap.mmap) -> bool:
+    # A FlatBuffer. Not by its name alone: ONNX Runtime reads the name otherwise than we would.
+    return path.suffix.lower() == ".ort" and data[4:8] == b"ORTM"
+
+
+@contextlib.contextmanager
+def _whole(path: Path, data: mmap.mmap) -> Iterator[None]:
+    """Says of what cannot be walked to its end that it is no whole file."""
+    try:
+        yield
+    except (ValueError, IndexError, RecursionError):
+        raise LoadError(
+            f"{path}: is no whole ONNX file ({counted(len(data), 'byte')}): was its download cut off?"
+        ) from None
+
+
+def _messages(data: mmap.mmap, at: int, end: int, kind: str, wanted: str, depth: int) -> Iterator[tuple[int, int]]:
+    """Where the messages of the ``wanted`` kind begin and end."""
     if depth > _DEPTH_MAX:
         raise ValueError("too deep")
-    if kind == "tensor":
-        yield from _location(data, at, end)
-        return
-    ways = _WAYS[kind]
-    for field, start, stop in _fields(data, at, end):
+    if kind == wanted:
+        yield at, end
+    ways = _WAYS.get(kind, {})
+    for field, start, stop in _fields(data, at, end) if ways else ():
         if field in ways and stop > start:
-            yield from _locations(data, start, stop, ways[field], depth + 1)
+            yield from _messages(data, start, stop, ways[field], wanted, depth + 1)
 
 
 def _location(data: mmap.mmap, at: int, end: int) -> Iterator[tuple[str, bool]]:

@@ -77,6 +77,19 @@ class LoadOptions:
     )  # fmt: skip
     trust_model: bool = setting(
         False, "Models", switch(),
-        "Run what a model's file brings along: Lambda layers of Keras, pickles and libraries of PyTorch, operators that "
-        "write and read files. Whoever wrote the file can then do what this process can.",
+        "Run what a model's file brings along: Lambda layers of Keras, pickles and libraries of PyTorch, parts of "
+        "ONNX that were compiled, operators that write and read files. "
+        "Whoever wrote the file can then do what this process can.",
+    )  # fmt: skip
+    upstream_api_key_file: str = setting(
+        "", "Models", path(), "File with the key to show to a model that is another server, and nothing else in it."
+    )
+    upstream_tls_ca: str = setting(
+        "", "Models", path(), "PEM file of the authorities that such a server's certificate may come from.",
+        default_text="those of this machine",
+    )  # fmt: skip
+    upstream_tls_cert: str = setting("", "Models", path(), "PEM file with the certificate to show to such a server.")
+    upstream_tls_key: str = setting(
+        "", "Models", path(), "PEM file with its key.", default_text="in the certificate's file",
+        needs=("upstream_tls_cert",),
     )  # fmt: skip

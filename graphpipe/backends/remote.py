@@ -21,16 +21,19 @@ from graphpipe.backends.backend import Backend
 from graphpipe.backends.model import Model
 from graphpipe.backends.options import LoadOptions
 from graphpipe.backends.owned import apart
-from graphpipe.client import Client
+from graphpipe.backends.upstream import TIMEOUT_S, Shown, Upstream
 from graphpipe.client.calls import signature_of
+from graphpipe.client.certificates import is_about_tls, is_secured
 from graphpipe.errors import (
     DeadlineExceeded,
+    Forbidden,
     GraphPipeError,
     InvalidRequest,
     LoadError,
     NoAnswer,
     ServiceError,
     TimedOut,
+    Unauthenticated,
     UpstreamFailed,
 )
 from graphpipe.signature import Signature
@@ -41,7 +44,6 @@ __all__ = ["BACKEND", "RemoteModel"]
 
 Array = NDArray[Any]
 
-_TIMEOUT_S = 60.0
 _VERSION_TIMEOUT_S = 10.0
 
 
@@ -53,12 +55,12 @@ class RemoteModel:
     shares_memory = False
     kind = "GraphPipe server"
 
-    def __init__(self, client: Client, options: LoadOptions) -> None:
-        self._client = client
+    def __init__(self, upstream: Upstream, options: LoadOptions) -> None:
+        self._upstream = upstream
         self._options = options
         self._stale = False
         self._known: MetadataResponse | None = None
-        self._learn(client.metadata())
+        self._learn(self._metadata(None))
 
     @property
     def signature(self) -> Signature:
@@ -87,31 +89,36 @@ class RemoteModel:
     ) -> dict[str, Array]:
         """Ask the upstream."""
         if timeout_s is not None and timeout_s <= 0:
-            raise DeadlineExceeded(f"the caller's deadline passed before {self._client.url} was asked")
+            raise DeadlineExceeded(f"the caller's deadline passed before {self._upstream.url} was asked")
         try:
             if self._stale:
-                self._learn(self._client.metadata(timeout=timeout_s))
+                self._learn(self._metadata(timeout_s))
             known = self._default_outputs
             names = list(outputs if outputs is not None else known)
             try:
                 values = self._ask(inputs, names, config, timeout_s)
             except InvalidRequest:
                 # Its caller may be wrong, or it may have another model than the one we know. Nothing ran.
-                self._learn(self._client.metadata(timeout=timeout_s))
+                self._learn(self._metadata(timeout_s))
                 if outputs is not None or self._default_outputs == known:
                     raise
                 names = list(self._default_outputs)
                 values = self._ask(inputs, names, config, timeout_s)
         except TimedOut as error:
             self._stale = True
-            if timeout_s is not None and timeout_s < _TIMEOUT_S:
-                raise DeadlineExceeded(f"the caller's deadline passed before {self._client.url} answered") from error
-            raise UpstreamFailed(f"no answer from upstream {self._client.url}: {error}") from error
+            if timeout_s is not None and timeout_s < TIMEOUT_S:
+                raise DeadlineExceeded(f"the caller's deadline passed before {self._upstream.url} answered") from error
+            raise UpstreamFailed(f"no answer from upstream {self._upstream.url}: {error}") from error
         except NoAnswer as error:
             self._stale = True
-            raise UpstreamFailed(f"no answer from upstream {self._client.url}: {error}") from error
+            raise UpstreamFailed(f"no answer from upstream {self._upstream.url}: {error}") from error
+        except (Unauthenticated, Forbidden) as error:
+            # It is not this caller whom the upstream does not know.
+            raise UpstreamFailed(
+                f"upstream {self._upstream.url} does not let this server in: {error.message}"
+            ) from error
         except ServiceError as error:
-            _check_that_it_can_pass(error, self._client.url)
+            _check_that_it_can_pass(error, self._upstream.url)
             raise
         named = dict(zip(names or [f"output_{i}" for i in range(len(values))], values, strict=False))
         for name in self._bools.intersection(named):
@@ -121,31 +128,42 @@ class RemoteModel:
 
     def close(self) -> None:
         """Close the connections."""
-        self._client.close()
+        self._upstream.close()
 
     def _ask(
         self, inputs: Mapping[str, Array], names: Sequence[str], config: str, timeout_s: float | None
     ) -> list[Array]:
-        return self._client.execute_multi(
-            list(inputs.values()), list(inputs), list(names), config=config, timeout=timeout_s
+        return self._upstream.ask(
+            lambda shown: shown.client.execute_multi(
+                list(inputs.values()), list(inputs), list(names), config=config, timeout=timeout_s
+            )
         )
+
+    def _metadata(self, timeout_s: float | None) -> MetadataResponse:
+        return self._upstream.ask(lambda shown: shown.client.metadata(timeout=timeout_s))
 
     def current_version(self) -> str:
         """What the upstream serves at this moment: its version with all else that its metadata says, asked anew.
 
         Equal texts stand for equal answers to equal requests; empty if the upstream's version says nothing of its model.
+        As whom it is asked is part of it: another may get other answers, or none.
 
         Raises a GraphPipeError if it cannot be asked.
         """
+
+        def ask(shown: Shown) -> tuple[MetadataResponse, str]:
+            return shown.client.metadata(timeout=_VERSION_TIMEOUT_S), shown.who
+
         try:
-            meta = self._client.metadata(timeout=_VERSION_TIMEOUT_S)
+            meta, who = self._upstream.ask(ask)
         except NoAnswer:
             self._stale = True
             raise
         self._learn(meta)
         if not _version_of(meta):
             return ""
-        return f"{meta.version} {hashlib.sha256(encode_metadata_response(meta)).hexdigest()}"
+        version = f"{meta.version} {hashlib.sha256(encode_metadata_response(meta)).hexdigest()}"
+        return f"{version} {who}" if who else version
 
     def _learn(self, meta: MetadataResponse) -> None:
         self._stale = False
@@ -186,18 +204,27 @@ def _matches(source: str) -> bool:
 
 def _open(source: str, options: LoadOptions) -> Model:
     url = source.removeprefix("remote:")
+    upstream = Upstream(url, options)
     try:
-        client = Client(url, timeout=_TIMEOUT_S)
-    except ValueError as error:
-        raise LoadError(str(error)) from None
-    try:
-        return RemoteModel(client, options)
-    except GraphPipeError as error:
-        client.close()
-        raise LoadError(f"{url}: {error}") from error
-    except ValueError as error:
-        client.close()
-        raise LoadError(f"{url}: {error}") from None
+        return RemoteModel(upstream, options)
+    except (GraphPipeError, ValueError) as error:
+        upstream.close()
+        raise LoadError(f"{url}: {error}{_what_to_say(error, options)}") from error
 
 
-BACKEND = Backend("remote", _matches, _open, uses=lambda source: ("inputs", "outputs"))
+def _what_to_say(error: Exception, options: LoadOptions) -> str:
+    """The options that would have helped, for whoever has not heard of them."""
+    if isinstance(error, Unauthenticated) and not options.upstream_api_key_file:
+        return "; --upstream-api-key-file names the file that has it"
+    return ". Here, --upstream-tls-ca and --upstream-tls-cert name such files" if is_about_tls(error) else ""
+
+
+_USED = ("inputs", "outputs", "upstream_api_key_file")
+_USED_BY_TLS = ("upstream_tls_ca", "upstream_tls_cert", "upstream_tls_key")
+
+
+def _uses(source: str) -> tuple[str, ...]:
+    return (*_USED, *_USED_BY_TLS) if is_secured(source.removeprefix("remote:")) else _USED
+
+
+BACKEND = Backend("remote", _matches, _open, uses=_uses)

@@ -60,6 +60,10 @@ _MEANT_FOR = {
     "download_bytes_max": "models at a URL",
     "download_timeout_s": "models at a URL",
     "download_private": "models at a URL",
+    "upstream_api_key_file": "models that are other servers",
+    "upstream_tls_ca": "models that are servers at https://",
+    "upstream_tls_cert": "models that are servers at https://",
+    "upstream_tls_key": "models that are servers at https://",
 }
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from graphpipe.cli.tls import tls_options
 from graphpipe.commandline import Argument, Command, option
 from graphpipe.completion import Offered, source
 
@@ -88,6 +89,7 @@ def command(about_inputs: Sequence[click.Parameter], forms: str) -> Command:
             option("--api-key", section=sent, metavar="KEY", envvar="GRAPHPIPE_API_KEY",
                    help="Sent as Authorization: Bearer KEY.  [env: GRAPHPIPE_API_KEY]"),
             option("--header", section=sent, metavar="NAME:VALUE", multiple=True, help="Sent with each request."),
+            *tls_options(sent),
             *about_inputs,
             option("as_json", "--json", section=out, is_flag=True, help="Print one object of JSON, and nothing else."),
             option("--csv", section=out, metavar="FILE", type=click.Path(),

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
-from graphpipe.errors import ModelFailed
+from graphpipe.errors import ModelFailed, Unreachable
 from graphpipe.progress import Progress
 from graphpipe.signature import Signature, TensorSpec
 
@@ -48,14 +48,29 @@ def is_server(model: str) -> bool:
     return REMOTE.matches(model)
 
 
-def server_at(url: str, timeout_s: float, api_key: str | None = None) -> Callee:
-    """The model that a server has at a URL. Raises ValueError for what is none, with what to write."""
+def server_at(
+    url: str, timeout_s: float, api_key: str | None = None, tls_ca: str = "", tls_cert: str = "", tls_key: str = ""
+) -> Callee:
+    """The model that a server has at a URL. Raises ValueError for what is none, with what to write, and for files that are
+    no certificates.
+    """
+    from graphpipe.client.certificates import is_about_tls, is_secured, tls_context
+
     if not is_server(url):
         if hint := elsewhere(url):
             raise ValueError(hint)
         if url and Path(url).exists():
             raise ValueError(f"{url} is a file, and no server's URL; to run it here: graphpipe run {url}")
-    return _Server(url.removeprefix("remote:"), timeout_s, api_key)
+    url = url.removeprefix("remote:")
+    tls = tls_context(tls_ca, tls_cert, tls_key, "--tls-")
+    if tls is not None and not is_secured(url):
+        raise ValueError("--tls-ca, --tls-cert and --tls-key are for a URL that begins with https://")
+    try:
+        return _Server(url, timeout_s, api_key=api_key, tls=tls)
+    except Unreachable as error:
+        if not is_about_tls(error):
+            raise
+        raise Unreachable(f"{error}. Here, --tls-ca and --tls-cert name such files") from error
 
 
 @contextmanager
@@ -98,12 +113,12 @@ def elsewhere(text: str) -> str:
 class _Server:
     """A model behind a URL."""
 
-    def __init__(self, url: str, timeout_s: float, api_key: str | None) -> None:
+    def __init__(self, url: str, timeout_s: float, **shown: Any) -> None:
         from graphpipe.client.calls import signature_of
 
         self._url = url
         self._timeout_s = timeout_s
-        self._api_key = api_key
+        self._shown = shown
         meta = asyncio.run(self._metadata())
         self.name, self.version, self.server, self.description = meta.name, meta.version, meta.server, meta.description
         self.signature = signature_of(meta)
@@ -120,7 +135,7 @@ class _Server:
     async def _metadata(self) -> Any:
         from graphpipe.client.asyncio_client import AsyncClient
 
-        async with AsyncClient(self._url, self._timeout_s, api_key=self._api_key) as client:
+        async with AsyncClient(self._url, self._timeout_s, **self._shown) as client:
             return await client.metadata()
 
     async def _execute(self, inputs: Sequence[Given], outputs: list[str], config: str, cast: bool) -> Any:
@@ -135,7 +150,7 @@ class _Server:
                     progress.label("receiving")
                     progress.update(received, to_receive)
 
-            async with AsyncClient(self._url, self._timeout_s, progress=show, api_key=self._api_key) as client:
+            async with AsyncClient(self._url, self._timeout_s, progress=show, **self._shown) as client:
                 names, values = [name for name, _ in inputs], [value for _, value in inputs]
                 return await client.execute_multi(values, names, outputs, config=config, cast=cast)
 

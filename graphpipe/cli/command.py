@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 import click
 
 from graphpipe.cli.presets import FITS, PRESETS, ImageForm
+from graphpipe.cli.tls import tls_options
 from graphpipe.commandline import Argument, Command, Group, option, run, version
 from graphpipe.completion import Offered, server, source, value
 
@@ -132,7 +133,7 @@ def _metadata_command() -> Command:
         "metadata", "Show what a model takes and gives.", _metadata, _METADATA_EXAMPLES,
         Argument("model", help="A server's URL, or what graphpipe-serve --model takes.", type=Offered(source)),
         option("as_json", "--json", is_flag=True, help="As JSON."),
-        _timeout(), _api_key(),
+        _timeout(), _api_key(), *tls_options(),
     )  # fmt: skip
 
 
@@ -141,7 +142,7 @@ def _execute_command() -> Command:
         "execute", "Run a model that a server has.", _execute, _FORMS + _EXECUTE_EXAMPLES,
         Argument("url", metavar="URL", type=Offered(server),
                  help="http://HOST:PORT[/models/NAME], https://..., or unix:/path.sock"),
-        *_call(), _timeout(), _api_key(),
+        *_call(), _timeout(), _api_key(), *tls_options(),
     )  # fmt: skip
 
 
@@ -232,23 +233,22 @@ def _api_key() -> click.Option:
 # --- what they do -----------------------------------------------------------------------------------------------------
 
 
-def _metadata(model: str, as_json: bool, timeout_s: float, api_key: str | None) -> None:
+def _metadata(model: str, as_json: bool, **asking: Any) -> None:
     from graphpipe.cli import description
     from graphpipe.cli.callee import is_server, loaded, server_at
 
     with contextlib.ExitStack() as stack:
         with _quiet():
-            here = (
-                contextlib.nullcontext(server_at(model, timeout_s, api_key)) if is_server(model) else loaded(model, {})
-            )
+            here = contextlib.nullcontext(server_at(model, **asking)) if is_server(model) else loaded(model, {})
             callee = stack.enter_context(here)
         print(json.dumps(description.as_json(callee), indent=2) if as_json else description.as_text(callee))
 
 
-def _execute(url: str, timeout_s: float, api_key: str | None, **call: Any) -> None:
+def _execute(url: str, **options: Any) -> None:
     from graphpipe.cli.callee import server_at
 
-    _ask(lambda: contextlib.nullcontext(server_at(url, timeout_s, api_key)), **call)
+    call = {name: options.pop(name) for name in _CALL}
+    _ask(lambda: contextlib.nullcontext(server_at(url, **options)), **call)
 
 
 _CALL = ("inputs", "outputs", "ask", "config", "cast", "as_json",

@@ -23,7 +23,8 @@ __all__ = ["refuse_unused", "target"]
 _IMAGE = ("preset", "mean", "std", "scale", "fit", "size")
 # What is said of a request, of a server, and of threads; all else is about loading a model.
 _OF_REQUEST = ("inputs", "ask", "config", "cast", "batch", "shape", "seed", "variants", *(f"image_{w}" for w in _IMAGE))
-_OF_SERVER = ("timeout_s", "connections", "api_key", "header")
+_OF_TLS = ("tls_ca", "tls_cert", "tls_key")
+_OF_SERVER = ("timeout_s", "connections", "api_key", "header", *_OF_TLS)
 
 
 @contextlib.asynccontextmanager
@@ -50,7 +51,13 @@ async def target(text: str, asked: Mapping[str, Any]) -> AsyncIterator[Callee]:
 
 
 def refuse_unused(texts: Sequence[str], asked: Mapping[str, Any]) -> None:
-    """Raise ValueError for what is said about a model in this process where all targets are servers."""
+    """Raise ValueError for what is said about a model in this process where all targets are servers, and about
+    certificates where TLS is spoken to none.
+    """
+    from graphpipe.client.certificates import is_secured
+
+    if any(asked[name] for name in _OF_TLS) and not any(is_secured(text.removeprefix("remote:")) for text in texts):
+        raise ValueError("--tls-ca, --tls-cert and --tls-key are for a URL that begins with https://")
     said = [name for name, value in {**_about_loading(asked), "threads": asked["threads"]}.items() if value is not None]
     if said and all(map(is_server, texts)):
         raise ValueError(
@@ -69,16 +76,19 @@ async def _server(
     connections: int,
     api_key: str | None,
     header: Sequence[str],
+    **files: str,
 ) -> Server:
     from graphpipe.client.asyncio_client import AsyncClient
     from graphpipe.client.calls import signature_of
+    from graphpipe.client.certificates import is_secured, tls_context
     from graphpipe.client.options import ANSWER_BYTES_MAX, Options
 
     headers = dict(map(_header, header)) or None
-    async with AsyncClient(url, timeout_s, headers=headers, api_key=api_key) as client:
+    tls = tls_context(files["tls_ca"], files["tls_cert"], files["tls_key"], "--tls-") if is_secured(url) else None
+    async with AsyncClient(url, timeout_s, headers=headers, api_key=api_key, tls=tls) as client:
         signature = signature_of(await client.metadata())
     options = Options.of(
-        url, timeout=timeout_s, connect_timeout=min(timeout_s, 30.0), answer_bytes_max=ANSWER_BYTES_MAX, tls=None,
+        url, timeout=timeout_s, connect_timeout=min(timeout_s, 30.0), answer_bytes_max=ANSWER_BYTES_MAX, tls=tls,
         headers=headers, api_key=api_key, proxy=None,
     )  # fmt: skip
     return Server(options, options.address.url, _requests(signature, signature.inputs, about_request), connections)

@@ -9,7 +9,7 @@ import struct
 
 from graphpipe.client.address import Address
 from graphpipe.client.proxy import Proxy
-from graphpipe.errors import NoAnswer, TimedOut, Unreachable
+from graphpipe.errors import NoAnswer, TimedOut, Unreachable, let_go
 
 __all__ = ["NotSent", "never_arrived", "not_in_time", "refused_late", "unanswered", "unreachable"]
 
@@ -56,7 +56,11 @@ def refused_late(address: Address, error: BaseException | None) -> Unreachable |
     """The error of a connection that ended with a server's no to the caller's certificate, if it did. In TLS 1.3 that comes
     when the handshake is over for the caller: of what he has sent since then, nothing was read.
     """
-    return unreachable(address, None, error) if isinstance(error, ssl.SSLError) and _wants_another(error) else None
+    if not isinstance(error, ssl.SSLError) or not _wants_another(error):
+        return None
+    refused = unreachable(address, None, error)
+    refused.__cause__ = let_go(error)
+    return refused
 
 
 def _wants_another(error: ssl.SSLError) -> bool:

@@ -1,4 +1,6 @@
-"""ONNX files whose tensors are to come from elsewhere, however that is written down: refused, with nothing read."""
+"""ONNX files whose tensors, or whose compiled parts, are to come from elsewhere, however that is written down: refused, with
+nothing read.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +13,7 @@ import pytest
 from onnx import TensorProto, helper
 
 import graphpipe
+from graphpipe.errors import LoadError
 from tests import onnx_graphs
 
 
@@ -101,3 +104,49 @@ def test_a_location_that_a_tensor_no_longer_needs_may_be_missing(tmp_path):
     path.write_bytes(model.SerializeToString())
     with graphpipe.load(path) as loaded:
         assert loaded.infer({"x": np.ones((1, 4), np.float32)})["y"].tolist() == [[2] * 4]
+
+
+def compiled(where: str, name: str = "EPContext") -> onnx.ModelProto:
+    """A model with a node that names a file of another program's, in its graph, in a branch, or in a function."""
+    node = helper.make_node(
+        name, ["x"], ["y"], domain="com.microsoft", embed_mode=0, ep_cache_context="../secret.bin", main_context=1,
+        source="OpenVINOExecutionProvider",
+    )  # fmt: skip
+    x, y = (helper.make_tensor_value_info(each, TensorProto.FLOAT, [4]) for each in "xy")
+    opsets = [helper.make_opsetid(domain, 1 if domain else 18) for domain in ("", "com.microsoft", "own")]
+    nodes, functions = [node], []
+    if where == "branch":
+        branch = helper.make_graph([node], "branch", [], [y])
+        true = helper.make_node("Constant", [], ["true"], value=helper.make_tensor("", TensorProto.BOOL, [], [True]))
+        nodes = [true, helper.make_node("If", ["true"], ["y"], then_branch=branch, else_branch=branch)]
+    elif where == "function":
+        functions = [helper.make_function("own", "f", ["x"], ["y"], [node], opsets[:2])]
+        nodes = [helper.make_node("f", ["x"], ["y"], domain="own")]
+    graph = helper.make_graph(nodes, "g", [x], [y])
+    return helper.make_model(graph, opset_imports=opsets, functions=functions, ir_version=8)
+
+
+@pytest.mark.parametrize("where", ["graph", "branch", "function"])
+def test_what_was_compiled_for_a_device_is_not_loaded_wherever_it_is(tmp_path, secret, where):
+    path = tmp_path / "model" / "evil.onnx"
+    path.write_bytes(compiled(where).SerializeToString())
+    with pytest.raises(LoadError, match=r"compiled for a device \(EPContext\).*--trust-model"):
+        graphpipe.load(path)
+    with pytest.raises(LoadError, match="EPContext") as refused:  # by ONNX Runtime, which has no such device here
+        graphpipe.load(path, trust_model=True)
+    assert "--trust-model" not in str(refused.value)
+
+
+def test_what_was_compiled_is_not_loaded_from_the_runtimes_own_format(tmp_path):
+    path = tmp_path / "evil.ort"
+    path.write_bytes(b"\x20\0\0\0ORTM" + bytes(24) + b"\x09\0\0\0EPContext\0")
+    with pytest.raises(LoadError, match=r"compiled for a device \(EPContext\)"):
+        graphpipe.load(path)
+
+
+def test_a_word_that_stands_elsewhere_is_no_such_node(tmp_path):
+    model = onnx.load(onnx_graphs.scaled(tmp_path / "good.onnx", 2))
+    model.graph.node[0].name = model.doc_string = "EPContext"
+    onnx.save(model, tmp_path / "good.onnx")
+    with graphpipe.load(tmp_path / "good.onnx") as loaded:
+        assert loaded.infer({"x": np.ones((1, 4), np.float32)})["y"].tolist() == [[2.0] * 4]

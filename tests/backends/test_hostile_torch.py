@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import json
 import pickle
 import warnings
@@ -18,6 +19,7 @@ torch = pytest.importorskip("torch")
 
 from graphpipe.backends.torch.formulas import what_is_no_program  # noqa: E402 -- after the check that there is a torch
 from graphpipe.backends.torch.operators import _found  # noqa: E402
+from graphpipe.backends.torch.trees import is_plain_tree  # noqa: E402
 from tests.backends.test_torch_archive import Touch  # noqa: E402
 
 
@@ -92,6 +94,74 @@ def test_a_program_calls_nothing_but_operators(program, tmp_path, target):
 def test_a_program_touches_no_files(program, tmp_path):
     with pytest.raises(LoadError, match="an operator that touches files"):
         graphpipe.load(changed(program, tmp_path / "evil.pt2", calls("torch.ops.aten.from_file.default")))
+
+
+TREE: dict[str, Any] = {"type": None, "context": None, "children_spec": []}
+
+
+def nested(kind: str, context: Any, *children: Any) -> dict[str, Any]:
+    return {"type": kind, "context": context, "children_spec": [*(children or (TREE,))]}
+
+
+def member(module: str, name: str, **more: Any) -> str:
+    return json.dumps([{"__enum__": True, "fqn": module, "name": name, **more}])
+
+
+def made_by(module: str, name: str) -> dict[str, Any]:
+    return {"default_factory_module": module, "default_factory_name": name, "dict_context": ["y"]}
+
+
+@pytest.mark.parametrize(
+    "tree",
+    [
+        nested("builtins.dict", member("beside_it:made", "y")),
+        nested("builtins.dict", member("beside_it:made", "y").replace("__enum__", "\\u005f_enum__")),
+        nested("builtins.dict", json.dumps([["y", {"a": json.loads(member("beside_it:made", "y"))}]])),
+        nested("builtins.dict", member("os:environ", "SECRET")),  # the output would be called by its value
+        nested("builtins.dict", member("ctypes:cdll", "libm.so.6")),  # a library is loaded, and its code is run
+        nested("collections.defaultdict", made_by("beside_it", "made")),
+        nested("collections.defaultdict", made_by("builtins", "breakpoint")),
+        nested("builtins.tuple", "null", nested("collections.OrderedDict", member("os:environ", "SECRET"))),
+        nested("collections.deque", member("os:environ", "SECRET")),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("which", ["in_spec", "out_spec"])
+def test_the_tree_of_a_programs_arguments_imports_nothing_and_names_nothing(
+    program, tmp_path, monkeypatch, tree, which
+):
+    (tmp_path / "beside_it.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nmade = {{'y': 1}}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("SECRET", "the-secret")
+
+    def change(program: Any) -> Any:
+        for call in program["graph_module"]["module_call_graph"]:
+            call["signature"][which] = json.dumps([1, tree])
+        return program
+
+    evil = changed(program, tmp_path / "evil.pt2", change)
+    with pytest.raises(LoadError, match=r"name objects of Python.*--trust-model") as refused:
+        graphpipe.load(evil)
+    assert "the-secret" not in str(refused.value)
+    assert not (tmp_path / "ran").exists()
+
+
+class Nested(torch.nn.Module):
+    def forward(self, x: Any) -> Any:
+        many = collections.defaultdict(list)
+        many["sum"] = x + x
+        return collections.OrderedDict(a=x + 1, b=[x * 2, (x * 3,)], c=many)
+
+
+def test_nested_outputs_of_plain_types_are_loaded_as_before(tmp_path):
+    torch.export.save(torch.export.export(Nested(), (torch.ones(2),)), tmp_path / "nested.pt2")
+    with graphpipe.load(tmp_path / "nested.pt2") as model:
+        got = model.infer({model.signature.input_names[0]: torch.ones(2).numpy()})
+        assert sorted(float(array[0]) for array in got.values()) == [2.0, 2.0, 2.0, 3.0]
+
+
+@pytest.mark.parametrize("text", ["", "[]", "[1]", "null", "[1, null]", "[1, {}]", '[1, {"type": []}]', "[" * 100_000])
+def test_what_is_no_tree_is_none(text):
+    assert not is_plain_tree(text)
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,10 @@ def test_the_table_in_the_docs_is_what_is_saved() -> None:
     assert written.strip() == table(saved(), ATTACKS)
 
 
-@pytest.mark.parametrize("name", ["hang-ups in an answer", pytest.param("config texts", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "name",
+    ["hang-ups in an answer", "keys that are guessed", pytest.param("config texts", marks=pytest.mark.slow)],
+)
 def test_an_attack_runs_to_its_end_and_the_innocent_caller_is_answered(name: str) -> None:
     done = subprocess.run(
         [sys.executable, "benchmarks/attacks.py", name, "--quiet-s", "0.2", "--settle-s", "0.2"],
@@ -30,6 +33,26 @@ def test_an_attack_runs_to_its_end_and_the_innocent_caller_is_answered(name: str
     assert done.returncode == 0, done.stdout + done.stderr
     assert "failed 0 %" in done.stdout
     assert "saw: " in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "saw"),
+    [
+        ("ONNX files", "refused: 8, files that their code has made: 0"),
+        pytest.param("archives", "refused: 13, files that their code has made: 0", marks=pytest.mark.slow),
+        pytest.param("answers to the Python", "answered: 1, refused: 16", marks=pytest.mark.slow),
+        pytest.param("answers to the Go", "answered: 1, refused: 16", marks=pytest.mark.slow),
+        pytest.param("answers to the Java", "answered: 1, refused: 16", marks=pytest.mark.slow),
+    ],
+)
+def test_what_loads_models_or_calls_servers_refuses_what_means_harm_and_goes_on(name: str, saw: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "benchmarks/attacks.py", name, "--quiet-s", "0.2", "--settle-s", "0.2"],
+        cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=200,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert saw in done.stdout or "is not installed" in done.stdout
+    assert "nobody waits" in done.stdout or "is not installed" in done.stdout
 
 
 def test_an_innocent_callers_calls_are_timed_from_when_they_were_due() -> None:

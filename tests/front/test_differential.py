@@ -23,6 +23,7 @@ def head(*lines: bytes, first: bytes = b"POST / HTTP/1.1") -> bytes:
 
 
 LENGTH = b"Content-Length: %d" % N
+CHUNKS = b"%x\r\n" % N + BODY + b"\r\n0\r\n\r\n"
 
 # name -> bytes; each is followed by the end of what the client sends (not by closing).
 ALIKE: dict[str, bytes] = {
@@ -94,7 +95,6 @@ ALIKE: dict[str, bytes] = {
     "CONNECT": head(b"Host: h", first=b"CONNECT h:80 HTTP/1.1"),
     "no method at all": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
     "upgrade": head(b"Host: h", LENGTH, b"Connection: upgrade", b"Upgrade: websocket") + BODY,
-    "h2 preface": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     "expect 100": head(b"Host: h", LENGTH, b"Expect: 100-continue") + BODY,
     "expect in capitals": head(b"Host: h", LENGTH, b"Expect: 100-Continue") + BODY,
     "expect odd": head(b"Host: h", LENGTH, b"Expect: 200-ok") + BODY,
@@ -150,6 +150,25 @@ def statuses(server: InProcess, data: bytes) -> tuple[list[int], bool]:
 @pytest.mark.parametrize("name", ALIKE)
 def test_an_odd_request_is_treated_as_aiohttp_treats_it(front: InProcess, plain: InProcess, name: str) -> None:
     assert statuses(front, ALIKE[name]) == statuses(plain, ALIKE[name])
+
+
+@pytest.mark.parametrize("space", [b" ", b"\t", b" \t", b"\t "])
+@pytest.mark.parametrize(
+    "field", [b"Host: h", LENGTH, b"Transfer-Encoding: chunked", b"Connection: close", b"TE: trailers", b"Accept: */*"]
+)
+def test_white_space_around_a_value_is_read_alike(
+    front: InProcess, plain: InProcess, field: bytes, space: bytes
+) -> None:
+    name, _, value = field.partition(b": ")
+    is_chunked = name == b"Transfer-Encoding"
+    others = [b"Host: h"] if name != b"Host" else []
+    others += [LENGTH] if not is_chunked and field != LENGTH else []
+    for before, behind in ((space, b""), (b"", space), (space, space)):
+        data = head(*others, name + b":" + before + value + behind) + (CHUNKS if is_chunked else BODY)
+        answered = statuses(front, data)
+        assert answered == statuses(plain, data)
+        # How a body is framed is for no two opinions: a tab behind the coding is refused, as aiohttp's parser does.
+        assert answered[0] == [400 if is_chunked and b"\t" in behind else 200]
 
 
 @pytest.mark.parametrize("name", DECIDED)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from importlib import import_module
 
 import numpy as np
 import pytest
 
+from graphpipe.server.http.head import Head, Passing, cut, parse
 from graphpipe.wire import encode_request
 from graphpipe.wire.memory import LayoutMemory
 from tests.fuzz import INSTRUMENTED, corpus
@@ -76,3 +78,52 @@ def test_the_decoders_target_notices_a_memory_that_takes_one_message_for_another
     monkeypatch.setattr(LayoutMemory, "find", careless)
     with pytest.raises(AssertionError, match="by a layout that is known"):
         target.check(data)
+
+
+HEAD = b"\r\n".join(
+    [
+        b"POST /a HTTP/1.1", b"Host: h", b"Content-Length: 4", b"Accept: application/vnd.graphpipe",
+        b"Authorization: Bearer a", b"Expect: 100-continue", b"Accept-Encoding: gzip", b"", b"",
+    ]
+)  # fmt: skip
+PASSING = HEAD.replace(b"Expect", b"X-Request-Id: r\r\nGraphPipe-Timeout-Ms: 7\r\nExpect")
+
+
+@pytest.mark.parametrize("field", [field.name for field in fields(Head)])
+def test_no_field_of_a_head_is_taken_on_trust(field, monkeypatch):
+    from tests.fuzz import head
+
+    head.check(HEAD)
+
+    def otherwise(data):
+        read = parse(data)
+        value = getattr(read, field)
+        setattr(read, field, not value if isinstance(value, bool) else 1 if value is None else value * 2 or "a")
+        return read
+
+    monkeypatch.setattr(head, "parse", otherwise)
+    with pytest.raises(AssertionError):
+        head.check(HEAD)
+
+
+@pytest.mark.parametrize(
+    ("what", "otherwise"),
+    [
+        ("authorizations_in", lambda data: []),
+        ("accepted_codings", lambda data: "br"),
+        ("request_id_of", lambda data: ""),
+        ("asked_in", lambda data: ("GET", "/a")),
+        ("version_of", lambda data: "HTTP/1.0"),
+        ("cut", lambda data: (cut(data)[0], Passing(7, "other"))),
+        ("cut", lambda data: (cut(data)[0], Passing(8, "r"))),
+        ("cut", lambda data: (cut(data)[0].replace(b"Bearer a", b"Bearer b"), Passing(7, "r"))),
+        ("cut", lambda data: (cut(data)[0].replace(b"gzip", b"br"), Passing(7, "r"))),
+    ],
+)
+def test_no_reader_of_a_head_is_taken_on_trust(what, otherwise, monkeypatch):
+    from tests.fuzz import head
+
+    head.check(PASSING)
+    monkeypatch.setattr(head, what, otherwise)
+    with pytest.raises(AssertionError):
+        head.check(PASSING)

@@ -185,6 +185,7 @@ RUDE = {
     "half a chunk": [b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n", b"ab"],
     "a whole request": [b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n" % len(BODY) + BODY],
     "a whole request, odd": [b"POST /%%61 HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n" % len(BODY) + BODY],
+    "no message": [b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 8\r\n\r\n" + b"\xff" * 8],
     "a page": [b"GET /metrics HTTP/1.1\r\nHost: h\r\n\r\n"],
 }
 

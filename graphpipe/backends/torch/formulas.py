@@ -1,8 +1,9 @@
-"""What of a .pt2 file's program PyTorch would evaluate as Python: the formulas of its sizes, its guards, and the names of
-what its nodes call. They are text in the file, and anybody can write other text there.
+"""What of a .pt2 file's program PyTorch would evaluate as Python: the formulas of its sizes, its guards, the names of
+what its nodes call, and how its arguments are nested (trees.py). They are text in the file, and anybody can write other
+text there.
 
-Here they are read as Python, and not run: formulas have numbers, symbols and functions of them, guards compare the sizes of
-inputs, nodes call operators. Anything else is refused.
+Here they are read as Python, and not run: formulas have numbers, symbols and functions of them, guards compare the sizes
+of inputs, nodes call operators. Anything else is refused.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import json
 import re
 from collections.abc import Iterator
 from typing import Any
+
+from graphpipe.backends.torch.trees import is_plain_tree
 
 __all__ = ["what_is_no_program"]
 
@@ -50,6 +53,8 @@ def what_is_no_program(text: str | bytes) -> str:
             return f"a size that is no formula, {value[:80]!r}"
         if key == "guards_code" and not _is_guard(value):
             return f"a guard that compares no sizes, {value[:80]!r}"
+        if key in ("in_spec", "out_spec") and value and not is_plain_tree(value):
+            return f"arguments or outputs that name objects of Python, {value[:80]!r}"
         if key == "target" and _FILES.search(value):
             return f"an operator that touches files, {value[:80]!r}"
         is_named = key == "target" and ("." in value or ":" in value) and not _BITS.fullmatch(value)

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from graphpipe.errors import MalformedMessage, TooLarge, Unsupported
 from graphpipe.words import visible
 
-__all__ = ["STATE_BYTES", "STEP_BYTES", "Deflating", "Inflating", "NotTaken", "codings_of", "takes_gzip"]
+__all__ = ["FREE_BYTES", "STATE_BYTES", "STEP_BYTES", "Deflating", "Inflating", "NotTaken", "codings_of", "takes_gzip"]
 
 # So much is given at once.
 STEP_BYTES = 256 * 1024
@@ -25,8 +25,10 @@ STATE_BYTES = 64 * 1024
 
 _NAMES = {"gzip": "gzip", "x-gzip": "gzip", "deflate": "deflate"}
 _CODINGS_MAX = 2
-# So much is given before anybody asks what came for it.
-_FREE_BYTES = 1 << 20
+# So much of a body is given before anybody asks what came for it: a batch of images that are black has a thousandth of its
+# size in gzip, and nobody means harm by it. What stands between two codings has no such excuse.
+FREE_BYTES = 32 << 20
+_FREE_BETWEEN_BYTES = 1 << 20
 # What cannot be compressed grows: by a few bytes for every 16 KiB, and by a header with names in it.
 _OVERHEAD_BYTES = 64 * 1024
 _OVERHEAD_PART = 1024
@@ -75,16 +77,17 @@ def takes_gzip(accept_encoding: str) -> bool:
 class Inflating:
     """One compressed body on its way in: ``feed`` it what has come, then take each ``step`` until one is empty.
 
-    At most ``bytes_max`` are given, and beyond 1 MiB at most ``ratio_max`` times what came. Raises TooLarge, and
+    At most ``bytes_max`` are given, and beyond ``free_bytes`` at most ``ratio_max`` times what came. Raises TooLarge, and
     MalformedMessage for what is not in these codings, ends before its end, or goes on behind it. Whoever got an error from
     it is done with it.
     """
 
-    def __init__(self, codings: tuple[str, ...], bytes_max: int, ratio_max: int) -> None:
+    def __init__(self, codings: tuple[str, ...], bytes_max: int, ratio_max: int, free_bytes: int = FREE_BYTES) -> None:
         self._bytes_max = bytes_max
         # Of what is compressed, as it came or in between.
         self._compressed_max = bytes_max + bytes_max // _OVERHEAD_PART + _OVERHEAD_BYTES
         self._ratio_max = ratio_max
+        self._free_bytes = free_bytes
         self._came = 0
         # The one that was applied last is undone first.
         self._streams = [_Gzip() if coding == "gzip" else _Deflate() for coding in reversed(codings)]
@@ -136,7 +139,8 @@ class Inflating:
 
     def _check_ratio(self, stream: _Stream) -> None:
         undone = self._came - len(self._streams[0].rest)
-        if stream.given > max(_FREE_BYTES, self._ratio_max * undone):
+        free = self._free_bytes if stream is self._streams[-1] else _FREE_BETWEEN_BYTES
+        if stream.given > max(free, self._ratio_max * undone):
             raise TooLarge(
                 f"{undone} bytes of the body inflate to {stream.given}, more than {self._ratio_max} times as many "
                 "(--inflate-ratio-max)"

@@ -45,6 +45,10 @@ _FIELD = re.compile(
     rb"([\x21-\x7e\x80-\xff](?:[\t\x20-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff])?)?[ \t]*\r\n"
 )
 
+# A tab behind the word belongs to no value (RFC 9110, 5.5), and programs differ in it: aiohttp's parser is one that refuses
+# it. Where a body ends is no matter for two opinions.
+_CHUNKED = re.compile(rb"\r\ntransfer-encoding:[ \t]*chunked *\r\n", re.IGNORECASE)
+
 # Of a head that cannot be read, as far as it has come. Other words than these may be what was meant for nobody's eyes.
 _ASKED = re.compile(rb"[\r\n]*(GET|HEAD|POST|PUT|PATCH|DELETE|OPTIONS|TRACE) ([/*][^ \r\n]*)")
 
@@ -112,7 +116,7 @@ def parse(head: bytes) -> Head | None:
     length, encoding = fields.get(b"content-length"), fields.get(b"transfer-encoding")
     if encoding is not None:
         # With a length as well, or before HTTP/1.1, nobody knows what is meant.
-        if encoding.lower() != b"chunked" or length is not None or is_old:
+        if length is not None or is_old or not _CHUNKED.search(head):
             return None
     elif length is None or not (length.isdigit() and len(length) < 16):
         return None

@@ -119,8 +119,10 @@ class OpenInference:
         return {"ready": True}
 
     def _index(self, body: bytes, models: Models) -> object:
-        if body.strip():
-            read(body)  # whether only those are wanted that are ready: all are
+        if body.strip():  # whether only those are wanted that are ready: all are
+            asked = read(body)
+            if not (isinstance(asked, dict) and isinstance(asked.get("ready", True), bool)):
+                raise InvalidRequest('an index is asked for by nothing, or by an object like {"ready": true}')
         return [in_index(name, version) for name, version in self._versions(models)]
 
     def _stats(self, name: str, version: str, body: bytes, models: Models) -> object:

@@ -24,7 +24,18 @@ from graphpipe.version import __version__
 __all__ = ["manner"]
 
 # Whether a file is the one that was meant, and how much of it may come, changes nothing in its answers.
-_LOADING_ONLY = {"model_sha256", "download_bytes_max", "download_timeout_s", "download_private", "trust_model"}
+# Who asks an upstream is part of its version.
+_LOADING_ONLY = {
+    "model_sha256",
+    "download_bytes_max",
+    "download_timeout_s",
+    "download_private",
+    "trust_model",
+    "upstream_api_key_file",
+    "upstream_tls_ca",
+    "upstream_tls_cert",
+    "upstream_tls_key",
+}
 # Files, which count by what they hold.
 _FILES = {"custom_ops", "value_inputs"}
 # How many calls run, wait and are remembered. The name is the store's folder; ``source`` and ``options`` have their own
