@@ -12,7 +12,7 @@ from graphpipe.server.protocols.jsons import read, write
 from graphpipe.server.protocols.open_inference.answer import LENGTH_FIELD
 from graphpipe.server.protocols.open_inference.describe import configuration, in_index, metadata, server, statistics
 from graphpipe.server.protocols.open_inference.infer import Infer, Served
-from graphpipe.server.protocols.open_inference.page import Models, Page, Say
+from graphpipe.server.protocols.page import Models, Page, Say
 from graphpipe.server.protocols.path import segments
 from graphpipe.server.protocols.protocol import Endpoint, Field, WrongMethod
 from graphpipe.server.state import State
