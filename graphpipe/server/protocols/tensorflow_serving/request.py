@@ -162,7 +162,7 @@ def _texts(elements: Sequence[Any], what: str) -> list[bytes]:
 def _dtype_of(elements: Sequence[Any]) -> np.dtype[Any]:
     """The type of values whose type the model does not say."""
     kinds = set(map(type, elements))
-    if kinds & {str, dict}:
+    if str in kinds or kinds == {dict}:
         return _OBJECT
     if kinds == {bool}:
         return _BOOL
