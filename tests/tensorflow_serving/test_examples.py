@@ -151,8 +151,10 @@ def official(tf: Any, features: dict[str, Any]) -> Any:
             feature.bytes_list.value.extend(
                 each.encode() if isinstance(each, str) else base64.b64decode(each["b64"]) for each in values
             )
+        elif isinstance(values[0], int):
+            feature.int64_list.value.extend(map(int, values))
         else:
-            (feature.int64_list if isinstance(values[0], int) else feature.float_list).value.extend(values)
+            feature.float_list.value.extend(values)
     return example
 
 
