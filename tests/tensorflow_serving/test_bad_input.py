@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,6 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from graphpipe.backends.echo import Echo
+from graphpipe.errors import InvalidRequest
+from graphpipe.server.protocols.tensorflow_serving.request import predict_in
 from graphpipe.signature import Signature, TensorSpec
 from tests.front.servers import InProcess, Way, in_process
 from tests.open_inference.oracle import WAYS, post
@@ -76,6 +79,32 @@ def test_bad_input_is_told_what_is_wrong_by_every_way_in(ways: dict[str, Way], w
         assert words in error(answer)
         assert answer.status == status, way
         assert post(ways, way, ECHO, GOOD).status == 200
+
+
+NESTED = st.recursive(st.integers(0, 9), lambda inner: st.lists(inner, max_size=3), max_leaves=20)
+
+
+@given(st.lists(NESTED, min_size=1, max_size=3))
+def test_the_first_list_that_is_unlike_the_others_is_named(rows: list[Any]) -> None:
+    signature = Signature((TensorSpec("x", np.dtype("i8")),), ())
+    try:
+        want = np.array(rows, np.int64)
+    except ValueError:
+        want = None
+    try:
+        (array,) = predict_in({"instances": rows}, signature, 10).arrays
+    except InvalidRequest as error:
+        assert want is None
+        places = re.findall(r"\[(\d+)\]", error.message.rpartition("; the first that is unlike the others is ")[2])
+        odd: Any = rows
+        alike: Any = rows
+        for place in map(int, places):
+            odd, alike = odd[place], alike[0]
+        assert places
+        assert type(odd) is not type(alike) or len(odd) != len(alike)
+    else:
+        assert want is not None
+        assert (array.shape, array.tolist()) == (want.shape, want.tolist())
 
 
 class Strict(Echo):

@@ -74,7 +74,7 @@ def ask(server: InProcess, model: str, verb: str, document: Any) -> Answer:
 
 EXAMPLES = {
     "context": {"by": 2, "x": [0.0, 0.0]},
-    "examples": [{"x": [1.0, 2.5], "name": "é"}, {"x": [3, 4], "by": [10]}, {"x": [5, 6.5], "name": {"b64": "eA=="}}],
+    "examples": [{"x": [1.0, 2.5], "name": "é"}, {"x": [3.0, 4], "by": [10]}, {"x": [5, 6.5], "name": {"b64": "eA=="}}],
 }
 SCORES, LABELS = [[2.0, 5.0], [30.0, 40.0], [10.0, 13.0]], [["éa", "éb"], ["a", "b"], ["xa", "xb"]]
 
@@ -133,7 +133,7 @@ def test_examples_that_do_not_fit_the_model_are_refused(server: InProcess) -> No
 
 FEATURES = st.dictionaries(
     st.text(max_size=4),
-    st.lists(st.integers(-(2**63), 2**63 - 1), max_size=3)
+    st.lists(st.integers(-(2**63), 2**63 - 1) | st.booleans(), max_size=3)
     | st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), max_size=3)
     | st.lists(st.text(max_size=4) | st.binary(max_size=4).map(lambda each: {"b64": base64.b64encode(each).decode()})),
     max_size=3,
@@ -151,8 +151,10 @@ def official(tf: Any, features: dict[str, Any]) -> Any:
             feature.bytes_list.value.extend(
                 each.encode() if isinstance(each, str) else base64.b64decode(each["b64"]) for each in values
             )
+        elif isinstance(values[0], int):
+            feature.int64_list.value.extend(map(int, values))
         else:
-            (feature.int64_list if isinstance(values[0], int) else feature.float_list).value.extend(values)
+            feature.float_list.value.extend(values)
     return example
 
 
@@ -174,7 +176,7 @@ def test_examples_are_those_that_tensorflow_reads(tf: Any, examples: Any, contex
         ({"examples": [1]}, MalformedMessage, r"examples\[0\] is no object"),
         ({"examples": [{}], "context": [1]}, MalformedMessage, "context is no object"),
         ({"examples": [{}, {"x": None}]}, InvalidRequest, r"examples\[1\]\['x'\]"),
-        ({"examples": [{"x": True}]}, InvalidRequest, "numbers, strings"),
+        ({"examples": [{"x": [True, 1.5]}]}, InvalidRequest, "numbers, strings"),
         ({"examples": [{"x": [1, "a"]}]}, InvalidRequest, "numbers, strings"),
         ({"examples": [{"x": [[1]]}]}, InvalidRequest, "numbers, strings"),
         ({"examples": [{"x": 2**63}]}, InvalidRequest, "int64 cannot hold"),
