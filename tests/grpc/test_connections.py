@@ -309,6 +309,34 @@ def test_an_answer_waits_for_its_window_and_others_pass_it(server: InProcess):
         assert it.until(DATA, 1)
 
 
+def test_calls_that_are_taken_back_while_they_wait_for_room_leave_as_much_for_others(monkeypatch: pytest.MonkeyPatch):
+    """What had come of them, and was not to be followed by more, would be missing from the connection's window for good."""
+    monkeypatch.setattr("graphpipe.server.http.h2._WINDOW_ALL", 1 << 20)
+    go_on = threading.Event()
+
+    def slow(inputs: Any) -> Any:
+        go_on.wait(30)
+        return {"y": np.zeros(1)}
+
+    array = message(np.zeros(6_000_000, np.uint8))
+    limits = {"body_bytes_max": 8 << 20, "in_flight_bytes_max": 10 << 20, "admission_wait_s": 30.0}
+    try:
+        with grpc_server({"echo": Function(slow)}, **limits) as server, calling(server) as it, peer(server) as raw:
+            first = it.future(array, timeout=60)
+            _wait(lambda: server.app.state.in_flight == 1 and server.app.admission.held_bytes > 6_000_000)
+            for stream in range(1, 101, 2):
+                raw.send(head(stream) + b"".join(frame(DATA, 0, stream, prefixed(array)[:16_000]) for _ in range(3)))
+                _wait(lambda: server.app.state.in_flight == 2)
+                raw.send(frame(RESET, 0, stream, number(8)))
+                _wait(lambda: server.app.state.in_flight == 1)
+            go_on.set()
+            assert first.result(60)
+            raw.send(call(101, ONE))
+            assert raw.until(DATA, 101)
+    finally:
+        go_on.set()
+
+
 def test_nothing_is_left_of_a_call_without_the_collector():
     """The lease of a large message, and whatever its caller did to end it."""
     large = prefixed(message(np.zeros(40_000, np.float64)))

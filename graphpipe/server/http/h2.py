@@ -279,6 +279,8 @@ class H2Connection(asyncio.BufferedProtocol):
         if not self._streams:
             self._since = self._shared.tick
         handler, stream.handler, stream.is_over = stream.handler, None, True
+        if not self._over:
+            stream.let_go()  # or as much less would come of all others
         stream.drop()
         if stream.held:
             self._shared.admission.hold(-stream.held)
