@@ -226,6 +226,14 @@ def test_a_message_of_many_fields_is_refused(call: Caller):
     assert refusal(error)[0] == "RESOURCE_EXHAUSTED"
 
 
+@pytest.mark.parametrize("letter", ["m", "\u6a21", "\U0001f600", "\n"])
+def test_words_about_a_long_name_arrive_whatever_its_letters_are(call: Caller, letter: str):
+    with pytest.raises(grpc.RpcError) as error:
+        call("ModelMetadata", name=letter * 10_000)
+    assert refusal(error)[0] == "NOT_FOUND"
+    assert refusal(error)[1].startswith("there is no model")
+
+
 def test_a_model_that_fails_is_internal_and_says_no_cause(call: Caller, server: InProcess):
     for datatype in ("FP32", "INT64"):
         with pytest.raises(grpc.RpcError) as error:
