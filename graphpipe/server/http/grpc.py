@@ -170,8 +170,12 @@ class _Call:
         except ServiceError as error:
             self._refuse(error)
             return
-        if message.body is not None and not self._exchange.waits:
+        if message.body is None:
+            return
+        if not self._exchange.waits:
             self._receive(message.body)
+        elif self._calls.admission.is_over:
+            self._calls.admission.refuse(message.body)
 
     def _receive(self, body: Body) -> None:
         """Have more of it come, if there is room."""
@@ -185,7 +189,10 @@ class _Call:
             self._wait_for_room(body)
 
     def _wait_for_room(self, body: Body) -> None:
-        """Wait, and let no more come than is on its way."""
+        """Wait, and let no more come than is on its way: which may be too much, where many wait."""
+        if self._calls.admission.is_over:
+            self._refuse(self._calls.admission.no_room())
+            return
         self._stream.shut()
         self._exchange.wait(self._calls.admission.turn(body), self._on_turn)
 
