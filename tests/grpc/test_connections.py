@@ -481,6 +481,26 @@ def test_an_idle_connection_is_closed_in_time():
         assert list(it.frames()) == []
 
 
+def test_who_does_not_answer_to_the_end_of_tls_keeps_no_server_from_ending(tmp_path: Path):
+    pair = tmp_path / "pair.pem"
+    trustme.CA().issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(pair)
+    silent = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    silent.check_hostname, silent.verify_mode = False, ssl.CERT_NONE
+    silent.set_alpn_protocols(["h2"])
+    with (
+        grpc_server(tls=Certificates(str(pair)).context, drain_timeout_s=120.0) as server,
+        connect(server.url, 20) as plain,
+        silent.wrap_socket(plain) as it,
+    ):
+        it.sendall(PREFACE + frame(SETTINGS) + call(1, ONE))
+        assert it.recv(65536)
+        server.ask(server.app.state.begin_drain)
+        until = time.monotonic() + 15  # a tenth of which would do, and twice of which TLS would wait
+        while server.app.hub.connections:
+            assert time.monotonic() < until, "it waits for him"
+            time.sleep(0.01)
+
+
 def test_a_server_told_to_end_at_once_does():
     go_on = threading.Event()
 

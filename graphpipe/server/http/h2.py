@@ -475,6 +475,7 @@ class H2Connection(asyncio.BufferedProtocol):
         except NGH2Error:
             pass
         self._over = True
+        self._since = self._shared.tick
         self.transport.close()
 
     def _go(self) -> None:
@@ -505,8 +506,9 @@ class H2Connection(asyncio.BufferedProtocol):
         shared, settings = self._shared, self._shared.settings
         idle_s = (tick - self._since) * TICK_S
         if self._over:
-            if idle_s > _DISCARD_S:
-                self.transport.abort() if self._paused else self.transport.close()
+            if idle_s > _DISCARD_S:  # over TLS he was to say that he has understood
+                waits = self._paused or self.transport.is_closing()
+                self.transport.abort() if waits else self.transport.close()
             return
         for stream in list(self._streams.values()):
             if stream.held:
