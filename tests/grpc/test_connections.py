@@ -142,7 +142,7 @@ def test_tls_agrees_on_what_is_spoken(tmp_path: Path, alpn: list[str] | None):
         if alpn:
             mine.set_alpn_protocols(alpn)
         with connect(server.url, 20) as plain, mine.wrap_socket(plain, server_hostname="127.0.0.1") as it:
-            assert it.selected_alpn_protocol() == (alpn[0] if alpn else None)
+            assert it.selected_alpn_protocol() == (alpn[-1] if alpn else None)
         target = server.url.removeprefix("https://").rstrip("/")
         with grpc.secure_channel(target, grpc.ssl_channel_credentials(root.read_bytes())) as channel:
             large = message(np.arange(500_000.0))
@@ -157,6 +157,21 @@ def test_tls_agrees_on_what_is_spoken(tmp_path: Path, alpn: list[str] | None):
         with connect(server.url, 20) as plain, mine.wrap_socket(plain, server_hostname="127.0.0.1") as it:
             it.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
             assert it.recv(100).startswith(b"HTTP/1.1 200") or alpn == ["h2"]
+
+
+def test_who_speaks_http2_too_is_answered_over_tls_as_he_was_before_there_was_grpc(tmp_path: Path):
+    """curl, browsers, Go's and Java's clients offer both, and ask for pages and models."""
+    pair = tmp_path / "pair.pem"
+    trustme.CA().issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(pair)
+    both = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    both.check_hostname, both.verify_mode = False, ssl.CERT_NONE
+    both.set_alpn_protocols(["h2", "http/1.1"])
+    with grpc_server(tls=Certificates(str(pair)).context) as server:
+        for page in ("livez", "v2/models/echo"):
+            with connect(server.url, 20) as plain, both.wrap_socket(plain) as it:
+                assert it.selected_alpn_protocol() == "http/1.1"
+                it.sendall(f"GET /{page} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+                assert it.recv(100).startswith(b"HTTP/1.1 200")
 
 
 def test_a_connection_too_many_is_told_so():
