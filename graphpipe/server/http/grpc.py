@@ -163,8 +163,11 @@ class _Call:
         if self._is_done:
             return
         message = self._message
+        known = message.body
         try:
             message.take(data)
+            if known is None and message.body is not None and not message.body.is_small:
+                self._exchange.come(self._grant.caller, message.size)
             if self._stranger is not None and message.size > _STRANGER_MAX:
                 raise self._stranger
         except ServiceError as error:
