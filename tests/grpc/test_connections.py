@@ -208,6 +208,19 @@ def test_what_is_no_call_is_answered_in_words(server: InProcess, fields: Any, st
         assert it.until(DATA, 3)
 
 
+def test_what_is_no_call_has_a_line_and_is_counted(caplog: pytest.LogCaptureFixture):
+    caplog.set_level("INFO", "graphpipe.access")
+    fields = ((":method", "HEAD"), (":scheme", "http"), (":path", "/who\u202eis/it?x"), (":authority", "here"))
+    with grpc_server() as server, peer(server) as it:
+        it.send(head(1, fields=fields, flags=END_HEADERS | END_STREAM))
+        assert it.until(HEADERS, 1, END_STREAM)  # without a body, as HEAD has it
+        with Wire(server.url, 20) as wire:
+            assert 'graphpipe_requests_total{code="415"' in wire.call("GET", "/metrics").text
+    assert "415 HEAD /who" in caplog.text
+    assert "\u202e" not in caplog.text
+    assert "?x" not in caplog.text
+
+
 def test_what_is_no_call_need_not_be_sent_to_its_end(server: InProcess):
     with peer(server) as it:
         it.send(head(1, fields=[*CALL[:5], ("content-type", "text/plain")]))

@@ -74,8 +74,18 @@ class Calls:
             return _Call(self, stream, self._heads.read(headers))
         except NotGrpc as no:
             body = f"{no.words}\n".encode()
-            told = ((b":status", b"%d" % no.status), (b"content-type", b"text/plain; charset=utf-8"))
-            stream.refuse((*told, (b"content-length", b"%d" % len(body))), body)
+            told = (
+                (b":status", b"%d" % no.status),
+                (b"content-type", b"text/plain; charset=utf-8"),
+                (b"content-length", b"%d" % len(body)),
+            )
+            if no.asked.method == "HEAD":
+                body = b""
+            exchange = self.exchange()
+            exchange.peer, exchange.caller = stream.peer, stream.caller
+            exchange.start(None)
+            exchange.finish(no.status, stream.transport, 0, len(body), 0, no.asked)
+            stream.refuse(told, body)
             return _NoCall()
 
     def close(self) -> None:
