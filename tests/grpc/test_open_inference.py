@@ -431,6 +431,21 @@ def test_a_model_that_is_not_his_and_one_that_is_not_there_look_alike(kept: Call
         assert told[0][0] == "PERMISSION_DENIED"
 
 
+@pytest.mark.parametrize("name", ["only-b", "metadata"])
+def test_what_is_wrong_with_a_call_is_not_told_to_who_may_not_call(kept: Caller, name: str):
+    said = {"name": "a"}, {"name": "a", "signature_name": "other"}, {"name": "a", "signature_name": "x" * 40_000}
+    bad: list[tuple[str, dict[str, Any]]] = [("Predict", {"model_spec": spec, "inputs": {"x": {}}}) for spec in said]
+    bad.append(("ModelInfer", {"model_name": "a", "inputs": [{"name": "x", "datatype": "NONE", "shape": [1]}]}))
+    bad.append(("ModelInfer", {"model_name": "a", "inputs": [{"name": ""}]}))
+    for what, fields in bad:
+        with pytest.raises(grpc.RpcError) as error:
+            kept(what, key=SECRETS["full"], **fields)
+        assert refusal(error)[0] == "INVALID_ARGUMENT"
+        with pytest.raises(grpc.RpcError) as error:
+            kept(what, key=SECRETS[name], **fields)
+        assert refusal(error)[0] == "PERMISSION_DENIED"
+
+
 def test_lists_have_the_models_that_a_key_may_use(kept: Caller):
     key = SECRETS["only-b"]
     assert [model.name for model in kept("RepositoryIndex", key=key).models] == ["b"]

@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
 
-from graphpipe.errors import InvalidRequest, NotFound, TooLarge, Unsupported
+from graphpipe.errors import InvalidRequest, NotFound, ServiceError, TooLarge, Unsupported
 from graphpipe.server.models.directory import Directory
 from graphpipe.server.models.service import Service
-from graphpipe.server.protocols.call import ASIDE_FROM, InferenceCall, Models, Question
+from graphpipe.server.protocols.call import ASIDE_FROM, InferenceCall, Models, Question, RefusedCall
 from graphpipe.server.protocols.inference import Inference, Named
 from graphpipe.server.protocols.protobuf import Reader
 from graphpipe.server.protocols.protocol import Endpoint
@@ -20,6 +20,7 @@ from graphpipe.server.protocols.tensorflow_serving.messages import (
     AVAILABLE,
     SIGNATURE_FIELD,
     ModelSpec,
+    PredictRequest,
     metadata_response,
     predict_response,
     read_metadata_question,
@@ -91,13 +92,19 @@ class TensorFlowServingRpcs:
                 return self._status(view)
         raise Unsupported(f"{method[:100]!r} is not a call that is served here", 501)
 
-    def _predict(self, message: memoryview) -> InferenceCall:
+    def _predict(self, message: memoryview) -> Endpoint:
         known = self._recall.find(message)
         if known is not None:
             said, found = known
             return said.call(lambda: found)
         request = read_predict_request(message)
         service, version = self._find(request.spec)
+        try:
+            return self._call(service, version, request, message)
+        except ServiceError as error:
+            return RefusedCall(service, error)
+
+    def _call(self, service: Service, version: str, request: PredictRequest, message: memoryview) -> InferenceCall:
         check_name(service.model, request.spec.signature_name)
         said = _Said(self._inference(service), tuple(request.inputs), tuple(request.output_filter), version)
         if len(message) >= ASIDE_FROM and any(is_work(parts) for parts in request.inputs.values()):
