@@ -111,9 +111,16 @@ class Exchange:
         Raises Overloaded or TooLarge if that is more than its caller may have.
         """
         assert self._open, "an exchange enters that is not started"
-        if self._quotas is None or target.service is None:  # what reaches no model costs nothing
+        if target.service is not None:  # what reaches no model costs nothing
+            self.come(target.who, size)
+
+    def come(self, who: Hashable, size: int) -> None:
+        """The same, of one whose model is not known before all of it is there. It may ``enter`` yet, and counts once."""
+        if self._quotas is None:
             return
-        who = target.who
+        if self._quota is not None:
+            self.grow(size)
+            return
         if who is None:
             who = self._who
             if who is None:
