@@ -309,3 +309,12 @@ def test_whatever_comes_is_answered_or_refused_as_a_caller_s_mistake(
     answer = post(ways, "hot", INFER, text + behind, len(text) if length == 60 else length)
     assert answer.status in (200, 400, 413, 501), answer.text
     assert answer.status == 200 or set(json.loads(answer.body)) == {"error"}
+
+
+def test_a_name_that_is_long_does_not_make_the_refusal_long(ways: dict[str, Way]) -> None:
+    name = "m" * 8000
+    for way in WAYS:
+        for path in (f"/v2/models/{name}/infer", f"/v2/models/echo/versions/{name}/infer", f"/v2/{name}"):
+            refused = post(ways, way, path, GOOD)
+            assert refused.status == 404
+            assert len(refused.body) < 600

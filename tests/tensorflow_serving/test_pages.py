@@ -94,7 +94,7 @@ def test_a_model_says_what_it_takes_and_gives(server: InProcess) -> None:
         ("POST", "/v1/models/echo/metadata:predict", 404, "/v1/models"),
         ("POST", "/v1/models/:predict", 404, "/v1/models"),
         ("POST", "/v1/models:predict", 404, "/v1/models"),
-        ("POST", "/v1/models/echo:explain", 404, "no model 'echo:explain'"),
+        ("POST", "/v1/models/echo:explain", 404, ":predict, :classify and :regress"),
         ("GET", "/v1/models/echo:predict", 405, "use POST"),
         ("POST", "/v1/models/echo", 405, "use GET"),
         ("POST", "/v1/models", 405, "use GET"),

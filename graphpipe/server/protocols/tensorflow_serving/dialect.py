@@ -49,7 +49,8 @@ class TensorFlowServing:
         version = ""
         match parts:
             case ("models",) if not verb:
-                return _only("GET", method, Page(self._models, "metadata"))
+                _check("GET", method)
+                return Page(self._models, "metadata")
             case ("models", name, "versions", version, *rest) if name and version:
                 pass
             case ("models", name, "labels", label, *rest) if name and label:
@@ -63,11 +64,15 @@ class TensorFlowServing:
                 raise _nothing_at(path)
         if rest not in ([], ["metadata"]) or (rest and verb):
             raise _nothing_at(path)
+        if method == "POST" and colon and not verb:  # what this protocol has elsewhere, as :explain
+            raise _nothing_at(path)
+        # Asked before anything is looked for: whatever is wrong, it tells nobody which models there are.
+        _check("POST" if verb else "GET", method)
         service = self._directory.find(name, version)
         if verb:
-            return _only("POST", method, Infer(self._served_by(service), verb))
+            return Infer(self._served_by(service), verb)
         say = partial(self._metadata, service, version) if rest else partial(self._status, name, version)
-        return _only("GET", method, Page(say, "metadata", service))
+        return Page(say, "metadata", service)
 
     def error_body(self, error: ServiceError, accept: str) -> tuple[str, bytes]:
         """An object with one word, for everybody."""
@@ -96,7 +101,6 @@ def _nothing_at(path: str) -> NotFound:
     return NotFound(f"nothing is served at {path[:200]}; {_HERE}")
 
 
-def _only(allowed: str, method: str, endpoint: Endpoint) -> Endpoint:
+def _check(allowed: str, method: str) -> None:
     if method != allowed:
         raise WrongMethod(method, allowed)
-    return endpoint
