@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import threading
 from typing import Any
 
 import numpy as np
@@ -11,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from graphpipe.errors import MalformedMessage, TooLarge
-from graphpipe.server.protocols.jsons import numbers, read, write
+from graphpipe.server.protocols.jsons import aside, numbers, read, write
 from graphpipe.server.protocols.lists import array_of, flattened
+from graphpipe.server.taskless import Taskless
 from tests.front.servers import Way
 from tests.open_inference.oracle import Tensor, answered, post, request
 from tests.raw_http import call
@@ -74,7 +77,13 @@ def test_what_is_read_is_what_json_reads(text: bytes) -> None:
         came = read(text)
     except MalformedMessage:
         return  # orjson is the stricter one: no NaN, no infinities, nothing that is no UTF-8
-    assert came == json.loads(text)
+    assert came == json.loads(text, parse_int=_whole)
+
+
+def _whole(digits: str) -> int | float:
+    """What no integer of a tensor reaches is taken for a number with a fraction."""
+    number = int(digits)
+    return number if -(1 << 63) <= number < 1 << 64 else float(digits)
 
 
 def test_where_the_library_is_missing_the_paths_say_so_and_the_rest_works() -> None:
@@ -93,3 +102,37 @@ def test_who_asks_for_the_protocol_by_name_learns_at_the_start_that_its_library_
     assert ended.returncode != 0
     assert "pip install 'graphpipe-rpc[json]'" in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def test_documents_are_read_one_after_another_also_where_callers_have_left_and_none_waits_for_ever() -> None:
+    began, may_go = threading.Event(), threading.Event()
+    under_way: list[int] = []
+
+    def work(number: int) -> int:
+        under_way.append(number)
+        began.set()
+        assert may_go.wait(30)
+        assert under_way == [number]
+        under_way.remove(number)
+        return number
+
+    async def main() -> None:
+        ended: list[object] = []
+        all_ended = asyncio.Event()
+
+        def end(*result: object) -> None:
+            ended.append(result)
+            if len(ended) == 2:
+                all_ended.set()
+
+        readings = [Taskless(aside(work, i), end) for i in range(4)]
+        for reading in readings:
+            reading.start()
+        await asyncio.to_thread(began.wait, 30)
+        readings[0].cancel()  # it is read to its end nevertheless
+        readings[2].cancel()
+        may_go.set()
+        await asyncio.wait_for(all_ended.wait(), 30)
+        assert ended == [(1, None), (3, None)]
+
+    asyncio.run(main())
