@@ -34,6 +34,7 @@ class Exchange:
 
     __slots__ = (
         "_access_log",
+        "_admit",
         "_began",
         "_bound",
         "_counted",
@@ -78,6 +79,7 @@ class Exchange:
         self._done: Callable[[Any, BaseException | None], None] | None = None
         self._waiting: Taskless[Any] | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._admit: Callable[[int], None] | None = None  # looks at a body whose length nobody knew
         self._quotas = quotas
         self._who: Hashable = None  # by his certificate or address
         self._quota: Quota | None = None  # in which it counts, with so many bytes
@@ -111,6 +113,7 @@ class Exchange:
         Raises Overloaded or TooLarge if that is more than its caller may have.
         """
         assert self._open, "an exchange enters that is not started"
+        self._admit = target.admit if size < 0 else None
         if self._quotas is None or target.service is None:  # what reaches no model costs nothing
             return
         who = target.who
@@ -124,7 +127,9 @@ class Exchange:
         self._quota, self._counted, self._bound = quota, counted, True
 
     def grow(self, size: int) -> None:
-        """Its body has, or announces, so many bytes by now. Raises as ``enter`` does."""
+        """Its body has, or announces, so many bytes by now. Raises as ``enter`` does, and what refuses a body like that."""
+        if self._admit is not None:
+            self._admit(size)
         if self._quota is not None and size > self._counted:
             self._quota.grow(self._counted, size, self._loop.time())
             self._counted = size
@@ -193,6 +198,7 @@ class Exchange:
         assert self._open, "an exchange is finished that is over"
         assert self._waiting is None, "an exchange is finished whose answer is under way"
         self._open = False
+        self._admit = None
         if self._bound:
             self._unbind()
         # What was refused before it was whole took no time.
@@ -227,6 +233,7 @@ class Exchange:
         if not self._open:
             return
         self._open = False
+        self._admit = None
         if self._waiting is not None:
             self._waiting.cancel()
             self._end_waiting()

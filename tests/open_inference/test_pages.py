@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import threading
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ import pytest
 from graphpipe.backends.echo import Echo
 from graphpipe.signature import Signature, TensorSpec
 from graphpipe.version import __version__
-from tests.front.servers import Function, InProcess, in_process
+from tests.front.servers import Function, InProcess, Way, in_process
 from tests.open_inference.oracle import Tensor, answered, request
 from tests.raw_http import Answer, Wire, call
 
@@ -171,6 +172,31 @@ def test_a_broken_question_is_refused_and_a_long_one_not_read(server: InProcess)
             assert wire.call("POST", "/v2/repository/index", broken).status == 400
         assert wire.call("POST", "/v2/repository/index", b'{"ready": {}}').status == 400
         assert wire.call("POST", "/v2/repository/index", b" " * 100_000).status == 413
+
+
+@pytest.mark.parametrize("way", ["hot", "odd", "tls", "unix"])
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/v2/health/live"),
+        ("GET", "/v2"),
+        ("GET", "/v2/models/echo"),
+        ("POST", "/v2/repository/index"),
+        ("GET", "/v1/models/echo"),
+    ],
+)
+def test_a_long_question_is_refused_while_it_comes_also_where_nobody_knew_its_length(
+    ways: dict[str, Way], way: str, method: str, path: str
+) -> None:
+    line = f"{method} {path}{'?x' if way == 'odd' else ''} HTTP/1.1\r\nHost: h\r\n"
+    with ways[way].wire() as wire:
+        wire.send(f"{line}Transfer-Encoding: chunked\r\n\r\n20000\r\n".encode() + b" " * 0x20000)  # and it goes on
+        assert wire.answer().status == 413
+        assert wire.ended()
+    packed = gzip.compress(b" " * 1_000_000)
+    with ways[way].wire() as wire:
+        wire.send(f"{line}Content-Encoding: gzip\r\nContent-Length: {len(packed)}\r\n\r\n".encode() + packed)
+        assert wire.answer().status == 413
 
 
 def test_who_asks_for_the_head_alone_gets_it(server: InProcess) -> None:
