@@ -90,6 +90,7 @@ BAD: dict[str, tuple[bytes, bytes | None, int, str]] = {
     "a number for BYTES": (with_input(datatype="BYTES", data=[1]), None, 400, "takes strings; a whole number came"),
     "an input twice": (json.dumps({"inputs": [ONE, ONE]}).encode(), None, 400, "came twice"),
     "an id that is a number": (GOOD[:-1] + b', "id": 7}', None, 400, "id is a string"),
+    "a long id": (GOOD[:-1] + b', "id": "' + b"i" * 65537 + b'"}', None, 413, "id has 65,537 characters"),
     "parameters that are a list": (GOOD[:-1] + b', "parameters": [1]}', None, 400, "parameters is no JSON object"),
     "a config that is a number": (GOOD[:-1] + b', "parameters": {"config": 1}}', None, 400, "config is a string"),
     "a flag that is a number": (
