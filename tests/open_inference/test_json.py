@@ -39,7 +39,15 @@ def test_a_document_that_is_too_long_or_has_too_many_values_is_refused_before_it
 
 
 def test_a_document_of_as_many_values_as_may_be_is_read() -> None:
-    assert len(read(b"[" + b"0," * (VALUES_MAX - 3) + b"0]")) == VALUES_MAX - 2
+    assert len(read(b"[" + b"0," * (VALUES_MAX - 4) + b"0]")) == VALUES_MAX - 3
+
+
+@pytest.mark.parametrize(("each", "weight"), [(b"[],", 4), (b"[0],", 4), (b"{},", 9), (b'{"a":0},', 9), (b"[{}],", 12)])
+def test_lists_and_objects_count_for_what_they_take_also_where_the_document_is_short(each: bytes, weight: int) -> None:
+    most = (VALUES_MAX - 4) // weight
+    assert len(read(b"[" + each * most + b"0]")) == most + 1
+    with pytest.raises(TooLarge, match="at most 4,194,304 are taken"):
+        read(b"[" + each * (most + 1) + b"0]")
 
 
 def test_a_long_vector_is_written_like_a_short_one(ways: dict[str, Way]) -> None:
