@@ -15,7 +15,7 @@ from graphpipe.backends.echo import Echo
 from graphpipe.signature import Signature, TensorSpec
 from tests.front.servers import InProcess, Way, in_process
 from tests.open_inference.oracle import WAYS, Tensor, answered, post, request
-from tests.raw_http import call
+from tests.raw_http import Wire, call
 
 INFER = "/v2/models/echo/infer"
 ONE = {"name": "x", "datatype": "FP32", "shape": [1], "data": [1.5]}
@@ -319,3 +319,14 @@ def test_a_name_that_is_long_does_not_make_the_refusal_long(ways: dict[str, Way]
             refused = post(ways, way, path, GOOD)
             assert refused.status == 404
             assert len(refused.body) < 600
+
+
+@pytest.mark.parametrize("way", ["", "?x"])
+def test_a_body_that_does_not_come_is_refused_in_the_protocol_s_form(way: str) -> None:
+    with in_process(body_timeout_s=0.1) as server, Wire(server.url, 30) as wire:
+        wire.send(f"POST {INFER}{way} HTTP/1.1\r\nHost: h\r\nContent-Length: 100000\r\n\r\n{{".encode())
+        answer = wire.answer()
+        assert answer.status == 408
+        assert answer.headers["content-type"] == "application/json"
+        assert "--body-timeout-s" in json.loads(answer.body)["error"]
+        assert wire.ended()

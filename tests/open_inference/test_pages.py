@@ -224,3 +224,22 @@ def test_a_server_that_drains_is_alive_and_not_ready() -> None:
         assert answered(wire.answer())[1][0].elements == (1,)
     assert answer.status == 503
     assert "draining" in json.loads(answer.body)["error"]
+
+
+@pytest.mark.parametrize("error", [ValueError, SystemExit, KeyboardInterrupt, None])
+def test_a_model_that_does_not_say_what_runs_it_is_described_without(error: type[BaseException] | None) -> None:
+    class Silent(Echo):
+        asked = False
+
+        @property
+        def kind(self) -> str:
+            if error is not None and self.asked:
+                raise error("what it holds")
+            return "\ud800"
+
+    model = Silent()
+    with in_process({"m": model}) as server:
+        model.asked = True
+        for path in ("/v2/models/m", "/v2/models/m/config"):
+            assert get(server, path)["platform"] == ("?" if error is None else "")
+        assert get(server, "/v2/health/live") == {"live": True}
