@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import threading
 from typing import Any
 
 import numpy as np
@@ -11,8 +13,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from graphpipe.errors import MalformedMessage, TooLarge
-from graphpipe.server.protocols.jsons import numbers, read, write
+from graphpipe.server.protocols.jsons import aside, numbers, read, write
 from graphpipe.server.protocols.lists import array_of, flattened
+from graphpipe.server.taskless import Taskless
 from tests.front.servers import Way
 from tests.open_inference.oracle import Tensor, answered, post, request
 from tests.raw_http import call
@@ -36,7 +39,15 @@ def test_a_document_that_is_too_long_or_has_too_many_values_is_refused_before_it
 
 
 def test_a_document_of_as_many_values_as_may_be_is_read() -> None:
-    assert len(read(b"[" + b"0," * (VALUES_MAX - 3) + b"0]")) == VALUES_MAX - 2
+    assert len(read(b"[" + b"0," * (VALUES_MAX - 4) + b"0]")) == VALUES_MAX - 3
+
+
+@pytest.mark.parametrize(("each", "weight"), [(b"[],", 4), (b"[0],", 4), (b"{},", 9), (b'{"a":0},', 9), (b"[{}],", 12)])
+def test_lists_and_objects_count_for_what_they_take_also_where_the_document_is_short(each: bytes, weight: int) -> None:
+    most = (VALUES_MAX - 4) // weight
+    assert len(read(b"[" + each * most + b"0]")) == most + 1
+    with pytest.raises(TooLarge, match="at most 4,194,304 are taken"):
+        read(b"[" + each * (most + 1) + b"0]")
 
 
 def test_a_long_vector_is_written_like_a_short_one(ways: dict[str, Way]) -> None:
@@ -99,3 +110,37 @@ def test_who_asks_for_the_protocol_by_name_learns_at_the_start_that_its_library_
     assert ended.returncode != 0
     assert "pip install 'graphpipe-rpc[json]'" in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def test_documents_are_read_one_after_another_also_where_callers_have_left_and_none_waits_for_ever() -> None:
+    began, may_go = threading.Event(), threading.Event()
+    under_way: list[int] = []
+
+    def work(number: int) -> int:
+        under_way.append(number)
+        began.set()
+        assert may_go.wait(30)
+        assert under_way == [number]
+        under_way.remove(number)
+        return number
+
+    async def main() -> None:
+        ended: list[object] = []
+        all_ended = asyncio.Event()
+
+        def end(*result: object) -> None:
+            ended.append(result)
+            if len(ended) == 2:
+                all_ended.set()
+
+        readings = [Taskless(aside(work, i), end) for i in range(4)]
+        for reading in readings:
+            reading.start()
+        await asyncio.to_thread(began.wait, 30)
+        readings[0].cancel()  # it is read to its end nevertheless
+        readings[2].cancel()
+        may_go.set()
+        await asyncio.wait_for(all_ended.wait(), 30)
+        assert ended == [(1, None), (3, None)]
+
+    asyncio.run(main())

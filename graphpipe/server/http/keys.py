@@ -102,6 +102,8 @@ class Grant:
             if not infer and not metadata:  # what there is, is not for him to know
                 raise _lacks("infer") from None
             raise
+        if endpoint.service is not None and not infer and not metadata:  # whatever it is, in the same words
+            raise _lacks("infer")
         if endpoint.scope == BY_MESSAGE:
             if not infer and (not metadata or length < 0):  # without a length, it could be read to its end for nothing
                 raise _lacks("infer")

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from graphpipe.errors import ServiceError, service_error
 from graphpipe.server.models.service import Service
+from graphpipe.server.protocols.effort import OUTPUT_BYTES, text_bytes
 from graphpipe.server.protocols.inference import Inference, Named, rows_of
 from graphpipe.server.protocols.jsons import JSON
 from graphpipe.server.protocols.lists import NotSayable
@@ -111,7 +112,7 @@ class InferenceCall:
     def _encoded(self, outputs: Named, rows: int) -> Answer | Coroutine[Any, Any, Answer]:
         """The outputs as bytes; or a coroutine that encodes them in a thread, if they are much work."""
         began = perf_counter()
-        if any(_is_work(array, self._fields) for _, array in outputs):
+        if _is_work(outputs, self._fields):
             return self._encoded_aside(outputs, rows, began)
         segments = self._segments(outputs)
         self.service.meter.encoded(rows, perf_counter() - began)
@@ -134,13 +135,17 @@ class InferenceCall:
             raise unsendable(self.service.name, error) from None
 
 
-def _is_work(array: Array, fields: Fields | None) -> bool:
-    """Whether encoding this takes long: many strings, a large copy, or much text."""
-    if fields == JSON and array.size >= _VALUES_ASIDE_FROM:
-        return True
-    if array.nbytes < ASIDE_FROM:
-        return False
-    return array.dtype.kind in "OSU" or (array.nbytes >= _OFF_LOOP_FROM and not array.flags.c_contiguous)
+def _is_work(outputs: Named, fields: Fields | None) -> bool:
+    """Whether encoding these takes long: many strings or much of them, a large copy, or much text."""
+    values = written = copied = 0
+    for _, array in outputs:
+        written += OUTPUT_BYTES
+        values += array.size
+        if array.dtype.kind in "OSU":
+            written += text_bytes(array)
+        elif not array.flags.c_contiguous:
+            copied += array.nbytes
+    return written >= ASIDE_FROM or copied >= _OFF_LOOP_FROM or (fields == JSON and values >= _VALUES_ASIDE_FROM)
 
 
 class RefusedCall:

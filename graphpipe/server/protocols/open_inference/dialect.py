@@ -79,9 +79,14 @@ class OpenInference:
             if rest[0] in _TRITONS_OF_MODELS:
                 raise Unsupported(f"/{rest[0]} of a model is Triton's, and not served here", 501)
             raise NotFound(f"nothing is served at {path[:200]}; {_HERE}")
-        service = self._directory.find(name, version)
+        # Asked before anything is looked for: whatever is wrong, it tells nobody which models there are.
+        _check("POST" if rest == ("infer",) else "GET", method)
         if rest == ("infer",):
-            return _only("POST", method, self._infer(service, version, field))
+            length = _length(field)
+            service = self._directory.find(name, version)
+            version = version or self._directory.versions(service.name)[-1]
+            return Infer(self._served_by(service), version, length)
+        service = self._directory.find(name, version)
         say: Say = partial(self._metadata, service)
         if rest == ("ready",):
             say = partial(_model_ready, name)
@@ -89,16 +94,7 @@ class OpenInference:
             say = partial(self._stats, name, version)
         elif rest == ("config",):
             say = partial(self._configuration, service)
-        return _only("GET", method, Page(say, "metadata", service))
-
-    def _infer(self, service: Service, version: str, field: Field) -> Infer:
-        length = field(_LENGTH_FIELD)
-        if length is not None and not (length.isascii() and length.isdigit() and 0 < len(length) <= 12):
-            raise InvalidRequest(
-                f"{LENGTH_FIELD} is how many bytes of JSON come before the tensors; {quoted(length)} came"
-            )
-        version = version or self._directory.versions(service.name)[-1]
-        return Infer(self._served_by(service), version, None if length is None else int(length))
+        return Page(say, "metadata", service)
 
     def _served_by(self, service: Service) -> Served:
         served = self._served.get(service)
@@ -156,7 +152,21 @@ def _model_ready(name: str, body: bytes, models: Models) -> object:
     return {"name": name, "ready": True}
 
 
+def _length(field: Field) -> int | None:
+    """How many bytes of JSON come before the tensors; None: all is JSON. Raises InvalidRequest."""
+    length = field(_LENGTH_FIELD)
+    if length is None:
+        return None
+    if not (length.isascii() and length.isdigit() and len(length) <= 12):
+        raise InvalidRequest(f"{LENGTH_FIELD} is how many bytes of JSON come before the tensors; {quoted(length)} came")
+    return int(length)
+
+
 def _only(allowed: str, method: str, endpoint: Endpoint) -> Endpoint:
+    _check(allowed, method)
+    return endpoint
+
+
+def _check(allowed: str, method: str) -> None:
     if method != allowed:
         raise WrongMethod(method, allowed)
-    return endpoint
