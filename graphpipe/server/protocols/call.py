@@ -14,6 +14,7 @@ from graphpipe.server.protocols.inference import Inference, Named, rows_of
 from graphpipe.server.protocols.jsons import JSON
 from graphpipe.server.protocols.lists import NotSayable
 from graphpipe.server.protocols.protocol import Answer, Fields
+from graphpipe.server.protocols.size import has_bytes
 from graphpipe.server.protocols.unsendable import unsendable
 from graphpipe.wire import Segment
 
@@ -134,10 +135,10 @@ class InferenceCall:
 
 
 def _is_work(array: Array, fields: Fields | None) -> bool:
-    """Whether encoding this takes long: many strings, a large copy, or much text."""
+    """Whether encoding this takes long: many strings or long ones, a large copy, or much text."""
     if fields == JSON and array.size >= _VALUES_ASIDE_FROM:
         return True
-    if array.nbytes < ASIDE_FROM:
+    if not has_bytes(array, ASIDE_FROM):
         return False
     return array.dtype.kind in "OSU" or (array.nbytes >= _OFF_LOOP_FROM and not array.flags.c_contiguous)
 

@@ -12,6 +12,7 @@ from graphpipe.server.protocols.lists import sayable, texts_of
 from graphpipe.server.protocols.open_inference.datatypes import datatype_of
 from graphpipe.server.protocols.open_inference.request import Asked
 from graphpipe.server.protocols.open_inference.texts import joined
+from graphpipe.server.protocols.size import has_bytes
 from graphpipe.wire import Segment
 from graphpipe.wire.dtypes import to_sendable
 from graphpipe.words import quoted
@@ -30,9 +31,9 @@ _AS_BYTES = "ask for it as bytes (binary_data)"
 
 
 def is_work(asked: Asked, outputs: Sequence[Named]) -> bool:
-    """Whether an answer is for a thread to make: many strings, much JSON, or a large copy."""
+    """Whether an answer is for a thread to make: many strings or long ones, much JSON, or a large copy."""
     return any(
-        array.nbytes >= ASIDE_FROM
+        has_bytes(array, ASIDE_FROM)
         and (
             array.dtype.kind in "OSU"
             or not asked.is_as_bytes(name)
