@@ -118,6 +118,10 @@ class GraphPipe:
         """All of them."""
         return [self.endpoint_of(service) for service in self._directory]
 
+    def methods(self, path: str) -> tuple[str, ...]:
+        """Both: a model is described, or run."""
+        return "GET", "POST"
+
     def error_body(self, error: ServiceError, accept: str) -> tuple[str, bytes]:
         """A message for callers that say they can read it, else text."""
         return error_body(error, accept)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, Protocol
 
 from graphpipe.errors import ServiceError, Unsupported
@@ -24,11 +24,14 @@ BY_MESSAGE = "message"
 
 
 class WrongMethod(Unsupported):
-    """A path is asked with a method that it does not have. ``allowed`` is the one that it has."""
+    """A path that is served with these methods is asked with another. ``allowed`` is how a head says them: who may GET may
+    ask for the HEAD alone, and everybody for the OPTIONS.
+    """
 
-    def __init__(self, method: str, allowed: str) -> None:
-        super().__init__(f"{method} is not served here; use {allowed}")
-        self.allowed = allowed
+    def __init__(self, method: str, served: Iterable[str]) -> None:
+        methods = sorted(served)
+        super().__init__(f"{method} is not served here; use {' or '.join(methods)}")
+        self.allowed = ", ".join(sorted({*methods, "OPTIONS", *(["HEAD"] if "GET" in methods else [])}))
 
 
 class Endpoint(Protocol):
@@ -75,6 +78,13 @@ class Dialect(Protocol):
         """What a GET (which has no body) or a POST asks: ``path`` as it came, still escaped, with its dots.
 
         Raises NotFound, WrongMethod, InvalidRequest for a field that cannot be.
+        """
+        ...
+
+    def methods(self, path: str) -> tuple[str, ...]:
+        """Which of the two a path has, whoever asks: nothing is told of which models there are.
+
+        Raises NotFound for a path that is nobody's, Unsupported (501) for one that is another server's alone.
         """
         ...
 
