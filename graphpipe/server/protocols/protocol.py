@@ -99,6 +99,12 @@ class Rpcs(Protocol):
     @property
     def protocol(self) -> str: ...
 
+    def check(self, method: str) -> None:
+        """Raise Unsupported (501) for a method, ``/package.Service/Name``, that there is not: whoever calls it need not
+        have sent a message, and may never end what he sends.
+        """
+        ...
+
     def endpoint(self, method: str, message: memoryview | bytes) -> Endpoint:
         """What a call asks with its message; ``method`` is ``/package.Service/Name``.
 

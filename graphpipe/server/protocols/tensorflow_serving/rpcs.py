@@ -40,6 +40,7 @@ Array = NDArray[Any]
 
 _PREDICTION, _MODEL = "tensorflow.serving.PredictionService", "tensorflow.serving.ModelService"
 SERVICES = (_PREDICTION, _MODEL)
+_METHODS = frozenset((f"/{_PREDICTION}/Predict", f"/{_PREDICTION}/GetModelMetadata", f"/{_MODEL}/GetModelStatus"))
 
 # What a last value may stand for, in bytes, for a request of a few.
 _FILLED_BYTES_MAX = 64 << 20
@@ -78,6 +79,11 @@ class TensorFlowServingRpcs:
         self._recall: Recall[_Said] = Recall()
         directory.on_change += (self._inferences.clear, self._recall.forget)
 
+    def check(self, method: str) -> None:
+        """Raise Unsupported (501) for a method that is not served."""
+        if method not in _METHODS:
+            raise _not_served(method)
+
     def endpoint(self, method: str, message: memoryview | bytes) -> Endpoint:
         """What a call asks with its message. Raises ServiceError: also Unsupported (501), for one that is not served."""
         view = memoryview(message).toreadonly()
@@ -88,7 +94,7 @@ class TensorFlowServingRpcs:
                 return self._metadata(view)
             case (service, "GetModelStatus") if service == _MODEL:
                 return self._status(view)
-        raise Unsupported(f"{method[:100]!r} is not a call that is served here", 501)
+        raise _not_served(method)
 
     def _predict(self, message: memoryview) -> InferenceCall:
         known = self._recall.find(message)
@@ -145,6 +151,10 @@ class TensorFlowServingRpcs:
         if inference is None:
             inference = self._inferences[service] = Inference(service)
         return inference
+
+
+def _not_served(method: str) -> Unsupported:
+    return Unsupported(f"{method[:100]!r} is not a call that is served here", 501)
 
 
 def _arrays(inputs: dict[str, list[memoryview]], strings_max: int) -> list[Array]:
