@@ -80,6 +80,16 @@ def test_inference_takes_a_key_for_it_and_for_the_model(
     assert status == 200 or set(json.loads(answer.body)) == {"error"}
 
 
+def test_a_head_that_cannot_be_does_not_tell_whether_a_model_is_there(server: InProcess) -> None:
+    said = []
+    for model in ("a", "nobody"):
+        with Wire(server.url, 10) as wire:
+            fields = {"authorization": bearer("only-b").split(": ")[1], "inference_header_content_length": "x"}
+            answer = wire.call("POST", f"/v2/models/{model}/infer", b"{}", **fields)
+        said.append((answer.status, answer.body))
+    assert said[0] == said[1]
+
+
 @pytest.mark.parametrize(
     ("path", "statuses"),
     [

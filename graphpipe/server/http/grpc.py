@@ -161,6 +161,12 @@ class _Call:
                 self._stranger = let_go(error)
             else:
                 self._head = replace(head, caller=self._grant.caller)
+        try:
+            self._rpcs.check(head.path)
+        except Unsupported:
+            if self._stranger is not None:
+                raise self._stranger from None
+            raise
         self._message.coding = coding_of(head.coding)
         wait_ms = timeout_ms(head.timeout)
         if wait_ms is not None:

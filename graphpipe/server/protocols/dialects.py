@@ -71,7 +71,13 @@ class _Missing:
         self._extra = extra
 
     def endpoint(self, method: str, path: str, field: Field) -> Endpoint:
-        raise Unsupported(
+        raise self._missing()
+
+    def methods(self, path: str) -> tuple[str, ...]:
+        raise self._missing()
+
+    def _missing(self) -> Unsupported:
+        return Unsupported(
             f"this takes a library that is not installed here: pip install 'graphpipe-rpc[{self._extra}]'", 501
         )
 

@@ -12,7 +12,6 @@ from collections.abc import Coroutine
 from dataclasses import replace
 from time import perf_counter
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,7 +85,8 @@ class GraphPipe:
     def __init__(self, directory: Directory, strings_max: int) -> None:
         self._directory = directory
         self._strings_max = strings_max
-        self._endpoints: WeakKeyDictionary[Service, GraphPipeEndpoint] = WeakKeyDictionary()
+        self._endpoints: dict[Service, GraphPipeEndpoint] = {}
+        directory.on_change.append(self._endpoints.clear)
 
     def endpoint(self, method: str, path: str, field: Field) -> GraphPipeEndpoint:
         """Whose inference endpoint a path is."""
@@ -117,6 +117,10 @@ class GraphPipe:
     def endpoints(self) -> list[GraphPipeEndpoint]:
         """All of them."""
         return [self.endpoint_of(service) for service in self._directory]
+
+    def methods(self, path: str) -> tuple[str, ...]:
+        """Both: a model is described, or run."""
+        return "GET", "POST"
 
     def error_body(self, error: ServiceError, accept: str) -> tuple[str, bytes]:
         """A message for callers that say they can read it, else text."""

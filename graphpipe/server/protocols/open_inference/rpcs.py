@@ -39,6 +39,20 @@ from graphpipe.words import quoted
 __all__ = ["SERVICE", "OpenInferenceRpcs"]
 
 SERVICE = "inference.GRPCInferenceService"
+_METHODS = frozenset(
+    f"/{SERVICE}/{name}"
+    for name in (
+        "ModelConfig",
+        "ModelInfer",
+        "ModelMetadata",
+        "ModelReady",
+        "ModelStatistics",
+        "RepositoryIndex",
+        "ServerLive",
+        "ServerMetadata",
+        "ServerReady",
+    )
+)
 # Of Triton's calls that are not served.
 _WORDS = {
     **dict.fromkeys(
@@ -96,6 +110,11 @@ class OpenInferenceRpcs:
         self._recall: Recall[_Said] = Recall()
         directory.on_change += (self._inferences.clear, self._recall.forget)
 
+    def check(self, method: str) -> None:
+        """Raise Unsupported (501) for a method that is not served."""
+        if method not in _METHODS:
+            raise _not_served(method.rpartition("/")[2])
+
     def endpoint(self, method: str, message: memoryview | bytes) -> Endpoint:
         """What a call asks with its message. Raises ServiceError: also Unsupported (501), for one that is not served."""
         name, view = method.rpartition("/")[2], memoryview(message).toreadonly()
@@ -128,8 +147,7 @@ class OpenInferenceRpcs:
             case "RepositoryIndex":
                 check_empty(view)
                 return Question(self._index, "metadata")
-        words = _WORDS.get(name, "it is not a call that is served here")
-        raise Unsupported(f"{quoted(name)}: {words}", 501)
+        raise _not_served(name)
 
     def _infer(self, message: memoryview) -> Endpoint:
         known = self._recall.find(message)
@@ -208,6 +226,10 @@ class OpenInferenceRpcs:
             if models is None or name in models
             for version in self._directory.versions(name)
         ]
+
+
+def _not_served(name: str) -> Unsupported:
+    return Unsupported(f"{quoted(name)}: {_WORDS.get(name, 'it is not a call that is served here')}", 501)
 
 
 def _live(models: Models) -> list[Segment]:

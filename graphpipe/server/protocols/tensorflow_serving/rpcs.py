@@ -41,6 +41,7 @@ Array = NDArray[Any]
 
 _PREDICTION, _MODEL = "tensorflow.serving.PredictionService", "tensorflow.serving.ModelService"
 SERVICES = (_PREDICTION, _MODEL)
+_METHODS = frozenset((f"/{_PREDICTION}/Predict", f"/{_PREDICTION}/GetModelMetadata", f"/{_MODEL}/GetModelStatus"))
 
 # What a last value may stand for, in bytes, for a request of a few; and that on the event loop.
 _FILLED_BYTES_MAX, _FILLED_AT_ONCE = 64 << 20, 1 << 18
@@ -80,6 +81,11 @@ class TensorFlowServingRpcs:
         self._recall: Recall[_Said] = Recall()
         directory.on_change += (self._inferences.clear, self._recall.forget)
 
+    def check(self, method: str) -> None:
+        """Raise Unsupported (501) for a method that is not served."""
+        if method not in _METHODS:
+            raise _not_served(method)
+
     def endpoint(self, method: str, message: memoryview | bytes) -> Endpoint:
         """What a call asks with its message. Raises ServiceError: also Unsupported (501), for one that is not served."""
         view = memoryview(message).toreadonly()
@@ -90,7 +96,7 @@ class TensorFlowServingRpcs:
                 return self._metadata(view)
             case (service, "GetModelStatus") if service == _MODEL:
                 return self._status(view)
-        raise Unsupported(f"{method[:100]!r} is not a call that is served here", 501)
+        raise _not_served(method)
 
     def _predict(self, message: memoryview) -> Endpoint:
         known = self._recall.find(message)
@@ -170,6 +176,10 @@ class TensorFlowServingRpcs:
         if inference is None:
             inference = self._inferences[service] = Inference(service)
         return inference
+
+
+def _not_served(method: str) -> Unsupported:
+    return Unsupported(f"{method[:100]!r} is not a call that is served here", 501)
 
 
 def _named(specs: Sequence[TensorSpec], names: Sequence[str]) -> list[TensorSpec]:
