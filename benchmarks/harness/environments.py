@@ -41,7 +41,7 @@ ENVIRONMENTS: dict[str, Environment] = {
         # And the servers of throughput.py: JSON's and PredictionService's, in front of both runtimes.
         Environment(
             "tensorflow-serving",
-            ("tensorflow-serving-api", _ours("tensorflow-cpu"), *RUNTIME, "aiohttp", "uvloop", "orjson"),
+            ("tensorflow-serving-api==2.21.0", _ours("tensorflow-cpu"), *RUNTIME, "aiohttp", "uvloop", "orjson"),
         ),
         # gRPC's own server, with the classes that it generates.
         Environment("grpc", ("numpy", *map(_ours, ("grpcio", "grpcio-tools", "protobuf")))),
@@ -60,5 +60,8 @@ ENVIRONMENTS: dict[str, Environment] = {
         Environment("ray", (*RUNTIME, "ray[serve]==2.60.0", "requests")),
         Environment("mlserver", (*RUNTIME, "mlserver==1.7.1", "requests")),
         Environment("kserve", (*RUNTIME, "kserve==0.21.0")),
+        # Clients of other protocols that tests/clients/ runs against our server, and what reads a protocol's text.
+        Environment("tritonclient", ("numpy", "tritonclient[http,grpc]==2.73.0")),
+        Environment("schemathesis", ("schemathesis==4.32.5",)),
     )
 }

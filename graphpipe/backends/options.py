@@ -77,8 +77,9 @@ class LoadOptions:
     )  # fmt: skip
     trust_model: bool = setting(
         False, "Models", switch(),
-        "Run what a model's file brings along: Lambda layers of Keras, pickles and libraries of PyTorch, operators that "
-        "write and read files. Whoever wrote the file can then do what this process can.",
+        "Run what a model's file brings along: Lambda layers of Keras, pickles and libraries of PyTorch, parts of "
+        "ONNX that were compiled, operators that write and read files. "
+        "Whoever wrote the file can then do what this process can.",
     )  # fmt: skip
     upstream_api_key_file: str = setting(
         "", "Models", path(), "File with the key to show to a model that is another server, and nothing else in it."

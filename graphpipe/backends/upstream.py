@@ -60,7 +60,7 @@ class Upstream:
         self._stamps = self._now()
         self._shown = self._read()
         _warn_of_open(options.upstream_api_key_file)
-        self._looked_at = monotonic()
+        self._looked_at = self._read_at = monotonic()
         self._looking = threading.Lock()
         self._closed = False
 
@@ -107,12 +107,14 @@ class Upstream:
         if not self._files:
             return False
         with self._looking:
-            if self._shown is refused:
-                self._take_up(self._now())
+            stamps = self._now()
+            # Who is refused all the time does not read all the time.
+            if self._shown is refused and (stamps != self._stamps or monotonic() - self._read_at >= _LOOK_S):
+                self._take_up(stamps)
         return self._shown is not refused
 
     def _take_up(self, stamps: tuple[_Stamp, ...]) -> None:
-        changed, self._stamps = stamps != self._stamps, stamps
+        changed, self._stamps, self._read_at = stamps != self._stamps, stamps, monotonic()
         try:
             read = self._read()
         except LoadError as error:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import re
+import shlex
+import subprocess
 
+import numpy as np
 import pytest
 import yaml
 from click.testing import CliRunner
 
+import graphpipe
 from graphpipe.server.cli import main
 from graphpipe.server.settings.flags import by_name
 from tests.deploy.files import DEPLOY, documents, servers
+from tests.operation.conftest import until
 
 STARTED = list(servers())
 
@@ -91,3 +96,16 @@ def test_the_unit_lets_a_model_load_as_long_as_the_server_does():
     (deployment,) = documents(DEPLOY / "kubernetes/deployment.yaml")
     probe = deployment["spec"]["template"]["spec"]["containers"][0]["startupProbe"]
     assert probe["periodSeconds"] * probe["failureThreshold"] >= server_s
+
+
+def test_a_reload_of_the_unit_reaches_the_server_and_ends_nobody(serve):
+    unit = (DEPLOY / "systemd/graphpipe.service").read_text()
+    (line,) = re.findall(r"^ExecReload=(.+)$", unit, re.MULTILINE)
+    server = serve("--model", "echo", "--workers", "2")
+    pid = str(server.process.pid)
+    # As systemd.service(5) has it: a dollar is written twice, and the process to tell is in the environment.
+    words = [pid if word == "$MAINPID" else word.replace("$$", "$") for word in shlex.split(line)]
+    subprocess.run(words, env={"MAINPID": pid}, check=True)
+    until(lambda: "SIGHUP" in server.log)
+    assert graphpipe.remote.execute(server.url, np.ones(3)).tolist() == [1, 1, 1]
+    assert server.process.poll() is None

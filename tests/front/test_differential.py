@@ -95,7 +95,6 @@ ALIKE: dict[str, bytes] = {
     "CONNECT": head(b"Host: h", first=b"CONNECT h:80 HTTP/1.1"),
     "no method at all": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
     "upgrade": head(b"Host: h", LENGTH, b"Connection: upgrade", b"Upgrade: websocket") + BODY,
-    "h2 preface": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     "expect 100": head(b"Host: h", LENGTH, b"Expect: 100-continue") + BODY,
     "expect in capitals": head(b"Host: h", LENGTH, b"Expect: 100-Continue") + BODY,
     "expect odd": head(b"Host: h", LENGTH, b"Expect: 200-ok") + BODY,

@@ -231,9 +231,9 @@ def test_a_path_of_tf_serving_or_triton_is_told_whose_it_is_and_what_to_do(alone
     assert text.count("\n") == 1
 
 
-def test_grpc_is_told_that_http_2_is_not_spoken(ways: dict[str, Way]) -> None:
-    for way in ("hot", "unix", "tls"):
-        with ways[way].wire() as wire:
+def test_grpc_is_told_where_http_2_is_not_spoken(tmp_path: Path) -> None:
+    for listen in ("127.0.0.1:0", f"unix:{tmp_path}/s"):
+        with in_process(listen=listen, protocols=("graphpipe",)) as server, Way(server).wire() as wire:
             wire.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0")
             answer = wire.answer()
         assert answer.status == 505

@@ -71,3 +71,10 @@ def test_nobody_gets_a_second_handshake_on_his_connection(server: InProcess) -> 
     assert "Cipher is (NONE)" not in said, said  # there was a first one
     assert "RENEGOTIATING" in said
     assert "no renegotiation" in said, said
+
+
+def test_a_caller_who_does_not_answer_the_goodbye_of_tls_keeps_no_server_from_ending(server: InProcess) -> None:
+    with Wire(server.url, 10, trusting()) as wire:
+        assert wire.call("POST", "/", b"").status == 400
+        server.ask(server.app.hub.drain)
+        until(lambda: server.ask(lambda: not server.app.hub.connections))

@@ -135,9 +135,6 @@ TABLE = {
     "a compressed body": Row(
         "POST / HTTP/1.1", ("Host: h", "Content-Encoding: gzip", f"Content-Length: {len(GZIPPED)}"), (200,), GZIPPED
     ),
-    "the preface of HTTP/2": get(
-        first="PRI * HTTP/2.0", after=b"SM\r\n\r\n", want=(505,), stays=False, ways=("hot", "unix", "tls")
-    ),
     "HTTP/2 in the first line": post("Host: h", first="POST / HTTP/2.0", want=(505,), stays=False, ways=NEW),
     "HTTP/1.2": post("Host: h", first="POST / HTTP/1.2", want=(505,), stays=False, ways=NEW),
     "HTTP/3 of a page": get("Host: h", first="GET /livez HTTP/3", want=(505,), stays=False, ways=NEW),
@@ -442,3 +439,12 @@ def test_of_several_models_none_has_the_paths_that_are_nobodys(several: InProces
     if answer.status == 404 and not path.startswith("/models/"):
         assert "first, second" in answer.text
         assert ("did you mean /models/second?" in answer.text) == ("second" in path)
+
+
+def test_a_connection_over_tls_begins_without_a_word_in_the_log(
+    ways: dict[str, Way], caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(3):
+        with ways["tls"].wire() as wire:
+            assert wire.call("GET", "/livez").text == "ok\n"
+    assert [record.getMessage() for record in caplog.records if record.name == "asyncio"] == []

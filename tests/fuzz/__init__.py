@@ -14,6 +14,7 @@ INSTRUMENTED: dict[str, list[str]] = {
     "chunks": ["graphpipe.server.http.chunks"],
     "protobuf": [
         "graphpipe.server.protocols.protobuf",
+        "graphpipe.server.protocols.recall",
         "graphpipe.server.protocols.varints",
         "graphpipe.server.protocols.open_inference",
         "graphpipe.server.protocols.tensorflow_serving",

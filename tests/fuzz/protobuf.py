@@ -1,4 +1,4 @@
-"""Protobuf's messages: what ours reads is what protobuf reads, and what protobuf refuses ours refuses.
+"""Protobuf's messages: what ours reads is what protobuf reads, remembered or not; what protobuf refuses ours refuses.
 
 An input is a byte that says which message it is of, and the message.
 """
@@ -6,6 +6,7 @@ An input is a byte that says which message it is of, and the message.
 from __future__ import annotations
 
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from graphpipe.errors import ServiceError
 from graphpipe.server.protocols.open_inference.contents import arrays
 from graphpipe.server.protocols.open_inference.messages import infer_response, read_infer_request
 from graphpipe.server.protocols.protobuf import Reader
+from graphpipe.server.protocols.recall import Recall
 from graphpipe.server.protocols.tensorflow_serving.messages import read_predict_request
 from graphpipe.server.protocols.tensorflow_serving.tensors import read_tensor, tensor_message, values
 from tests.protocols.official import has_unknown, message_class
@@ -95,6 +97,8 @@ def check(data: bytes) -> None:
         _SAME[kind](read, official)
     for array in came:
         _written_again(array)
+    if kind != KINDS[2] and message:
+        _recalled(kind, message, read, came)
 
 
 def _infer(message: memoryview) -> Any:
@@ -144,6 +148,36 @@ def _same_tensor(read: Any, official: Any) -> None:
 
 _READERS = dict(zip(KINDS, (_infer, _predict, _tensor), strict=True))
 _SAME = dict(zip(KINDS, (_same_infer, _same_predict, _same_tensor), strict=True))
+
+
+def _recalled(kind: str, message: bytes, read: Any, came: list[Any]) -> None:
+    """A message like one that is remembered is what it would be without: here one of which a byte differs."""
+    recall: Recall[Any] = Recall()
+    recall.keep(memoryview(message), _SAID[kind](read), came)
+    number = crc32(message)
+    changed = bytearray(message)
+    changed[number % len(message)] ^= number >> 24 | 1
+    for each in (message, bytes(changed)):
+        known = recall.find(memoryview(each))
+        if known is not None:
+            fresh, arrays_of_it = _READERS[kind](memoryview(each))
+            assert known[0] == _SAID[kind](fresh)
+            assert [(a.dtype, a.shape, a.tobytes()) for a in known[1]] == [
+                (a.dtype, a.shape, a.tobytes()) for a in arrays_of_it
+            ]
+
+
+def _infer_said(read: Any) -> Any:
+    tensors = [(tensor.name, tensor.datatype, tensor.shape, str(tensor.parameters)) for tensor in read.inputs]
+    outputs = [(output.name, str(output.parameters)) for output in read.outputs]
+    return read.model_name, read.model_version, read.id, str(read.parameters), tensors, outputs
+
+
+def _predict_said(read: Any) -> Any:
+    return read.spec, list(read.inputs), read.output_filter
+
+
+_SAID = {KINDS[0]: _infer_said, KINDS[1]: _predict_said}
 
 
 def _written_again(array: Any) -> None:

@@ -20,7 +20,7 @@ import trustme
 
 from graphpipe.backends.echo import Echo
 from graphpipe.server.life.certificates import Certificates
-from tests.front.servers import Function, InProcess
+from tests.front.servers import Function, InProcess, in_process
 from tests.grpc.frames import (
     ACK,
     CALL,
@@ -99,10 +99,16 @@ def test_http1_and_grpc_share_the_port(server: InProcess):
         assert wire.answer().status == 200
 
 
-def test_where_no_grpc_is_spoken_http2_is_refused_in_words():
-    from tests.front.servers import in_process
+def test_http2_begins_with_a_connection_and_not_behind_a_request(server: InProcess):
+    with Wire(server.url) as wire:
+        wire.send(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%b" % (len(ONE), ONE))
+        assert wire.answer().status == 200
+        wire.send(PREFACE + frame(SETTINGS))
+        assert wire.answer().status == 505
 
-    with in_process() as server, Wire(server.url) as wire:
+
+def test_where_no_grpc_is_spoken_http2_is_refused_in_words():
+    with in_process(protocols=("graphpipe",)) as server, Wire(server.url) as wire:
         wire.send(PREFACE)
         assert wire.answer().status == 505
 
@@ -274,11 +280,14 @@ def test_answers_take_turns():
     made = Function(lambda inputs: {"y": array})
     with grpc_server({"echo": made}) as server, peer(server, struct.pack(">HI", 4, 2**31 - 1)) as it:
         it.send(call(1, ONE) + call(3, ONE))
-        _wait(lambda: server.app.state.in_flight == 0)
-        it.send(frame(UPDATE, 0, 0, number(2**30)))
         ended: list[int] = []
         order: list[int] = []
+        begun: set[int] = set()
         for each in it.frames():
+            if each.kind == HEADERS and not each.flags & END_STREAM:
+                begun.add(each.stream)
+                if len(begun) == 2:  # and neither can go on: the window of the connection is used up
+                    it.send(frame(UPDATE, 0, 0, number(2**30)))
             if each.kind == DATA and each.payload:
                 order.append(each.stream)
             if each.flags & END_STREAM and each.kind == HEADERS:
@@ -287,7 +296,7 @@ def test_answers_take_turns():
                 break
         first = ended[0]
         other = 4 - first
-        assert order.count(first) == order.count(other)
+        assert abs(order.count(first) - order.count(other)) <= 2  # where a window ends, a frame is cut in two
         assert order[: len(order) // 2].count(other) > len(order) // 6
 
 

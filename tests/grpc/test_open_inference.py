@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -214,7 +215,8 @@ def test_what_is_no_message_is_refused(call: Caller, name: str, message: bytes):
 def test_calls_that_are_not_served_are_unimplemented(call: Caller, name: str):
     with pytest.raises(grpc.RpcError) as error:
         call.raw(f"/inference.GRPCInferenceService/{name}", b"")
-    assert refusal(error) == ("UNIMPLEMENTED", f"{name!r} is not a call that is served here")
+    assert refusal(error)[0] == "UNIMPLEMENTED"
+    assert refusal(error)[1].startswith(f"{name!r}: ")
     assert call("ServerLive").live
 
 
@@ -244,6 +246,28 @@ def test_what_is_unpacked_in_a_thread_lets_go_of_the_message(call: Caller, serve
     until(lambda: server.app.pool.leased_bytes == 0)
 
 
+def test_numbers_that_come_alone_are_read_beside_the_loop(call: Caller, server: InProcess):
+    values = np.arange(150_000, dtype="<f4")
+    contents = b"".join(b"\x35" + octets for octets in (values[i : i + 1].tobytes() for i in range(len(values))))
+    tensor = b"\x0a\x01x\x12\x04FP32\x1a\x03" + bytes((0xF0, 0x93, 0x09)) + _field(b"\x2a", contents)
+    message = memoryview(b"\x0a\x04echo" + _field(b"\x2a", tensor))
+    rpcs = server.app.dialects.rpcs["inference.GRPCInferenceService"]
+    answered = server.ask(lambda: rpcs.endpoint("/inference.GRPCInferenceService/ModelInfer", message).answer(message))
+    assert asyncio.iscoroutine(answered)
+    segments, rows = asyncio.run_coroutine_threadsafe(answered, server.loop).result(20)
+    assert rows == 150_000
+    answer = message_class("inference.ModelInferResponse").FromString(b"".join(segments))
+    assert answer.raw_output_contents[0] == values.tobytes()
+
+
+def _field(key: bytes, value: bytes) -> bytes:
+    size, octets = len(value), b""
+    while size > 127:
+        octets += bytes((size & 127 | 128,))
+        size >>= 7
+    return key + octets + bytes((size,)) + value
+
+
 def test_more_strings_than_are_taken_are_refused(call: Caller):
     strings = np.array([b""] * 200_001, object)
     with pytest.raises(grpc.RpcError) as error:
@@ -268,7 +292,9 @@ def test_it_says_what_it_is_and_what_a_model_takes(call: Caller):
     assert [(m.name, m.version, m.state) for m in index.models] == [
         ("echo", "1", "READY"), ("simple", "1", "READY"), ("broken", "1", "READY"),
     ]  # fmt: skip
-    for name in ("ModelReady", "ModelMetadata", "ModelStatistics", "ModelConfig"):
+    assert not call("ModelReady", name="nobody").ready
+    assert not call("ModelReady", name="simple", version="9").ready
+    for name in ("ModelMetadata", "ModelStatistics", "ModelConfig"):
         with pytest.raises(grpc.RpcError) as error:
             call(name, name="nobody")
         assert refusal(error)[0] == "NOT_FOUND"
@@ -347,7 +373,9 @@ def _status(ask: Any) -> str:
 KEYED = [
     ("", "ServerLive", "", "OK"), ("", "ServerReady", "", "OK"), ("", "Check", "", "OK"),
     ("", "ServerMetadata", "", "UNAUTHENTICATED"), ("", "ModelReady", "a", "UNAUTHENTICATED"),
-    ("", "ModelReady", "nobody", "UNAUTHENTICATED"), ("", "ModelInfer", "a", "UNAUTHENTICATED"),
+    ("", "ModelReady", "nobody", "UNAUTHENTICATED"), ("full", "ModelReady", "nobody", "OK"),
+    ("infer", "ModelReady", "nobody", "PERMISSION_DENIED"), ("infer", "ModelReady", "a", "PERMISSION_DENIED"),
+    ("", "ModelInfer", "a", "UNAUTHENTICATED"),
     ("", "Check", "a", "UNAUTHENTICATED"), ("", "Check", "nobody", "UNAUTHENTICATED"),
     ("full", "ModelInfer", "a", "OK"), ("full", "ModelMetadata", "a", "OK"), ("full", "ModelInfer", "nobody", "NOT_FOUND"),
     ("infer", "ModelInfer", "a", "OK"), ("infer", "ModelMetadata", "a", "PERMISSION_DENIED"),
@@ -377,6 +405,22 @@ def test_a_key_is_good_for_its_scopes_and_models(kept: Caller, name: str, what: 
         fields["inputs"] = [{"name": "x", "datatype": "FP32", "shape": [1]}]
         fields["raw_input_contents"] = [b"1234"]
     assert _status(lambda: kept(what, key=SECRETS.get(name, ""), **fields)) == status
+
+
+def test_a_model_that_is_not_his_and_one_that_is_not_there_look_alike(kept: Caller):
+    for what, field in (
+        ("ModelReady", "name"),
+        ("ModelMetadata", "name"),
+        ("ModelInfer", "model_name"),
+        ("Check", "service"),
+    ):
+        told = []
+        for model in ("a", "nobody"):
+            with pytest.raises(grpc.RpcError) as error:
+                kept(what, key=SECRETS["only-b"], **{field: model})
+            told.append(refusal(error))
+        assert told[0] == told[1]
+        assert told[0][0] == "PERMISSION_DENIED"
 
 
 def test_lists_have_the_models_that_a_key_may_use(kept: Caller):

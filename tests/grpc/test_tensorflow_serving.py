@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 import graphpipe
+from graphpipe.backends.echo import Echo
 from tests.faults.callers import until
-from tests.front.servers import InProcess
-from tests.grpc.official import Caller, refusal
+from tests.front.servers import InProcess, in_process
+from tests.grpc.official import Caller, caller, refusal
 from tests.protocols.official import message_class
 from tests.protocols.test_tensorflow_serving_messages import expected
 
@@ -175,12 +176,34 @@ def test_metadata_says_what_a_model_takes_and_gives(call: Caller):
         "INPUT0": ([-1, 4], 3),
         "INPUT1": ([-1, 4], 3),
     }
-    assert set(described.outputs) == {"OUTPUT0", "OUTPUT1", "CONFIG"}
+    assert set(described.outputs) == {"OUTPUT0", "OUTPUT1"}
     for fields in ([], ["other"]):
         with pytest.raises(grpc.RpcError) as error:
             call("GetModelMetadata", model_spec={"name": "simple"}, metadata_field=fields)
         assert refusal(error)[0] == "INVALID_ARGUMENT"
         assert "'signature_def'" in refusal(error)[1]
+
+
+class Named(Echo):
+    """One that TensorFlow has a name for."""
+
+    signature_name, method_name = "scores", "tensorflow/serving/classify"
+
+
+def test_a_signature_has_the_name_that_its_model_has():
+    with in_process({"echo": Named()}) as server, caller(server) as call:
+        described = call("GetModelMetadata", model_spec={"name": "echo"}, metadata_field=["signature_def"])
+        signatures = message_class("tensorflow.serving.SignatureDefMap")()
+        assert described.metadata["signature_def"].Unpack(signatures)
+        assert {name: each.method_name for name, each in signatures.signature_def.items()} == {
+            "scores": "tensorflow/serving/classify"
+        }
+        for asked in ("scores", "serving_default", ""):
+            answer = predict(call, spec={"signature_name": asked}, x=tensor(1, (1,), float_val=[1]))
+            assert answer.model_spec.signature_name == "scores"
+        with pytest.raises(grpc.RpcError) as error:
+            predict(call, spec={"signature_name": "other"}, x=tensor(1, (1,), float_val=[1]))
+        assert refusal(error)[0] == "INVALID_ARGUMENT"
 
 
 def test_status_says_which_versions_are_served(call: Caller):

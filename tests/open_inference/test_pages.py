@@ -168,6 +168,7 @@ def test_what_is_not_there_is_refused_in_the_protocol_s_form(
 def test_a_broken_question_is_refused_and_a_long_one_not_read(server: InProcess) -> None:
     with Wire(server.url) as wire:
         assert wire.call("POST", "/v2/repository/index", b"{").status == 400
+        assert wire.call("POST", "/v2/repository/index", b'{"ready": {}}').status == 400
         assert wire.call("POST", "/v2/repository/index", b" " * 100_000).status == 413
 
 

@@ -338,12 +338,13 @@ def test_a_path_in_the_log_is_bounded_visible_and_without_its_query(start: Serve
     body = b"".join(encode_request([X]))
     for target in ("/nowhere?token=secret", "/" + "a" * 5000, "/%1b%0a"):
         assert call(server.url, "POST", target, body).status == 200
-    assert call(server.url, "PUT", "/v2/x", body).status == 404
+    assert call(server.url, "PUT", "/models/nobody", body).status == 404
     until(lambda: server.log.count("graphpipe.access") == 4)
     assert server.stop() == 0
     shown = re.findall(r"graphpipe\.access: (\d+ \w+ \S+ \S+) rows=", server.log)
     assert shown == [
-        "200 POST /nowhere double", f"200 POST /{'a' * 199}... double", "200 POST /%1b%0a double", "404 PUT /v2/x -",
+        "200 POST /nowhere double", f"200 POST /{'a' * 199}... double", "200 POST /%1b%0a double",
+        "404 PUT /models/nobody -",
     ]  # fmt: skip
 
 

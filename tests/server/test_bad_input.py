@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import struct
 from collections.abc import Iterator
 
@@ -242,7 +243,7 @@ def test_an_unknown_model_gets_404_and_hears_which_there_are(server: Server, met
 def test_a_reserved_path_is_not_the_first_models(server: Server, path: str) -> None:
     answer = call(server.url, "POST", path, GOOD)
     assert answer.status in (404, 405)
-    assert answer.text.endswith("\n")
+    assert answer.text.endswith("\n") or set(json.loads(answer.text)) == {"error"}  # as the path's protocol has it
 
 
 @pytest.mark.parametrize("path", ["/", "/?x=1", "/x/..", "/models/pair", "/models/pair/", "/x/%2E%2e/models/pair"])

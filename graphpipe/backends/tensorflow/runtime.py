@@ -147,7 +147,8 @@ class TensorFlowModel:
 
     ``call`` takes tensors by input name and the names of the outputs wanted, and gives tensors by those names. It runs
     the ConcreteFunction ``function``, whose flat outputs are called ``flat_names``. ``unsendable`` are outputs that the
-    function has and no message can hold, each with what it is.
+    function has and no message can hold, each with what it is. ``signature_name`` and ``method_name`` are what a SavedModel
+    calls the signature that is served, and what it is for.
     """
 
     shares_memory = False
@@ -166,6 +167,8 @@ class TensorFlowModel:
         kind: str = "",
         keep: object = None,
         unsendable: Mapping[str, str] | None = None,
+        signature_name: str = "",
+        method_name: str = "",
     ) -> None:
         self._runtime = runtime
         # Who asks for one of these is told more than that it is not there.
@@ -181,6 +184,7 @@ class TensorFlowModel:
         self.runtime = versions("tensorflow", "keras")
         self.description = description
         self.kind = kind
+        self.signature_name, self.method_name = signature_name, method_name
 
     @property
     def signature(self) -> Signature:

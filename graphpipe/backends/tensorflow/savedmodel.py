@@ -61,6 +61,8 @@ def open_file(path: Path, options: LoadOptions) -> Model:
         kind="TensorFlow SavedModel",
         keep=loaded,
         unsendable=unsendable,
+        signature_name=name,
+        method_name=graph.signature_def[name].method_name,
     )
 
 

@@ -57,6 +57,8 @@ _VERSIONS = ("HTTP/1.1", "HTTP/1.0", "")
 
 # How a connection begins on which HTTP/2 is spoken: six bytes follow, and whoever speaks it looks at all of them.
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\n"
+# Over TLS a caller has so long to say that he has understood that it is over.
+_GOODBYE_S = 1.0
 
 # Over the limit of connections, so many are told so; further ones are cut.
 _TOLD_MAX = 64
@@ -101,6 +103,7 @@ class Connection(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._line = line = Line(cast(asyncio.Transport, transport))
         self._cycle = Cycle(self, line, self._shared, self._exchange)
+        line.open()
         self.peer = self._exchange.peer = peer_of(transport)
         if line.is_tls:
             self._exchange.caller = caller_of(transport)
@@ -160,7 +163,8 @@ class Connection(asyncio.BufferedProtocol):
         self._cycle.leave()
 
     def pause_writing(self) -> None:
-        self._line.paused_writing = True
+        if self.peer is not None:  # TLS says so before there is a line, and takes it back
+            self._line.paused_writing = True
 
     def resume_writing(self) -> None:
         self._line.paused_writing = False
@@ -193,7 +197,7 @@ class Connection(asyncio.BufferedProtocol):
         head, shared = data[:end], self._shared
         request = shared.requests.get(head) or shared.request(head)
         if request is None:
-            if head == _PREFACE and shared.h2 is not None:
+            if head == _PREFACE and shared.h2 is not None and not self._cycle.served:
                 self._go_on(shared.h2(), data)
             elif version_of(head) not in _VERSIONS:
                 self._cycle.refuse_head(505, NOT_SPOKEN, head, request_id_of(head))
@@ -335,7 +339,7 @@ class Connection(asyncio.BufferedProtocol):
         elif state in (DISCARDING, SKIPPING):
             if waited_s > _DISCARD_S:
                 self._close_soon()
-        elif state == CLOSING and waited_s > settings.send_timeout_s:
+        elif state == CLOSING and waited_s > (settings.send_timeout_s if self._line.left() else _GOODBYE_S):
             self.abort()
 
     def _idle_max_s(self) -> float:

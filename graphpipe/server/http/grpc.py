@@ -12,9 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 
-from graphpipe.buffers import POOLED_FROM
 from graphpipe.errors import (
-    MalformedMessage,
     ModelFailed,
     ServiceError,
     TooLarge,
@@ -25,10 +23,10 @@ from graphpipe.errors import (
 )
 from graphpipe.server.exchange import Exchange
 from graphpipe.server.http.admission import Admission
-from graphpipe.server.http.body import Body, too_slow
+from graphpipe.server.http.body import Body, least_pace, too_slow
 from graphpipe.server.http.coder import Coder
-from graphpipe.server.http.codings import Inflating
 from graphpipe.server.http.grpc_head import CODINGS, CallHead, CallHeads, NotGrpc, coding_of, timeout_ms
+from graphpipe.server.http.grpc_message import Incoming, prefix_of
 from graphpipe.server.http.grpc_status import OK, trailers_of
 from graphpipe.server.http.h2_stream import Headers, Stream
 from graphpipe.server.http.head import HEAD_BYTES_MAX
@@ -46,8 +44,6 @@ __all__ = ["Calls"]
 log = logging.getLogger("graphpipe.front")
 
 _HEADERS = ((b":status", b"200"), (b"content-type", b"application/grpc"), (b"grpc-accept-encoding", CODINGS.encode()))
-# In front of a message: whether it is compressed, and its length.
-_PREFIX = 5
 _LENGTH_MAX = 2**32 - 1
 # A stranger's message is looked at, as it may ask for what is open to all; but not a long one.
 _STRANGER_MAX = 4 * 1024
@@ -110,21 +106,15 @@ class _Call:
     """One call, from its head to its answer."""
 
     __slots__ = (
-        "_body",
         "_calls",
-        "_coding",
         "_exchange",
-        "_first",
         "_grant",
         "_head",
         "_held",
-        "_is_compressed",
         "_is_done",
         "_message",
-        "_protocol",
         "_rpcs",
         "_since",
-        "_size",
         "_stranger",
         "_stream",
     )
@@ -135,18 +125,14 @@ class _Call:
         self._head = head
         self._exchange = calls.exchange()
         self._exchange.peer, self._exchange.caller = stream.peer, stream.caller
-        self._first = b""  # of the message, as long as its length is not known
-        self._message: bytes | None = None  # a small one that came at once
-        self._body: Body | None = None
-        self._is_compressed = self._is_done = False
-        self._coding = ""
-        self._size = self._held = 0
+        self._is_done = False
+        self._held = 0
         self._since: int | None = None
         self._grant = ANYBODY
         self._stranger: Unauthenticated | None = None
         self._rpcs = calls.rpcs.get(head.service)
-        self._protocol = 0 if self._rpcs is None else PROTOCOLS.index(self._rpcs.protocol)
-        self._exchange.start(None, self._protocol)
+        self._message = Incoming(calls.admission, self._exchange.grow, calls.settings.inflate_ratio_max)
+        self._exchange.start(None, 0 if self._rpcs is None else PROTOCOLS.index(self._rpcs.protocol))
         try:
             self._begin()
         except ServiceError as error:
@@ -165,7 +151,7 @@ class _Call:
                 self._stranger = let_go(error)
             else:
                 self._head = replace(head, caller=self._grant.caller)
-        self._coding = coding_of(head.coding)
+        self._message.coding = coding_of(head.coding)
         wait_ms = timeout_ms(head.timeout)
         if wait_ms is not None:
             self._exchange.limit(wait_ms, self._refuse)
@@ -176,53 +162,26 @@ class _Call:
         """So much more has come of it."""
         if self._is_done:
             return
+        message = self._message
         try:
-            if self._body is not None:
-                self._take(self._body, memoryview(data))
-            elif self._message is not None:
-                raise _more_than_one()
-            else:
-                self._begin_message(self._first + data if self._first else data)
+            message.take(data)
+            if self._stranger is not None and message.size > _STRANGER_MAX:
+                raise self._stranger
         except ServiceError as error:
             self._refuse(error)
-
-    def _begin_message(self, data: bytes) -> None:
-        if len(data) < _PREFIX:
-            self._first = data
             return
-        self._first, admission = b"", self._calls.admission
-        length = self._size = int.from_bytes(data[1:_PREFIX], "big")
-        if data[0]:
-            self._check_compressed(data[0])
-        if self._stranger is not None and length > _STRANGER_MAX:
-            raise self._stranger
-        if length == len(data) - _PREFIX and length < POOLED_FROM and not admission.is_full:
-            admission.check(length)
-            # A copy of its own, since bytes objects start at a multiple of 16 and a message in the middle of one does not.
-            self._message = data[_PREFIX:]
-            return
-        self._body = body = Body(admission, length, self._exchange.grow)
-        self._take(body, memoryview(data)[_PREFIX:])
-        if not admission.begin(body):
-            self._wait_for_room(body)
-        elif not body.is_whole:
-            self._stream.widen(body.rest)
+        if message.body is not None and not self._exchange.waits:
+            self._receive(message.body)
 
-    def _check_compressed(self, flag: int) -> None:
-        if flag != 1:
-            raise MalformedMessage(f"a message begins with 0 or 1, and {flag} came")
-        if not self._coding:
-            raise MalformedMessage("the message says that it is compressed, and grpc-encoding does not say how")
-        if not self._calls.settings.inflate_ratio_max:
-            raise Unsupported("compressed messages are off on this server (--inflate-ratio-max 0); send it plain", 501)
-        self._is_compressed = True
-
-    def _take(self, body: Body, data: memoryview) -> None:
-        if body.take(data):
-            raise _more_than_one()
+    def _receive(self, body: Body) -> None:
+        """Have more of it come, if there is room."""
         admission = self._calls.admission
-        is_coming = body.begun and not body.is_whole and not self._exchange.waits
-        if is_coming and admission.is_full and not admission.begin(body):
+        if not body.begun:
+            if not admission.begin(body):
+                self._wait_for_room(body)
+            elif not body.is_whole:
+                self._stream.widen(body.rest)
+        elif not body.is_whole and admission.is_full and not admission.begin(body):
             self._wait_for_room(body)
 
     def _wait_for_room(self, body: Body) -> None:
@@ -234,7 +193,7 @@ class _Call:
         if error is not None:
             self._fail(error)
             return
-        body = self._body
+        body = self._message.body
         assert body is not None
         self._since = None
         self._stream.widen(body.rest)
@@ -247,14 +206,10 @@ class _Call:
             self._ended()
 
     def _ended(self) -> None:
-        body = self._body
-        if self._message is not None or (body is not None and body.is_whole):
+        if self._message.is_whole:
             self._stream.is_ready()
-        elif body is None:
-            self._refuse(MalformedMessage("the call ended before there was a message"))
         else:
-            came = f"{body.filled} of {body.length} bytes"
-            self._refuse(MalformedMessage(f"the call ended within its message: {came} came"))
+            self._refuse(self._message.missing())
 
     def check(self, tick: int) -> None:
         """End it if its message comes too slowly."""
@@ -262,12 +217,12 @@ class _Call:
             return
         if self._since is None:
             self._since = tick
-        body, waited_s, limit_s = self._body, (tick - self._since) * TICK_S, self._calls.settings.body_timeout_s
+        body, waited_s, limit_s = self._message.body, (tick - self._since) * TICK_S, self._calls.settings.body_timeout_s
         if body is not None:
             body.look(TICK_S)
         if waited_s <= limit_s:
             return
-        came, pace = (0, 1.0) if body is None else (body.filled - body.mark, body.pace(limit_s))
+        came, pace = (0, least_pace(0, limit_s)) if body is None else (body.filled - body.mark, body.pace(limit_s))
         if body is None or body.is_whole or came < pace * waited_s:
             self._refuse(service_error(0, 408, too_slow(came, waited_s, pace)))
         else:
@@ -279,40 +234,12 @@ class _Call:
         """All of it is here."""
         if self._is_done:
             return
-        message: bytes | memoryview | None = self._message
-        self._message = None
-        if message is None:
-            body, self._body = self._body, None
-            assert body is not None
-            self._held = body.held
-            message = body.let_go()
-        if self._is_compressed:
-            self._exchange.wait(self._inflated(message), self._on_inflated)
+        incoming = self._message
+        message, self._held = incoming.let_go()
+        if incoming.is_compressed:
+            self._exchange.wait(incoming.inflated(message, self._calls.coder), self._on_inflated)
         else:
             self._ask(message)
-
-    async def _inflated(self, message: bytes | memoryview) -> Body:
-        settings, admission = self._calls.settings, self._calls.admission
-        inflating = Inflating((self._coding,), admission.body_bytes_max, settings.inflate_ratio_max)
-        inflating.check(len(message))
-        body = Body(admission, None, self._exchange.grow)
-        admission.hold(inflating.state_bytes)
-        try:
-            await self._calls.coder.inflate(inflating, bytes(message), partial(self._take_inflated, body))
-            inflating.end()
-            body.ended()
-            return body
-        except BaseException:
-            body.drop()
-            raise
-        finally:
-            admission.hold(-inflating.state_bytes)
-
-    async def _take_inflated(self, body: Body, data: memoryview) -> None:
-        admission = self._calls.admission
-        body.take(data)
-        if admission.is_full and not admission.begin(body):
-            await admission.turn(body)
 
     def _on_inflated(self, body: Body | None, error: BaseException | None) -> None:
         self._release()
@@ -382,12 +309,11 @@ class _Call:
             return
         self._is_done = True
         stream, head = self._stream, self._head
-        self._exchange.finish(200, stream.transport, self._size, size, rows, head)
+        self._exchange.finish(200, stream.transport, self._message.size, size, rows, head)
         headers = self._headers()
         if is_compressed:
             headers += ((b"grpc-encoding", b"gzip"),)
-        prefix = (b"\x01" if is_compressed else b"\x00") + size.to_bytes(4, "big")
-        stream.respond(headers, [prefix, *segments], OK)
+        stream.respond(headers, [prefix_of(size, is_compressed=is_compressed), *segments], OK)
 
     def _headers(self) -> Headers:
         called = self._head.request_id
@@ -409,7 +335,7 @@ class _Call:
             self._exchange.leave()
             self._stream.reset()
             return
-        self._exchange.finish(error.http_status, self._stream.transport, self._size, 0, 0, self._head)
+        self._exchange.finish(error.http_status, self._stream.transport, self._message.size, 0, 0, self._head)
         self._stream.refuse(self._headers() + trailers_of(error))
 
     def gone(self) -> None:
@@ -419,10 +345,7 @@ class _Call:
         self._drop()
 
     def _drop(self) -> None:
-        self._message = None
-        if self._body is not None:
-            self._body.drop()
-            self._body = None
+        self._message.drop()
         self._release()
 
     def _hold(self, size: int) -> None:
@@ -433,7 +356,3 @@ class _Call:
         if self._held:
             held, self._held = self._held, 0
             self._calls.admission.hold(-held)
-
-
-def _more_than_one() -> MalformedMessage:
-    return MalformedMessage("a call has one message here, and more came behind it")

@@ -25,14 +25,18 @@ class Line:
     def __init__(self, transport: asyncio.Transport) -> None:
         self.transport = transport
         self.is_tls = transport.get_extra_info("sslcontext") is not None
-        # Nothing may stay behind unnoticed: with no room in the buffer, resume_writing means that all is sent. (Over TLS
-        # that is all but what is encrypted already, and no room at all would be taken for a full buffer.)
-        transport.set_write_buffer_limits(high=1 if self.is_tls else 0)
         self.paused_reading = False
         self.paused_writing = False
         self.leaver: Leaver | None = None
         self._unsent: list[Segment] = []
         self.mark = 0
+
+    def open(self) -> None:
+        """Nothing may stay behind unnoticed: with no room in the buffer, resume_writing means that all is sent. (Over TLS
+        that is all but what is encrypted already, and no room at all would be taken for a full buffer.) What the handshake
+        has not sent yet counts: the protocol may hear of it at once.
+        """
+        self.transport.set_write_buffer_limits(high=1 if self.is_tls else 0)
 
     # --- in ---
 

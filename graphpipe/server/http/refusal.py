@@ -18,7 +18,8 @@ __all__ = ["HEAD_TOO_LARGE", "NOT_SPOKEN", "PLAIN_TO_TLS", "TLS_TO_PLAIN", "erro
 # What is said of heads, whoever reads them: the hot route, or aiohttp's parser.
 HEAD_TOO_LARGE = f"the head has more than {HEAD_BYTES_MAX} bytes; send fewer or shorter headers"
 NOT_SPOKEN = (
-    "only HTTP/1.1 and HTTP/1.0 are spoken here: HTTP/2 is not, nor gRPC as TF-Serving and Triton have it; "
+    "only HTTP/1.1 and HTTP/1.0 are spoken here: HTTP/2 is not, nor gRPC as TF-Serving and Triton have it "
+    "(which takes graphpipe-rpc[grpc] and --protocols with grpc); "
     "call with: graphpipe execute URL --input x.npy, or in Python: graphpipe.remote.execute(URL, array)"
 )
 # Of callers who have the wrong scheme.

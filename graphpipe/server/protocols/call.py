@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 
 from graphpipe.server.models.service import Service
 from graphpipe.server.protocols.inference import Inference, Named, rows_of
-from graphpipe.server.protocols.protocol import Answer
+from graphpipe.server.protocols.jsons import JSON
+from graphpipe.server.protocols.lists import NotSayable
+from graphpipe.server.protocols.protocol import Answer, Fields
 from graphpipe.server.protocols.unsendable import unsendable
 from graphpipe.wire import Segment
 
@@ -31,7 +33,8 @@ class InferenceCall:
     """A call of a model, which is answered once.
 
     ``arrays`` makes the inputs that are called ``names``, in a thread where that ``is_work``; ``encode`` makes the answer's
-    bytes. The message is held by ``arrays`` alone, which is let go as soon as it was called.
+    bytes, of which ``fields`` are the head's. The message is held by
+    ``arrays`` alone, which is let go as soon as it was called.
     """
 
     scope = "infer"
@@ -46,6 +49,7 @@ class InferenceCall:
         outputs: Sequence[str] = (),
         config: str = "",
         is_work: bool = False,
+        fields: Fields | None = None,
     ) -> None:
         self.service: Service = inference.service
         self._inference = inference
@@ -55,6 +59,7 @@ class InferenceCall:
         self._outputs = outputs
         self._config = config
         self._is_work = is_work
+        self._fields = fields
 
     def limited(self, *, infer: bool, metadata: bool, models: Models = None) -> InferenceCall:
         """The same: whether a key may infer here has been looked at."""
@@ -103,29 +108,36 @@ class InferenceCall:
     def _encoded(self, outputs: Named, rows: int) -> Answer | Coroutine[Any, Any, Answer]:
         """The outputs as bytes; or a coroutine that encodes them in a thread, if they are much work."""
         began = perf_counter()
-        if any(_is_work(array) for _, array in outputs):
+        if any(_is_work(array, self._fields) for _, array in outputs):
             return self._encoded_aside(outputs, rows, began)
         segments = self._segments(outputs)
         self.service.meter.encoded(rows, perf_counter() - began)
-        return segments, rows
+        return self._answer(segments, rows)
 
     async def _encoded_aside(self, outputs: Named, rows: int, began: float) -> Answer:
         segments = await asyncio.get_running_loop().run_in_executor(None, self._segments, outputs)
         self.service.meter.encoded(rows, perf_counter() - began)
-        return segments, rows
+        return self._answer(segments, rows)
+
+    def _answer(self, segments: list[Segment], rows: int) -> Answer:
+        return (segments, rows) if self._fields is None else (segments, rows, self._fields)
 
     def _segments(self, outputs: Named) -> list[Segment]:
         try:
             return self._encode(outputs)
+        except NotSayable:  # it can be had in another form
+            raise
         except BaseException as error:
             raise unsendable(self.service.name, error) from None
 
 
-def _is_work(array: Array) -> bool:
-    """Whether encoding this takes long: many strings, or a large copy."""
+def _is_work(array: Array, fields: Fields | None) -> bool:
+    """Whether encoding this takes long: many strings, a large copy, or much text."""
     if array.nbytes < ASIDE_FROM:
         return False
-    return array.dtype.kind in "OSU" or (array.nbytes >= _OFF_LOOP_FROM and not array.flags.c_contiguous)
+    return (
+        fields == JSON or array.dtype.kind in "OSU" or (array.nbytes >= _OFF_LOOP_FROM and not array.flags.c_contiguous)
+    )
 
 
 class Question:

@@ -13,6 +13,7 @@ from graphpipe.server.protocols.open_inference.dialect import OpenInference
 from graphpipe.server.protocols.path import segments
 from graphpipe.server.protocols.protocol import Dialect, Endpoint, Field, Rpcs
 from graphpipe.server.protocols.rpcs import rpcs_of
+from graphpipe.server.protocols.tensorflow_serving.dialect import TensorFlowServing
 from graphpipe.server.settings.values import PROTOCOLS, Settings
 from graphpipe.server.state import State
 
@@ -41,6 +42,11 @@ class Dialects:
                 others["v2"] = OpenInference(directory, state, counters, settings.strings_max)
             else:
                 others["v2"] = _Missing("open_inference", "json")
+        if "tensorflow-serving" in settings.protocols:
+            if _is_there("orjson", "json", settings, "tensorflow-serving"):
+                others["v1"] = TensorFlowServing(directory, state, settings.strings_max)
+            else:
+                others["v1"] = _Missing("tensorflow_serving", "json")
         rpcs: dict[str, Rpcs] = {}
         if "grpc" in settings.protocols and _is_there("ngh2", "grpc", settings, "grpc"):
             rpcs = rpcs_of(settings, directory, state, counters)

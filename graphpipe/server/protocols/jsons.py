@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -14,9 +15,12 @@ from graphpipe.words import first_line
 with suppress(ImportError):  # said when a document comes, and to whoever turns a protocol on
     import orjson
 
-__all__ = ["ASIDE_FROM", "NEEDS_EXTRA", "numbers", "read", "write"]
+__all__ = ["ASIDE_FROM", "JSON", "NEEDS_EXTRA", "in_runs", "numbers", "read", "write"]
 
 NEEDS_EXTRA = "JSON needs an extra: pip install 'graphpipe-rpc[json]'"
+
+# What the head of an answer says of a document.
+JSON = (("Content-Type", "application/json"),)
 
 # Reading or writing so many bytes takes a tenth of a millisecond: more is work for a thread.
 ASIDE_FROM = 32 * 1024
@@ -57,13 +61,18 @@ def write(value: object) -> bytes:
         raise Unsupported(NEEDS_EXTRA, 501) from None
 
 
-def numbers(vector: NDArray[Any]) -> object:
-    """A vector of numbers for a document to hold, like the vector itself; a long one is written in runs, so that other
-    threads have their turn.
+def numbers(array: NDArray[Any]) -> object:
+    """An array of numbers for a document to hold, lists in lists as deep as it has dimensions, like the array itself; one of
+    many is written in runs of rows, so that other threads have their turn.
     """
-    if len(vector) <= _NUMBERS_AT_ONCE:
-        return vector
-    runs = [write(vector[at : at + _NUMBERS_AT_ONCE])[1:-1] for at in range(0, len(vector), _NUMBERS_AT_ONCE)]
+    if array.size <= _NUMBERS_AT_ONCE:
+        return array
+    return in_runs(array, max(1, _NUMBERS_AT_ONCE * len(array) // array.size))
+
+
+def in_runs(items: Sequence[object] | NDArray[Any], at_once: int) -> object:
+    """A list for a document to hold, written so many items at a time."""
+    runs = [write(items[at : at + at_once])[1:-1] for at in range(0, len(items), at_once)]
     return orjson.Fragment(b"[" + b",".join(runs) + b"]")
 
 

@@ -3,7 +3,7 @@
 A message is fields one after the other, each a key (a number, and in its last three bits the form of the value) and a
 value. Who reads one walks through its fields and takes the keys that it knows; others are a later schema's, and are left
 out. What has a length is a view of the message, however large, so that a tensor is never copied. What came twice is for
-the reader to judge: the last one counts, or all of them do, or (of a message) all of them joined.
+the reader to judge: the last one counts, or all of them do, or (of a message) both are parts of one.
 
 Foreign bytes are read without trust: every length is held against what is left, and the fields of all messages of one
 request together are counted, for two bytes make a field. Only MalformedMessage and TooLarge leave the reader.
@@ -12,10 +12,10 @@ request together are counted, for two bytes make a field. Only MalformedMessage 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from typing import Any
 
-from graphpipe.errors import MalformedMessage, TooLarge
+from graphpipe.errors import MalformedMessage, ServiceError, TooLarge
 from graphpipe.wire import Segment
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "VARINT",
     "Message",
     "Reader",
+    "is_mostly",
     "key",
     "merged",
     "numbers",
@@ -49,6 +50,8 @@ _U64 = 2**64 - 1
 _JOINED_BYTES_MAX = 4096
 _NAME_BYTES_MAX = 2**16
 _PART_BYTES_MIN = 128
+# What there may be beside one large field in a message that is short to read.
+_BESIDE_BYTES, _BESIDE_FIELDS = 4096, 16
 
 
 def key(number: int, form: int = LENGTH) -> int:
@@ -147,6 +150,19 @@ def part(value: memoryview | int, form: int) -> Segment:
     if not is_whole:
         raise MalformedMessage("packed numbers end in the middle of one")
     return value if len(value) > _PART_BYTES_MIN else bytes(value)  # many small ones take less memory than their views
+
+
+def is_mostly(parts: Sequence[memoryview], keys: Container[int]) -> bool:
+    """Whether one of these fields is nearly all of a message, which then is short to read, however large."""
+    size = sum(map(len, parts))
+    try:
+        return any(
+            found in keys and len(value) + _BESIDE_BYTES > size
+            for found, value in Reader(_BESIDE_FIELDS).fields(*parts)
+            if found & 7 == LENGTH
+        )
+    except ServiceError:
+        return False  # it is told by whoever reads all of it
 
 
 def merged(parts: Sequence[Segment]) -> memoryview:
@@ -264,6 +280,23 @@ class Message:
         self._add(varint(key(number)) + varint(value.size))
         self._parts += value._parts
         self.size += value.size
+        return self
+
+    def head(self, number: int, size: int) -> Message:
+        """What stands before so many bytes, which ``follow``: they are this message's last."""
+        self._add(varint(key(number)) + varint(size))
+        self.size += size
+        return self
+
+    def follow(self, octets: Segment) -> Message:
+        """The bytes that a ``head`` stands before."""
+        self._parts.append(octets)
+        return self
+
+    def written(self, octets: Segment) -> Message:
+        """What is written already."""
+        self._parts.append(octets)
+        self.size += len(octets)
         return self
 
     def _add(self, octets: bytes) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from graphpipe.server.protocols.jsons import ASIDE_FROM, numbers, write
+from graphpipe.server.protocols.jsons import ASIDE_FROM, JSON, numbers, write
 from graphpipe.server.protocols.lists import sayable, texts_of
 from graphpipe.server.protocols.open_inference.datatypes import datatype_of
 from graphpipe.server.protocols.open_inference.request import Asked
@@ -16,12 +16,11 @@ from graphpipe.wire import Segment
 from graphpipe.wire.dtypes import to_sendable
 from graphpipe.words import quoted
 
-__all__ = ["JSON", "LENGTH_FIELD", "Named", "encoded", "is_work"]
+__all__ = ["LENGTH_FIELD", "Named", "encoded", "is_work"]
 
 Array = NDArray[Any]
 Named = tuple[str, Array]
 
-JSON = (("Content-Type", "application/json"),)
 LENGTH_FIELD = "Inference-Header-Content-Length"
 
 _OCTETS = ("Content-Type", "application/octet-stream")

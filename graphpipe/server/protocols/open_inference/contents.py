@@ -16,7 +16,7 @@ from graphpipe.errors import InvalidRequest, TooLarge
 from graphpipe.server.protocols.open_inference.datatypes import dtype_of
 from graphpipe.server.protocols.open_inference.messages import InferRequest, InputTensor
 from graphpipe.server.protocols.open_inference.texts import separated
-from graphpipe.server.protocols.protobuf import FIXED32, FIXED64, LENGTH, VARINT, Reader, key, merged, part
+from graphpipe.server.protocols.protobuf import FIXED32, FIXED64, LENGTH, VARINT, Reader, is_mostly, key, merged, part
 from graphpipe.server.protocols.varints import counted_varints, unpacked
 from graphpipe.wire import Segment
 from graphpipe.words import counted, quoted
@@ -46,14 +46,14 @@ _FIELD_OF = {
     "FP64": 7,
     "BYTES": 8,
 }
-_VIEWED = frozenset((6, 7))
+_VIEWED = frozenset((key(6), key(7)))
 
 
 def is_work(request: InferRequest) -> bool:
     """Whether the inputs have to be unpacked, be it from raw bytes or from contents of a type."""
     if request.raw:
         return any(tensor.datatype == "BYTES" for tensor in request.inputs)
-    return any(_FIELD_OF.get(tensor.datatype) not in _VIEWED for tensor in request.inputs)
+    return not all(is_mostly(tensor.contents, _VIEWED) for tensor in request.inputs)
 
 
 def arrays(request: InferRequest, strings_max: int) -> list[Array]:

@@ -12,7 +12,7 @@ from graphpipe.server.protocols.jsons import read, write
 from graphpipe.server.protocols.open_inference.answer import LENGTH_FIELD
 from graphpipe.server.protocols.open_inference.describe import configuration, in_index, metadata, server, statistics
 from graphpipe.server.protocols.open_inference.infer import Infer, Served
-from graphpipe.server.protocols.open_inference.page import Models, Page, Say
+from graphpipe.server.protocols.page import Models, Page, Say
 from graphpipe.server.protocols.path import segments
 from graphpipe.server.protocols.protocol import Endpoint, Field, WrongMethod
 from graphpipe.server.state import State
@@ -119,8 +119,10 @@ class OpenInference:
         return {"ready": True}
 
     def _index(self, body: bytes, models: Models) -> object:
-        if body.strip():
-            read(body)  # whether only those are wanted that are ready: all are
+        if body.strip():  # whether only those are wanted that are ready: all are
+            asked = read(body)
+            if not (isinstance(asked, dict) and isinstance(asked.get("ready", True), bool)):
+                raise InvalidRequest('an index is asked for by nothing, or by an object like {"ready": true}')
         return [in_index(name, version) for name, version in self._versions(models)]
 
     def _stats(self, name: str, version: str, body: bytes, models: Models) -> object:

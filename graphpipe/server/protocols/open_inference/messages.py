@@ -5,8 +5,10 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from graphpipe.errors import MalformedMessage
@@ -191,8 +193,8 @@ def infer_response(
 
     Raises InvalidRequest for an array that does not travel, TooLarge.
     """
-    answer = Message().text(1, model_name).text(2, model_version).text(3, request_id)
     contents: list[Segment] = []
+    tensors = []
     for name, given in outputs:
         what = f"output {quoted(name)}"
         _, array = to_sendable(given, what)
@@ -201,11 +203,30 @@ def infer_response(
         else:
             # A memoryview of nothing cannot be cast.
             contents.append(array.data.cast("B") if array.size else b"")
-        described = Message().text(1, name).text(2, datatype_of(array.dtype)).numbers(3, array.shape)
-        answer.message(5, described)
+        tensors.append((name, array.dtype, array.shape))
+    is_small = len(tensors) <= _DESCRIBED_MAX and all(len(name) <= _DESCRIBED_NAME_MAX for name, _, _ in tensors)
+    answer = Message().written(
+        (_known_description if is_small else _description)(model_name, model_version, tuple(tensors))
+    )
     for content in contents:
         answer.octets(6, content)
-    return answer.segments()
+    return answer.text(3, request_id).segments()  # behind all that is the same for others
+
+
+_Described = tuple[str, np.dtype[Any], tuple[int, ...]]
+# Descriptions of more, or with longer names, are not worth the memory.
+_DESCRIBED_MAX, _DESCRIBED_NAME_MAX = 16, 256
+
+
+def _description(model_name: str, model_version: str, tensors: tuple[_Described, ...]) -> bytes:
+    """What an answer says beside its tensors' bytes."""
+    answer = Message().text(1, model_name).text(2, model_version)
+    for name, dtype, shape in tensors:
+        answer.message(5, Message().text(1, name).text(2, datatype_of(dtype)).numbers(3, shape))
+    return b"".join(answer.segments())
+
+
+_known_description = lru_cache(maxsize=256)(_description)
 
 
 def check_empty(message: memoryview) -> None:

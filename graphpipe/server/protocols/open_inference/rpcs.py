@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
+from typing import Any, NamedTuple
 
-from graphpipe.errors import InvalidRequest, MalformedMessage, TooLarge, Unsupported
+from numpy.typing import NDArray
+
+from graphpipe.errors import Forbidden, InvalidRequest, MalformedMessage, NotFound, TooLarge, Unsupported
 from graphpipe.server.models.directory import Directory
 from graphpipe.server.models.service import Service
 from graphpipe.server.numbers.counters import Counters
 from graphpipe.server.protocols.call import ASIDE_FROM, InferenceCall, Models, Question
-from graphpipe.server.protocols.inference import Inference, Named
+from graphpipe.server.protocols.inference import Inference
 from graphpipe.server.protocols.open_inference.contents import arrays, is_work
 from graphpipe.server.protocols.open_inference.describe import configuration, in_index, metadata, server, statistics
 from graphpipe.server.protocols.open_inference.messages import (
@@ -27,6 +31,7 @@ from graphpipe.server.protocols.open_inference.messages import (
     truth,
 )
 from graphpipe.server.protocols.protocol import Endpoint
+from graphpipe.server.protocols.recall import Recall
 from graphpipe.server.state import State
 from graphpipe.wire import Segment
 from graphpipe.words import quoted
@@ -34,8 +39,47 @@ from graphpipe.words import quoted
 __all__ = ["SERVICE", "OpenInferenceRpcs"]
 
 SERVICE = "inference.GRPCInferenceService"
+# Of Triton's calls that are not served.
+_WORDS = {
+    **dict.fromkeys(
+        ("RepositoryModelLoad", "RepositoryModelUnload"),
+        "models are not loaded or unloaded by request here; the server's start says which",
+    ),
+    **dict.fromkeys(
+        (f"{kind}SharedMemory{what}" for kind in ("System", "Cuda") for what in ("Status", "Register", "Unregister")),
+        "this server has no shared memory with its callers; send tensors' bytes",
+    ),
+    "ModelStreamInfer": "there are no streams here; send each request as a ModelInfer",
+}
+_NOT_THIS_MODEL = "this key may not use what is asked for here, if there is such a thing"
+
+Array = NDArray[Any]
+
 _CONFIG_CHARACTERS_MAX = 1 << 20
 _SHARED_MEMORY = frozenset(("shared_memory_region", "shared_memory_byte_size", "shared_memory_offset"))
+
+
+class _Said(NamedTuple):
+    """What a ModelInferRequest says beside its tensors."""
+
+    inference: Inference
+    names: tuple[str, ...]
+    outputs: tuple[str, ...]
+    config: str
+    version: str
+    id: str
+
+    def call(self, found: Callable[[], list[Array]], *, is_work: bool = False) -> InferenceCall:
+        """The call of a model that it is, with these tensors."""
+        return InferenceCall(
+            self.inference,
+            self.names,
+            found,
+            partial(infer_response, self.inference.service.name, self.version, self.id),
+            outputs=self.outputs,
+            config=self.config,
+            is_work=is_work,
+        )
 
 
 class OpenInferenceRpcs:
@@ -49,7 +93,8 @@ class OpenInferenceRpcs:
         self._counters = counters
         self._strings_max = strings_max
         self._inferences: dict[Service, Inference] = {}
-        directory.on_change.append(self._inferences.clear)
+        self._recall: Recall[_Said] = Recall()
+        directory.on_change += (self._inferences.clear, self._recall.forget)
 
     def endpoint(self, method: str, message: memoryview | bytes) -> Endpoint:
         """What a call asks with its message. Raises ServiceError: also Unsupported (501), for one that is not served."""
@@ -67,7 +112,7 @@ class OpenInferenceRpcs:
                 check_empty(view)
                 return Question(_server, "metadata")
             case "ModelReady":
-                return Question(_live, "metadata", self._directory.find(*read_name(view)))
+                return self._model_ready(*read_name(view))
             case "ModelMetadata":
                 service = self._directory.find(*read_name(view))
                 return Question(partial(self._metadata, service), "metadata", service)
@@ -83,23 +128,40 @@ class OpenInferenceRpcs:
             case "RepositoryIndex":
                 check_empty(view)
                 return Question(self._index, "metadata")
-        raise Unsupported(f"{name[:100]!r} is not a call that is served here", 501)
+        words = _WORDS.get(name, "it is not a call that is served here")
+        raise Unsupported(f"{quoted(name)}: {words}", 501)
 
     def _infer(self, message: memoryview) -> InferenceCall:
+        known = self._recall.find(message)
+        if known is not None:
+            said, found = known
+            return said.call(lambda: found)
         request = read_infer_request(message)
         name = request.model_name
         service = self._directory.find(name, request.model_version)
         version = request.model_version or self._directory.versions(name)[-1]
         _check(request)
-        return InferenceCall(
+        said = _Said(
             self._inference(service),
-            [tensor.name for tensor in request.inputs],
-            partial(arrays, request, self._strings_max),
-            partial(_encoded, service.name, version, request.id),
-            outputs=[output.name for output in request.outputs],
-            config=_config(request.parameters),
-            is_work=len(message) >= ASIDE_FROM and is_work(request),
+            tuple([tensor.name for tensor in request.inputs]),
+            tuple([output.name for output in request.outputs]),
+            _config(request.parameters),
+            version,
+            request.id,
         )
+        if len(message) >= ASIDE_FROM and is_work(request):
+            return said.call(partial(arrays, request, self._strings_max), is_work=True)
+        found = arrays(request, self._strings_max)
+        if not request.id:  # one with a name of its own is the last of its kind
+            self._recall.keep(message, said, found)
+        return said.call(lambda: found)
+
+    def _model_ready(self, name: str, version: str) -> Question:
+        """A question that is asked again and again, until it is yes: no model is no error."""
+        try:
+            return Question(_live, "metadata", self._directory.find(name, version))
+        except NotFound:
+            return Question(partial(_not_there, name), "metadata")
 
     def _ready(self, models: Models) -> list[Segment]:
         return truth(self._state.ready)
@@ -146,13 +208,15 @@ def _live(models: Models) -> list[Segment]:
     return truth(True)
 
 
+def _not_there(name: str, models: Models) -> list[Segment]:
+    if models is not None and name not in models:
+        raise Forbidden(_NOT_THIS_MODEL)  # as if there were one
+    return truth(False)
+
+
 def _server(models: Models) -> list[Segment]:
     described = server()
     return metadata_response(described["name"], described["version"], described["extensions"])
-
-
-def _encoded(name: str, version: str, request_id: str, outputs: Named) -> list[Segment]:
-    return infer_response(name, version, request_id, outputs)
 
 
 def _check(request: InferRequest) -> None:

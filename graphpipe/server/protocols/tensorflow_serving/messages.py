@@ -4,16 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from graphpipe.errors import InvalidRequest, MalformedMessage
 from graphpipe.server.protocols.protobuf import VARINT, Message, Reader, key, signed, text
-from graphpipe.server.protocols.tensorflow_serving.tensors import number_of_dtype, shape_message, tensor_message
+from graphpipe.server.protocols.tensorflow_serving.tensors import (
+    number_of_dtype,
+    shape_message,
+    tensor_head,
+    tensor_message,
+)
 from graphpipe.signature import TensorSpec
 from graphpipe.wire import Segment
-from graphpipe.wire.dtypes import ENTRIES_MAX
+from graphpipe.wire.dtypes import ENTRIES_MAX, to_sendable
 from graphpipe.words import quoted
 
 __all__ = [
@@ -122,9 +129,28 @@ def predict_response(
 ) -> list[Segment]:
     """A PredictResponse, whose tensors' bytes are the arrays' own memory. Raises InvalidRequest for what does not travel."""
     answer = Message()
-    for output, array in outputs:
-        answer.map(1, output, tensor_message(array, f"output {quoted(output)}"))
+    for output, given in outputs:
+        what = f"output {quoted(output)}"
+        _, array = to_sendable(given, what)
+        if array.dtype.kind == "O":
+            answer.map(1, output, tensor_message(array, what))
+            continue
+        answer.written((_known_head if len(output) <= _KNOWN_NAME_MAX else _head)(output, array.dtype, array.shape))
+        if array.size:
+            answer.written(array.data.cast("B"))
     return answer.message(2, _spec_message(name, version, signature_name)).segments()
+
+
+# Longer names are not worth the memory.
+_KNOWN_NAME_MAX = 256
+
+
+def _head(name: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
+    """All that stands before the bytes of an output."""
+    return b"".join(Message().map(1, name, tensor_head(dtype, shape)).segments())
+
+
+_known_head = lru_cache(maxsize=256)(_head)
 
 
 def _spec_message(name: str, version: int | None, signature_name: str) -> Message:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
 
@@ -15,6 +15,7 @@ from graphpipe.server.protocols.call import ASIDE_FROM, InferenceCall, Models, Q
 from graphpipe.server.protocols.inference import Inference, Named
 from graphpipe.server.protocols.protobuf import Reader
 from graphpipe.server.protocols.protocol import Endpoint
+from graphpipe.server.protocols.recall import Recall
 from graphpipe.server.protocols.tensorflow_serving.messages import (
     AVAILABLE,
     SIGNATURE_FIELD,
@@ -27,7 +28,9 @@ from graphpipe.server.protocols.tensorflow_serving.messages import (
     status_response,
     version_number,
 )
+from graphpipe.server.protocols.tensorflow_serving.signatures import check_name, method_of, name_of
 from graphpipe.server.protocols.tensorflow_serving.tensors import is_work, read_tensor, values
+from graphpipe.signature import TensorSpec
 from graphpipe.wire import Segment
 from graphpipe.words import listed, quoted
 
@@ -38,10 +41,29 @@ Array = NDArray[Any]
 _PREDICTION, _MODEL = "tensorflow.serving.PredictionService", "tensorflow.serving.ModelService"
 SERVICES = (_PREDICTION, _MODEL)
 
-_DEFAULT = "serving_default"
-_METHOD = "tensorflow/serving/predict"
 # What a last value may stand for, in bytes, for a request of a few.
 _FILLED_BYTES_MAX = 64 << 20
+
+
+class _Said(NamedTuple):
+    """What a PredictRequest says beside its tensors."""
+
+    inference: Inference
+    names: tuple[str, ...]
+    outputs: tuple[str, ...]
+    version: str
+
+    def call(self, found: Callable[[], list[Array]], *, is_work: bool = False) -> InferenceCall:
+        """The call of a model that it is, with these tensors."""
+        service = self.inference.service
+        return InferenceCall(
+            self.inference,
+            self.names,
+            found,
+            partial(_encoded, service.name, self.version, name_of(service.model)),
+            outputs=self.outputs,
+            is_work=is_work,
+        )
 
 
 class TensorFlowServingRpcs:
@@ -53,7 +75,8 @@ class TensorFlowServingRpcs:
         self._directory = directory
         self._strings_max = strings_max
         self._inferences: dict[Service, Inference] = {}
-        directory.on_change.append(self._inferences.clear)
+        self._recall: Recall[_Said] = Recall()
+        directory.on_change += (self._inferences.clear, self._recall.forget)
 
     def endpoint(self, method: str, message: memoryview | bytes) -> Endpoint:
         """What a call asks with its message. Raises ServiceError: also Unsupported (501), for one that is not served."""
@@ -68,22 +91,19 @@ class TensorFlowServingRpcs:
         raise Unsupported(f"{method[:100]!r} is not a call that is served here", 501)
 
     def _predict(self, message: memoryview) -> InferenceCall:
+        known = self._recall.find(message)
+        if known is not None:
+            said, found = known
+            return said.call(lambda: found)
         request = read_predict_request(message)
         service, version = self._find(request.spec)
-        signature = request.spec.signature_name
-        if signature not in ("", _DEFAULT):
-            raise InvalidRequest(
-                f"there is no signature {quoted(signature)}: a model is served with one signature, which is "
-                f"{_DEFAULT!r} here"
-            )
-        return InferenceCall(
-            self._inference(service),
-            list(request.inputs),
-            partial(_arrays, request.inputs, self._strings_max),
-            partial(_encoded, service.name, version, _DEFAULT),
-            outputs=request.output_filter,
-            is_work=len(message) >= ASIDE_FROM and any(is_work(parts) for parts in request.inputs.values()),
-        )
+        check_name(service.model, request.spec.signature_name)
+        said = _Said(self._inference(service), tuple(request.inputs), tuple(request.output_filter), version)
+        if len(message) >= ASIDE_FROM and any(is_work(parts) for parts in request.inputs.values()):
+            return said.call(partial(_arrays, request.inputs, self._strings_max), is_work=True)
+        found = _arrays(request.inputs, self._strings_max)
+        self._recall.keep(message, said, found)
+        return said.call(lambda: found)
 
     def _metadata(self, message: memoryview) -> Question:
         question = read_metadata_question(message)
@@ -97,7 +117,13 @@ class TensorFlowServingRpcs:
 
     def _describe(self, service: Service, version: str, models: Models) -> list[Segment]:
         signature = self._inference(service).signature
-        described = {_DEFAULT: (signature.inputs, signature.outputs, _METHOD)}
+        described = {
+            name_of(service.model): (
+                _named(signature.inputs, signature.input_names),
+                _named(signature.outputs, signature.output_names),
+                method_of(service.model),
+            )
+        }
         return metadata_response(service.name, version_number(version), described)
 
     def _status(self, message: memoryview) -> Question:
@@ -134,6 +160,11 @@ def _arrays(inputs: dict[str, list[memoryview]], strings_max: int) -> list[Array
             left -= array.nbytes
         arrays.append(array)
     return arrays
+
+
+def _named(specs: Sequence[TensorSpec], names: Sequence[str]) -> list[TensorSpec]:
+    by_name = {spec.name: spec for spec in specs}
+    return [by_name.get(name, TensorSpec(name)) for name in names]
 
 
 def _encoded(name: str, version: str, signature: str, outputs: Named) -> list[Segment]:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from graphpipe.errors import InvalidRequest, MalformedMessage, ServiceError, TooLarge
+from graphpipe.errors import InvalidRequest, MalformedMessage, TooLarge
 from graphpipe.server.protocols.protobuf import (
     FIXED32,
     FIXED64,
@@ -23,6 +23,7 @@ from graphpipe.server.protocols.protobuf import (
     VARINT,
     Message,
     Reader,
+    is_mostly,
     key,
     merged,
     part,
@@ -32,7 +33,16 @@ from graphpipe.server.protocols.varints import counted_varints, unpacked
 from graphpipe.wire import Segment
 from graphpipe.wire.dtypes import NDIM_MAX, to_bytes, to_sendable
 
-__all__ = ["ReadTensor", "is_work", "number_of_dtype", "read_tensor", "shape_message", "tensor_message", "values"]
+__all__ = [
+    "ReadTensor",
+    "is_work",
+    "number_of_dtype",
+    "read_tensor",
+    "shape_message",
+    "tensor_head",
+    "tensor_message",
+    "values",
+]
 
 Array = NDArray[Any]
 
@@ -71,9 +81,8 @@ _OTHERS = {
 _LISTS = {kind.field: kind.form for kind in _KINDS.values()} | {9: FIXED32, 12: FIXED64}
 
 _DTYPE, _SHAPE, _CONTENT = key(1, VARINT), key(2), key(4)
-# What is a view of the message, however large; and what there may be beside it in one that is surely short to read.
+# What is a view of the message, however large.
 _VIEWED = frozenset((_CONTENT, key(5), key(6)))
-_OVERHEAD, _FIELDS_OF_VIEWED = 4096, 16
 _DIM, _UNKNOWN_RANK, _SIZE = key(2), key(3, VARINT), key(1, VARINT)
 
 
@@ -161,13 +170,7 @@ def _dims(parts: Sequence[memoryview], reader: Reader, what: str) -> list[int]:
 
 def is_work(parts: Sequence[memoryview]) -> bool:
     """Whether a TensorProto is long to read: not so one whose bytes, or numbers of a fixed size, are all that is large."""
-    try:
-        return not any(
-            found in _VIEWED and len(value) + _OVERHEAD > sum(map(len, parts))
-            for found, value in Reader(_FIELDS_OF_VIEWED).fields(*parts)
-        )
-    except ServiceError:
-        return True  # which is found out once more, and told
+    return not is_mostly(parts, _VIEWED)
 
 
 def values(tensor: ReadTensor, what: str, filled_bytes_max: int) -> Array:
@@ -254,13 +257,20 @@ def shape_message(shape: tuple[int, ...] | None) -> Message:
     return found
 
 
+def tensor_head(dtype: np.dtype[Any], shape: tuple[int, ...]) -> Message:
+    """A TensorProto of numbers without their bytes, which are its end."""
+    size = math.prod(shape) * dtype.itemsize
+    found = Message().number(1, number_of_dtype(dtype)).message(2, shape_message(shape))
+    return found.head(4, size) if size else found
+
+
 def tensor_message(value: object, what: str) -> Message:
     """An array as a TensorProto, whose numbers are the array's own memory. Raises InvalidRequest for what no tensor is."""
     _, array = to_sendable(value, what)
+    if array.dtype.kind != "O":
+        found = tensor_head(array.dtype, array.shape)
+        return found.follow(array.data.cast("B")) if array.size else found
     found = Message().number(1, number_of_dtype(array.dtype)).message(2, shape_message(array.shape))
-    if array.dtype.kind == "O":
-        for item in array.reshape(-1).tolist():
-            found.octets(8, item if type(item) is bytes else to_bytes(item, what))
-    elif array.size:
-        found.octets(4, array.data.cast("B"))
+    for item in array.reshape(-1).tolist():
+        found.octets(8, item if type(item) is bytes else to_bytes(item, what))
     return found

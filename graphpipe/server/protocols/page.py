@@ -7,8 +7,7 @@ from typing import Any
 
 from graphpipe.errors import TooLarge
 from graphpipe.server.models.service import Service
-from graphpipe.server.protocols.jsons import write
-from graphpipe.server.protocols.open_inference.answer import JSON
+from graphpipe.server.protocols.jsons import JSON, write
 from graphpipe.server.protocols.protocol import Answer
 from graphpipe.wire import Segment
 

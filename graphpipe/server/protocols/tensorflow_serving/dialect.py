@@ -1,0 +1,102 @@
+"""Which path of ``/v1`` asks what."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from graphpipe.errors import NotFound, NotReady, ServiceError
+from graphpipe.server.models.directory import Directory
+from graphpipe.server.models.service import Service
+from graphpipe.server.protocols.jsons import write
+from graphpipe.server.protocols.page import Models, Page
+from graphpipe.server.protocols.path import segments
+from graphpipe.server.protocols.protocol import Endpoint, Field, WrongMethod
+from graphpipe.server.protocols.tensorflow_serving.describe import metadata, status
+from graphpipe.server.protocols.tensorflow_serving.infer import VERBS, Infer, Served
+from graphpipe.server.state import State
+from graphpipe.words import quoted
+
+__all__ = ["TensorFlowServing"]
+
+_HERE = (
+    "there are /v1/models, /v1/models/M[/versions/V], /v1/models/M[/versions/V]/metadata and, to POST to, "
+    "/v1/models/M[/versions/V]:predict, :classify and :regress"
+)
+
+
+class TensorFlowServing:
+    """TensorFlow Serving's REST API, and with it the first protocol of KServe."""
+
+    protocol = "tensorflow_serving"
+
+    def __init__(self, directory: Directory, state: State, strings_max: int) -> None:
+        self._directory = directory
+        self._state = state
+        self._strings_max = strings_max
+        self._served: dict[Service, Served] = {}
+        directory.on_change.append(self._served.clear)
+
+    def endpoint(self, method: str, path: str, field: Field) -> Endpoint:
+        """What a path asks. Raises NotFound, WrongMethod."""
+        parts = segments(path)[1:]
+        while parts and not parts[-1]:  # an empty one at the end is no part of a name
+            parts = parts[:-1]
+        last, colon, verb = parts[-1].rpartition(":") if parts else ("", "", "")
+        if colon and verb in VERBS:
+            parts = (*parts[:-1], last)
+        else:
+            verb = ""
+        version = ""
+        match parts:
+            case ("models",) if not verb:
+                return _only("GET", method, Page(self._models, "metadata"))
+            case ("models", name, "versions", version, *rest) if name and version:
+                pass
+            case ("models", name, "labels", label, *rest) if name and label:
+                self._directory.find(name)
+                raise NotFound(
+                    f"model {quoted(name)} has no version with the label {quoted(label)}; labels are not kept"
+                )
+            case ("models", name, *rest) if name:
+                pass
+            case _:
+                raise _nothing_at(path)
+        if rest not in ([], ["metadata"]) or (rest and verb):
+            raise _nothing_at(path)
+        service = self._directory.find(name, version)
+        if verb:
+            return _only("POST", method, Infer(self._served_by(service), verb))
+        say = partial(self._metadata, service, version) if rest else partial(self._status, name, version)
+        return _only("GET", method, Page(say, "metadata", service))
+
+    def error_body(self, error: ServiceError, accept: str) -> tuple[str, bytes]:
+        """An object with one word, for everybody."""
+        return "application/json", write({"error": error.message.encode("utf-8", "replace").decode()})
+
+    def _served_by(self, service: Service) -> Served:
+        served = self._served.get(service)
+        if served is None:
+            served = self._served[service] = Served(service, self._strings_max)
+        return served
+
+    def _models(self, body: bytes, models: Models) -> object:
+        return {"models": [name for name in self._directory.names if models is None or name in models]}
+
+    def _status(self, name: str, version: str, body: bytes, models: Models) -> object:
+        if not self._state.ready:
+            raise NotReady("the server is starting or draining")
+        return status(name, [version] if version else self._directory.versions(name))
+
+    def _metadata(self, service: Service, version: str, body: bytes, models: Models) -> object:
+        version = version or self._directory.versions(service.name)[-1]
+        return metadata(service.name, version, service.model, self._served_by(service).inference.signature)
+
+
+def _nothing_at(path: str) -> NotFound:
+    return NotFound(f"nothing is served at {path[:200]}; {_HERE}")
+
+
+def _only(allowed: str, method: str, endpoint: Endpoint) -> Endpoint:
+    if method != allowed:
+        raise WrongMethod(method, allowed)
+    return endpoint
