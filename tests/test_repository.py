@@ -13,7 +13,7 @@ FILE_BYTES_MAX = 200_000
 FILE_LINES_MAX = 700
 # Long by nature, or written by a program.
 LONG_FILES = re.compile(r"CHANGELOG\.md|(.*/)?generated/.*|.*\.(json|csv|svg)")
-BINARY_FILES = re.compile(r".*\.(onnx|npy|npz|bin|png|pt|pb|jar)")
+BINARY_FILES = re.compile(r".*\.(onnx|npy|npz|bin|png|pt|pb|jar|gz)")
 
 # Built from pieces, so that this file does not hold what it forbids.
 HOME_FOLDERS = "|".join(("home", "Users", "root", "work", "mnt"))

@@ -28,7 +28,8 @@ class Model(Protocol):
     ``description``, ``quick = True`` if it needs so little time that a server may run it on its event loop, and
     ``threads``, how many calls it makes sense to run at once where that is not the number of CPUs (it waits more than
     it works, or it allows only one). ``runtime`` is what computes its answers, with its version: "onnxruntime 1.23", and
-    ``kind`` what it is, for people: "ONNX".
+    ``kind`` what it is, for people: "ONNX". ``signature_name`` and ``method_name`` are TensorFlow's words for what it was
+    loaded as.
 
     ``shares_memory = False`` says that it writes to no input, and gives only arrays that may be written to and that
     nobody else holds; others are shown their inputs read-only, and what they give is looked at (owned.py).

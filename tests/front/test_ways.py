@@ -75,9 +75,9 @@ TABLE = {
     "any free path": post("Host: h", first="POST /some/where/else HTTP/1.1"),
     "an empty segment": post("Host: h", first="POST //models/nobody HTTP/1.1"),
     "an unknown model": post("Host: h", first="POST /models/nobody HTTP/1.1", want=(404,)),
-    "a reserved path": post("Host: h", first="POST /v2/x HTTP/1.1", want=(404,)),
+    "a reserved path": post("Host: h", first="POST /metrics/x HTTP/1.1", want=(404,)),
     "dots": post("Host: h", first="POST /v2/../models/./echo HTTP/1.1"),
-    "dots that lead to a reserved path": post("Host: h", first="POST /x/../v2 HTTP/1.1", want=(404,)),
+    "dots that lead to a reserved path": post("Host: h", first="POST /x/../metrics/y HTTP/1.1", want=(404,)),
     "dots, escaped": post("Host: h", first="POST /x/%2e%2E/models/nobody HTTP/1.1", want=(404,)),
     "dots to a page": get("Host: h", first="GET /x/../livez HTTP/1.1"),
     "a description": get("Host: h"),
@@ -94,7 +94,7 @@ TABLE = {
     "OPTIONS of the server": get(
         "Host: h", first="OPTIONS * HTTP/1.1", want=(204,), headers={"allow": "GET, HEAD, OPTIONS, POST"}
     ),
-    "OPTIONS of nothing": get("Host: h", first="OPTIONS /v2/x HTTP/1.1", want=(404,)),
+    "OPTIONS of nothing": get("Host: h", first="OPTIONS /models/nobody HTTP/1.1", want=(404,)),
     "GET of nothing but a star": get("Host: h", first="GET * HTTP/1.1", want=(400,), stays=False),
     "PUT": post("Host: h", first="PUT / HTTP/1.1", want=(405,), headers={"allow": "GET, HEAD, OPTIONS, POST"}),
     "shutdown by GET": get(

@@ -92,7 +92,7 @@ def test_a_model_has_a_configuration_for_clients_that_look_at_one(server: InProc
     assert [each["data_type"] for each in said["output"]] == ["TYPE_FP16", "TYPE_INVALID"]
 
 
-@pytest.mark.parametrize("body", [b"", b"{}", b'{"ready": true}'])
+@pytest.mark.parametrize("body", [b"", b"{}", b'{"ready": true}', b'{"ready": null}'])
 def test_the_index_lists_what_is_served(server: InProcess, body: bytes) -> None:
     answer = call(server.url, "POST", "/v2/repository/index", body)
     assert json.loads(answer.body) == [
@@ -167,7 +167,8 @@ def test_what_is_not_there_is_refused_in_the_protocol_s_form(
 
 def test_a_broken_question_is_refused_and_a_long_one_not_read(server: InProcess) -> None:
     with Wire(server.url) as wire:
-        assert wire.call("POST", "/v2/repository/index", b"{").status == 400
+        for broken in (b"{", b"[]", b'{"ready": 1}'):
+            assert wire.call("POST", "/v2/repository/index", broken).status == 400
         assert wire.call("POST", "/v2/repository/index", b'{"ready": {}}').status == 400
         assert wire.call("POST", "/v2/repository/index", b" " * 100_000).status == 413
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import gc
+import gzip
 import json
 import logging
 import threading
@@ -170,6 +171,28 @@ def test_the_config_reaches_the_model_as_it_is() -> None:
     with in_process({"m": Configured()}) as server:
         body, _ = request([row(1)], parameters={"config": "ä {}"})
         assert answered(call(server.url, "POST", INFER, body))[1][0].elements == ("ä {}".encode(),)
+
+
+@pytest.mark.parametrize("as_bytes", [True, False])
+def test_answers_are_compressed_where_the_server_does_that_for_whoever_can_read_it(as_bytes: bool) -> None:
+    tensor = Tensor("x", "INT32", (5000,), tuple(range(5000)))
+    with in_process({"m": Echo()}, compress_answers=True) as server:
+        packed = ask(server, tensor, as_bytes=as_bytes, accept_encoding="gzip, deflate, br")
+        assert packed.headers["content-encoding"] == "gzip"
+        plain = Answer(packed.status, packed.headers, gzip.decompress(packed.body))
+        assert answered(plain)[1] == [tensor]
+        assert answered(ask(server, tensor, as_bytes=as_bytes))[1] == [tensor]
+
+
+def test_what_is_remembered_of_callers_requests_is_bounded() -> None:
+    with in_process({"m": Echo()}) as server:
+        (service,) = server.app.directory
+        served = server.ask(lambda: server.app.dialects.at("/v2")._served_by(service))
+        for i in range(600):
+            assert ask(server, Tensor(f"{i:07}" * (4000 if i % 2 else 500), "INT8", (1,), (1,))).status == 200
+        assert len(served.remembered) <= 256
+        plans = served.inference._plans
+        assert sum(len(name) for _, _, names, outputs in plans for name in names + outputs) <= 256 * 8192
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -163,8 +163,7 @@ class Connection(asyncio.BufferedProtocol):
         self._cycle.leave()
 
     def pause_writing(self) -> None:
-        if self.peer is not None:  # TLS says so before there is a line, and takes it back
-            self._line.paused_writing = True
+        self._line.paused_writing = True
 
     def resume_writing(self) -> None:
         self._line.paused_writing = False

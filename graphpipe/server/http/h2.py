@@ -12,6 +12,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Hashable
+from functools import partial
 from typing import Protocol, cast
 
 from ngh2 import (
@@ -126,6 +127,7 @@ class H2Connection(asyncio.BufferedProtocol):
         self._last = 0
         self._greeted = self._noticed = self._going = self._over = False
         self._paused = False
+        self._mark = 0  # what was left when writing paused, or was looked at last
         self._flush_is_due = self._flushing = self._receiving = False
         self._since = self._born = self._stalled = shared.tick
         self._settings = self._pings = self._updates = self._sent = self._begun = 0  # in this tick
@@ -201,7 +203,7 @@ class H2Connection(asyncio.BufferedProtocol):
 
     def pause_writing(self) -> None:
         self._paused = True
-        self._stalled = self._shared.tick
+        self._stalled, self._mark = self._shared.tick, self.transport.get_write_buffer_size()
 
     def resume_writing(self) -> None:
         self._paused = False
@@ -397,7 +399,8 @@ class H2Connection(asyncio.BufferedProtocol):
                 if data:
                     self._sent += len(data)
                     self.transport.write(data)
-                    continue
+                    if len(data) == _CHUNK or self._sending:
+                        continue
                 if not self._refused:
                     break
                 # Only now: with a reset the library drops what it has not sent of a stream.
@@ -507,9 +510,9 @@ class H2Connection(asyncio.BufferedProtocol):
             if stream.held:
                 self._check_sending(stream, tick)
             elif stream.handler is not None:
-                stream.handler.check(tick)
-        if self._paused and (tick - self._stalled) * TICK_S > self._send_limit_s():
-            log.info("a caller did not read its answers for %g s (--send-timeout-s)", settings.send_timeout_s)
+                self._safely(stream, partial(stream.handler.check, tick))
+        if self._paused and self._stands_still(tick):
+            log.info("a caller did not read its answers for %g s (--send-timeout-s)", self._send_limit_s())
             self.abort()
         elif not self._streams and idle_s > (
             settings.keepalive_timeout_s if self._greeted else settings.head_timeout_s
@@ -523,6 +526,15 @@ class H2Connection(asyncio.BufferedProtocol):
     def _send_limit_s(self) -> float:
         limit_s = self._shared.settings.send_timeout_s
         return min(limit_s, _PRESSED_S) if self._shared.admission.is_full else limit_s  # he keeps others out
+
+    def _stands_still(self, tick: int) -> bool:
+        """Whether what the transport has does not get less."""
+        waited_s = (tick - self._stalled) * TICK_S
+        if waited_s <= self._send_limit_s():
+            return False
+        left = self.transport.get_write_buffer_size()
+        moved, self._stalled, self._mark = self._mark - left, tick, left
+        return moved < PROGRESS_BYTES_PER_S * waited_s
 
     def _check_sending(self, stream: Stream, tick: int) -> None:
         if stream.waited_s(tick) <= self._send_limit_s():

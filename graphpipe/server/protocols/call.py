@@ -25,6 +25,8 @@ Models = frozenset[str] | None
 
 # Messages of this size and more are unpacked in a thread, where there is something to unpack.
 ASIDE_FROM = 32 * 1024
+# A value of JSON takes more time than the bytes of its array.
+_VALUES_ASIDE_FROM = 2048
 # Copying this much on the event loop would be felt by the other callers.
 _OFF_LOOP_FROM = 256 * 1024
 
@@ -133,11 +135,11 @@ class InferenceCall:
 
 def _is_work(array: Array, fields: Fields | None) -> bool:
     """Whether encoding this takes long: many strings, a large copy, or much text."""
+    if fields == JSON and array.size >= _VALUES_ASIDE_FROM:
+        return True
     if array.nbytes < ASIDE_FROM:
         return False
-    return (
-        fields == JSON or array.dtype.kind in "OSU" or (array.nbytes >= _OFF_LOOP_FROM and not array.flags.c_contiguous)
-    )
+    return array.dtype.kind in "OSU" or (array.nbytes >= _OFF_LOOP_FROM and not array.flags.c_contiguous)
 
 
 class Question:

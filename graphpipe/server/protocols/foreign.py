@@ -80,7 +80,7 @@ _JSON = re.compile(rb"\s*(?:\{\s*(?:\"|\}|\Z)|\[\s*(?:[\[{\"\]0-9-]|true|false|n
 _FORM_FIELDS = re.compile(rb"[A-Za-z0-9_.%+*\[\]-]{1,200}=[\x21-\x7e]*")
 # What is in JSON, and whose way of putting it that is.
 _JSON_OF = (
-    (b'"instances"', "as TF-Serving takes it"),
+    (b'"instances"', "as TF-Serving takes it at /v1/models/NAME:predict"),
     (b'"datatype"', "as Triton and KServe take it at /v2/models/NAME/infer"),
 )
 

@@ -25,7 +25,9 @@ Named = list[tuple[str, NDArray[Any]]]
 _Head = tuple[tuple[np.dtype[Any], ...], tuple[tuple[int, ...], ...], tuple[str, ...], tuple[str, ...]]
 
 _PLANS_MAX = 256
-_NAMES_MAX = 64  # heads with more of them are not remembered
+# Heads with more names, or longer ones, are not remembered.
+_NAMES_MAX = 64
+_CHARACTERS_MAX = 8 * 1024
 # Converting this much on the event loop would be felt by the other callers.
 _OFF_LOOP_FROM = 256 * 1024
 
@@ -111,7 +113,8 @@ class Inference:
                 cast=self.service.cast,
                 ignore_extra_inputs=self.service.ignore_extra_inputs,
             )
-            if len(names) + len(outputs) <= _NAMES_MAX:
+            called = head[2] + head[3]
+            if len(called) <= _NAMES_MAX and sum(map(len, called)) <= _CHARACTERS_MAX:
                 if len(self._plans) >= _PLANS_MAX:
                     self._plans.clear()
                 self._plans[head] = plan

@@ -121,7 +121,7 @@ class OpenInference:
     def _index(self, body: bytes, models: Models) -> object:
         if body.strip():  # whether only those are wanted that are ready: all are
             asked = read(body)
-            if not (isinstance(asked, dict) and isinstance(asked.get("ready", True), bool)):
+            if not (isinstance(asked, dict) and isinstance(asked.get("ready"), bool | None)):
                 raise InvalidRequest('an index is asked for by nothing, or by an object like {"ready": true}')
         return [in_index(name, version) for name, version in self._versions(models)]
 

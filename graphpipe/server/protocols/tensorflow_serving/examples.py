@@ -52,7 +52,7 @@ def _feature(values: list[Any], place: str) -> Message:
     if not kinds:
         return Message()
     listed = Message()
-    if kinds == {int}:
+    if kinds <= {int, bool}:  # true is 1 here
         if min(values) < -(2**63) or max(values) >= 2**63:
             raise InvalidRequest(f"{place} has a number that int64 cannot hold")
         return Message().message(_INT64_LIST, listed.numbers(1, values))

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from graphpipe.errors import InvalidRequest, MalformedMessage, TooLarge
 from graphpipe.server.protocols.lists import array_of, flattened
 from graphpipe.signature import Signature, TensorSpec
-from graphpipe.wire.dtypes import ENTRIES_MAX, NAME_BYTES_MAX
+from graphpipe.wire.dtypes import ENTRIES_MAX, NAME_BYTES_MAX, NDIM_MAX
 from graphpipe.words import quoted
 
 __all__ = ["Asked", "is_bytes", "octets_of", "predict_in", "signature_name_in"]
@@ -162,7 +162,7 @@ def _texts(elements: Sequence[Any], what: str) -> list[bytes]:
 def _dtype_of(elements: Sequence[Any]) -> np.dtype[Any]:
     """The type of values whose type the model does not say."""
     kinds = set(map(type, elements))
-    if kinds & {str, dict}:
+    if str in kinds or kinds == {dict}:
         return _OBJECT
     if kinds == {bool}:
         return _BOOL
@@ -181,16 +181,25 @@ def _first_odd(value: Any, name: str, in_rows: bool) -> str:
     lengths: list[int] = []
     first = value
     while type(first) is list:
+        if len(lengths) == NDIM_MAX:
+            return ""
         lengths.append(len(first))
         first = first[0] if first else None
-    level: list[tuple[tuple[int, ...], Any]] = [((), value)]
-    for depth, length in enumerate([*lengths, -1]):
-        for path, each in level:
-            if (len(each) if type(each) is list else -1) != length:
-                return _place(path, name, in_rows)
-        if depth < len(lengths):
-            level = [((*path, at), item) for path, each in level for at, item in enumerate(each)]
-    return ""
+    path = _odd_in(value, lengths, ())
+    return "" if path is None else _place(path, name, in_rows)
+
+
+def _odd_in(value: Any, lengths: Sequence[int], path: tuple[int, ...]) -> tuple[int, ...] | None:
+    depth = len(path)
+    if type(value) is not list or depth == len(lengths) or len(value) != lengths[depth]:
+        return None if type(value) is not list and depth == len(lengths) else path
+    if depth + 1 == len(lengths):  # of values, which are many
+        return next(((*path, at) for at, item in enumerate(value) if type(item) is list), None)
+    for at, item in enumerate(value):
+        found = _odd_in(item, lengths, (*path, at))
+        if found is not None:
+            return found
+    return None
 
 
 def _place(path: tuple[int, ...], name: str, in_rows: bool) -> str:
