@@ -103,7 +103,13 @@ def check_grpc(served: Served, array: NDArray[Any]) -> None:
 def ask_grpc(bench: Bench, options: argparse.Namespace) -> Table:
     table = Table(
         "1 KB there and back over gRPC",
-        {"server": "server", "callers": "callers", "per_s": "calls/s", "p99_ms": "p99 ms", "cpu_us": "server's CPU us / call"}
+        {
+            "server": "server",
+            "callers": "callers",
+            "per_s": "calls/s",
+            "p99_ms": "p99 ms",
+            "cpu_us": "server's CPU us / call",
+        }
         | {"x": "CPU, of GraphPipe's over gRPC x", "between": "95 % of x"},
     )
     array = numbers(1, 256)

@@ -36,7 +36,12 @@ def grpc_floats(answer: bytes) -> Array:
 
 def binary(array: Array) -> tuple[list[memoryview | bytes], list[str]]:
     """Over HTTP with the tensor's bytes behind the JSON: the body, not joined, and what the head has besides."""
-    described = {"name": "x", "shape": array.shape, "datatype": "FP32", "parameters": {"binary_data_size": array.nbytes}}
+    described = {
+        "name": "x",
+        "shape": array.shape,
+        "datatype": "FP32",
+        "parameters": {"binary_data_size": array.nbytes},
+    }
     asked = {"inputs": [described], "parameters": {"binary_data_output": True}}
     head = json.dumps(asked, separators=(",", ":")).encode()
     return [head, memoryview(array).cast("B")], [f"Inference-Header-Content-Length: {len(head)}"]
