@@ -21,7 +21,7 @@ import contextlib
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -83,6 +83,12 @@ class Bench:
         served: Served = self._stack.enter_context(start(self._folder / name))
         return served
 
+    def raw(self, path: str, array: NDArray[Any], *more: Any) -> Raw:
+        """A raw socket to ours."""
+        made = Raw(self.ours.port, path, array, *more)
+        self._stack.callback(made.socket.close)
+        return made
+
 
 def numbers(*shape: int) -> NDArray[Any]:
     return np.random.default_rng(0).random(shape, np.float32)
@@ -141,7 +147,7 @@ def ask_large(bench: Bench, options: argparse.Namespace) -> Table:
     table = Table(
         "77 MB there and back, one caller",
         {"server": "server", "ms": "ms / call", "x": "of our own wire x", "between": "95 % of x"}
-        | {"aio_x": "of grpc.aio x", "aio_between": "95 % of that x", "cpu_ms": "server's CPU ms / call"},
+        | {"aio_x": "of grpc.aio x", "aio_between": "95 % of that x", "cpu_ms": "CPU ms / call"},
     )
     array = numbers(*LARGE)
     body, fields = binary(array)
@@ -149,8 +155,8 @@ def ask_large(bench: Bench, options: argparse.Namespace) -> Table:
     ways: Ways = {}
     with bench.ours.going_on():
         raws = {
-            WIRE: Raw(bench.ours.port, "/", array),
-            BINARY: Raw(bench.ours.port, "/v2/models/echo/infer", array, body, fields),
+            WIRE: bench.raw("/", array),
+            BINARY: bench.raw("/v2/models/echo/infer", array, body, fields),
         }
         check(decode_infer_response(raws[WIRE].call()).outputs[0].reshape(-1), array)
         check(np.frombuffer(raws[BINARY].call()[-array.nbytes :], np.float32), array)

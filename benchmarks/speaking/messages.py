@@ -1,4 +1,4 @@
-"""The same float32 tensor, asked for in each protocol: what is sent, again and again, and what of the answer is the tensor."""
+"""A float32 tensor as each protocol asks for it back, and what of the answer is the tensor."""
 
 from __future__ import annotations
 
