@@ -275,6 +275,7 @@ QUESTIONS: dict[str, Callable[[Bench, argparse.Namespace], Table]] = {
 
 def measure(options: argparse.Namespace) -> Result:
     """Ask what is asked for, each question with servers of its own."""
+    asked = [f"--{name} {value:g}" for name in ("rounds", "turn-s") if (value := vars(options)[name.replace("-", "_")])]
     options.rounds = options.rounds or (FULL_ROUNDS if options.full else ROUNDS)
     options.turn_s = options.turn_s or (FULL_TURN_S if options.full else TURN_S)
     tables = {}
@@ -284,7 +285,7 @@ def measure(options: argparse.Namespace) -> Result:
     return Result(
         "protocols",
         "Other protocols, beside our own wire and beside other servers",
-        " ".join(["python benchmarks/protocols.py", *options.question, *(["--full"] if options.full else [])]),
+        " ".join(["python benchmarks/protocols.py", *options.question, *asked, *(["--full"] if options.full else [])]),
         {**about(("numpy", "uvloop", "ngh2", "grpcio", "orjson")), "rounds": str(options.rounds)},
         tables,
     )
