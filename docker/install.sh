@@ -17,7 +17,7 @@ dependencies)
     python3 -m venv --without-pip /opt/graphpipe
     pip install --no-cache-dir --progress-bar off --requirement docker/requirements/build.txt
     if [ -n "${TORCH_INDEX:-}" ]; then
-        into_image --requirement docker/requirements/json.txt
+        into_image --requirement docker/requirements/json.txt --requirement docker/requirements/grpc.txt
         into_image --constraint constraints.txt --index-url "$TORCH_INDEX" torch
     else
         # shellcheck disable=SC2086 # several flags
@@ -27,7 +27,7 @@ dependencies)
 package)
     pip wheel --no-build-isolation --no-deps --wheel-dir dist .
     into_image --no-deps dist/*.whl
-    case ,$EXTRAS, in *,all,*) EXTRAS=$EXTRAS,json,onnx,tensorflow,torch ;; esac
+    case ,$EXTRAS, in *,all,*) EXTRAS=$EXTRAS,grpc,json,onnx,tensorflow,torch ;; esac
     for extra in $(echo "$EXTRAS" | tr ',' ' '); do
         if [ -f "docker/requirements/$extra.txt" ]; then
             # shellcheck disable=SC2086 # several flags

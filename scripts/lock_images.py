@@ -31,15 +31,16 @@ FOLDER = ROOT / "docker" / "requirements"
 
 # The extras of pyproject.toml that an image has, and packages that no extra names.
 IMAGES: Final[Mapping[str, tuple[Sequence[str], Sequence[str]]]] = {
-    "onnx": (["json", "onnx"], []),
-    "cpu": (["json", "onnx", "tensorflow"], []),
-    "openvino": (["json", "server"], ["onnxruntime-openvino>=1.24"]),
-    "torch": (["json", "torch"], []),
-    "cuda-onnx": (["json", "server"], ["onnxruntime-gpu[cuda,cudnn]>=1.22"]),
-    "cuda-tensorflow": (["json", "server"], ["tensorflow[and-cuda]>=2.21"]),
-    "cuda-torch": (["json", "torch"], []),
+    "onnx": (["grpc", "json", "onnx"], []),
+    "cpu": (["grpc", "json", "onnx", "tensorflow"], []),
+    "openvino": (["grpc", "json", "server"], ["onnxruntime-openvino>=1.24"]),
+    "torch": (["grpc", "json", "torch"], []),
+    "cuda-onnx": (["grpc", "json", "server"], ["onnxruntime-gpu[cuda,cudnn]>=1.22"]),
+    "cuda-tensorflow": (["grpc", "json", "server"], ["tensorflow[and-cuda]>=2.21"]),
+    "cuda-torch": (["grpc", "json", "torch"], []),
     # What EXTRAS may add to any of them.
     "server": (["server"], []),
+    "grpc": (["grpc"], []),
     "json": (["json"], []),
     "tensorflow": (["tensorflow"], []),
     "build": ([], ["hatchling>=1.27"]),  # builds the package in all of them

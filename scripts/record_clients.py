@@ -46,11 +46,16 @@ class Proxy:
                 client, _ = self._listener.accept()
             except OSError:
                 return  # closed
-            server = socket.create_connection(self._server)
             kept = bytearray()
             self.sent.append(kept)
-            threading.Thread(target=self._pass_on, args=(client, server, kept), daemon=True).start()
-            threading.Thread(target=self._pass_on, args=(server, client, bytearray()), daemon=True).start()
+            threading.Thread(target=self._serve, args=(client, kept), daemon=True).start()
+
+    def _serve(self, client: socket.socket, kept: bytearray) -> None:
+        with client, socket.create_connection(self._server) as server:
+            back = threading.Thread(target=self._pass_on, args=(server, client, bytearray()), daemon=True)
+            back.start()
+            self._pass_on(client, server, kept)
+            back.join()
 
     @staticmethod
     def _pass_on(source: socket.socket, target: socket.socket, kept: bytearray) -> None:
@@ -82,14 +87,14 @@ def main() -> None:
                 print(f"{name} NOT RECORDED: {why}", flush=True)
 
 
-def record(program: Program, address: str) -> str:
+def record(program: Program, address: str, folder: Path = FOLDER) -> str:
     """Its file, written, in a few words."""
     host, _, port = address.rpartition(":")
     proxy = Proxy(host, int(port))
     marks: list[tuple[Line, list[int]]] = []
     program.run(proxy.address, lambda line: marks.append((line, [len(kept) for kept in proxy.sent])))
     proxy.close()
-    path = FOLDER / f"{program.name}.jsonl.gz"
+    path = folder / f"{program.name}.jsonl.gz"
     lines = [json.dumps(each) for each in questions(marks, proxy.sent)]
     # Without a time in its head the same questions are the same file.
     path.write_bytes(gzip.compress("".join(f"{line}\n" for line in lines).encode(), mtime=0))

@@ -167,12 +167,9 @@ def test_pages_of_health_say_what_their_client_reads(told: tuple[Program, list[L
     if told[0].speaks == "tf":
         pytest.skip("it has none")
     lines = {line["name"]: line for line in of_subject(told, "pages")}
-    # Over gRPC what is not there is an error, as it is of KServe's own server.
-    got = {
-        name: line.get("answer", False if line.get("status") == "StatusCode.NOT_FOUND" else line)
-        for name, line in lines.items()
+    wrong = {
+        name: lines[name] for name, is_so in READY.items() if name in lines and lines[name].get("answer") is not is_so
     }
-    wrong = {name: lines[name] for name, is_so in READY.items() if name in lines and got[name] is not is_so}
     assert not wrong
 
 

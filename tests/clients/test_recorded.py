@@ -29,6 +29,7 @@ from tests.clients.streams import Replay
 from tests.raw_http import Wire
 from tests.serving import serving
 
+RECORDED = Path(__file__).with_name("recorded")
 # What mistakes come to that are no inferences of asking.py.
 REFUSED = {
     "classification": (501, "UNIMPLEMENTED"),
@@ -69,8 +70,8 @@ def way(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
         yield Way(server.url, authority)
 
 
-def recorded(program: Program) -> list[dict[str, Any]]:
-    path = Path(__file__).with_name("recorded") / f"{program.name}.jsonl.gz"
+def recorded(program: Program, folder: Path = RECORDED) -> list[dict[str, Any]]:
+    path = folder / f"{program.name}.jsonl.gz"
     return [json.loads(line) for line in gzip.decompress(path.read_bytes()).decode().splitlines()]
 
 

@@ -33,7 +33,8 @@ def test_a_default_reads_back_as_itself(flag):
         return
     value = tomllib.loads(f"x = {flag.kind.write(flag.default)}")["x"]
     assert flag.kind.read(value) == flag.default
-    assert flag.kind.read(str(value)) == flag.default
+    text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
+    assert flag.kind.read(text) == flag.default
 
 
 def test_help_shows_every_flag_under_its_section_and_ends_with_examples():

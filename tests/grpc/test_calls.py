@@ -253,3 +253,22 @@ def _wait(done: Any) -> None:
     while not done():
         assert time.monotonic() < until, "it did not come to that"
         time.sleep(0.005)
+
+
+def test_one_callers_limits_hold_over_grpc_too(slow: Slow):
+    """A call of his that ends, however it ends, is one of his no longer."""
+    with grpc_server({"slow": slow, "echo": Echo()}, caller_requests_max=1) as server:
+        with calling(server, "slow") as busy, calling(server) as other:
+            for how in ("cancelled", "answered"):
+                first = busy.future(message([1.0]))
+                _wait(lambda: server.app.state.in_flight == 1)
+                error = failed(other, message([1.0]))
+                assert error.code() == CODE.RESOURCE_EXHAUSTED
+                assert int(dict(error.trailing_metadata())["grpc-retry-pushback-ms"]) > 0
+                if how == "cancelled":
+                    first.cancel()
+                else:
+                    slow.go_on.set()
+                    assert first.result(20)
+                _wait(lambda: server.app.state.in_flight == 0)
+            assert other(message([1.0]), timeout=20)

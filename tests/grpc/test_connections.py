@@ -469,3 +469,29 @@ def test_a_server_told_to_end_at_once_does():
             go_on.set()
     finally:
         go_on.set()
+
+
+# --- who calls ---
+
+
+def test_a_caller_with_a_certificate_has_the_name_in_it(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    caplog.set_level("INFO", "graphpipe.access")
+    authority = trustme.CA()
+    pair, root = tmp_path / "pair.pem", tmp_path / "root.pem"
+    authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(pair)
+    authority.cert_pem.write_to_path(root)
+    mine = authority.issue_cert("somebody@example.org", common_name="somebody")
+    shown = grpc.ssl_channel_credentials(
+        root.read_bytes(), mine.private_key_pem.bytes(), b"".join(each.bytes() for each in mine.cert_chain_pems)
+    )
+    context = Certificates(str(pair), client_ca=str(root)).context
+    with grpc_server(tls=context) as server:
+        target = server.url.removeprefix("https://").rstrip("/")
+        with grpc.secure_channel(target, shown) as channel:
+            asked = [("x-request-id", "by-certificate")]
+            assert channel.unary_unary("/test.Messages/echo")(ONE, timeout=20, metadata=asked)
+        with grpc.secure_channel(target, grpc.ssl_channel_credentials(root.read_bytes())) as channel:
+            with pytest.raises(grpc.RpcError):
+                channel.unary_unary("/test.Messages/echo")(ONE, timeout=5)
+    (line,) = [each for each in caplog.text.splitlines() if "by-certificate" in each]
+    assert "somebody" in line

@@ -184,6 +184,7 @@ def test_examples_are_those_that_tensorflow_reads(tf: Any, examples: Any, contex
         ({"examples": [{"x": {}}]}, InvalidRequest, "is no"),
         ({"examples": [{"x": {"b64": "!"}}]}, InvalidRequest, "no base64"),
         ({"examples": [{}] * 11}, TooLarge, "11 examples"),
+        ({"examples": [{}] * 8, "context": {"x": "a" * (8 << 20)}}, TooLarge, "send fewer examples"),
     ],
 )
 def test_what_is_no_example_is_refused_in_words(request_: Any, error: type[Exception], words: str) -> None:

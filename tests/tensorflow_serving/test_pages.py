@@ -81,8 +81,10 @@ def test_a_model_says_what_it_takes_and_gives(server: InProcess) -> None:
     [
         ("GET", "/v1", 404, "/v1/models"),
         ("GET", "/v1/nothing", 404, "/v1/models"),
+        ("GET", "/v1/chat/completions", 404, "/v1/models"),
         ("POST", "/v1/chat/completions", 404, "/v1/models"),
         ("GET", "/v1/models/nobody", 404, "no model 'nobody'"),
+        ("GET", "/v1/models/nobody:predict", 405, "use POST"),
         ("GET", "/v1/models/nobody/metadata", 404, "no model 'nobody'"),
         ("POST", "/v1/models/nobody:predict", 404, "no model 'nobody'"),
         ("GET", "/v1/models/echo/versions/7", 404, "no version '7'"),
@@ -94,7 +96,8 @@ def test_a_model_says_what_it_takes_and_gives(server: InProcess) -> None:
         ("POST", "/v1/models/echo/metadata:predict", 404, "/v1/models"),
         ("POST", "/v1/models/:predict", 404, "/v1/models"),
         ("POST", "/v1/models:predict", 404, "/v1/models"),
-        ("POST", "/v1/models/echo:explain", 404, "no model 'echo:explain'"),
+        ("POST", "/v1/models/echo:explain", 404, ":classify and :regress"),
+        ("GET", "/v1/models/echo:explain", 404, "no model 'echo:explain'"),
         ("GET", "/v1/models/echo:predict", 405, "use POST"),
         ("POST", "/v1/models/echo", 405, "use GET"),
         ("POST", "/v1/models", 405, "use GET"),
@@ -179,6 +182,14 @@ def test_documents_take_a_key_for_metadata(locked: InProcess, path: str) -> None
     statuses = {"full": 200, "metadata": 200, "only-b": 200, "infer": 403, "stranger": 401, "": 401}
     assert {name: ask(locked, path, name).status for name in statuses} == statuses
     assert ask(locked, path.replace("/b", "/a"), "only-b").status == 403
+
+
+@pytest.mark.parametrize("path", ["", "/labels/x", "/versions/7", "/metadata", "/nothing", ":predict"])
+def test_a_model_that_is_not_a_key_s_and_one_that_is_not_there_look_alike(locked: InProcess, path: str) -> None:
+    for name in ("only-b", ""):
+        answers = [ask(locked, f"/v1/models/{model}{path}", name) for model in ("a", "x")]
+        assert len({(each.status, each.body.replace(b"models/x", b"models/a")) for each in answers}) == 1
+        assert answers[0].status in (401, 403, 404, 405)
 
 
 def test_the_list_has_the_models_that_a_key_is_for(locked: InProcess) -> None:

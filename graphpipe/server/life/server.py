@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from graphpipe.backends import Model
 from graphpipe.errors import LoadError, NotReady
@@ -29,6 +29,9 @@ from graphpipe.server.numbers.failures import FAILURES
 from graphpipe.server.settings.values import ModelSettings, Settings
 from graphpipe.server.state import State
 from graphpipe.signals import ENDING, RELOAD, before_the_end, is_free, restored
+
+if TYPE_CHECKING:
+    from graphpipe.server.life.app import App
 
 __all__ = ["NoWorker", "Part", "Server"]
 
@@ -107,15 +110,17 @@ class Server:
                 told = [self._for_workers(model, loaded) for model, loaded in self.models]
                 ways = self._is_ready, self._is_running, self._on_failure
                 return supervise(told, settings, listener, side, grpc, tls, self._events, *ways)
-            # Not before: who watches workers needs nothing of it.
+            # Not before: who watches workers needs nothing of it. And not later than what is loaded.
+            from graphpipe.server.life.app import App
             from graphpipe.server.models.wiring import load_models
 
             seconds: dict[str, float] = {}
             to_load = [model for model, loaded in self.models if loaded is None]
             opened = {model.name: loaded for model, loaded in load_models(to_load, seconds)}
             if to_load and self._thread is None:
-                # Frameworks are some 100,000 objects that stay. A full garbage collection would look at all of them, and
-                # stop every answer meanwhile: 50 ms with ONNX Runtime, 170 with PyTorch, 250 with TensorFlow.
+                # Frameworks are some 100,000 objects that stay, and what serves 18,000. A full garbage collection would look
+                # at all of them, and stop every answer meanwhile: 50 ms with ONNX Runtime, 170 with PyTorch, 250 with
+                # TensorFlow.
                 gc.collect()
                 gc.freeze()
             models = [(model, opened[model.name] if loaded is None else loaded) for model, loaded in self.models]
@@ -123,7 +128,7 @@ class Server:
             ending = _SIGNALS if self._part is None else _SIGNALS_OF_A_WORKER
             stack.enter_context(restored((*ending, *filter(is_free, RELOAD))))
             runner = stack.enter_context(asyncio.Runner(loop_factory=_loop_factory()))
-            return runner.run(self._serve(models, seconds, listener, side, grpc, tls))
+            return runner.run(self._serve(App, models, seconds, listener, side, grpc, tls))
 
     def start(self) -> str:
         """Serve in a thread of its own, and give the URL once requests are welcome. Raises what ``run`` does."""
@@ -221,6 +226,7 @@ class Server:
 
     async def _serve(
         self,
+        make: type[App],
         models: Sequence[tuple[ModelSettings, Model]],
         load_seconds: Mapping[str, float],
         listener: socket.socket,
@@ -228,11 +234,9 @@ class Server:
         grpc: socket.socket | None,
         tls: Certificates | None,
     ) -> signal.Signals | None:
-        from graphpipe.server.life.app import App
-
         loop, part = asyncio.get_running_loop(), self._part
         loop.set_exception_handler(_on_trouble)
-        app = App(models, self.settings, part.counters if part else None, load_seconds)
+        app = make(models, self.settings, part.counters if part else None, load_seconds)
         app.state.on_shutdown = app.state.begin_drain
         app.on_loaded = self._events.loaded
         on_signals: Mapping[signal.Signals, Callable[[State], None]] = _SIGNALS

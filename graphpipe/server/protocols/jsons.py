@@ -35,7 +35,8 @@ _BEFORE_VALUES[list(b",[{")] = True
 
 
 def read(text: memoryview | bytes) -> Any:
-    """The value that a document is. What it has no numbers for, NaN and infinities, is no document.
+    """The value that a document is. What it has no numbers for, NaN and infinities, is no document. A
+    whole number beyond 64 bits is one of floating point.
 
     Raises MalformedMessage for what is no JSON, or is nested a thousand times; TooLarge for one that is too much for this
     form; Unsupported (501) without the library.

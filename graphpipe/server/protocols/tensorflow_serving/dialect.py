@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 
 from graphpipe.errors import NotFound, NotReady, ServiceError
@@ -46,28 +47,34 @@ class TensorFlowServing:
             parts = (*parts[:-1], last)
         else:
             verb = ""
-        version = ""
+        name = version = label = ""
+        rest: Sequence[str] = ()
         match parts:
             case ("models",) if not verb:
-                return _only("GET", method, Page(self._models, "metadata"))
+                pass
             case ("models", name, "versions", version, *rest) if name and version:
                 pass
             case ("models", name, "labels", label, *rest) if name and label:
-                self._directory.find(name)
-                raise NotFound(
-                    f"model {quoted(name)} has no version with the label {quoted(label)}; labels are not kept"
-                )
+                pass
             case ("models", name, *rest) if name:
                 pass
             case _:
                 raise _nothing_at(path)
-        if rest not in ([], ["metadata"]) or (rest and verb):
+        if (rest and (verb or tuple(rest) != ("metadata",))) or (method == "POST" and colon and not verb):
             raise _nothing_at(path)
+        # Before a model is looked for: who may not know of it learns nothing by a wrong method.
+        allowed = "POST" if verb else "GET"
+        if method != allowed:
+            raise WrongMethod(method, allowed)
+        if not name:
+            return Page(self._models, "metadata")
         service = self._directory.find(name, version)
+        if label:
+            raise NotFound(f"model {quoted(name)} has no version with the label {quoted(label)}; labels are not kept")
         if verb:
-            return _only("POST", method, Infer(self._served_by(service), verb))
+            return Infer(self._served_by(service), verb)
         say = partial(self._metadata, service, version) if rest else partial(self._status, name, version)
-        return _only("GET", method, Page(say, "metadata", service))
+        return Page(say, "metadata", service)
 
     def error_body(self, error: ServiceError, accept: str) -> tuple[str, bytes]:
         """An object with one word, for everybody."""
@@ -94,9 +101,3 @@ class TensorFlowServing:
 
 def _nothing_at(path: str) -> NotFound:
     return NotFound(f"nothing is served at {path[:200]}; {_HERE}")
-
-
-def _only(allowed: str, method: str, endpoint: Endpoint) -> Endpoint:
-    if method != allowed:
-        raise WrongMethod(method, allowed)
-    return endpoint

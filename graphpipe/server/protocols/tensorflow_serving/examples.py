@@ -17,6 +17,8 @@ from graphpipe.words import quoted
 
 __all__ = ["examples_in"]
 
+# A context comes once, and is in the memory of each example.
+_CONTEXTS_BYTES_MAX = 64 << 20
 _FLOAT_MAX = float(np.finfo(np.float32).max)
 _FEATURES, _FEATURE = 1, 1
 _BYTES_LIST, _FLOAT_LIST, _INT64_LIST = 1, 2, 3
@@ -33,6 +35,11 @@ def examples_in(request: dict[str, Any], input_name: str, strings_max: int) -> A
     if len(examples) > strings_max:
         raise TooLarge(f"{len(examples):,} examples came; at most {strings_max:,} are taken (--strings-max)")
     context = _example(request["context"], "context") if "context" in request else b""
+    if len(context) * len(examples) > _CONTEXTS_BYTES_MAX:
+        raise TooLarge(
+            f"a context of {len(context):,} bytes for each of {len(examples):,} examples makes more than "
+            f"{_CONTEXTS_BYTES_MAX:,} bytes; send fewer examples at once"
+        )
     array = np.empty(len(examples), object)
     array[:] = [context + _example(each, f"examples[{at}]") for at, each in enumerate(examples)]
     return Asked((input_name,), [array], True)
