@@ -34,6 +34,7 @@ from ngh2 import (
     WindowUpdated,
 )
 
+from graphpipe.errors import MalformedMessage
 from graphpipe.server.exchange import peer_of
 from graphpipe.server.http.admission import Admission
 from graphpipe.server.http.h2_stream import Begin, Headers, Stream
@@ -457,7 +458,9 @@ class H2Connection(asyncio.BufferedProtocol):
         self._over = True
         self._since = self._shared.tick
         if why:
-            log.info("a caller of HTTP/2 is sent away: %s", why.decode("ascii", "replace"))
+            error = MalformedMessage(why.decode("ascii", "replace"))
+            message = "a caller of HTTP/2 is sent away: %s"
+            FAILURES.tell(log, message, error.message, error=error, cause=str, level=logging.INFO)
         for stream in list(self._streams.values()):
             self._closed(stream)
         self._sending.clear()
