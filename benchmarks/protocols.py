@@ -4,7 +4,8 @@
 
 grpc   1 KB there and back at 1, 8 and 64 callers: Open Inference over gRPC, beside grpc.aio with generated classes that
        answers the same, and our own wire over HTTP. What asks is grpcio's client with bytes for messages, all callers on
-       one channel; our own wire is asked by raw sockets, so its calls/s and p99 are another client's
+       one channel; our own wire is asked by raw sockets, so its calls/s and p99 are another client's. A single one also
+       with pauses of 0.2 ms, as long as grpcio's client takes between two calls: then the server sleeps before each
 large  77 MB there and back, one caller: our own wire and Open Inference's binary form by a raw socket, and the same over
        gRPC, ours and grpc.aio, by grpcio's client with bytes for messages
 json   Open Inference's JSON and TF-Serving's row form, by raw sockets, beside FastAPI with orjson
@@ -62,6 +63,7 @@ LARGE = (128, 224, 224, 3)
 ROUNDS, FULL_ROUNDS = 5, 11
 TURN_S, FULL_TURN_S = 0.5, 1.0
 WIRE, BINARY, OVER_GRPC = "GraphPipe's own wire, HTTP", "GraphPipe, Open Inference binary, HTTP", "GraphPipe, gRPC"
+PAUSED, PAUSE_S = "GraphPipe's own wire, with pauses", 0.0002
 AIO = "grpc.aio, generated classes"
 
 Ways = dict[str, Callable[[], dict[str, Any]]]
@@ -133,6 +135,10 @@ def ask_grpc(bench: Bench, options: argparse.Namespace) -> Table:
             for name, served in servers.items()
         }
         ways[WIRE] = partial(bench.ours.turn, bench.http, "wire", own, callers, bench.seconds)
+        if callers == 1:
+            with bench.ours.going_on():
+                caller = bench.raw("/", array)
+            ways[PAUSED] = partial(raw_turn, bench.ours, caller, bench.seconds, PAUSE_S)
         found = interleaved(ways, bench.rounds, f"gRPC, {callers} callers")
         for name, each in found.items():
             row = {"server": name, "callers": callers, "p99_ms": pooled(each, 0.99)}
@@ -181,18 +187,21 @@ def ask_large(bench: Bench, options: argparse.Namespace) -> Table:
     return table
 
 
-def raw_turn(served: Served, caller: Raw, seconds: float) -> dict[str, Any]:
-    """Calls of one raw socket, back to back; the first does not count."""
+def raw_turn(served: Served, caller: Raw, seconds: float, pause_s: float = 0) -> dict[str, Any]:
+    """Calls of one raw socket, one after the other; the first does not count."""
     with served.going_on():
         caller.call()
         took: list[float] = []
-        cpu, until = served.cpu_seconds(), time.perf_counter() + seconds
-        while len(took) < 3 or time.perf_counter() < until:
+        cpu, first = served.cpu_seconds(), time.perf_counter()
+        while len(took) < 3 or time.perf_counter() < first + seconds:
+            if pause_s:
+                time.sleep(pause_s)
             began = time.perf_counter()
             caller.call()
             took.append(time.perf_counter() - began)
+        rate = len(took) / (time.perf_counter() - first)
         cpu = (served.cpu_seconds() - cpu) / len(took)
-    return {"ms": 1000 * median(took), "cpu_us": 1e6 * cpu}
+    return {"ms": 1000 * median(took), "cpu_us": 1e6 * cpu, "per_second": rate, "latencies": took}
 
 
 def ask_json(bench: Bench, options: argparse.Namespace) -> Table:

@@ -12,7 +12,7 @@ from benchmarks.harness.result import Result, shown
 
 __all__ = ["draw"]
 
-WIRE = "GraphPipe's own wire, HTTP"
+WIRE, PAUSED = "GraphPipe's own wire, HTTP", "GraphPipe's own wire, with pauses"
 
 
 def draw(result: Result) -> Figure:
@@ -26,6 +26,8 @@ def draw(result: Result) -> Figure:
     bars: dict[str, tuple[float, str]] = {}
     for callers, rows in by_callers.items():
         for row in rows:
+            if row["server"] == PAUSED:
+                continue
             bars[f"{_short(row['server'])}, {callers}"] = row["cpu_us"], _colour(row["server"])
     _panel(small, bars, "1 KB: CPU us of the server a call, by callers")
     bars = {_short(row["server"]): (row["ms"], _colour(row["server"])) for row in tables.get("large", [])}
@@ -34,7 +36,11 @@ def draw(result: Result) -> Figure:
     for row in tables.get("json", []):
         for name, key, colour in (("ours", "ours_us", OURS), ("FastAPI", "theirs_us", THEIRS)):
             bars[f"{row['form'].partition(',')[0]}, {row['size']}: {name}"] = row[key] / 1000, colour
-    _panel(text, bars, "JSON: CPU ms of the server a call")
+    _panel(text, bars, "JSON: CPU ms of the server a call, logarithmic")
+    if bars:
+        text.set_xscale("log")
+        text.set_xlim(0.3 * min(value for value, _ in bars.values()), 6 * max(value for value, _ in bars.values()))
+        text.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     drawn.suptitle("Other protocols beside our own, and beside servers that are written for them", x=0.01, ha="left")
     return drawn
 

@@ -49,7 +49,8 @@ def found() -> Result:
 def test_each_way_is_measured_by_number_of_callers(found: Result) -> None:
     table = found.tables["grpc"]
     ways = (protocols.OVER_GRPC, protocols.AIO, protocols.WIRE)
-    assert {(row["server"], row["callers"]) for row in table.rows} == {(way, n) for way in ways for n in CALLERS}
+    asked = {(row["server"], row["callers"]) for row in table.rows}
+    assert asked == {(way, n) for way in ways for n in CALLERS} | {(protocols.PAUSED, 1)}
     for row in table.rows:
         assert row["cpu_us"] > 0
         assert row["per_s"] > 0
@@ -84,7 +85,7 @@ def test_who_is_not_there_is_left_out_with_the_reason(monkeypatch: pytest.Monkey
     options = argparse.Namespace(question=["grpc"], before="0" * 7, callers=[1], rounds=1, turn_s=0.05, full=False)
     table = protocols.measure(options).tables["grpc"]
     assert table.notes == [f"{protocols.AIO} is left out: no compiler"]
-    assert {row["server"] for row in table.rows} == {protocols.OVER_GRPC, protocols.WIRE}
+    assert {row["server"] for row in table.rows} == {protocols.OVER_GRPC, protocols.WIRE, protocols.PAUSED}
     options.question = ["json"]
     assert protocols.measure(options).tables["json"].notes == ["FastAPI is left out: no such package"]
     options.question = ["hot"]
