@@ -12,7 +12,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from graphpipe.errors import MalformedMessage, TooLarge
+from graphpipe.errors import InvalidRequest, MalformedMessage, TooLarge
 from graphpipe.server.protocols.jsons import aside, numbers, read, write
 from graphpipe.server.protocols.lists import array_of, flattened
 from graphpipe.server.taskless import Taskless
@@ -77,6 +77,37 @@ def test_lists_in_lists_are_flattened_as_numpy_does_or_refused(data: list[Any]) 
     # numpy looks no further than a list without elements; neither does a tensor without elements need to.
     assert array.tolist() == expected.ravel().tolist()
     assert shape == expected.shape
+
+
+ODD = {"true": True, "false": False, "a string": "1.5", "null": None, "a list": [1.0], "an object": {}}
+
+
+@pytest.mark.parametrize("size", [1, 40, 1 << 14, (1 << 14) + 1])
+@pytest.mark.parametrize("others", [0.5, 0.0, 1.0, 1])
+@pytest.mark.parametrize("odd", ODD.values(), ids=[*ODD])
+def test_what_is_no_number_is_found_among_numbers_wherever_it_is(odd: Any, others: float, size: int) -> None:
+    for place in {0, size // 2, size - 1}:
+        elements: list[Any] = [others] * size
+        elements[place] = odd
+        with pytest.raises(InvalidRequest, match="x is float32, which takes numbers; "):
+            array_of(elements, np.dtype(np.float32), "x")
+
+
+@given(
+    st.lists(st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False, allow_infinity=False), max_size=20),
+    st.sampled_from(["<f2", "<f4", "<f8"]),
+)
+def test_numbers_are_rounded_to_a_type_as_numpy_does_or_do_not_fit(elements: list[float], name: str) -> None:
+    dtype = np.dtype(name)
+    with np.errstate(over="ignore"):
+        expected = np.array(elements, dtype)
+    try:
+        array = array_of(elements, dtype, "x")
+    except InvalidRequest as error:
+        assert "cannot hold" in str(error)
+        assert not np.isfinite(expected).all()
+        return
+    assert array.tobytes() == expected.tobytes()  # and -0.0 is not 0.0
 
 
 @example(b"[20000000000000000001, -9223372036854775809, 18446744073709551615]")

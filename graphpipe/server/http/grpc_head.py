@@ -69,6 +69,9 @@ class CallHeads:
 
     def read(self, headers: tuple[tuple[bytes, bytes], ...]) -> CallHead:
         """The head of a call. Raises NotGrpc for another request's."""
+        known = self._known.get(headers)
+        if known is not None:
+            return known
         passing = {name: value for name, value in headers if name in _PASSING}
         core = tuple(field for field in headers if field[0] not in _PASSING) if passing else headers
         known = self._known.get(core)
