@@ -79,7 +79,7 @@ class App:
         causes = Causes(settings.log_values, settings.debug)
         services = build(models, self.counters, lambda: self.admission.is_full, causes)
         self.directory = Directory(services, let_go=_close_aside)
-        self.dialects = Dialects.of(settings, self.directory, self.state, self.counters)
+        self.dialects = Dialects.of(settings, self.directory, self.state, self.counters, self.pool)
         if settings.grpc_listen and not self.dialects.rpcs:
             raise LoadError("--grpc-listen is an address for gRPC, and --protocols leaves that out")
         for service in self.directory:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from importlib.util import find_spec
 
+from graphpipe.buffers import BufferPool
 from graphpipe.errors import LoadError, ServiceError, Unsupported
 from graphpipe.server.models.directory import Directory
 from graphpipe.server.numbers.counters import Counters
@@ -34,17 +35,19 @@ class Dialects:
         self.rpcs = dict(rpcs or {})
 
     @classmethod
-    def of(cls, settings: Settings, directory: Directory, state: State, counters: Counters) -> Dialects:
+    def of(
+        cls, settings: Settings, directory: Directory, state: State, counters: Counters, pool: BufferPool
+    ) -> Dialects:
         """Those that the settings have. Raises LoadError where they name one that takes what is not installed."""
         others: dict[str, Dialect] = {}
         if "open-inference" in settings.protocols:
             if _is_there("orjson", "json", settings, "open-inference"):
-                others["v2"] = OpenInference(directory, state, counters, settings.strings_max)
+                others["v2"] = OpenInference(directory, state, counters, settings.strings_max, pool.lease)
             else:
                 others["v2"] = _Missing("open_inference", "json")
         if "tensorflow-serving" in settings.protocols:
             if _is_there("orjson", "json", settings, "tensorflow-serving"):
-                others["v1"] = TensorFlowServing(directory, state, settings.strings_max)
+                others["v1"] = TensorFlowServing(directory, state, settings.strings_max, pool.lease)
             else:
                 others["v1"] = _Missing("tensorflow_serving", "json")
         rpcs: dict[str, Rpcs] = {}
