@@ -84,7 +84,7 @@ class Exchange:
         self._who: Hashable = None  # by his certificate or address
         self._quota: Quota | None = None  # in which it counts, with so many bytes
         self._counted = 0
-        self._bound = False  # whether there is a timer to end, or a quota to leave
+        self._bound = False  # whether there is a timer to end, a quota to leave, or a body to look at
 
     def start(self, service: Service | None, protocol: int = 0) -> None:
         """A request for this service begins; for None if it reaches none. ``protocol`` is a place in PROTOCOLS."""
@@ -113,10 +113,18 @@ class Exchange:
         Raises Overloaded or TooLarge if that is more than its caller may have.
         """
         assert self._open, "an exchange enters that is not started"
-        self._admit = target.admit if size < 0 else None
-        if self._quotas is None or target.service is None:  # what reaches no model costs nothing
+        if size < 0:
+            self._admit, self._bound = target.admit, True
+        if target.service is not None:  # what reaches no model costs nothing
+            self.come(target.who, size)
+
+    def come(self, who: Hashable, size: int) -> None:
+        """The same, of one whose model is not known before all of it is there. It may ``enter`` yet, and counts once."""
+        if self._quotas is None:
             return
-        who = target.who
+        if self._quota is not None:
+            self.grow(size)
+            return
         if who is None:
             who = self._who
             if who is None:
@@ -198,7 +206,6 @@ class Exchange:
         assert self._open, "an exchange is finished that is over"
         assert self._waiting is None, "an exchange is finished whose answer is under way"
         self._open = False
-        self._admit = None
         if self._bound:
             self._unbind()
         # What was refused before it was whole took no time.
@@ -233,7 +240,6 @@ class Exchange:
         if not self._open:
             return
         self._open = False
-        self._admit = None
         if self._waiting is not None:
             self._waiting.cancel()
             self._end_waiting()
@@ -250,7 +256,7 @@ class Exchange:
             self._service.release()
 
     def _unbind(self) -> None:
-        self._bound = False
+        self._bound, self._admit = False, None
         if self._timer is not None:
             self._end_timer()
         if self._quota is not None:

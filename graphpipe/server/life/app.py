@@ -152,7 +152,8 @@ class App:
         from graphpipe.server.http.h2 import H2Connection
 
         if isinstance(tls, TlsContext):
-            tls.offer("h2", "http/1.1")
+            # Who speaks both is no caller of gRPC, and may ask for anything; who is one speaks HTTP/2 alone.
+            tls.offer("http/1.1", "h2")
         self._calls = Calls(self.dialects.rpcs, self.admission, self.settings, self.hub.exchange, self.keys)
         self.hub.h2 = factory = partial(H2Connection, self.hub, self._calls.begin)
         return factory

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from time import perf_counter
-from typing import Any
+from typing import Any, NoReturn
 
 from numpy.typing import NDArray
 
+from graphpipe.errors import ServiceError, service_error
 from graphpipe.server.models.service import Service
 from graphpipe.server.protocols.effort import OUTPUT_BYTES, text_bytes
 from graphpipe.server.protocols.inference import Inference, Named, rows_of
@@ -18,7 +19,7 @@ from graphpipe.server.protocols.protocol import Answer, Fields
 from graphpipe.server.protocols.unsendable import unsendable
 from graphpipe.wire import Segment
 
-__all__ = ["ASIDE_FROM", "InferenceCall", "Models", "Question"]
+__all__ = ["ASIDE_FROM", "InferenceCall", "Models", "Question", "RefusedCall"]
 
 Array = NDArray[Any]
 # Those that a caller may see; None: all.
@@ -145,6 +146,27 @@ def _is_work(outputs: Named, fields: Fields | None) -> bool:
         elif not array.flags.c_contiguous:
             copied += array.nbytes
     return written >= ASIDE_FROM or copied >= _OFF_LOOP_FROM or (fields == JSON and values >= _VALUES_ASIDE_FROM)
+
+
+class RefusedCall:
+    """A call of a model that does not fit: told only to whoever may call it, for it tells that there is one."""
+
+    scope = "infer"
+
+    def __init__(self, service: Service, error: ServiceError) -> None:
+        self.service = service
+        self._error = error.code, error.http_status, error.message, error.retry_after_s
+
+    def limited(self, *, infer: bool, metadata: bool, models: Models = None) -> RefusedCall:
+        """The same."""
+        return self
+
+    def admit(self, size: int) -> None:
+        """It takes no place."""
+
+    def answer(self, body: memoryview | bytes, deadline: float | None = None, request_id: str = "") -> NoReturn:
+        """Raise what is wrong with it."""
+        raise service_error(*self._error)
 
 
 class Question:

@@ -52,7 +52,7 @@ class Dialects:
                 others["v1"] = _Missing("tensorflow_serving", "json")
         rpcs: dict[str, Rpcs] = {}
         if "grpc" in settings.protocols and _is_there("ngh2", "grpc", settings, "grpc"):
-            rpcs = rpcs_of(settings, directory, state, counters)
+            rpcs = rpcs_of(settings, directory, state, counters, pool.lease)
         return cls(GraphPipe(directory, settings.strings_max), others, rpcs)
 
     def at(self, path: str) -> Dialect:
