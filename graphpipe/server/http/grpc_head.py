@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from graphpipe.errors import InvalidRequest, Unsupported
 from graphpipe.server.http.codings import takes_gzip
 from graphpipe.server.http.head import request_id
+from graphpipe.server.numbers.accesslog import Question
 from graphpipe.server.numbers.caller import Caller
 from graphpipe.words import visible
 
@@ -33,12 +34,13 @@ _TIMEOUT_MS_MAX = 10**12
 
 
 class NotGrpc(Exception):
-    """A request that is no call. ``status`` and words, for HTTP."""
+    """A request that is no call. ``status`` and words, for HTTP, and what was ``asked``."""
 
-    def __init__(self, status: int, words: str) -> None:
+    def __init__(self, status: int, words: str, asked: Question) -> None:
         super().__init__(words)
         self.status = status
         self.words = words
+        self.asked = asked
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,9 @@ class CallHeads:
 
     def read(self, headers: tuple[tuple[bytes, bytes], ...]) -> CallHead:
         """The head of a call. Raises NotGrpc for another request's."""
+        known = self._known.get(headers)
+        if known is not None:
+            return known
         passing = {name: value for name, value in headers if name in _PASSING}
         core = tuple(field for field in headers if field[0] not in _PASSING) if passing else headers
         known = self._known.get(core)
@@ -90,12 +95,17 @@ def _read(headers: tuple[tuple[bytes, bytes], ...]) -> CallHead:
     fields = dict(headers)
     method = fields.get(b":method", b"").decode("latin-1")
     path = fields.get(b":path", b"").decode("utf-8", "replace")
+    asked = Question(method[:20], path)
     if not _CONTENT_TYPE.fullmatch(fields.get(b"content-type", b"")):
-        raise NotGrpc(415, "HTTP/2 is spoken here for gRPC alone (Content-Type: application/grpc); call over HTTP/1.1")
+        raise NotGrpc(
+            415, "HTTP/2 is spoken here for gRPC alone (Content-Type: application/grpc); call over HTTP/1.1", asked
+        )
     if method != "POST":
-        raise NotGrpc(405, f"gRPC calls are POST, and {visible(method[:20])} came")
+        raise NotGrpc(405, f"gRPC calls are POST, and {visible(method[:20])} came", asked)
     if fields.get(b"te") != b"trailers":
-        raise NotGrpc(400, "te: trailers is missing: what is on the way from the caller to here does not pass on gRPC")
+        raise NotGrpc(
+            400, "te: trailers is missing: what is on the way from the caller to here does not pass on gRPC", asked
+        )
     return CallHead(
         method,
         path,

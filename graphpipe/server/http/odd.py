@@ -333,7 +333,7 @@ class Odd:
         """What every answer bears. Before it is prepared."""
         response.headers["Server"] = SERVER
         for name, value in self._cors.fields(request.headers.get("Origin")).items():
-            if name == "Vary" and name in response.headers:
+            if name == "Vary" and response.headers.get(name, value) != value:
                 value = f"{response.headers[name]}, {value}"
             response.headers[name] = value
         if called := _request_id(request):

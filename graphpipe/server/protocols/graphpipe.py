@@ -30,10 +30,10 @@ from graphpipe.errors import (
 from graphpipe.server.models.directory import Directory
 from graphpipe.server.models.service import Service
 from graphpipe.server.numbers.failures import FAILURES
+from graphpipe.server.protocols.effort import text_bytes
 from graphpipe.server.protocols.foreign import body_words, path_words
 from graphpipe.server.protocols.path import segments
 from graphpipe.server.protocols.protocol import BY_MESSAGE, Answer, Field
-from graphpipe.server.protocols.size import has_bytes
 from graphpipe.server.protocols.unsendable import unsendable
 from graphpipe.server.stages import Outputs, Request
 from graphpipe.signature import Plan, Signature
@@ -223,7 +223,7 @@ class GraphPipeEndpoint:
         try:
             arrays = [outputs[name] for name in names] if names else list(outputs.values())
             for array in arrays:
-                if (array.nbytes > _MOMENT_BYTES or array.dtype.kind == "O") and _is_work(array):
+                if (array.nbytes > _MOMENT_BYTES or array.dtype.hasobject) and _is_work(array):
                     return self._encoded_aside(arrays, rows)
             segments = encode_infer_response(arrays)
         except BaseException as error:
@@ -348,9 +348,9 @@ class _ForMetadata(GraphPipeEndpoint):
 
 
 def _is_work(array: NDArray[Any]) -> bool:
-    """Whether encoding this takes long: many strings or long ones, or a large copy."""
+    """Whether encoding this takes long: many strings, long ones, or a large copy."""
     if array.dtype.kind in "OSU":
-        return has_bytes(array, _MOMENT_BYTES)
+        return text_bytes(array) > _MOMENT_BYTES
     return array.nbytes >= _OFF_LOOP_FROM and not array.flags.c_contiguous
 
 

@@ -98,8 +98,8 @@ class Inference:
     def _plan(self, names: Sequence[str], arrays: Sequence[NDArray[Any]], outputs: Sequence[str]) -> Plan:
         signature = self.signature
         head = (
-            tuple(array.dtype for array in arrays),
-            tuple(array.shape for array in arrays),
+            tuple([array.dtype for array in arrays]),
+            tuple([array.shape for array in arrays]),
             tuple(names),
             tuple(outputs),
         )

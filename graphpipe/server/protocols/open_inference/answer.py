@@ -7,12 +7,12 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from graphpipe.server.protocols.effort import OUTPUT_BYTES, text_bytes
 from graphpipe.server.protocols.jsons import ASIDE_FROM, JSON, numbers, write
 from graphpipe.server.protocols.lists import sayable, texts_of
 from graphpipe.server.protocols.open_inference.datatypes import datatype_of
 from graphpipe.server.protocols.open_inference.request import Asked
 from graphpipe.server.protocols.open_inference.texts import joined
-from graphpipe.server.protocols.size import has_bytes
 from graphpipe.wire import Segment
 from graphpipe.wire.dtypes import to_sendable
 from graphpipe.words import quoted
@@ -31,16 +31,17 @@ _AS_BYTES = "ask for it as bytes (binary_data)"
 
 
 def is_work(asked: Asked, outputs: Sequence[Named]) -> bool:
-    """Whether an answer is for a thread to make: many strings or long ones, much JSON, or a large copy."""
-    return any(
-        has_bytes(array, ASIDE_FROM)
-        and (
-            array.dtype.kind in "OSU"
-            or not asked.is_as_bytes(name)
-            or (array.nbytes >= _OFF_LOOP_FROM and not array.flags.c_contiguous)
-        )
-        for name, array in outputs
-    )
+    """Whether an answer is for a thread to make: many strings, much JSON, or a large copy."""
+    written = copied = 0
+    for name, array in outputs:
+        written += OUTPUT_BYTES
+        if array.dtype.kind in "OSU":
+            written += text_bytes(array)
+        elif not asked.is_as_bytes(name):
+            written += array.nbytes
+        elif not array.flags.c_contiguous:
+            copied += array.nbytes
+    return written >= ASIDE_FROM or copied >= _OFF_LOOP_FROM
 
 
 def encoded(

@@ -108,14 +108,10 @@ class OpenInference:
         return Page(say, "metadata", service)
 
     def _infer(self, name: str, version: str, field: Field) -> Infer:
-        length = field(_LENGTH_FIELD)
-        if length is not None and not (length.isascii() and length.isdigit() and 0 < len(length) <= 12):
-            raise InvalidRequest(
-                f"{LENGTH_FIELD} is how many bytes of JSON come before the tensors; {quoted(length)} came"
-            )
+        length = _length(field)
         service = self._directory.find(name, version)
         version = version or self._directory.versions(service.name)[-1]
-        return Infer(self._served_by(service), version, None if length is None else int(length))
+        return Infer(self._served_by(service), version, length)
 
     def _served_by(self, service: Service) -> Served:
         served = self._served.get(service)
@@ -171,3 +167,13 @@ def _live(body: bytes, models: Models) -> object:
 
 def _model_ready(name: str, body: bytes, models: Models) -> object:
     return {"name": name, "ready": True}
+
+
+def _length(field: Field) -> int | None:
+    """How many bytes of JSON come before the tensors; None: all is JSON. Raises InvalidRequest."""
+    length = field(_LENGTH_FIELD)
+    if length is None:
+        return None
+    if not (length.isascii() and length.isdigit() and len(length) <= 12):
+        raise InvalidRequest(f"{LENGTH_FIELD} is how many bytes of JSON come before the tensors; {quoted(length)} came")
+    return int(length)

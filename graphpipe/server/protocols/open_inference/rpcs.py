@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
 
-from graphpipe.errors import Forbidden, InvalidRequest, MalformedMessage, NotFound, TooLarge, Unsupported
+from graphpipe.errors import Forbidden, InvalidRequest, MalformedMessage, NotFound, ServiceError, TooLarge, Unsupported
 from graphpipe.server.models.directory import Directory
 from graphpipe.server.models.service import Service
 from graphpipe.server.numbers.counters import Counters
-from graphpipe.server.protocols.call import ASIDE_FROM, InferenceCall, Models, Question
+from graphpipe.server.protocols.call import ASIDE_FROM, InferenceCall, Models, Question, RefusedCall
 from graphpipe.server.protocols.inference import Inference
 from graphpipe.server.protocols.open_inference.contents import arrays, is_work
 from graphpipe.server.protocols.open_inference.describe import configuration, in_index, metadata, server, statistics
@@ -149,7 +149,7 @@ class OpenInferenceRpcs:
                 return Question(self._index, "metadata")
         raise _not_served(name)
 
-    def _infer(self, message: memoryview) -> InferenceCall:
+    def _infer(self, message: memoryview) -> Endpoint:
         known = self._recall.find(message)
         if known is not None:
             said, found = known
@@ -158,6 +158,12 @@ class OpenInferenceRpcs:
         name = request.model_name
         service = self._directory.find(name, request.model_version)
         version = request.model_version or self._directory.versions(name)[-1]
+        try:
+            return self._call(service, version, request, message)
+        except ServiceError as error:
+            return RefusedCall(service, error)
+
+    def _call(self, service: Service, version: str, request: InferRequest, message: memoryview) -> InferenceCall:
         _check(request)
         said = _Said(
             self._inference(service),
