@@ -33,7 +33,7 @@ from graphpipe.server.http.head import HEAD_BYTES_MAX
 from graphpipe.server.http.keys import ANYBODY, Keys
 from graphpipe.server.http.shared import TICK_S
 from graphpipe.server.numbers.failures import FAILURES
-from graphpipe.server.numbers.families import PROTOCOLS
+from graphpipe.server.numbers.families import PLACES
 from graphpipe.server.protocols.protocol import Answer, Rpcs
 from graphpipe.server.settings.values import Settings
 from graphpipe.server.target import Target
@@ -45,6 +45,8 @@ log = logging.getLogger("graphpipe.front")
 
 _HEADERS = ((b":status", b"200"), (b"content-type", b"application/grpc"), (b"grpc-accept-encoding", CODINGS.encode()))
 _LENGTH_MAX = 2**32 - 1
+# Calls that are over are used again, so many of them.
+_SPARE_MAX = 128
 # A stranger's message is looked at, as it may ask for what is open to all; but not a long one.
 _STRANGER_MAX = 4 * 1024
 
@@ -67,16 +69,25 @@ class Calls:
         self.keys = keys
         self.coder = Coder(settings, admission)
         self._heads = CallHeads()
+        self._spare: list[_Call] = []
 
     def begin(self, stream: Stream, headers: Headers) -> _Call | _NoCall:
         """What becomes of a stream."""
         try:
-            return _Call(self, stream, self._heads.read(headers))
+            head = self._heads.read(headers)
         except NotGrpc as no:
             body = f"{no.words}\n".encode()
             told = ((b":status", b"%d" % no.status), (b"content-type", b"text/plain; charset=utf-8"))
             stream.refuse((*told, (b"content-length", b"%d" % len(body))), body)
             return _NoCall()
+        call = self._spare.pop() if self._spare else _Call(self)
+        call.begin(stream, head)
+        return call
+
+    def spare(self, call: _Call) -> None:
+        """It was answered, and nobody knows it any more: it may be used for another."""
+        if len(self._spare) < _SPARE_MAX:
+            self._spare.append(call)
 
     def close(self) -> None:
         """Nobody calls any more."""
@@ -103,7 +114,7 @@ class _NoCall:
 
 
 class _Call:
-    """One call, from its head to its answer."""
+    """One call, from its head to its answer; and then another one, where there is one to come."""
 
     __slots__ = (
         "_calls",
@@ -111,6 +122,7 @@ class _Call:
         "_grant",
         "_head",
         "_held",
+        "_is_answered",
         "_is_done",
         "_message",
         "_rpcs",
@@ -119,20 +131,24 @@ class _Call:
         "_stream",
     )
 
-    def __init__(self, calls: Calls, stream: Stream, head: CallHead) -> None:
+    def __init__(self, calls: Calls) -> None:
         self._calls = calls
-        self._stream = stream
-        self._head = head
         self._exchange = calls.exchange()
-        self._exchange.peer, self._exchange.caller = stream.peer, stream.caller
-        self._is_done = False
+        self._message = Incoming(calls.admission, self._exchange.grow, calls.settings.inflate_ratio_max)
         self._held = 0
+
+    def begin(self, stream: Stream, head: CallHead) -> None:
+        """A stream's head has come."""
+        self._stream: Stream = stream
+        self._head = head
+        self._is_done = self._is_answered = False
         self._since: int | None = None
         self._grant = ANYBODY
         self._stranger: Unauthenticated | None = None
-        self._rpcs = calls.rpcs.get(head.service)
-        self._message = Incoming(calls.admission, self._exchange.grow, calls.settings.inflate_ratio_max)
-        self._exchange.start(None, 0 if self._rpcs is None else PROTOCOLS.index(self._rpcs.protocol))
+        self._rpcs = rpcs = self._calls.rpcs.get(head.service)
+        exchange = self._exchange
+        exchange.belongs_to(stream.peer, stream.caller)
+        exchange.start(None, 0 if rpcs is None else PLACES[rpcs.protocol])
         try:
             self._begin()
         except ServiceError as error:
@@ -151,10 +167,10 @@ class _Call:
                 self._stranger = let_go(error)
             else:
                 self._head = replace(head, caller=self._grant.caller)
-        self._message.coding = coding_of(head.coding)
-        wait_ms = timeout_ms(head.timeout)
-        if wait_ms is not None:
-            self._exchange.limit(wait_ms, self._refuse)
+        if head.coding != b"identity":
+            self._message.coding = coding_of(head.coding)
+        if head.timeout:
+            self._exchange.limit(timeout_ms(head.timeout), self._refuse)
 
     # --- its message comes in ---
 
@@ -202,7 +218,11 @@ class _Call:
 
     def end(self) -> None:
         """Nothing more of it comes."""
-        if not self._is_done and not self._exchange.waits:
+        if self._is_done or self._exchange.waits:
+            return
+        if self._message.is_small:
+            self._stream.is_ready()
+        else:
             self._ended()
 
     def _ended(self) -> None:
@@ -267,6 +287,8 @@ class _Call:
 
     def _target(self, message: bytes | memoryview) -> Target:
         assert self._rpcs is not None
+        if self._calls.keys is None:
+            return Target.of(self._rpcs.endpoint(self._head.path, message), self._rpcs.protocol)
         find = partial(self._rpcs.endpoint, self._head.path, message)
         if self._stranger is None:
             return self._grant.target(find, self._rpcs.protocol, len(message))
@@ -287,7 +309,7 @@ class _Call:
 
     def _give(self, answer: Answer) -> None:
         segments, rows = answer[0], answer[1]
-        size = sum(map(len, segments))
+        size = len(segments[0]) if len(segments) == 1 else sum(map(len, segments))
         if self._head.takes_gzip and self._calls.settings.compress_answers:
             told: dict[str, str] = {}
             compressed = self._calls.coder.compressed(told, segments)
@@ -307,10 +329,10 @@ class _Call:
         if size > _LENGTH_MAX:
             self._refuse(TooLarge(f"the answer has {size} bytes; gRPC's messages have at most {_LENGTH_MAX}"))
             return
-        self._is_done = True
+        self._is_done = self._is_answered = True
         stream, head = self._stream, self._head
         self._exchange.finish(200, stream.transport, self._message.size, size, rows, head)
-        headers = self._headers()
+        headers = self._headers() if head.request_id else _HEADERS
         if is_compressed:
             headers += ((b"grpc-encoding", b"gzip"),)
         stream.respond(headers, [prefix_of(size, is_compressed=is_compressed), *segments], OK)
@@ -340,6 +362,11 @@ class _Call:
 
     def gone(self) -> None:
         """The stream is over."""
+        if self._is_answered:
+            del self._stream  # or it would keep its connection
+            self._message.clear()
+            self._calls.spare(self)
+            return
         self._is_done = True
         self._exchange.leave()
         self._drop()

@@ -67,8 +67,11 @@ class CallHeads:
 
     def read(self, headers: tuple[tuple[bytes, bytes], ...]) -> CallHead:
         """The head of a call. Raises NotGrpc for another request's."""
+        known = self._known.get(headers)
+        if known is not None:
+            return known
         passing = {name: value for name, value in headers if name in _PASSING}
-        core = tuple(field for field in headers if field[0] not in _PASSING) if passing else headers
+        core = tuple([field for field in headers if field[0] not in _PASSING]) if passing else headers
         known = self._known.get(core)
         if known is None:
             known = _read(core)
@@ -107,10 +110,8 @@ def _read(headers: tuple[tuple[bytes, bytes], ...]) -> CallHead:
     )
 
 
-def timeout_ms(value: bytes) -> int | None:
-    """How long the caller waits, rounded up; None where he does not say. Raises InvalidRequest."""
-    if not value:
-        return None
+def timeout_ms(value: bytes) -> int:
+    """How long the caller waits, rounded up. Raises InvalidRequest."""
     match = _TIMEOUT.fullmatch(value)
     if match is None:
         raise InvalidRequest(

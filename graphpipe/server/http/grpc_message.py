@@ -39,6 +39,11 @@ class Incoming:
         self.size = 0
 
     @property
+    def is_small(self) -> bool:
+        """Whether all of it has come, at once."""
+        return self._small is not None
+
+    @property
     def is_whole(self) -> bool:
         """Whether all of it has come."""
         return self._small is not None or (self.body is not None and self.body.is_whole)
@@ -48,12 +53,11 @@ class Incoming:
         if self.body is not None:
             if self.body.take(memoryview(data)):
                 raise _more_than_one()
-        elif self._small is not None:
+            return
+        if self._small is not None:
             raise _more_than_one()
-        else:
-            self._begin(self._first + data if self._first else data)
-
-    def _begin(self, data: bytes) -> None:
+        if self._first:
+            data = self._first + data
         if len(data) < _PREFIX:
             self._first = data
             return
@@ -100,6 +104,12 @@ class Incoming:
         if self.body is not None:
             self.body.drop()
             self.body = None
+
+    def clear(self) -> None:
+        """It was let go, and another one comes."""
+        self.coding = ""
+        self.is_compressed = False
+        self.size = 0
 
     async def inflated(self, message: bytes | memoryview, coder: Coder) -> Body:
         """What becomes of a compressed message. Raises MalformedMessage, TooLarge, Overloaded."""

@@ -17,6 +17,8 @@ _WINDOW = 4 << 20
 # A piece of an answer, in turn with the pieces of others.
 _PIECE = 64 * 1024
 
+_NO_PIECES: deque[memoryview] = deque()
+
 # Of a request, or of an answer.
 Headers = tuple[tuple[bytes, bytes], ...]
 
@@ -82,7 +84,6 @@ class Stream:
 
     __slots__ = (
         "_connection",
-        "_left",
         "_mark",
         "_pieces",
         "_since",
@@ -90,6 +91,7 @@ class Stream:
         "_unread",
         "handler",
         "has_ended",
+        "held",
         "id",
         "is_over",
     )
@@ -101,9 +103,9 @@ class Stream:
         self.has_ended = False  # its request
         self.is_over = False
         self._unread: int | None = None  # bytes that came since the window is kept shut
-        self._pieces: deque[memoryview] = deque()
+        self._pieces: deque[memoryview] = _NO_PIECES
         self._trailers: Headers = ()
-        self._left = 0  # bytes of an answer, until they are all out
+        self.held = 0  # bytes of an answer, until they are all out
         self._since = self._mark = 0
 
     @property
@@ -165,15 +167,11 @@ class Stream:
 
     def holds(self, left: int, tick: int) -> None:
         """The answer has so many bytes."""
-        self._left = self._mark = left
+        self.held = self._mark = left
         self._since = tick
 
-    @property
-    def held(self) -> int:
-        return self._left
-
     def queue(self, segments: list[Segment], trailers: Headers) -> None:
-        self._pieces.extend(memoryview(segment) for segment in segments if len(segment))
+        self._pieces = deque(memoryview(segment) for segment in segments if len(segment))
         self._trailers = trailers
 
     @property
@@ -207,7 +205,7 @@ class Stream:
 
     def drop(self) -> None:
         """What is left will not be sent."""
-        self._pieces.clear()
+        self._pieces = _NO_PIECES
 
 
 # Has a handler for a stream whose head has come.

@@ -34,18 +34,30 @@ _OFF_LOOP_FROM = 256 * 1024
 class InferenceCall:
     """A call of a model, which is answered once.
 
-    ``arrays`` makes the inputs that are called ``names``, in a thread where that ``is_work``; ``encode`` makes the answer's
+    ``arrays`` are the inputs that are called ``names``, or makes them, in a thread where that ``is_work``; ``encode`` makes the answer's
     bytes, of which ``fields`` are the head's. The message is held by
     ``arrays`` alone, which is let go as soon as it was called.
     """
 
     scope = "infer"
 
+    __slots__ = (
+        "_arrays",
+        "_config",
+        "_encode",
+        "_fields",
+        "_inference",
+        "_is_work",
+        "_names",
+        "_outputs",
+        "service",
+    )
+
     def __init__(
         self,
         inference: Inference,
         names: Sequence[str],
-        arrays: Callable[[], list[Array]],
+        arrays: Callable[[], list[Array]] | list[Array],
         encode: Callable[[Named], list[Segment]],
         *,
         outputs: Sequence[str] = (),
@@ -56,7 +68,7 @@ class InferenceCall:
         self.service: Service = inference.service
         self._inference = inference
         self._names = names
-        self._arrays: Callable[[], list[Array]] | None = arrays
+        self._arrays: Callable[[], list[Array]] | list[Array] | None = arrays
         self._encode = encode
         self._outputs = outputs
         self._config = config
@@ -90,7 +102,7 @@ class InferenceCall:
     def _unpacked(self) -> list[Array]:
         arrays, self._arrays = self._arrays, None
         assert arrays is not None, "a call is answered twice"
-        return arrays()
+        return arrays if isinstance(arrays, list) else arrays()
 
     def _infer(
         self, arrays: list[Array], deadline: float | None, request_id: str
@@ -110,8 +122,9 @@ class InferenceCall:
     def _encoded(self, outputs: Named, rows: int) -> Answer | Coroutine[Any, Any, Answer]:
         """The outputs as bytes; or a coroutine that encodes them in a thread, if they are much work."""
         began = perf_counter()
-        if any(_is_work(array, self._fields) for _, array in outputs):
-            return self._encoded_aside(outputs, rows, began)
+        for _, array in outputs:
+            if _is_work(array, self._fields):
+                return self._encoded_aside(outputs, rows, began)
         segments = self._segments(outputs)
         self.service.meter.encoded(rows, perf_counter() - began)
         return self._answer(segments, rows)
@@ -135,7 +148,7 @@ class InferenceCall:
 
 def _is_work(array: Array, fields: Fields | None) -> bool:
     """Whether encoding this takes long: many strings, a large copy, or much text."""
-    if fields == JSON and array.size >= _VALUES_ASIDE_FROM:
+    if fields is not None and fields == JSON and array.size >= _VALUES_ASIDE_FROM:
         return True
     if array.nbytes < ASIDE_FROM:
         return False

@@ -66,7 +66,7 @@ class Inference:
         """
         plan = self._plan(names, arrays, outputs)
         at_once = self.service.at_once
-        if at_once is None or (not plan.plain and sum(array.nbytes for array in arrays) >= _OFF_LOOP_FROM):
+        if at_once is None or (not plan.plain and sum([array.nbytes for array in arrays]) >= _OFF_LOOP_FROM):
             return self._infer(plan, arrays, outputs, config, deadline, request_id)
         request = Request(plan.inputs(arrays), plan.outputs, config, deadline, 0.0, request_id)
         return self._named(at_once(request), plan, outputs)
@@ -98,8 +98,8 @@ class Inference:
     def _plan(self, names: Sequence[str], arrays: Sequence[NDArray[Any]], outputs: Sequence[str]) -> Plan:
         signature = self.signature
         head = (
-            tuple(array.dtype for array in arrays),
-            tuple(array.shape for array in arrays),
+            tuple([array.dtype for array in arrays]),
+            tuple([array.shape for array in arrays]),
             tuple(names),
             tuple(outputs),
         )

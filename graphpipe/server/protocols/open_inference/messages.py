@@ -15,6 +15,7 @@ from graphpipe.errors import MalformedMessage
 from graphpipe.server.protocols.open_inference.datatypes import datatype_of
 from graphpipe.server.protocols.open_inference.texts import joined
 from graphpipe.server.protocols.protobuf import (
+    JOINED_BYTES_MAX,
     FIXED64,
     VARINT,
     Message,
@@ -195,22 +196,34 @@ def infer_response(
     """
     contents: list[Segment] = []
     tensors = []
+    is_small = True
     for name, given in outputs:
         what = f"output {quoted(name)}"
-        _, array = to_sendable(given, what)
+        array = to_sendable(given, what)[1]
         if array.dtype.kind == "O":
             contents.append(joined(array, what))
         else:
             # A memoryview of nothing cannot be cast.
             contents.append(array.data.cast("B") if array.size else b"")
         tensors.append((name, array.dtype, array.shape))
-    is_small = len(tensors) <= _DESCRIBED_MAX and all(len(name) <= _DESCRIBED_NAME_MAX for name, _, _ in tensors)
-    answer = Message().written(
-        (_known_description if is_small else _description)(model_name, model_version, tuple(tensors))
-    )
+        if len(name) > _DESCRIBED_NAME_MAX:
+            is_small = False
+    if len(tensors) > _DESCRIBED_MAX:
+        is_small = False
+    described = (_known_description if is_small else _description)(model_name, model_version, tuple(tensors))
+    if len(contents) == 1 and not request_id and len(contents[0]) <= JOINED_BYTES_MAX:  # nearly always
+        content = contents[0]
+        return [b"".join((described, _content_head(len(content)), content))]
+    answer = Message().written(described)
     for content in contents:
         answer.octets(6, content)
     return answer.text(3, request_id).segments()  # behind all that is the same for others
+
+
+@lru_cache(maxsize=256)
+def _content_head(size: int) -> bytes:
+    """What stands before so many bytes of a tensor."""
+    return b"".join(Message().head(6, size).segments())
 
 
 _Described = tuple[str, np.dtype[Any], tuple[int, ...]]

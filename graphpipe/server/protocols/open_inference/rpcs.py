@@ -13,7 +13,7 @@ from graphpipe.server.models.directory import Directory
 from graphpipe.server.models.service import Service
 from graphpipe.server.numbers.counters import Counters
 from graphpipe.server.protocols.call import ASIDE_FROM, InferenceCall, Models, Question
-from graphpipe.server.protocols.inference import Inference
+from graphpipe.server.protocols.inference import Inference, Named
 from graphpipe.server.protocols.open_inference.contents import arrays, is_work
 from graphpipe.server.protocols.open_inference.describe import configuration, in_index, metadata, server, statistics
 from graphpipe.server.protocols.open_inference.messages import (
@@ -39,6 +39,7 @@ from graphpipe.words import quoted
 __all__ = ["SERVICE", "OpenInferenceRpcs"]
 
 SERVICE = "inference.GRPCInferenceService"
+_MODEL_INFER = f"/{SERVICE}/ModelInfer"
 # Of Triton's calls that are not served.
 _WORDS = {
     **dict.fromkeys(
@@ -66,16 +67,15 @@ class _Said(NamedTuple):
     names: tuple[str, ...]
     outputs: tuple[str, ...]
     config: str
-    version: str
-    id: str
+    encode: Callable[[Named], list[Segment]]
 
-    def call(self, found: Callable[[], list[Array]], *, is_work: bool = False) -> InferenceCall:
+    def call(self, found: list[Array] | Callable[[], list[Array]], *, is_work: bool = False) -> InferenceCall:
         """The call of a model that it is, with these tensors."""
         return InferenceCall(
             self.inference,
             self.names,
             found,
-            partial(infer_response, self.inference.service.name, self.version, self.id),
+            self.encode,
             outputs=self.outputs,
             config=self.config,
             is_work=is_work,
@@ -98,10 +98,10 @@ class OpenInferenceRpcs:
 
     def endpoint(self, method: str, message: memoryview | bytes) -> Endpoint:
         """What a call asks with its message. Raises ServiceError: also Unsupported (501), for one that is not served."""
-        name, view = method.rpartition("/")[2], memoryview(message).toreadonly()
-        if name == "ModelInfer":
+        view = memoryview(message).toreadonly()
+        if method == _MODEL_INFER:
             return self._infer(view)
-        match name:
+        match name := method.rpartition("/")[2]:
             case "ServerLive":
                 check_empty(view)
                 return Question(_live, "")
@@ -134,8 +134,7 @@ class OpenInferenceRpcs:
     def _infer(self, message: memoryview) -> InferenceCall:
         known = self._recall.find(message)
         if known is not None:
-            said, found = known
-            return said.call(lambda: found)
+            return known[0].call(known[1])
         request = read_infer_request(message)
         name = request.model_name
         service = self._directory.find(name, request.model_version)
@@ -146,15 +145,14 @@ class OpenInferenceRpcs:
             tuple([tensor.name for tensor in request.inputs]),
             tuple([output.name for output in request.outputs]),
             _config(request.parameters),
-            version,
-            request.id,
+            partial(infer_response, service.name, version, request.id),
         )
         if len(message) >= ASIDE_FROM and is_work(request):
             return said.call(partial(arrays, request, self._strings_max), is_work=True)
         found = arrays(request, self._strings_max)
         if not request.id:  # one with a name of its own is the last of its kind
             self._recall.keep(message, said, found)
-        return said.call(lambda: found)
+        return said.call(found)
 
     def _model_ready(self, name: str, version: str) -> Question:
         """A question that is asked again and again, until it is yes: no model is no error."""
