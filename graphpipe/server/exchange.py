@@ -97,10 +97,15 @@ class Exchange:
         self._service, self._protocol = service, protocol
         PEER.set(self.peer)
 
-    def reach(self, service: Service | None, protocol: int) -> None:
-        """It turns out which service a request that was started is for: its body says so."""
+    def reach(self, target: Target, size: int) -> None:
+        """It turns out which service a request that was started is for: its body says so, which has so many bytes.
+
+        Raises as ``enter`` does.
+        """
         assert self._open and self._waiting is None, "an exchange reaches a service before it starts, or too late"
-        self._service, self._protocol = service, protocol
+        self._service, self._protocol = target.service, target.protocol
+        if self._quotas is not None:
+            self.enter(target, size)
 
     def limit(self, timeout_ms: int, late: Callable[[DeadlineExceeded], None]) -> None:
         """From now on its caller waits for so long: when that is over, what is waited for fails, or ``late`` is called."""

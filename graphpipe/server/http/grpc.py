@@ -69,7 +69,7 @@ class Calls:
         self.keys = keys
         self.coder = Coder(settings, admission)
         self._heads = CallHeads()
-        self._spare: list[_Call] = []
+        self.spare: list[_Call] = []  # answered, and known to nobody any more
 
     def begin(self, stream: Stream, headers: Headers) -> _Call | _NoCall:
         """What becomes of a stream."""
@@ -78,16 +78,11 @@ class Calls:
         except NotGrpc as no:
             body = f"{no.words}\n".encode()
             told = ((b":status", b"%d" % no.status), (b"content-type", b"text/plain; charset=utf-8"))
-            stream.refuse((*told, (b"content-length", b"%d" % len(body))), body)
+            stream.connection.refuse(stream, (*told, (b"content-length", b"%d" % len(body))), body)
             return _NoCall()
-        call = self._spare.pop() if self._spare else _Call(self)
+        call = self.spare.pop() if self.spare else _Call(self)
         call.begin(stream, head)
         return call
-
-    def spare(self, call: _Call) -> None:
-        """It was answered, and nobody knows it any more: it may be used for another."""
-        if len(self._spare) < _SPARE_MAX:
-            self._spare.append(call)
 
     def close(self) -> None:
         """Nobody calls any more."""
@@ -146,9 +141,11 @@ class _Call:
         self._grant = ANYBODY
         self._stranger: Unauthenticated | None = None
         self._rpcs = rpcs = self._calls.rpcs.get(head.service)
-        exchange = self._exchange
-        exchange.belongs_to(stream.peer, stream.caller)
+        exchange, connection = self._exchange, stream.connection
+        exchange.belongs_to(connection.peer, connection.caller)
         exchange.start(None, 0 if rpcs is None else PLACES[rpcs.protocol])
+        if rpcs is not None and head.is_plain and self._calls.keys is None:  # nearly always
+            return
         try:
             self._begin()
         except ServiceError as error:
@@ -220,14 +217,11 @@ class _Call:
         """Nothing more of it comes."""
         if self._is_done or self._exchange.waits:
             return
-        if self._message.is_small:
-            self._stream.is_ready()
-        else:
-            self._ended()
+        self._ended()
 
     def _ended(self) -> None:
-        if self._message.is_whole:
-            self._stream.is_ready()
+        if self._message.small is not None or self._message.is_whole:
+            self._stream.connection.answer_soon(self._stream)
         else:
             self._refuse(self._message.missing())
 
@@ -273,8 +267,7 @@ class _Call:
         exchange = self._exchange
         try:
             target = self._target(message)
-            exchange.reach(target.service, target.protocol)
-            exchange.enter(target, len(message))
+            exchange.reach(target, len(message))
             answer = exchange.answer(target, message, None, self._answered, self._head.request_id)
         except BaseException as error:  # as a coroutine's end has it
             self._fail(error)
@@ -286,19 +279,20 @@ class _Call:
             self._hold(len(message) if type(message) is bytes else 0)
 
     def _target(self, message: bytes | memoryview) -> Target:
-        assert self._rpcs is not None
+        rpcs = self._rpcs
+        assert rpcs is not None
         if self._calls.keys is None:
-            return Target.of(self._rpcs.endpoint(self._head.path, message), self._rpcs.protocol)
-        find = partial(self._rpcs.endpoint, self._head.path, message)
+            return Target.of(rpcs.endpoint(self._head.path, message), rpcs.protocol)
+        find = partial(rpcs.endpoint, self._head.path, message)
         if self._stranger is None:
-            return self._grant.target(find, self._rpcs.protocol, len(message))
+            return self._grant.target(find, rpcs.protocol, len(message))
         try:
             endpoint = find()
         except ServiceError:
             raise self._stranger from None  # what there is, is not for him to know
         if endpoint.scope:
             raise self._stranger
-        return Target.of(endpoint, self._rpcs.protocol)
+        return Target.of(endpoint, rpcs.protocol)
 
     def _answered(self, answer: Answer | None, error: BaseException | None) -> None:
         self._release()
@@ -309,7 +303,7 @@ class _Call:
 
     def _give(self, answer: Answer) -> None:
         segments, rows = answer[0], answer[1]
-        size = len(segments[0]) if len(segments) == 1 else sum(map(len, segments))
+        size = sum(map(len, segments))
         if self._head.takes_gzip and self._calls.settings.compress_answers:
             told: dict[str, str] = {}
             compressed = self._calls.coder.compressed(told, segments)
@@ -331,11 +325,12 @@ class _Call:
             return
         self._is_done = self._is_answered = True
         stream, head = self._stream, self._head
-        self._exchange.finish(200, stream.transport, self._message.size, size, rows, head)
+        connection = stream.connection
+        self._exchange.finish(200, connection.transport, self._message.size, size, rows, head)
         headers = self._headers() if head.request_id else _HEADERS
         if is_compressed:
             headers += ((b"grpc-encoding", b"gzip"),)
-        stream.respond(headers, [prefix_of(size, is_compressed=is_compressed), *segments], OK)
+        connection.respond(stream, headers, [prefix_of(size, is_compressed=is_compressed), *segments], OK)
 
     def _headers(self) -> Headers:
         called = self._head.request_id
@@ -353,19 +348,22 @@ class _Call:
     def _refuse(self, error: ServiceError) -> None:
         self._is_done, self._stranger = True, None  # which knows the frames that know this
         self._drop()
+        connection = self._stream.connection
         if self._exchange.waits:  # for room, while what came is already wrong
             self._exchange.leave()
-            self._stream.reset()
+            connection.cancel(self._stream)
             return
-        self._exchange.finish(error.http_status, self._stream.transport, self._message.size, 0, 0, self._head)
-        self._stream.refuse(self._headers() + trailers_of(error))
+        self._exchange.finish(error.http_status, connection.transport, self._message.size, 0, 0, self._head)
+        connection.refuse(self._stream, self._headers() + trailers_of(error))
 
     def gone(self) -> None:
         """The stream is over."""
         if self._is_answered:
             del self._stream  # or it would keep its connection
             self._message.clear()
-            self._calls.spare(self)
+            spare = self._calls.spare
+            if len(spare) < _SPARE_MAX:
+                spare.append(self)
             return
         self._is_done = True
         self._exchange.leave()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from graphpipe.errors import InvalidRequest, Unsupported
 from graphpipe.server.http.codings import takes_gzip
@@ -41,10 +41,11 @@ class NotGrpc(Exception):
         self.words = words
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class CallHead:
     """What a call's head says. ``service`` and ``path`` are as in ``/package.Service/Name``, ``authorizations`` what its
-    caller shows of keys, ``size`` its bytes as HTTP/2 counts them. ``timeout`` and ``coding`` are as they came.
+    caller shows of keys, ``size`` its bytes as HTTP/2 counts them. ``timeout`` and ``coding`` are as they came. Of a head
+    that ``is_plain`` nothing has to be looked at: it is short, without a deadline, and its message is not compressed.
     """
 
     method: str
@@ -54,9 +55,25 @@ class CallHead:
     authorizations: Sequence[bytes]
     coding: bytes
     takes_gzip: bool
+    is_plain: bool = False
     timeout: bytes = b""
     request_id: str = ""
     caller: Caller | None = None
+
+    def with_passing(self, passing: dict[bytes, bytes]) -> CallHead:
+        """A head with these fields besides."""
+        return CallHead(
+            self.method,
+            self.path,
+            self.service,
+            self.size + sum([len(name) + len(value) + _FIELD_BYTES for name, value in passing.items()]),
+            self.authorizations,
+            self.coding,
+            self.takes_gzip,
+            False,
+            passing.get(b"grpc-timeout", b""),
+            request_id(passing.get(b"x-request-id", b"")),
+        )
 
 
 class CallHeads:
@@ -76,17 +93,11 @@ class CallHeads:
         if known is None:
             known = _read(core)
             if known.size <= _REMEMBERED_BYTES:
+                known.is_plain = known.coding == b"identity"
                 if len(self._known) >= _REMEMBERED_MAX:
                     self._known.clear()
                 self._known[core] = known
-        if not passing:
-            return known
-        return replace(
-            known,
-            size=known.size + sum(len(name) + len(value) + _FIELD_BYTES for name, value in passing.items()),
-            timeout=passing.get(b"grpc-timeout", b""),
-            request_id=request_id(passing.get(b"x-request-id", b"")),
-        )
+        return known.with_passing(passing) if passing else known
 
 
 def _read(headers: tuple[tuple[bytes, bytes], ...]) -> CallHead:

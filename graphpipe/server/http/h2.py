@@ -268,7 +268,10 @@ class H2Connection(asyncio.BufferedProtocol):
                 stream.handler.data(data)
             except BaseException as error:
                 self._give_up_on(stream, error)
-            stream.has_come(len(data))
+            if stream.unread is None:
+                self.acknowledge(number, len(data))
+            else:
+                stream.unread += len(data)
         if event.end_stream:
             self._ended(stream)
 
@@ -348,7 +351,7 @@ class H2Connection(asyncio.BufferedProtocol):
         if not self._receiving:
             self._flush_soon()
 
-    def refuse(self, stream: Stream, headers: Headers, body: bytes) -> None:
+    def refuse(self, stream: Stream, headers: Headers, body: bytes = b"") -> None:
         """Send an answer of a few words."""
         if stream.is_over or self._over:
             return

@@ -34,9 +34,9 @@ _OFF_LOOP_FROM = 256 * 1024
 class InferenceCall:
     """A call of a model, which is answered once.
 
-    ``arrays`` are the inputs that are called ``names``, or makes them, in a thread where that ``is_work``; ``encode`` makes the answer's
-    bytes, of which ``fields`` are the head's. The message is held by
-    ``arrays`` alone, which is let go as soon as it was called.
+    ``arrays`` are the inputs that are called ``names``, or makes them, in a thread where that ``is_work``; ``encode`` makes
+    the answer's bytes, of which ``fields`` are the head's. The message is held by ``arrays`` alone, which is let go as soon
+    as the call is answered.
     """
 
     scope = "infer"

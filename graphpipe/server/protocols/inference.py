@@ -97,12 +97,12 @@ class Inference:
 
     def _plan(self, names: Sequence[str], arrays: Sequence[NDArray[Any]], outputs: Sequence[str]) -> Plan:
         signature = self.signature
-        head = (
-            tuple([array.dtype for array in arrays]),
-            tuple([array.shape for array in arrays]),
-            tuple(names),
-            tuple(outputs),
-        )
+        head: _Head
+        if len(arrays) == 1:  # nearly always
+            head = ((arrays[0].dtype,), (arrays[0].shape,), tuple(names), tuple(outputs))
+        else:
+            dtypes, shapes = tuple([array.dtype for array in arrays]), tuple([array.shape for array in arrays])
+            head = (dtypes, shapes, tuple(names), tuple(outputs))
         plan = self._plans.get(head)
         if plan is None:
             plan = signature.plan(

@@ -6,6 +6,7 @@ import struct
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,8 @@ from graphpipe.errors import MalformedMessage
 from graphpipe.server.protocols.open_inference.datatypes import datatype_of
 from graphpipe.server.protocols.open_inference.texts import joined
 from graphpipe.server.protocols.protobuf import (
-    JOINED_BYTES_MAX,
     FIXED64,
+    JOINED_BYTES_MAX,
     VARINT,
     Message,
     Reader,
@@ -188,42 +189,47 @@ def _add_parameter(parameters: Parameters, entry: memoryview, reader: Reader) ->
 
 
 def infer_response(
-    model_name: str, model_version: str, request_id: str, outputs: Iterable[tuple[str, Array]]
+    model_name: str, model_version: str, request_id: str, outputs: Sequence[tuple[str, Array]]
 ) -> list[Segment]:
     """A ModelInferResponse, with the bytes of the outputs raw: the arrays' own memory, where it is contiguous.
 
     Raises InvalidRequest for an array that does not travel, TooLarge.
     """
+    if len(outputs) == 1 and not request_id:  # nearly always
+        name, given = outputs[0]
+        if _is_plain(given) and len(name) <= _DESCRIBED_NAME_MAX:
+            return [b"".join((_known_beginning(model_name, model_version, name, given.dtype, given.shape), given.data))]
     contents: list[Segment] = []
     tensors = []
-    is_small = True
     for name, given in outputs:
         what = f"output {quoted(name)}"
-        array = to_sendable(given, what)[1]
+        _, array = to_sendable(given, what)
         if array.dtype.kind == "O":
             contents.append(joined(array, what))
         else:
             # A memoryview of nothing cannot be cast.
             contents.append(array.data.cast("B") if array.size else b"")
         tensors.append((name, array.dtype, array.shape))
-        if len(name) > _DESCRIBED_NAME_MAX:
-            is_small = False
-    if len(tensors) > _DESCRIBED_MAX:
-        is_small = False
-    described = (_known_description if is_small else _description)(model_name, model_version, tuple(tensors))
-    if len(contents) == 1 and not request_id and len(contents[0]) <= JOINED_BYTES_MAX:  # nearly always
-        content = contents[0]
-        return [b"".join((described, _content_head(len(content)), content))]
-    answer = Message().written(described)
+    is_small = len(tensors) <= _DESCRIBED_MAX and all(len(name) <= _DESCRIBED_NAME_MAX for name, _, _ in tensors)
+    answer = Message().written(
+        (_known_description if is_small else _description)(model_name, model_version, tuple(tensors))
+    )
     for content in contents:
         answer.octets(6, content)
     return answer.text(3, request_id).segments()  # behind all that is the same for others
 
 
-@lru_cache(maxsize=256)
-def _content_head(size: int) -> bytes:
-    """What stands before so many bytes of a tensor."""
-    return b"".join(Message().head(6, size).segments())
+def _is_plain(given: Array) -> bool:
+    """Whether an output is few bytes that travel as they stand."""
+    return (
+        type(given) is np.ndarray
+        and given.dtype in _PLAIN
+        and 0 < given.nbytes <= JOINED_BYTES_MAX
+        and given.flags.c_contiguous
+    )
+
+
+_PLAIN = frozenset(np.dtype(f"<{code}") for code in ("i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8"))
 
 
 _Described = tuple[str, np.dtype[Any], tuple[int, ...]]
@@ -240,6 +246,16 @@ def _description(model_name: str, model_version: str, tensors: tuple[_Described,
 
 
 _known_description = lru_cache(maxsize=256)(_description)
+
+
+@lru_cache(maxsize=256)
+def _known_beginning(
+    model_name: str, model_version: str, name: str, dtype: np.dtype[Any], shape: tuple[int, ...]
+) -> bytes:
+    """All of an answer with one tensor that stands before the tensor's bytes."""
+    described = _description(model_name, model_version, ((name, dtype, shape),))
+    size = dtype.itemsize * prod(shape)
+    return b"".join(Message().written(described).head(6, size).segments())
 
 
 def check_empty(message: memoryview) -> None:

@@ -98,7 +98,7 @@ class OpenInferenceRpcs:
 
     def endpoint(self, method: str, message: memoryview | bytes) -> Endpoint:
         """What a call asks with its message. Raises ServiceError: also Unsupported (501), for one that is not served."""
-        view = memoryview(message).toreadonly()
+        view = memoryview(message) if type(message) is bytes else memoryview(message).toreadonly()
         if method == _MODEL_INFER:
             return self._infer(view)
         match name := method.rpartition("/")[2]:
