@@ -215,9 +215,8 @@ class _Call:
 
     def end(self) -> None:
         """Nothing more of it comes."""
-        if self._is_done or self._exchange.waits:
-            return
-        self._ended()
+        if not self._is_done and not self._exchange.waits:
+            self._ended()
 
     def _ended(self) -> None:
         if self._message.small is not None or self._message.is_whole:
@@ -273,7 +272,8 @@ class _Call:
             self._fail(error)
             return
         if answer is not None:
-            self._release()
+            if self._held:
+                self._release()
             self._give(answer)
         elif exchange.waits and not self._held:
             self._hold(len(message) if type(message) is bytes else 0)
@@ -303,13 +303,12 @@ class _Call:
 
     def _give(self, answer: Answer) -> None:
         segments, rows = answer[0], answer[1]
-        size = sum(map(len, segments))
         if self._head.takes_gzip and self._calls.settings.compress_answers:
             told: dict[str, str] = {}
             compressed = self._calls.coder.compressed(told, segments)
             self._exchange.wait(compressed, partial(self._on_compressed, segments, rows))
         else:
-            self._finish(segments, size, rows)
+            self._finish(segments, rows)
 
     def _on_compressed(
         self, plain: list[Segment], rows: int, smaller: list[Segment] | None, error: BaseException | None
@@ -317,9 +316,10 @@ class _Call:
         if smaller is None:
             self._fail(error)
         else:
-            self._finish(list(smaller), sum(map(len, smaller)), rows, is_compressed=smaller is not plain)
+            self._finish(list(smaller), rows, is_compressed=smaller is not plain)
 
-    def _finish(self, segments: list[Segment], size: int, rows: int, *, is_compressed: bool = False) -> None:
+    def _finish(self, segments: list[Segment], rows: int, *, is_compressed: bool = False) -> None:
+        size = sum(map(len, segments))
         if size > _LENGTH_MAX:
             self._refuse(TooLarge(f"the answer has {size} bytes; gRPC's messages have at most {_LENGTH_MAX}"))
             return

@@ -54,7 +54,6 @@ class Inference:
         names: Sequence[str],
         arrays: Sequence[NDArray[Any]],
         outputs: Sequence[str] = (),
-        *,
         config: str = "",
         deadline: float | None = None,
         request_id: str = "",

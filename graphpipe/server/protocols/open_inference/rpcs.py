@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 from numpy.typing import NDArray
 
@@ -12,8 +11,8 @@ from graphpipe.errors import Forbidden, InvalidRequest, MalformedMessage, NotFou
 from graphpipe.server.models.directory import Directory
 from graphpipe.server.models.service import Service
 from graphpipe.server.numbers.counters import Counters
-from graphpipe.server.protocols.call import ASIDE_FROM, InferenceCall, Models, Question
-from graphpipe.server.protocols.inference import Inference, Named
+from graphpipe.server.protocols.call import ASIDE_FROM, Form, InferenceCall, Models, Question
+from graphpipe.server.protocols.inference import Inference
 from graphpipe.server.protocols.open_inference.contents import arrays, is_work
 from graphpipe.server.protocols.open_inference.describe import configuration, in_index, metadata, server, statistics
 from graphpipe.server.protocols.open_inference.messages import (
@@ -60,28 +59,6 @@ _CONFIG_CHARACTERS_MAX = 1 << 20
 _SHARED_MEMORY = frozenset(("shared_memory_region", "shared_memory_byte_size", "shared_memory_offset"))
 
 
-class _Said(NamedTuple):
-    """What a ModelInferRequest says beside its tensors."""
-
-    inference: Inference
-    names: tuple[str, ...]
-    outputs: tuple[str, ...]
-    config: str
-    encode: Callable[[Named], list[Segment]]
-
-    def call(self, found: list[Array] | Callable[[], list[Array]], *, is_work: bool = False) -> InferenceCall:
-        """The call of a model that it is, with these tensors."""
-        return InferenceCall(
-            self.inference,
-            self.names,
-            found,
-            self.encode,
-            outputs=self.outputs,
-            config=self.config,
-            is_work=is_work,
-        )
-
-
 class OpenInferenceRpcs:
     """What the service's calls ask of the models of a directory."""
 
@@ -93,7 +70,7 @@ class OpenInferenceRpcs:
         self._counters = counters
         self._strings_max = strings_max
         self._inferences: dict[Service, Inference] = {}
-        self._recall: Recall[_Said] = Recall()
+        self._recall: Recall[Form] = Recall()
         directory.on_change += (self._inferences.clear, self._recall.forget)
 
     def endpoint(self, method: str, message: memoryview | bytes) -> Endpoint:
@@ -134,13 +111,13 @@ class OpenInferenceRpcs:
     def _infer(self, message: memoryview) -> InferenceCall:
         known = self._recall.find(message)
         if known is not None:
-            return known[0].call(known[1])
+            return InferenceCall(*known)
         request = read_infer_request(message)
         name = request.model_name
         service = self._directory.find(name, request.model_version)
         version = request.model_version or self._directory.versions(name)[-1]
         _check(request)
-        said = _Said(
+        form = Form(
             self._inference(service),
             tuple([tensor.name for tensor in request.inputs]),
             tuple([output.name for output in request.outputs]),
@@ -148,11 +125,11 @@ class OpenInferenceRpcs:
             partial(infer_response, service.name, version, request.id),
         )
         if len(message) >= ASIDE_FROM and is_work(request):
-            return said.call(partial(arrays, request, self._strings_max), is_work=True)
+            return InferenceCall(form, partial(arrays, request, self._strings_max), is_work=True)
         found = arrays(request, self._strings_max)
         if not request.id:  # one with a name of its own is the last of its kind
-            self._recall.keep(message, said, found)
-        return said.call(found)
+            self._recall.keep(message, form, found)
+        return InferenceCall(form, found)
 
     def _model_ready(self, name: str, version: str) -> Question:
         """A question that is asked again and again, until it is yes: no model is no error."""
