@@ -86,8 +86,7 @@ class Exchange:
 
     def belongs_to(self, peer: Hashable, caller: str) -> None:
         """Its next request is this one's."""
-        if peer is not self.peer or caller is not self.caller:
-            self.peer, self.caller, self._who = peer, caller, None
+        self.peer, self.caller, self._who = peer, caller, None
 
     def start(self, service: Service | None, protocol: int = 0) -> None:
         """A request for this service begins; for None if it reaches none. ``protocol`` is a place in PROTOCOLS."""

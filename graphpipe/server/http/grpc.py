@@ -142,7 +142,8 @@ class _Call:
         self._stranger: Unauthenticated | None = None
         self._rpcs = rpcs = self._calls.rpcs.get(head.service)
         exchange, connection = self._exchange, stream.connection
-        exchange.belongs_to(connection.peer, connection.caller)
+        if exchange.peer is not connection.peer or exchange.caller is not connection.caller:
+            exchange.belongs_to(connection.peer, connection.caller)
         exchange.start(None, 0 if rpcs is None else PLACES[rpcs.protocol])
         if rpcs is not None and head.is_plain and self._calls.keys is None:  # nearly always
             return
@@ -211,14 +212,12 @@ class _Call:
         self._since = None
         self._stream.widen(body.rest)
         if self._stream.has_ended:
-            self._ended()
+            self.end()
 
     def end(self) -> None:
         """Nothing more of it comes."""
-        if not self._is_done and not self._exchange.waits:
-            self._ended()
-
-    def _ended(self) -> None:
+        if self._is_done or self._exchange.waits:
+            return
         if self._message.small is not None or self._message.is_whole:
             self._stream.connection.answer_soon(self._stream)
         else:
@@ -265,7 +264,12 @@ class _Call:
     def _ask(self, message: bytes | memoryview) -> None:
         exchange = self._exchange
         try:
-            target = self._target(message)
+            rpcs = self._rpcs
+            assert rpcs is not None
+            if self._calls.keys is None:
+                target = Target.of(rpcs.endpoint(self._head.path, message), rpcs.protocol)
+            else:
+                target = self._target(rpcs, message)
             exchange.reach(target, len(message))
             answer = exchange.answer(target, message, None, self._answered, self._head.request_id)
         except BaseException as error:  # as a coroutine's end has it
@@ -278,11 +282,8 @@ class _Call:
         elif exchange.waits and not self._held:
             self._hold(len(message) if type(message) is bytes else 0)
 
-    def _target(self, message: bytes | memoryview) -> Target:
-        rpcs = self._rpcs
-        assert rpcs is not None
-        if self._calls.keys is None:
-            return Target.of(rpcs.endpoint(self._head.path, message), rpcs.protocol)
+    def _target(self, rpcs: Rpcs, message: bytes | memoryview) -> Target:
+        """Where it goes, if his key is good for that."""
         find = partial(rpcs.endpoint, self._head.path, message)
         if self._stranger is None:
             return self._grant.target(find, rpcs.protocol, len(message))

@@ -79,7 +79,9 @@ class InferenceCall:
             self.service.stage.admit()
         if self._is_work:
             return self._answer_aside(deadline, request_id)
-        return self._infer(self._unpacked(), deadline, request_id)
+        arrays, self._arrays = self._arrays, None
+        assert arrays is not None, "a call is answered twice"
+        return self._infer(arrays if isinstance(arrays, list) else arrays(), deadline, request_id)
 
     async def _answer_aside(self, deadline: float | None, request_id: str) -> Answer:
         arrays = await asyncio.get_running_loop().run_in_executor(None, self._unpacked)
@@ -89,8 +91,8 @@ class InferenceCall:
 
     def _unpacked(self) -> list[Array]:
         arrays, self._arrays = self._arrays, None
-        assert arrays is not None, "a call is answered twice"
-        return arrays if isinstance(arrays, list) else arrays()
+        assert callable(arrays), "a call is answered twice"
+        return arrays()
 
     def _infer(
         self, arrays: list[Array], deadline: float | None, request_id: str

@@ -197,7 +197,13 @@ def infer_response(
     """
     if len(outputs) == 1 and not request_id:  # nearly always
         name, given = outputs[0]
-        if _is_plain(given) and len(name) <= _DESCRIBED_NAME_MAX:
+        if (
+            type(given) is np.ndarray
+            and given.dtype in _PLAIN
+            and 0 < given.nbytes <= JOINED_BYTES_MAX
+            and given.flags.c_contiguous
+            and len(name) <= _DESCRIBED_NAME_MAX
+        ):
             return [b"".join((_known_beginning(model_name, model_version, name, given.dtype, given.shape), given.data))]
     contents: list[Segment] = []
     tensors = []
@@ -219,16 +225,7 @@ def infer_response(
     return answer.text(3, request_id).segments()  # behind all that is the same for others
 
 
-def _is_plain(given: Array) -> bool:
-    """Whether an output is few bytes that travel as they stand."""
-    return (
-        type(given) is np.ndarray
-        and given.dtype in _PLAIN
-        and 0 < given.nbytes <= JOINED_BYTES_MAX
-        and given.flags.c_contiguous
-    )
-
-
+# They travel as they stand.
 _PLAIN = frozenset(np.dtype(f"<{code}") for code in ("i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8"))
 
 

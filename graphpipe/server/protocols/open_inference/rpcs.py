@@ -77,7 +77,8 @@ class OpenInferenceRpcs:
         """What a call asks with its message. Raises ServiceError: also Unsupported (501), for one that is not served."""
         view = memoryview(message) if type(message) is bytes else memoryview(message).toreadonly()
         if method == _MODEL_INFER:
-            return self._infer(view)
+            known = self._recall.find(view)
+            return self._infer(view) if known is None else InferenceCall(*known)
         match name := method.rpartition("/")[2]:
             case "ServerLive":
                 check_empty(view)
@@ -109,9 +110,6 @@ class OpenInferenceRpcs:
         raise Unsupported(f"{quoted(name)}: {words}", 501)
 
     def _infer(self, message: memoryview) -> InferenceCall:
-        known = self._recall.find(message)
-        if known is not None:
-            return InferenceCall(*known)
         request = read_infer_request(message)
         name = request.model_name
         service = self._directory.find(name, request.model_version)
