@@ -9,7 +9,14 @@ from benchmarks.harness.result import RESULTS, Result
 
 __all__ = ["QUESTIONS", "draw"]
 
-QUESTIONS = ("serialization", "throughput", "latency", "peers", "cost")  # those of docs/performance.md, in its order
+QUESTIONS = (
+    "serialization",
+    "throughput",
+    "latency",
+    "peers",
+    "protocols",
+    "cost",
+)  # those of docs/performance.md, in its order
 
 
 def draw(result: Result, folder: Path = RESULTS) -> list[Path]:

@@ -43,6 +43,8 @@ ENVIRONMENTS: dict[str, Environment] = {
             "tensorflow-serving",
             ("tensorflow-serving-api==2.21.0", _ours("tensorflow-cpu"), *RUNTIME, "aiohttp", "uvloop", "orjson"),
         ),
+        # gRPC's own server, with the classes that it generates.
+        Environment("grpc", ("numpy", *map(_ours, ("grpcio", "grpcio-tools", "protobuf")))),
         # Ours, to be weighed: the client and its commands, and with a server for ONNX.
         Environment("graphpipe-client", (f"graphpipe-rpc @ {ROOT.as_uri()}",)),
         Environment("graphpipe", (f"graphpipe-rpc[onnx] @ {ROOT.as_uri()}", *RUNTIME)),

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Sequence
 from typing import Any
 
-from graphpipe.wire import encode_request
+from graphpipe.wire import Segment, encode_request
 
 __all__ = ["Raw"]
 
 
 class Raw:
-    """A raw socket client: sends prebuilt segments, receives into one warm buffer."""
+    """A raw socket client: sends prebuilt segments, receives into one warm buffer.
 
-    def __init__(self, port: int, path: str, array: Any) -> None:
+    ``segments`` are a body in another protocol than ours, and ``fields`` what its head has besides.
+    """
+
+    def __init__(
+        self, port: int, path: str, array: Any, segments: Sequence[Segment] = (), fields: Sequence[str] = ()
+    ) -> None:
         self.socket = socket.create_connection(("127.0.0.1", port))
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        segments = encode_request([array])
-        head = f"POST {path} HTTP/1.1\r\nHost: h\r\nContent-Length: {sum(map(len, segments))}\r\n\r\n".encode()
+        segments = segments or encode_request([array])
+        lines = [f"POST {path} HTTP/1.1", "Host: h", *fields, f"Content-Length: {sum(map(len, segments))}", "", ""]
+        head = "\r\n".join(lines).encode()
         self.pieces = [head, *segments]
         self.buffer = memoryview(bytearray(90_000_000))
 
@@ -27,7 +34,7 @@ class Raw:
         have = 0
         while (end := bytes(self.buffer[: min(have, 4096)]).find(b"\r\n\r\n")) < 0:
             have += self._receive(have)
-        length = int(bytes(self.buffer[:end]).lower().split(b"content-length:")[1].split(b"\r\n")[0])
+        length = int(bytes(self.buffer[:end]).lower().split(b"\r\ncontent-length:")[1].split(b"\r\n")[0])
         while have < end + 4 + length:
             have += self._receive(have)
         return self.buffer[end + 4 : have]

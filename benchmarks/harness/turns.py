@@ -24,7 +24,7 @@ import uvloop
 
 from benchmarks.harness.about import ROOT
 
-__all__ = ["Answer", "Failed", "Generator", "pooled"]
+__all__ = ["Answer", "Failed", "Generator", "kept", "lasting", "pooled"]
 
 LEAST, LONGER = 3, 4  # answers to a caller that a turn is to have, and how many times as long it may last for them
 KEPT = 1000  # quantiles that are handed on of a turn's latencies
@@ -78,8 +78,8 @@ class Answer:
             raise Failed(f"it answered {head[:200]!r}")
         low = head.lower()
         self._head, self._is_in_body, self._is_last_chunk = head, True, False
-        if b"content-length:" in low:
-            self._length = self._rest = int(low.split(b"content-length:")[1].split(b"\r\n")[0])
+        if b"\r\ncontent-length:" in low:  # others' names end alike
+            self._length = self._rest = int(low.split(b"\r\ncontent-length:")[1].split(b"\r\n")[0])
         elif b"transfer-encoding: chunked" in low:
             self._length, self._rest = -1, 0
         else:
@@ -167,14 +167,14 @@ async def turn(port: int, callers: int, seconds: float, warm_s: float, messages:
         first, began = len(shared.latencies), time.perf_counter()
         await _for_a_while(shared, seconds)
         # Of a slow server a turn would count one wave of answers or two, as it happens: it may have longer.
-        while len(shared.latencies) - first < LEAST * callers and time.perf_counter() - began < LONGER * seconds:
+        while lasting(len(shared.latencies) - first, callers, time.perf_counter() - began, seconds):
             await _for_a_while(shared, seconds / 4)
         elapsed = time.perf_counter() - began
-        counted = sorted(shared.latencies[first:])
+        counted = shared.latencies[first:]
         if not counted:  # calls that take longer than a turn: the turn ends with the first answer
             shared.is_over = True
             await asyncio.wait_for(asyncio.shield(shared.ended), 120)
-            counted = sorted(shared.latencies[first:])
+            counted = shared.latencies[first:]
             elapsed = time.perf_counter() - began
         shared.is_over = True
         await asyncio.wait_for(asyncio.shield(shared.ended), 30)  # nothing is computed that is not waited for
@@ -186,10 +186,21 @@ async def turn(port: int, callers: int, seconds: float, warm_s: float, messages:
         for connection in connections:
             connection.abort()
         await asyncio.sleep(0.005)  # they are closed before the server is held up
-    step = max(1.0, len(counted) / KEPT)
-    kept = [counted[int(number * step)] for number in range(int(len(counted) / step))]
-    found = {"per_second": len(counted) / elapsed, "requests": len(counted), "latencies": kept}
-    return found | {"all_requests": len(shared.latencies)}
+    return kept(counted, elapsed, len(shared.latencies))
+
+
+def lasting(answers: int, callers: int, elapsed_s: float, seconds: float) -> bool:
+    """Whether a turn that was to last for ``seconds`` goes on, for a few answers of each caller."""
+    return answers < LEAST * callers and elapsed_s < LONGER * seconds
+
+
+def kept(counted: Sequence[float], elapsed_s: float, all_requests: int) -> dict[str, Any]:
+    """What is handed on of a turn: of its latencies some quantiles."""
+    ordered = sorted(counted)
+    step = max(1.0, len(ordered) / KEPT)
+    latencies = [ordered[int(number * step)] for number in range(int(len(ordered) / step))]
+    found = {"per_second": len(ordered) / elapsed_s, "requests": len(ordered), "latencies": latencies}
+    return found | {"all_requests": all_requests}
 
 
 async def _for_a_while(shared: Turn, seconds: float) -> None:
@@ -206,12 +217,12 @@ def pooled(turns: Sequence[dict[str, Any]], quantile: float) -> float:
 
 
 class Generator:
-    """The process, to be told turns; ``folder`` takes the messages."""
+    """The process, to be told turns; ``folder`` takes the messages. ``module`` is who asks, with what it is told first."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, module: Sequence[str] = ("benchmarks.harness.turns",)) -> None:
         self._folder = folder
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.harness.turns"],
+            [sys.executable, "-m", *module],
             cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
 

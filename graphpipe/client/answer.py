@@ -141,7 +141,8 @@ class AnswerReader:
             self._gathered += received
         elif self._chunks.feed(received, self._gathered):
             raise NoAnswer(f"{self._url} sent more than its answer")
-        if len(self._gathered) > self._bytes_max:
+        announced = 0 if self._chunks is None else self._chunks.left
+        if len(self._gathered) + announced > self._bytes_max:
             raise NoAnswer(f"{self._url} answered with more than {counted(self._bytes_max, 'byte')}")
         if self._chunks is not None and self._chunks.done:
             self.reply = Reply(head, memoryview(self._gathered))

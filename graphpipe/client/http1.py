@@ -114,11 +114,11 @@ _remembered = lru_cache(maxsize=64)(_parse)
 
 
 class Chunks:
-    """Takes a chunked body apart as it comes."""
+    """Takes a chunked body apart as it comes. ``left`` bytes of the current chunk are still to come."""
 
     def __init__(self) -> None:
         self.done = False
-        self._left = 0  # bytes of the current chunk still to come
+        self.left = 0
         self._line = b""  # what has come of the current line
         self._take_line = self._take_size
 
@@ -129,10 +129,10 @@ class Chunks:
         """
         raw, at = bytes(data), 0
         while at < len(raw) and not self.done:
-            if self._left:
-                taken = data[at : at + self._left]
+            if self.left:
+                taken = data[at : at + self.left]
                 body += taken
-                self._left -= len(taken)
+                self.left -= len(taken)
                 at += len(taken)
                 continue
             newline = raw.find(b"\n", at)
@@ -150,8 +150,8 @@ class Chunks:
         size = line.partition(b";")[0].strip(b" \t")
         if not re.fullmatch(rb"[0-9a-fA-F]{1,15}", size):
             raise NoAnswer(f"a chunk of the answer starts with {line[:40]!r}, not with its size")
-        self._left = int(size, 16)
-        self._take_line = self._take_end if self._left else self._take_trailer
+        self.left = int(size, 16)
+        self._take_line = self._take_end if self.left else self._take_trailer
 
     def _take_end(self, line: bytes) -> None:
         if line:

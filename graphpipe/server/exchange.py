@@ -34,6 +34,7 @@ class Exchange:
 
     __slots__ = (
         "_access_log",
+        "_admit",
         "_began",
         "_bound",
         "_counted",
@@ -78,11 +79,12 @@ class Exchange:
         self._done: Callable[[Any, BaseException | None], None] | None = None
         self._waiting: Taskless[Any] | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._admit: Callable[[int], None] | None = None  # looks at a body whose length nobody knew
         self._quotas = quotas
         self._who: Hashable = None  # by his certificate or address
         self._quota: Quota | None = None  # in which it counts, with so many bytes
         self._counted = 0
-        self._bound = False  # whether there is a timer to end, or a quota to leave
+        self._bound = False  # whether there is a timer to end, a quota to leave, or a body to look at
 
     def belongs_to(self, peer: Hashable, caller: str) -> None:
         """Its next request is this one's."""
@@ -120,9 +122,18 @@ class Exchange:
         Raises Overloaded or TooLarge if that is more than its caller may have.
         """
         assert self._open, "an exchange enters that is not started"
-        if self._quotas is None or target.service is None:  # what reaches no model costs nothing
+        if size < 0:
+            self._admit, self._bound = target.admit, True
+        if target.service is not None:  # what reaches no model costs nothing
+            self.come(target.who, size)
+
+    def come(self, who: Hashable, size: int) -> None:
+        """The same, of one whose model is not known before all of it is there. It may ``enter`` yet, and counts once."""
+        if self._quotas is None:
             return
-        who = target.who
+        if self._quota is not None:
+            self.grow(size)
+            return
         if who is None:
             who = self._who
             if who is None:
@@ -133,7 +144,9 @@ class Exchange:
         self._quota, self._counted, self._bound = quota, counted, True
 
     def grow(self, size: int) -> None:
-        """Its body has, or announces, so many bytes by now. Raises as ``enter`` does."""
+        """Its body has, or announces, so many bytes by now. Raises as ``enter`` does, and what refuses a body like that."""
+        if self._admit is not None:
+            self._admit(size)
         if self._quota is not None and size > self._counted:
             self._quota.grow(self._counted, size, self._loop.time())
             self._counted = size
@@ -252,7 +265,7 @@ class Exchange:
             self._service.release()
 
     def _unbind(self) -> None:
-        self._bound = False
+        self._bound, self._admit = False, None
         if self._timer is not None:
             self._end_timer()
         if self._quota is not None:

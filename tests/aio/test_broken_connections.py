@@ -95,6 +95,7 @@ def test_a_first_connection_that_closes_is_not_tried_again(scripted, run):
         (b"SSH-2.0-OpenSSH_9.6\r\n\r\n", "not HTTP"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nlonger", "more than its answer"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999\r\n\r\n", "at most 1000000 are taken"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nshort\r\n80000000\r\n", "more than 1,000,000"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nabcd", "no GraphPipe message"),
         (b"HTTP/1.1 200 OK\r\nX: " + b"x" * 70_000, "head of more than"),
     ],

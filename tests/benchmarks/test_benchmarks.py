@@ -23,6 +23,10 @@ from tests.serving import ROOT, environment
         ("benchmarks/caller_limits.py --rounds 1", "over the limit: 429"),
         ("benchmarks/keys.py --sockets --rounds 1 --seconds 0.1", "1,000 keys in turn"),
         ("benchmarks/keys.py --timing --calls 100", "over a socket: 100 refusals"),
+        (
+            "benchmarks/protocols.py hot --before HEAD --rounds 1 --turn-s 0.1 --callers 1",
+            "before other protocols and now",
+        ),
         ("benchmarks/scrape.py --models 20 --scrapes 1", "loop held at most"),
         pytest.param("benchmarks/overload.py --seconds 2", "goodput", marks=pytest.mark.slow),
         ("benchmarks/before_after.py small --rounds 1 --seconds 0.1 --connections 8", "after, foreign to after"),

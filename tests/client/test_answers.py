@@ -134,6 +134,14 @@ def test_an_answer_over_the_size_limit_is_not_taken(frame) -> None:
             ask(server, answer_bytes_max=len(GOOD) - 1)
 
 
+@pytest.mark.parametrize("size", [b"80000000", b"%x" % (1 << 24), b"fffffffffffffff"])
+def test_a_chunk_that_is_announced_beyond_the_limit_is_refused_before_it_comes(size: bytes) -> None:
+    with says(CHUNKED + b"1\r\nx\r\n" + size + b"\r\n") as server:  # and nothing more
+        with pytest.raises(graphpipe.NoAnswer, match="more than 16,777,216 bytes") as caught:
+            ask(server, answer_bytes_max=1 << 24, timeout=30)
+        assert not isinstance(caught.value, graphpipe.TimedOut)
+
+
 def test_a_length_beyond_all_memory_is_refused_before_memory_is_taken() -> None:
     for length in (2**31, 10**17, 10**30):
         with (

@@ -15,7 +15,6 @@ from tests.serving import serving
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
-@pytest.mark.xfail(reason="a call that is not served is refused when its caller has ended it, and a stream stays open")
 def test_a_stream_is_refused_while_it_is_open_and_calls_beside_it_are_answered() -> None:
     with serving(*ARGUMENTS, tracebacks=True) as server:
         try:

@@ -82,6 +82,7 @@ def test_a_browser_that_asks_first_is_told_what_it_may_send(path):
         told = preflight(server.url, path, PAGE, f"Access-Control-Request-Headers: {names}")
         foreign = preflight(server.url, path, "https://other.example")
     assert told.status == foreign.status == 204
+    assert told.headers["vary"] == foreign.headers["vary"] == "Origin"
     assert told.headers["access-control-allow-origin"] == PAGE
     assert told.headers["access-control-allow-headers"] == names
     assert "POST" in told.headers["access-control-allow-methods"]

@@ -10,6 +10,7 @@ from zlib import crc32
 
 import numpy as np
 
+from graphpipe.buffers import BufferPool
 from graphpipe.errors import ServiceError
 from graphpipe.server.protocols.open_inference.contents import arrays
 from graphpipe.server.protocols.open_inference.messages import infer_response, read_infer_request
@@ -117,7 +118,7 @@ def _tensor(message: memoryview) -> Any:
 
 
 def _array(*parts: memoryview) -> Any:
-    return values(read_tensor(parts, Reader(_STRINGS_MAX), "x"), "x", _FILLED_BYTES_MAX)
+    return values(read_tensor(parts, Reader(_STRINGS_MAX), "x"), "x", _FILLED_BYTES_MAX, BufferPool(1 << 20).lease)
 
 
 def _same_infer(read: Any, official: Any) -> None:

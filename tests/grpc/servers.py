@@ -28,6 +28,9 @@ class Messages:
     def __init__(self, app: App) -> None:
         self._graphpipe = app.dialects.graphpipe
 
+    def check(self, method: str) -> None:
+        """Whatever there is no model for, a message is needed to say so."""
+
     def endpoint(self, method: str, message: memoryview | bytes) -> Endpoint:
         return self._graphpipe.endpoint("POST", f"/models/{method.rpartition('/')[2]}", lambda name: None)
 

@@ -239,6 +239,22 @@ def test_keys_are_asked_for_and_scopes_and_models_hold(tmp_path: Path):
             assert failed(nothing, message([1.0])).code() == CODE.UNAUTHENTICATED
 
 
+def test_a_callers_limits_count_messages_that_are_on_their_way():
+    promised = b"\x00" + frames.number(1 << 20) + bytes(1000)
+    large = message(np.zeros(1 << 17))
+    with grpc_server(caller_requests_max=2) as server, peer(server) as it, calling(server) as call:
+        for stream in (1, 3):
+            it.send(frames.head(stream) + frames.frame(frames.DATA, 0, stream, promised))
+        it.send(frames.frame(frames.PING, 0, 0, bytes(8)))
+        it.until(frames.PING)
+        for asked in (large, message([1.0])):
+            assert failed(call, asked).code() == CODE.RESOURCE_EXHAUSTED
+        it.send(frames.frame(frames.RESET, 0, 1, frames.number(8)) + frames.frame(frames.PING, 0, 0, bytes(8)))
+        it.until(frames.PING)
+        assert call(large, timeout=20)
+        assert call(message([1.0]), timeout=20)
+
+
 def test_metrics_and_access_lines_say_what_was_asked(server: InProcess, caplog: pytest.LogCaptureFixture):
     caplog.set_level("INFO", "graphpipe.access")
     with calling(server) as call:

@@ -142,7 +142,7 @@ def test_tls_agrees_on_what_is_spoken(tmp_path: Path, alpn: list[str] | None):
         if alpn:
             mine.set_alpn_protocols(alpn)
         with connect(server.url, 20) as plain, mine.wrap_socket(plain, server_hostname="127.0.0.1") as it:
-            assert it.selected_alpn_protocol() == (alpn[0] if alpn else None)
+            assert it.selected_alpn_protocol() == (alpn[-1] if alpn else None)
         target = server.url.removeprefix("https://").rstrip("/")
         with grpc.secure_channel(target, grpc.ssl_channel_credentials(root.read_bytes())) as channel:
             large = message(np.arange(500_000.0))
@@ -157,6 +157,21 @@ def test_tls_agrees_on_what_is_spoken(tmp_path: Path, alpn: list[str] | None):
         with connect(server.url, 20) as plain, mine.wrap_socket(plain, server_hostname="127.0.0.1") as it:
             it.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
             assert it.recv(100).startswith(b"HTTP/1.1 200") or alpn == ["h2"]
+
+
+def test_who_speaks_http2_too_is_answered_over_tls_as_he_was_before_there_was_grpc(tmp_path: Path):
+    """curl, browsers, Go's and Java's clients offer both, and ask for pages and models."""
+    pair = tmp_path / "pair.pem"
+    trustme.CA().issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(pair)
+    both = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    both.check_hostname, both.verify_mode = False, ssl.CERT_NONE
+    both.set_alpn_protocols(["h2", "http/1.1"])
+    with grpc_server(tls=Certificates(str(pair)).context) as server:
+        for page in ("livez", "v2/models/echo"):
+            with connect(server.url, 20) as plain, both.wrap_socket(plain) as it:
+                assert it.selected_alpn_protocol() == "http/1.1"
+                it.sendall(f"GET /{page} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+                assert it.recv(100).startswith(b"HTTP/1.1 200")
 
 
 def test_a_connection_too_many_is_told_so():
@@ -191,6 +206,19 @@ def test_what_is_no_call_is_answered_in_words(server: InProcess, fields: Any, st
         assert b"gRPC" in words
         it.send(call(3, ONE))
         assert it.until(DATA, 3)
+
+
+def test_what_is_no_call_has_a_line_and_is_counted(caplog: pytest.LogCaptureFixture):
+    caplog.set_level("INFO", "graphpipe.access")
+    fields = ((":method", "HEAD"), (":scheme", "http"), (":path", "/who\u202eis/it?x"), (":authority", "here"))
+    with grpc_server() as server, peer(server) as it:
+        it.send(head(1, fields=fields, flags=END_HEADERS | END_STREAM))
+        assert it.until(HEADERS, 1, END_STREAM)  # without a body, as HEAD has it
+        with Wire(server.url, 20) as wire:
+            assert 'graphpipe_requests_total{code="415"' in wire.call("GET", "/metrics").text
+    assert "415 HEAD /who" in caplog.text
+    assert "\u202e" not in caplog.text
+    assert "?x" not in caplog.text
 
 
 def test_what_is_no_call_need_not_be_sent_to_its_end(server: InProcess):
@@ -307,6 +335,34 @@ def test_an_answer_waits_for_its_window_and_others_pass_it(server: InProcess):
         assert it.until(DATA, 3)
         it.send(frame(UPDATE, 0, 1, number(1 << 20)))
         assert it.until(DATA, 1)
+
+
+def test_calls_that_are_taken_back_while_they_wait_for_room_leave_as_much_for_others(monkeypatch: pytest.MonkeyPatch):
+    """What had come of them, and was not to be followed by more, would be missing from the connection's window for good."""
+    monkeypatch.setattr("graphpipe.server.http.h2._WINDOW_ALL", 1 << 20)
+    go_on = threading.Event()
+
+    def slow(inputs: Any) -> Any:
+        go_on.wait(30)
+        return {"y": np.zeros(1)}
+
+    array = message(np.zeros(6_000_000, np.uint8))
+    limits = {"body_bytes_max": 8 << 20, "in_flight_bytes_max": 10 << 20, "admission_wait_s": 30.0}
+    try:
+        with grpc_server({"echo": Function(slow)}, **limits) as server, calling(server) as it, peer(server) as raw:
+            first = it.future(array, timeout=60)
+            _wait(lambda: server.app.state.in_flight == 1 and server.app.admission.held_bytes > 6_000_000)
+            for stream in range(1, 101, 2):
+                raw.send(head(stream) + b"".join(frame(DATA, 0, stream, prefixed(array)[:16_000]) for _ in range(3)))
+                _wait(lambda: server.app.state.in_flight == 2)
+                raw.send(frame(RESET, 0, stream, number(8)))
+                _wait(lambda: server.app.state.in_flight == 1)
+            go_on.set()
+            assert first.result(60)
+            raw.send(call(101, ONE))
+            assert raw.until(DATA, 101)
+    finally:
+        go_on.set()
 
 
 def test_nothing_is_left_of_a_call_without_the_collector():
@@ -451,6 +507,26 @@ def test_an_idle_connection_is_closed_in_time():
         assert it.until(DATA, 1)
         assert it.until(GOAWAY).code == 0
         assert list(it.frames()) == []
+
+
+def test_who_does_not_answer_to_the_end_of_tls_keeps_no_server_from_ending(tmp_path: Path):
+    pair = tmp_path / "pair.pem"
+    trustme.CA().issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(pair)
+    silent = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    silent.check_hostname, silent.verify_mode = False, ssl.CERT_NONE
+    silent.set_alpn_protocols(["h2"])
+    with (
+        grpc_server(tls=Certificates(str(pair)).context, drain_timeout_s=120.0) as server,
+        connect(server.url, 20) as plain,
+        silent.wrap_socket(plain) as it,
+    ):
+        it.sendall(PREFACE + frame(SETTINGS) + call(1, ONE))
+        assert it.recv(65536)
+        server.ask(server.app.state.begin_drain)
+        until = time.monotonic() + 15  # a tenth of which would do, and twice of which TLS would wait
+        while server.app.hub.connections:
+            assert time.monotonic() < until, "it waits for him"
+            time.sleep(0.01)
 
 
 def test_a_server_told_to_end_at_once_does():

@@ -219,6 +219,28 @@ def test_large_messages_that_are_promised_take_no_memory_until_they_come(server:
         beside()
 
 
+def test_what_came_before_its_caller_could_be_stopped_is_not_held_without_limit():
+    """Of each call as much may come as its first window has, and of very many calls that is too much."""
+    piece = prefixed(bytes(1 << 20))[:16_000]
+    limits = {"body_bytes_max": 1 << 20, "in_flight_bytes_max": 2 << 20, "admission_wait_s": 60.0}
+    with grpc_server(**limits) as server, contextlib.ExitStack() as stack:
+        peers = [stack.enter_context(peer(server)) for _ in range(4)]
+        for it in peers:
+            for stream in range(1, 201, 2):
+                it.send(head(stream) + frame(DATA, 0, stream, piece))
+        for it in peers:
+            for stream in range(1, 201, 2):
+                it.send(frame(DATA, 0, stream, bytes(16_000)) * 3)
+            it.send(frame(PING, 0, 0, b"12345678"))
+        for it in peers:
+            it.until(PING, 0, 1)
+        _wait(lambda: server.app.admission.held_bytes < 3 << 20)
+        assert sum(_streams(server)) < 200
+        for it in peers:
+            it.close()
+        _wait(lambda: server.app.admission.held_bytes == 0)
+
+
 def test_half_a_head_is_not_waited_for_for_ever_while_others_are_answered(
     server: InProcess, beside: Callable[[], None]
 ):

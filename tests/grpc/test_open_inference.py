@@ -226,6 +226,14 @@ def test_a_message_of_many_fields_is_refused(call: Caller):
     assert refusal(error)[0] == "RESOURCE_EXHAUSTED"
 
 
+@pytest.mark.parametrize("letter", ["m", "\u6a21", "\U0001f600", "\n"])
+def test_words_about_a_long_name_arrive_whatever_its_letters_are(call: Caller, letter: str):
+    with pytest.raises(grpc.RpcError) as error:
+        call("ModelMetadata", name=letter * 10_000)
+    assert refusal(error)[0] == "NOT_FOUND"
+    assert refusal(error)[1].startswith("there is no model")
+
+
 def test_a_model_that_fails_is_internal_and_says_no_cause(call: Caller, server: InProcess):
     for datatype in ("FP32", "INT64"):
         with pytest.raises(grpc.RpcError) as error:
@@ -421,6 +429,21 @@ def test_a_model_that_is_not_his_and_one_that_is_not_there_look_alike(kept: Call
             told.append(refusal(error))
         assert told[0] == told[1]
         assert told[0][0] == "PERMISSION_DENIED"
+
+
+@pytest.mark.parametrize("name", ["only-b", "metadata"])
+def test_what_is_wrong_with_a_call_is_not_told_to_who_may_not_call(kept: Caller, name: str):
+    said = {"name": "a"}, {"name": "a", "signature_name": "other"}, {"name": "a", "signature_name": "x" * 40_000}
+    bad: list[tuple[str, dict[str, Any]]] = [("Predict", {"model_spec": spec, "inputs": {"x": {}}}) for spec in said]
+    bad.append(("ModelInfer", {"model_name": "a", "inputs": [{"name": "x", "datatype": "NONE", "shape": [1]}]}))
+    bad.append(("ModelInfer", {"model_name": "a", "inputs": [{"name": ""}]}))
+    for what, fields in bad:
+        with pytest.raises(grpc.RpcError) as error:
+            kept(what, key=SECRETS["full"], **fields)
+        assert refusal(error)[0] == "INVALID_ARGUMENT"
+        with pytest.raises(grpc.RpcError) as error:
+            kept(what, key=SECRETS[name], **fields)
+        assert refusal(error)[0] == "PERMISSION_DENIED"
 
 
 def test_lists_have_the_models_that_a_key_may_use(kept: Caller):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import grpc
@@ -11,7 +13,7 @@ import pytest
 import graphpipe
 from graphpipe.backends.echo import Echo
 from tests.faults.callers import until
-from tests.front.servers import InProcess, in_process
+from tests.front.servers import Function, InProcess, in_process
 from tests.grpc.official import Caller, caller, refusal
 from tests.protocols.official import message_class
 from tests.protocols.test_tensorflow_serving_messages import expected
@@ -125,6 +127,38 @@ def test_few_bytes_do_not_stand_for_much_memory_in_several_tensors_either(call: 
     large = tensor(1, (10 << 20,), float_val=[1])  # 40 MiB: of these one is filled in, and not two
     with pytest.raises(grpc.RpcError) as error:
         predict(call, one=large, other=large)
+    assert refusal(error)[0] == "RESOURCE_EXHAUSTED"
+
+
+def test_what_is_filled_in_is_counted_as_long_as_somebody_looks_at_it():
+    """A call of forty bytes that waits for its model may hold as much as a large one, so it waits for room like one."""
+    go_on = threading.Event()
+
+    def slow(inputs: Any) -> Any:
+        go_on.wait(30)
+        return {"y": inputs["x"][:3] * 2}
+
+    large = tensor(1, (10 << 20,), float_val=[3, 1])
+    limits = {"body_bytes_max": 64 << 20, "in_flight_bytes_max": 64 << 20}
+    try:
+        with in_process({"slow": Function(slow)}, **limits) as server, caller(server) as call:
+            with ThreadPoolExecutor() as threads:
+                first = threads.submit(predict, call, "slow", x=large)
+                until(lambda: server.app.admission.held_bytes >= 40 << 20)
+                with pytest.raises(grpc.RpcError) as error:
+                    predict(call, "slow", x=large)
+                assert refusal(error)[0] == "UNAVAILABLE"
+                go_on.set()
+                assert expected(first.result(30).outputs["y"]).tolist() == [6, 2, 2]  # type: ignore[union-attr]
+            until(lambda: server.app.admission.held_bytes == 0)
+    finally:
+        go_on.set()
+
+
+def test_few_strings_do_not_stand_for_many(call: Caller):
+    assert expected(predict(call, x=tensor(7, (4,), string_val=[b"a"])).outputs["x"]).tolist() == [b"a"] * 4  # type: ignore[union-attr]
+    with pytest.raises(grpc.RpcError) as error:
+        predict(call, x=tensor(7, (100_000,), string_val=[b"a"]))
     assert refusal(error)[0] == "RESOURCE_EXHAUSTED"
 
 

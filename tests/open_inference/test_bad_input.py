@@ -15,7 +15,7 @@ from graphpipe.backends.echo import Echo
 from graphpipe.signature import Signature, TensorSpec
 from tests.front.servers import InProcess, Way, in_process
 from tests.open_inference.oracle import WAYS, Tensor, answered, post, request
-from tests.raw_http import call
+from tests.raw_http import Wire, call
 
 INFER = "/v2/models/echo/infer"
 ONE = {"name": "x", "datatype": "FP32", "shape": [1], "data": [1.5]}
@@ -90,6 +90,7 @@ BAD: dict[str, tuple[bytes, bytes | None, int, str]] = {
     "a number for BYTES": (with_input(datatype="BYTES", data=[1]), None, 400, "takes strings; a whole number came"),
     "an input twice": (json.dumps({"inputs": [ONE, ONE]}).encode(), None, 400, "came twice"),
     "an id that is a number": (GOOD[:-1] + b', "id": 7}', None, 400, "id is a string"),
+    "a long id": (GOOD[:-1] + b', "id": "' + b"i" * 65537 + b'"}', None, 413, "id has 65,537 characters"),
     "parameters that are a list": (GOOD[:-1] + b', "parameters": [1]}', None, 400, "parameters is no JSON object"),
     "a config that is a number": (GOOD[:-1] + b', "parameters": {"config": 1}}', None, 400, "config is a string"),
     "a flag that is a number": (
@@ -309,3 +310,23 @@ def test_whatever_comes_is_answered_or_refused_as_a_caller_s_mistake(
     answer = post(ways, "hot", INFER, text + behind, len(text) if length == 60 else length)
     assert answer.status in (200, 400, 413, 501), answer.text
     assert answer.status == 200 or set(json.loads(answer.body)) == {"error"}
+
+
+def test_a_name_that_is_long_does_not_make_the_refusal_long(ways: dict[str, Way]) -> None:
+    name = "m" * 8000
+    for way in WAYS:
+        for path in (f"/v2/models/{name}/infer", f"/v2/models/echo/versions/{name}/infer", f"/v2/{name}"):
+            refused = post(ways, way, path, GOOD)
+            assert refused.status == 404
+            assert len(refused.body) < 600
+
+
+@pytest.mark.parametrize("way", ["", "?x"])
+def test_a_body_that_does_not_come_is_refused_in_the_protocol_s_form(way: str) -> None:
+    with in_process(body_timeout_s=0.1) as server, Wire(server.url, 30) as wire:
+        wire.send(f"POST {INFER}{way} HTTP/1.1\r\nHost: h\r\nContent-Length: 100000\r\n\r\n{{".encode())
+        answer = wire.answer()
+        assert answer.status == 408
+        assert answer.headers["content-type"] == "application/json"
+        assert "--body-timeout-s" in json.loads(answer.body)["error"]
+        assert wire.ended()

@@ -80,6 +80,16 @@ def test_inference_takes_a_key_for_it_and_for_the_model(
     assert status == 200 or set(json.loads(answer.body)) == {"error"}
 
 
+def test_a_head_that_cannot_be_does_not_tell_whether_a_model_is_there(server: InProcess) -> None:
+    said = []
+    for model in ("a", "nobody"):
+        with Wire(server.url, 10) as wire:
+            fields = {"authorization": bearer("only-b").split(": ")[1], "inference_header_content_length": "x"}
+            answer = wire.call("POST", f"/v2/models/{model}/infer", b"{}", **fields)
+        said.append((answer.status, answer.body))
+    assert said[0] == said[1]
+
+
 @pytest.mark.parametrize(
     ("path", "statuses"),
     [
@@ -104,3 +114,36 @@ def test_lists_have_the_models_that_a_key_is_for(server: InProcess) -> None:
         stats = json.loads(get(server, "/v2/models/stats", name).body)["model_stats"]
         assert [each["name"] for each in index] == [each["name"] for each in stats] == models
     assert get(server, "/v2/repository/index", "infer", "POST").status == 403
+
+
+@pytest.mark.parametrize("name", ["only-b", "metrics"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v2/models/{}",
+        *(f"/v2/models/{{}}/{rest}" for rest in ("infer", "ready", "stats", "config", "generate", "versions/1/infer")),
+        *(
+            f"/v1/models/{{}}{rest}"
+            for rest in ("", "/metadata", ":predict", "/versions/1:predict", "/labels/x", ":no")
+        ),
+    ],
+)
+def test_nothing_that_is_wrong_with_a_question_tells_whether_a_model_is_there_that_a_key_may_not_use(
+    server: InProcess, name: str, path: str
+) -> None:
+    for method, fields in (
+        ("GET", {}),
+        ("POST", {}),
+        ("PUT", {}),
+        ("POST", {"inference_header_content_length": "x"}),
+        ("POST", {"graphpipe_timeout_ms": "x"}),
+        ("POST", {"content_encoding": "x"}),
+    ):
+        said = []
+        for model in ("a", "n"):  # one that there is, and one that there is not
+            with Wire(server.url, 10) as wire:
+                body = None if method == "GET" else b"{}"
+                answer = wire.call(method, path.format(model), body, authorization=bearer(name)[15:], **fields)
+            said.append((answer.status, answer.text.replace(f"/{model}", "/M").replace(f"'{model}'", "'M'")))
+        assert said[0] == said[1]
+        assert said[0][0] in (403, 404, 405, 400, 501)

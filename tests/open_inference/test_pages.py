@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import threading
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ import pytest
 from graphpipe.backends.echo import Echo
 from graphpipe.signature import Signature, TensorSpec
 from graphpipe.version import __version__
-from tests.front.servers import Function, InProcess, in_process
+from tests.front.servers import Function, InProcess, Way, in_process
 from tests.open_inference.oracle import Tensor, answered, request
 from tests.raw_http import Answer, Wire, call
 
@@ -173,6 +174,31 @@ def test_a_broken_question_is_refused_and_a_long_one_not_read(server: InProcess)
         assert wire.call("POST", "/v2/repository/index", b" " * 100_000).status == 413
 
 
+@pytest.mark.parametrize("way", ["hot", "odd", "tls", "unix"])
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/v2/health/live"),
+        ("GET", "/v2"),
+        ("GET", "/v2/models/echo"),
+        ("POST", "/v2/repository/index"),
+        ("GET", "/v1/models/echo"),
+    ],
+)
+def test_a_long_question_is_refused_while_it_comes_also_where_nobody_knew_its_length(
+    ways: dict[str, Way], way: str, method: str, path: str
+) -> None:
+    line = f"{method} {path}{'?x' if way == 'odd' else ''} HTTP/1.1\r\nHost: h\r\n"
+    with ways[way].wire() as wire:
+        wire.send(f"{line}Transfer-Encoding: chunked\r\n\r\n20000\r\n".encode() + b" " * 0x20000)  # and it goes on
+        assert wire.answer().status == 413
+        assert wire.ended()
+    packed = gzip.compress(b" " * 1_000_000)
+    with ways[way].wire() as wire:
+        wire.send(f"{line}Content-Encoding: gzip\r\nContent-Length: {len(packed)}\r\n\r\n".encode() + packed)
+        assert wire.answer().status == 413
+
+
 def test_who_asks_for_the_head_alone_gets_it(server: InProcess) -> None:
     with Wire(server.url) as wire:
         answer = wire.call("HEAD", "/v2/models/echo")
@@ -198,3 +224,22 @@ def test_a_server_that_drains_is_alive_and_not_ready() -> None:
         assert answered(wire.answer())[1][0].elements == (1,)
     assert answer.status == 503
     assert "draining" in json.loads(answer.body)["error"]
+
+
+@pytest.mark.parametrize("error", [ValueError, SystemExit, KeyboardInterrupt, None])
+def test_a_model_that_does_not_say_what_runs_it_is_described_without(error: type[BaseException] | None) -> None:
+    class Silent(Echo):
+        asked = False
+
+        @property
+        def kind(self) -> str:
+            if error is not None and self.asked:
+                raise error("what it holds")
+            return "\ud800"
+
+    model = Silent()
+    with in_process({"m": model}) as server:
+        model.asked = True
+        for path in ("/v2/models/m", "/v2/models/m/config"):
+            assert get(server, path)["platform"] == ("?" if error is None else "")
+        assert get(server, "/v2/health/live") == {"live": True}

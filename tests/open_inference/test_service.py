@@ -245,3 +245,20 @@ def until(condition: Callable[[], bool], what: str) -> None:
     while not condition():
         assert time.monotonic() < deadline, what
         time.sleep(0.002)
+
+
+@pytest.mark.parametrize("path", [INFER, "/v1/models/m:predict"])
+def test_the_numbers_of_a_document_are_gone_as_lists_before_its_model_runs(path: str) -> None:
+    number = 54_321
+    seen: list[int] = []
+
+    def look(inputs: Any) -> Any:
+        seen.append(sum(type(each) is list and len(each) == number for each in gc.get_objects()))
+        return {"y": inputs["x"][:1]}
+
+    tensor = Tensor("x", "FP32", (number,), (1.5,) * number)
+    body = request([tensor])[0] if path == INFER else json.dumps({"inputs": {"x": tensor.listed}}).encode()
+    with in_process({"m": Function(look)}) as server:
+        for _ in range(2):
+            assert call(server.url, "POST", path, body).status == 200
+    assert seen == [0, 0]

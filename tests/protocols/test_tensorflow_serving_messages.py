@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from graphpipe.buffers import BufferPool
 from graphpipe.errors import InvalidRequest, ServiceError, TooLarge
 from graphpipe.server.protocols.protobuf import Reader
 from graphpipe.server.protocols.tensorflow_serving.messages import (
@@ -41,7 +42,8 @@ STRICTER = ("is a group", "at most", "more than", "came twice", "are not filled 
 
 
 def ours(message: bytes) -> np.ndarray[Any, Any]:
-    return values(read_tensor([memoryview(message)], Reader(2000), "input 'x'"), "input 'x'", FILLED_MAX)
+    read = read_tensor([memoryview(message)], Reader(2000), "input 'x'")
+    return values(read, "input 'x'", FILLED_MAX, BufferPool(1 << 20).lease)
 
 
 def official(name: str, message: bytes) -> Any:
@@ -165,7 +167,7 @@ def test_a_large_tensor_is_neither_copied_in_nor_out():
     message = memoryview(b"".join(tensor_message(array, "x").segments()))
     tracemalloc.start()
     try:
-        read = values(read_tensor([message], Reader(2000), "x"), "x", FILLED_MAX)
+        read = values(read_tensor([message], Reader(2000), "x"), "x", FILLED_MAX, BufferPool(1 << 20).lease)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

@@ -11,7 +11,7 @@ Small bodies never wait for large ones: for them there is room unless the count 
 from __future__ import annotations
 
 import asyncio
-from bisect import insort
+from bisect import bisect_left, insort
 from dataclasses import dataclass
 from itertools import count
 from typing import Protocol
@@ -38,6 +38,10 @@ class Coming(Protocol):
 
     @property
     def is_small(self) -> bool: ...
+
+
+# So much may be held beyond the limit, as a part of it, by those who may send on for a while after they were stopped.
+_OVER = 8
 
 
 @dataclass(slots=True, eq=False)
@@ -128,6 +132,26 @@ class Admission:
                 self._line.remove(waiting)
                 self._serve()
 
+    @property
+    def is_over(self) -> bool:
+        """Whether more is held than even those may bring who could not be stopped at once."""
+        return self._pool.room < -(self._pool.bytes_max // _OVER)
+
+    def refuse(self, body: Coming) -> None:
+        """Have its wait for its turn end in Overloaded."""
+        at = bisect_left(self._line, body.number, key=_place)
+        if at < len(self._line) and self._line[at].body is body:
+            waiting = self._line.pop(at)
+            if not waiting.turn.done():
+                waiting.turn.set_exception(self.no_room())
+
+    def no_room(self) -> Overloaded:
+        """What is said to whoever finds no room."""
+        return Overloaded(
+            f"{self.held_bytes} bytes of requests and answers are in flight, of at most {self._pool.bytes_max} "
+            "(--in-flight-bytes-max); try again"
+        )
+
     def came(self, body: Coming, size: int) -> None:
         """So many bytes of a body have come."""
         if body.expected:
@@ -196,12 +220,7 @@ class Admission:
                 self._start_timer(waiting)
                 waiting = last
         self._line.remove(waiting)
-        waiting.turn.set_exception(
-            Overloaded(
-                f"{self.held_bytes} bytes of requests and answers are in flight, of at most {self._pool.bytes_max} "
-                "(--in-flight-bytes-max); try again"
-            )
-        )
+        waiting.turn.set_exception(self.no_room())
 
     def _start_timer(self, waiting: _Waiting) -> None:
         waiting.timer = self._loop.call_later(self._wait_s, self._time_out, waiting)

@@ -15,7 +15,7 @@ import logging
 from dataclasses import replace
 from typing import Protocol
 
-from graphpipe.errors import ModelFailed, ServiceError
+from graphpipe.errors import ModelFailed, ServiceError, service_error
 from graphpipe.server.exchange import Exchange
 from graphpipe.server.http.admission import Admission
 from graphpipe.server.http.body import Body, too_slow
@@ -186,7 +186,7 @@ class Cycle:
         if waited_s > limit_s:
             came, pace = body.filled - body.mark, body.pace(limit_s)
             if came < pace * waited_s:
-                self._refuse_body(408, too_slow(came, waited_s, pace))
+                self._refuse(service_error(0, 408, too_slow(came, waited_s, pace)), more_to_come=True)
             else:
                 self._carrier.since, body.mark = self._shared.tick, body.filled
 
@@ -326,14 +326,6 @@ class Cycle:
             carrier.skip(rest)
         else:
             carrier.discard()
-
-    def _refuse_body(self, status: int, message: str) -> None:
-        """No to a body that does not come."""
-        request = self._request
-        assert request is not None
-        answer, length = _plain(status, message, request.head.request_id)
-        self._exchange.finish(status, self._line.transport, max(0, request.length), length, 0, request.head)
-        self._end_with(answer)
 
     def refuse_head(self, status: int, message: str, data: bytes = b"", request_id: str = "") -> None:
         """No to what is not even a request yet."""

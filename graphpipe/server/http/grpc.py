@@ -77,8 +77,18 @@ class Calls:
             head = self._heads.read(headers)
         except NotGrpc as no:
             body = f"{no.words}\n".encode()
-            told = ((b":status", b"%d" % no.status), (b"content-type", b"text/plain; charset=utf-8"))
-            stream.connection.refuse(stream, (*told, (b"content-length", b"%d" % len(body))), body)
+            told = (
+                (b":status", b"%d" % no.status),
+                (b"content-type", b"text/plain; charset=utf-8"),
+                (b"content-length", b"%d" % len(body)),
+            )
+            if no.asked.method == "HEAD":
+                body = b""
+            exchange, connection = self.exchange(), stream.connection
+            exchange.belongs_to(connection.peer, connection.caller)
+            exchange.start(None)
+            exchange.finish(no.status, connection.transport, 0, len(body), 0, no.asked)
+            connection.refuse(stream, told, body)
             return _NoCall()
         call = self.spare.pop() if self.spare else _Call(self)
         call.begin(stream, head)
@@ -165,8 +175,16 @@ class _Call:
                 self._stranger = let_go(error)
             else:
                 self._head = replace(head, caller=self._grant.caller)
+        try:
+            self._rpcs.check(head.path)
+        except Unsupported:
+            if self._stranger is not None:
+                raise self._stranger from None
+            raise
         if head.coding != b"identity":
             self._message.coding = coding_of(head.coding)
+        elif not head.timeout:
+            head.is_plain = True
         if head.timeout:
             self._exchange.limit(timeout_ms(head.timeout), self._refuse)
 
@@ -177,15 +195,22 @@ class _Call:
         if self._is_done:
             return
         message = self._message
+        known = message.body
         try:
             message.take(data)
+            if known is None and message.body is not None and not message.body.is_small:
+                self._exchange.come(self._grant.caller, message.size)
             if self._stranger is not None and message.size > _STRANGER_MAX:
                 raise self._stranger
         except ServiceError as error:
             self._refuse(error)
             return
-        if message.body is not None and not self._exchange.waits:
+        if message.body is None:
+            return
+        if not self._exchange.waits:
             self._receive(message.body)
+        elif self._calls.admission.is_over:
+            self._calls.admission.refuse(message.body)
 
     def _receive(self, body: Body) -> None:
         """Have more of it come, if there is room."""
@@ -199,7 +224,10 @@ class _Call:
             self._wait_for_room(body)
 
     def _wait_for_room(self, body: Body) -> None:
-        """Wait, and let no more come than is on its way."""
+        """Wait, and let no more come than is on its way: which may be too much, where many wait."""
+        if self._calls.admission.is_over:
+            self._refuse(self._calls.admission.no_room())
+            return
         self._stream.shut()
         self._exchange.wait(self._calls.admission.turn(body), self._on_turn)
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from graphpipe.errors import InvalidRequest, Unsupported
 from graphpipe.server.http.codings import takes_gzip
 from graphpipe.server.http.head import request_id
+from graphpipe.server.numbers.accesslog import Question
 from graphpipe.server.numbers.caller import Caller
 from graphpipe.words import visible
 
@@ -33,19 +34,20 @@ _TIMEOUT_MS_MAX = 10**12
 
 
 class NotGrpc(Exception):
-    """A request that is no call. ``status`` and words, for HTTP."""
+    """A request that is no call. ``status`` and words, for HTTP, and what was ``asked``."""
 
-    def __init__(self, status: int, words: str) -> None:
+    def __init__(self, status: int, words: str, asked: Question) -> None:
         super().__init__(words)
         self.status = status
         self.words = words
+        self.asked = asked
 
 
 @dataclass(slots=True, eq=False)
 class CallHead:
     """What a call's head says. ``service`` and ``path`` are as in ``/package.Service/Name``, ``authorizations`` what its
-    caller shows of keys, ``size`` its bytes as HTTP/2 counts them. ``timeout`` and ``coding`` are as they came. Of a head
-    that ``is_plain`` nothing has to be looked at: it is short, without a deadline, and its message is not compressed.
+    caller shows of keys, ``size`` its bytes as HTTP/2 counts them. ``timeout`` and ``coding`` are as they came. A head
+    that ``is_plain`` was looked at before, has no deadline, and its message is not compressed.
     """
 
     method: str
@@ -93,7 +95,6 @@ class CallHeads:
         if known is None:
             known = _read(core)
             if known.size <= _REMEMBERED_BYTES:
-                known.is_plain = known.coding == b"identity"
                 if len(self._known) >= _REMEMBERED_MAX:
                     self._known.clear()
                 self._known[core] = known
@@ -104,12 +105,17 @@ def _read(headers: tuple[tuple[bytes, bytes], ...]) -> CallHead:
     fields = dict(headers)
     method = fields.get(b":method", b"").decode("latin-1")
     path = fields.get(b":path", b"").decode("utf-8", "replace")
+    asked = Question(method[:20], path)
     if not _CONTENT_TYPE.fullmatch(fields.get(b"content-type", b"")):
-        raise NotGrpc(415, "HTTP/2 is spoken here for gRPC alone (Content-Type: application/grpc); call over HTTP/1.1")
+        raise NotGrpc(
+            415, "HTTP/2 is spoken here for gRPC alone (Content-Type: application/grpc); call over HTTP/1.1", asked
+        )
     if method != "POST":
-        raise NotGrpc(405, f"gRPC calls are POST, and {visible(method[:20])} came")
+        raise NotGrpc(405, f"gRPC calls are POST, and {visible(method[:20])} came", asked)
     if fields.get(b"te") != b"trailers":
-        raise NotGrpc(400, "te: trailers is missing: what is on the way from the caller to here does not pass on gRPC")
+        raise NotGrpc(
+            400, "te: trailers is missing: what is on the way from the caller to here does not pass on gRPC", asked
+        )
     return CallHead(
         method,
         path,

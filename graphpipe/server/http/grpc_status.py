@@ -46,7 +46,8 @@ _BY_STATUS = {408: 4, 429: 8}
 
 # All that is printable, but for the percent sign itself.
 _PLAIN = " !\"#$&'()*+,/:;<=>?@[\\]^`{|}"
-_WORDS_MAX = 1024
+# As much in UTF-8, of which each byte may take three: callers take some 8 KiB of fields.
+_WORDS_BYTES_MAX = 2048
 
 
 def status_of(error: ServiceError) -> int:
@@ -59,7 +60,8 @@ def status_of(error: ServiceError) -> int:
 
 def trailers_of(error: ServiceError) -> tuple[tuple[bytes, bytes], ...]:
     """What ends a call that is refused, or failed."""
-    words = quote(error.message[:_WORDS_MAX], safe=_PLAIN, errors="replace")
+    said = error.message.encode("utf-8", "replace")[:_WORDS_BYTES_MAX].decode("utf-8", "ignore")
+    words = quote(said, safe=_PLAIN)
     trailers = (b"grpc-status", b"%d" % status_of(error)), (b"grpc-message", words.encode())
     if error.safe_to_retry and error.retry_after_s is not None:
         return *trailers, (b"grpc-retry-pushback-ms", b"%d" % ceil(error.retry_after_s * 1000))

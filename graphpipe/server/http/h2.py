@@ -289,6 +289,8 @@ class H2Connection(asyncio.BufferedProtocol):
         if not self._streams:
             self._since = self._shared.tick
         handler, stream.handler, stream.is_over = stream.handler, None, True
+        if stream.unread and not self._over:
+            stream.let_go()  # or as much less would come of all others
         if stream.held:
             stream.drop()
             self._shared.admission.hold(-stream.held)
@@ -490,6 +492,7 @@ class H2Connection(asyncio.BufferedProtocol):
         except NGH2Error:
             pass
         self._over = True
+        self._since = self._shared.tick
         self.transport.close()
 
     def _go(self) -> None:
@@ -520,8 +523,9 @@ class H2Connection(asyncio.BufferedProtocol):
         shared, settings = self._shared, self._shared.settings
         idle_s = (tick - self._since) * TICK_S
         if self._over:
-            if idle_s > _DISCARD_S:
-                self.transport.abort() if self._paused else self.transport.close()
+            if idle_s > _DISCARD_S:  # over TLS he was to say that he has understood
+                waits = self._paused or self.transport.is_closing()
+                self.transport.abort() if waits else self.transport.close()
             return
         for stream in list(self._streams.values()):
             if stream.held:

@@ -100,8 +100,10 @@ class Grant:
             endpoint = self.endpoint(find)
         except NotFound:
             if not infer and not metadata:  # what there is, is not for him to know
-                raise _lacks("infer") from None
+                raise _lacks_both() from None
             raise
+        if endpoint.scope and not infer and not metadata:
+            raise _lacks_both()
         if endpoint.scope == BY_MESSAGE:
             if not infer and (not metadata or length < 0):  # without a length, it could be read to its end for nothing
                 raise _lacks("infer")
@@ -248,6 +250,10 @@ def check_key_file(path: str) -> None:
 
 def _lacks(scope: str) -> Forbidden:
     return Forbidden(f"this key lacks the scope {scope!r}, which this takes")
+
+
+def _lacks_both() -> Forbidden:
+    return Forbidden("this key lacks the scope 'infer' or 'metadata', which this takes")
 
 
 def _read(path: str, known: str | None = None) -> tuple[str, list[Key] | None]:

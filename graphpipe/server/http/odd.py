@@ -45,7 +45,7 @@ from graphpipe.server.numbers.families import PROTOCOLS
 from graphpipe.server.numbers.places import places
 from graphpipe.server.protocols.dialects import Dialects
 from graphpipe.server.protocols.path import path_of, segments
-from graphpipe.server.protocols.protocol import Answer
+from graphpipe.server.protocols.protocol import Answer, WrongMethod
 from graphpipe.server.quotas.quotas import Quotas
 from graphpipe.server.settings.values import Settings
 from graphpipe.server.state import State
@@ -170,8 +170,11 @@ class Odd:
             raise NotFound(f"nothing is served at {path[:200]}")
         if handlers is not None:
             return handlers
-        if self._dialects.at(path) is not self._dialects.graphpipe:
-            return {"GET": self._infer, "POST": self._infer}
+        dialect = self._dialects.at(path)
+        if dialect is not self._dialects.graphpipe:
+            # Of the two that may be asked for, the dialect says itself which is wrong: that counts as one of its own.
+            asks = request.method in ("GET", "HEAD", "POST")
+            return dict.fromkeys(("GET", "POST") if asks else dialect.methods(path), self._infer)
         if request.method != "POST":
             grant.endpoint(partial(self._dialects.graphpipe.served, path))
         return served
@@ -191,12 +194,11 @@ class Odd:
 
     def _only(self, handlers: Handlers, request: web.BaseRequest) -> web.StreamResponse:
         """What may be asked of a path, to whoever asks that, or asks anything else."""
-        allowed = ", ".join(sorted({*handlers, "OPTIONS", *(["HEAD"] if "GET" in handlers else [])}))
+        no = WrongMethod(request.method, handlers)
         if request.method == "OPTIONS":
-            return web.Response(status=204, headers={"Allow": allowed})
+            return web.Response(status=204, headers={"Allow": no.allowed})
         self._nobody.described(405)
-        refusal = Unsupported(f"{request.method} is not served here; use {allowed}")
-        return self._refuse(request, refusal, {"Allow": allowed})
+        return self._refuse(request, no)
 
     # --- inference ---
 
@@ -331,7 +333,7 @@ class Odd:
         """What every answer bears. Before it is prepared."""
         response.headers["Server"] = SERVER
         for name, value in self._cors.fields(request.headers.get("Origin")).items():
-            if name == "Vary" and name in response.headers:
+            if name == "Vary" and response.headers.get(name, value) != value:
                 value = f"{response.headers[name]}, {value}"
             response.headers[name] = value
         if called := _request_id(request):
@@ -360,14 +362,10 @@ class Odd:
             response.force_close()
         return response
 
-    def _refuse(
-        self, request: web.BaseRequest, error: ServiceError, headers: Mapping[str, str] | None = None
-    ) -> web.Response:
+    def _refuse(self, request: web.BaseRequest, error: ServiceError) -> web.Response:
         dialect = self._dialects.at(path_of(request.raw_path))
         content_type, body = dialect.error_body(error, request.headers.get("Accept", ""))
-        response = web.Response(
-            status=error.http_status, body=body, headers={**error_headers(error), **(headers or {})}
-        )
+        response = web.Response(status=error.http_status, body=body, headers=error_headers(error))
         response.headers["Content-Type"] = content_type
         if not request.content.is_eof():
             # What is still to come of the body will not be read.

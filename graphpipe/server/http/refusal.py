@@ -37,7 +37,7 @@ def error_headers(error: ServiceError) -> dict[str, str]:
     if error.http_status == 401:
         return {"WWW-Authenticate": "Bearer"}
     if isinstance(error, WrongMethod):
-        return {"Allow": f"{error.allowed}, OPTIONS"}
+        return {"Allow": error.allowed}
     if isinstance(error, NotTaken):
         return {"Accept-Encoding": error.taken}
     return {}

@@ -79,7 +79,7 @@ class App:
         causes = Causes(settings.log_values, settings.debug)
         services = build(models, self.counters, lambda: self.admission.is_full, causes)
         self.directory = Directory(services, let_go=_close_aside)
-        self.dialects = Dialects.of(settings, self.directory, self.state, self.counters)
+        self.dialects = Dialects.of(settings, self.directory, self.state, self.counters, self.pool)
         if settings.grpc_listen and not self.dialects.rpcs:
             raise LoadError("--grpc-listen is an address for gRPC, and --protocols leaves that out")
         for service in self.directory:
@@ -152,7 +152,8 @@ class App:
         from graphpipe.server.http.h2 import H2Connection
 
         if isinstance(tls, TlsContext):
-            tls.offer("h2", "http/1.1")
+            # Who speaks both is no caller of gRPC, and may ask for anything; who is one speaks HTTP/2 alone.
+            tls.offer("http/1.1", "h2")
         self._calls = Calls(self.dialects.rpcs, self.admission, self.settings, self.hub.exchange, self.keys)
         self.hub.h2 = factory = partial(H2Connection, self.hub, self._calls.begin)
         return factory

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from graphpipe.errors import NotFound
 from graphpipe.server.models.service import Service
+from graphpipe.words import listed, quoted
 
 __all__ = ["Directory"]
 
@@ -38,12 +39,12 @@ class Directory:
         """The service of a name: of a version, or the one put in last. Raises NotFound, which lists what there is."""
         versions = self._services.get(name)
         if versions is None:
-            raise NotFound(f"there is no model {name!r}; there are {', '.join(map(repr, self._services))}")
+            raise NotFound(f"there is no model {quoted(name)}; there are {listed(list(self._services))}")
         if not version:
             return next(reversed(versions.values()))
         service = versions.get(version)
         if service is None:
-            raise NotFound(f"model {name!r} has no version {version!r}; it has {', '.join(versions)}")
+            raise NotFound(f"model {quoted(name)} has no version {quoted(version)}; it has {', '.join(versions)}")
         return service
 
     def versions(self, name: str) -> list[str]:

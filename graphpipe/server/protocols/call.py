@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 from numpy.typing import NDArray
 
+from graphpipe.errors import ServiceError, service_error
 from graphpipe.server.models.service import Service
+from graphpipe.server.protocols.effort import OUTPUT_BYTES, text_bytes
 from graphpipe.server.protocols.inference import Inference, Named, rows_of
 from graphpipe.server.protocols.jsons import JSON
 from graphpipe.server.protocols.lists import NotSayable
@@ -17,7 +19,7 @@ from graphpipe.server.protocols.protocol import Answer, Fields
 from graphpipe.server.protocols.unsendable import unsendable
 from graphpipe.wire import Segment
 
-__all__ = ["ASIDE_FROM", "Form", "InferenceCall", "Models", "Question"]
+__all__ = ["ASIDE_FROM", "Form", "InferenceCall", "Models", "Question", "RefusedCall"]
 
 Array = NDArray[Any]
 # Those that a caller may see; None: all.
@@ -112,9 +114,8 @@ class InferenceCall:
         """The outputs as bytes; or a coroutine that encodes them in a thread, if they are much work."""
         began = perf_counter()
         fields = self._form.fields
-        for _, array in outputs:
-            if (array.nbytes >= ASIDE_FROM or fields is not None) and _is_work(array, fields):
-                return self._encoded_aside(outputs, rows, began)
+        if _is_work(outputs, fields):
+            return self._encoded_aside(outputs, rows, began)
         segments = self._segments(outputs)
         self.service.meter.encoded(rows, perf_counter() - began)
         return (segments, rows) if fields is None else (segments, rows, fields)
@@ -134,13 +135,38 @@ class InferenceCall:
             raise unsendable(self.service.name, error) from None
 
 
-def _is_work(array: Array, fields: Fields | None) -> bool:
-    """Whether encoding this takes long: many strings, a large copy, or much text."""
-    if fields == JSON and array.size >= _VALUES_ASIDE_FROM:
-        return True
-    if array.nbytes < ASIDE_FROM:
-        return False
-    return array.dtype.kind in "OSU" or (array.nbytes >= _OFF_LOOP_FROM and not array.flags.c_contiguous)
+def _is_work(outputs: Named, fields: Fields | None) -> bool:
+    """Whether encoding these takes long: many strings or much of them, a large copy, or much text."""
+    values = written = copied = 0
+    for _, array in outputs:
+        written += OUTPUT_BYTES
+        values += array.size
+        if array.dtype.kind in "OSU":
+            written += text_bytes(array)
+        elif not array.flags.c_contiguous:
+            copied += array.nbytes
+    return written >= ASIDE_FROM or copied >= _OFF_LOOP_FROM or (fields == JSON and values >= _VALUES_ASIDE_FROM)
+
+
+class RefusedCall:
+    """A call of a model that does not fit: told only to whoever may call it, for it tells that there is one."""
+
+    scope = "infer"
+
+    def __init__(self, service: Service, error: ServiceError) -> None:
+        self.service = service
+        self._error = error.code, error.http_status, error.message, error.retry_after_s
+
+    def limited(self, *, infer: bool, metadata: bool, models: Models = None) -> RefusedCall:
+        """The same."""
+        return self
+
+    def admit(self, size: int) -> None:
+        """It takes no place."""
+
+    def answer(self, body: memoryview | bytes, deadline: float | None = None, request_id: str = "") -> NoReturn:
+        """Raise what is wrong with it."""
+        raise service_error(*self._error)
 
 
 class Question:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from importlib.util import find_spec
 
+from graphpipe.buffers import BufferPool
 from graphpipe.errors import LoadError, ServiceError, Unsupported
 from graphpipe.server.models.directory import Directory
 from graphpipe.server.numbers.counters import Counters
@@ -34,7 +35,9 @@ class Dialects:
         self.rpcs = dict(rpcs or {})
 
     @classmethod
-    def of(cls, settings: Settings, directory: Directory, state: State, counters: Counters) -> Dialects:
+    def of(
+        cls, settings: Settings, directory: Directory, state: State, counters: Counters, pool: BufferPool
+    ) -> Dialects:
         """Those that the settings have. Raises LoadError where they name one that takes what is not installed."""
         others: dict[str, Dialect] = {}
         if "open-inference" in settings.protocols:
@@ -49,7 +52,7 @@ class Dialects:
                 others["v1"] = _Missing("tensorflow_serving", "json")
         rpcs: dict[str, Rpcs] = {}
         if "grpc" in settings.protocols and _is_there("ngh2", "grpc", settings, "grpc"):
-            rpcs = rpcs_of(settings, directory, state, counters)
+            rpcs = rpcs_of(settings, directory, state, counters, pool.lease)
         return cls(GraphPipe(directory, settings.strings_max), others, rpcs)
 
     def at(self, path: str) -> Dialect:
@@ -68,7 +71,13 @@ class _Missing:
         self._extra = extra
 
     def endpoint(self, method: str, path: str, field: Field) -> Endpoint:
-        raise Unsupported(
+        raise self._missing()
+
+    def methods(self, path: str) -> tuple[str, ...]:
+        raise self._missing()
+
+    def _missing(self) -> Unsupported:
+        return Unsupported(
             f"this takes a library that is not installed here: pip install 'graphpipe-rpc[{self._extra}]'", 501
         )
 

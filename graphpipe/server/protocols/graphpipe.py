@@ -12,7 +12,6 @@ from collections.abc import Coroutine
 from dataclasses import replace
 from time import perf_counter
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +30,7 @@ from graphpipe.errors import (
 from graphpipe.server.models.directory import Directory
 from graphpipe.server.models.service import Service
 from graphpipe.server.numbers.failures import FAILURES
+from graphpipe.server.protocols.effort import text_bytes
 from graphpipe.server.protocols.foreign import body_words, path_words
 from graphpipe.server.protocols.path import segments
 from graphpipe.server.protocols.protocol import BY_MESSAGE, Answer, Field
@@ -85,7 +85,8 @@ class GraphPipe:
     def __init__(self, directory: Directory, strings_max: int) -> None:
         self._directory = directory
         self._strings_max = strings_max
-        self._endpoints: WeakKeyDictionary[Service, GraphPipeEndpoint] = WeakKeyDictionary()
+        self._endpoints: dict[Service, GraphPipeEndpoint] = {}
+        directory.on_change.append(self._endpoints.clear)
 
     def endpoint(self, method: str, path: str, field: Field) -> GraphPipeEndpoint:
         """Whose inference endpoint a path is."""
@@ -116,6 +117,10 @@ class GraphPipe:
     def endpoints(self) -> list[GraphPipeEndpoint]:
         """All of them."""
         return [self.endpoint_of(service) for service in self._directory]
+
+    def methods(self, path: str) -> tuple[str, ...]:
+        """Both: a model is described, or run."""
+        return "GET", "POST"
 
     def error_body(self, error: ServiceError, accept: str) -> tuple[str, bytes]:
         """A message for callers that say they can read it, else text."""
@@ -218,7 +223,7 @@ class GraphPipeEndpoint:
         try:
             arrays = [outputs[name] for name in names] if names else list(outputs.values())
             for array in arrays:
-                if array.nbytes > _MOMENT_BYTES and _is_work(array):
+                if (array.nbytes > _MOMENT_BYTES or array.dtype.hasobject) and _is_work(array):
                     return self._encoded_aside(arrays, rows)
             segments = encode_infer_response(arrays)
         except BaseException as error:
@@ -343,9 +348,9 @@ class _ForMetadata(GraphPipeEndpoint):
 
 
 def _is_work(array: NDArray[Any]) -> bool:
-    """Whether encoding this takes long: many strings, or a large copy."""
+    """Whether encoding this takes long: many strings, long ones, or a large copy."""
     if array.dtype.kind in "OSU":
-        return True
+        return text_bytes(array) > _MOMENT_BYTES
     return array.nbytes >= _OFF_LOOP_FROM and not array.flags.c_contiguous
 
 

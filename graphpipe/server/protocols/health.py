@@ -21,6 +21,7 @@ from graphpipe.words import quoted
 __all__ = ["SERVICE", "HealthRpcs"]
 
 SERVICE = "grpc.health.v1.Health"
+_CHECK = f"/{SERVICE}/Check"
 _SERVING, _NOT_SERVING = 1, 2
 _FIELDS_MAX = 64
 _NAME = key(1)
@@ -36,10 +37,14 @@ class HealthRpcs:
         self._state = state
         self._services = services
 
+    def check(self, method: str) -> None:
+        """Raise Unsupported (501) for a method that is not served."""
+        if method != _CHECK:
+            raise Unsupported(f"{method[:100]!r} is not a call that is served here", 501)
+
     def endpoint(self, method: str, message: memoryview | bytes) -> Endpoint:
         """What a call asks with its message. Raises NotFound, Unsupported (501), MalformedMessage, TooLarge."""
-        if method != f"/{SERVICE}/Check":
-            raise Unsupported(f"{method[:100]!r} is not a call that is served here", 501)
+        self.check(method)
         name = ""
         for found, value in Reader(_FIELDS_MAX).fields(memoryview(message).toreadonly()):
             if found == _NAME:

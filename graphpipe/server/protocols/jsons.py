@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +17,9 @@ from graphpipe.words import first_line
 with suppress(ImportError):  # said when a document comes, and to whoever turns a protocol on
     import orjson
 
-__all__ = ["ASIDE_FROM", "JSON", "NEEDS_EXTRA", "in_runs", "numbers", "read", "write"]
+__all__ = ["ASIDE_FROM", "JSON", "NEEDS_EXTRA", "aside", "in_runs", "numbers", "read", "write"]
+
+T = TypeVar("T")
 
 NEEDS_EXTRA = "JSON needs an extra: pip install 'graphpipe-rpc[json]'"
 
@@ -29,9 +33,12 @@ ASIDE_FROM = 32 * 1024
 _BYTES_MAX = 64 * 1024 * 1024
 _VALUES_MAX = 1 << 22
 _BLOCK_BYTES = 256 * 1024
+# Several documents at once would only hold each other's memory. Of one thread's work the next begins when the last is over,
+# also where whoever wanted it has left meanwhile.
+_READER = ThreadPoolExecutor(1, "json")
 _NUMBERS_AT_ONCE = 1 << 16
-_BEFORE_VALUES = np.zeros(256, bool)
-_BEFORE_VALUES[list(b",[{")] = True
+# What stands before a value: a number, a list, an object. And for how many values each counts, by its memory and time.
+_BEFORE_VALUES = {ord(","): 1, ord("["): 3, ord("{"): 8}
 
 
 def read(text: memoryview | bytes) -> Any:
@@ -43,8 +50,8 @@ def read(text: memoryview | bytes) -> Any:
     """
     if len(text) > _BYTES_MAX:
         raise TooLarge(f"JSON of {len(text):,} bytes came, and at most {_BYTES_MAX:,} are taken; {_BINARY}")
-    # A value takes two bytes at least.
-    if len(text) > 2 * _VALUES_MAX and (values := _values_in(text)) > _VALUES_MAX:
+    # An object takes three bytes at least.
+    if len(text) > _VALUES_MAX // 4 and (values := _values_in(text)) > _VALUES_MAX:
         raise TooLarge(f"JSON of some {values:,} values came, and at most {_VALUES_MAX:,} are taken; {_BINARY}")
     try:
         return orjson.loads(text)
@@ -52,6 +59,11 @@ def read(text: memoryview | bytes) -> Any:
         raise Unsupported(NEEDS_EXTRA, 501) from None
     except orjson.JSONDecodeError as error:
         raise MalformedMessage(f"this is no JSON: {first_line(error)}") from None
+
+
+async def aside(work: Callable[..., T], *given: object) -> T:
+    """What ``work`` makes of a document that is long: in a thread, where one is read after another."""
+    return await asyncio.get_running_loop().run_in_executor(_READER, work, *given)
 
 
 def write(value: object) -> bytes:
@@ -81,9 +93,10 @@ _BINARY = "send large tensors in a binary form, or fewer rows at once"
 
 
 def _values_in(text: memoryview | bytes) -> int:
-    """How many values a document has, or more: each stands behind one of three characters."""
+    """How many values a document has, or more, where a list counts as several, and an object as many."""
     octets = np.frombuffer(text, np.uint8)
     return 1 + sum(
-        int(np.count_nonzero(_BEFORE_VALUES[octets[at : at + _BLOCK_BYTES]]))
+        weight * int(np.count_nonzero(octets[at : at + _BLOCK_BYTES] == character))
         for at in range(0, len(octets), _BLOCK_BYTES)
+        for character, weight in _BEFORE_VALUES.items()
     )

@@ -6,7 +6,8 @@ is cut, or becomes infinite; true is no 1, and 1.0 no whole number. Floating poi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import struct
+from collections.abc import Iterable, Sequence
 from itertools import chain
 from typing import Any
 
@@ -66,14 +67,15 @@ def flattened(data: Sequence[Any], what: str) -> tuple[Sequence[Any], tuple[int,
 
 def array_of(elements: Sequence[Any], dtype: np.dtype[Any], what: str) -> Array:
     """Values of JSON as a vector of a type; strings as bytes. Raises InvalidRequest for one that has no place in it."""
-    taken, called = _TAKEN[dtype.kind]
-    for other in set(map(type, elements)) - taken:
-        raise InvalidRequest(f"{what} is {dtype_name(dtype)}, which takes {called}; {_WORDS[other]} came")
     array = np.empty(len(elements), dtype)
+    of_run = {"O": _octets, "f": _floats}.get(dtype.kind, _wholes)
     for at in range(0, len(elements), _AT_ONCE):  # in runs, so that other threads have their turn
         run = elements[at : at + _AT_ONCE]
         try:
-            array[at : at + _AT_ONCE] = [text.encode() for text in run] if dtype.kind == "O" else _numbers(run, dtype)
+            array[at : at + _AT_ONCE] = of_run(run, dtype)
+        except _Odd as odd:
+            called = _TAKEN[dtype.kind][1]
+            raise InvalidRequest(f"{what} is {dtype_name(dtype)}, which takes {called}; {odd} came") from None
         except OverflowError:
             raise InvalidRequest(f"{what} has a number that {dtype_name(dtype)} cannot hold") from None
     return array
@@ -101,10 +103,40 @@ def texts_of(array: Array, what: str, how: str) -> list[str]:
     return texts
 
 
-def _numbers(run: Sequence[Any], dtype: np.dtype[Any]) -> Array:
-    """Raises OverflowError for a number that the type does not reach."""
+class _Odd(Exception):
+    """A value has no place in a tensor of this type; the text says what it is."""
+
+
+def _check(values: Iterable[Any], dtype: np.dtype[Any]) -> None:
+    """Raises _Odd."""
+    for other in set(map(type, values)) - _TAKEN[dtype.kind][0]:
+        raise _Odd(_WORDS[other])
+
+
+def _octets(run: Sequence[Any], dtype: np.dtype[Any]) -> list[bytes]:
+    """Raises _Odd."""
+    _check(run, dtype)
+    return [text.encode() for text in run]
+
+
+def _wholes(run: Sequence[Any], dtype: np.dtype[Any]) -> Array:
+    """Whole numbers, or true and false. Raises _Odd, and OverflowError for a number that the type does not reach."""
+    _check(run, dtype)
+    return np.array(run, dtype)
+
+
+def _floats(run: Sequence[Any], dtype: np.dtype[Any]) -> Array:
+    """Raises _Odd, and OverflowError for a number that the type does not reach."""
+    try:
+        # Twice as fast as numpy, and refuses all but numbers, true and false.
+        doubles = np.frombuffer(struct.pack(f"{len(run)}d", *run))
+    except struct.error:
+        _check(run, dtype)
+        raise
+    maybe = np.flatnonzero((doubles == 0) | (doubles == 1))  # true or false
+    _check(run if len(maybe) > len(run) // 8 else map(run.__getitem__, maybe.tolist()), dtype)
     with np.errstate(over="ignore"):
-        array = np.array(run, dtype)
-    if dtype.kind == "f" and not np.isfinite(array).all():
+        array = doubles.astype(dtype)
+    if not np.isfinite(array).all():
         raise OverflowError
     return array

@@ -308,6 +308,8 @@ class Message:
         """All bytes, the small ones joined. Raises TooLarge for a message that the format cannot hold."""
         if self.size > _LENGTH_MAX:
             raise TooLarge(f"the answer has {self.size:,} bytes, and a message less than 2 GiB: ask for fewer rows")
+        if self.size <= JOINED_BYTES_MAX:
+            return [b"".join(self._parts)]
         found: list[Segment] = []
         small: list[Segment] = []
         for part in self._parts:

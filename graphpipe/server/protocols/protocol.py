@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, Protocol
 
 from graphpipe.errors import ServiceError, Unsupported
@@ -24,11 +24,14 @@ BY_MESSAGE = "message"
 
 
 class WrongMethod(Unsupported):
-    """A path is asked with a method that it does not have. ``allowed`` is the one that it has."""
+    """A path that is served with these methods is asked with another. ``allowed`` is how a head says them: who may GET may
+    ask for the HEAD alone, and everybody for the OPTIONS.
+    """
 
-    def __init__(self, method: str, allowed: str) -> None:
-        super().__init__(f"{method} is not served here; use {allowed}")
-        self.allowed = allowed
+    def __init__(self, method: str, served: Iterable[str]) -> None:
+        methods = sorted(served)
+        super().__init__(f"{method} is not served here; use {' or '.join(methods)}")
+        self.allowed = ", ".join(sorted({*methods, "OPTIONS", *(["HEAD"] if "GET" in methods else [])}))
 
 
 class Endpoint(Protocol):
@@ -78,6 +81,13 @@ class Dialect(Protocol):
         """
         ...
 
+    def methods(self, path: str) -> tuple[str, ...]:
+        """Which of the two a path has, whoever asks: nothing is told of which models there are.
+
+        Raises NotFound for a path that is nobody's, Unsupported (501) for one that is another server's alone.
+        """
+        ...
+
     def error_body(self, error: ServiceError, accept: str) -> tuple[str, bytes]:
         """Content type and body of a refusal, for a caller that accepts so much."""
         ...
@@ -88,6 +98,12 @@ class Rpcs(Protocol):
 
     @property
     def protocol(self) -> str: ...
+
+    def check(self, method: str) -> None:
+        """Raise Unsupported (501) for a method, ``/package.Service/Name``, that there is not: whoever calls it need not
+        have sent a message, and may never end what he sends.
+        """
+        ...
 
     def endpoint(self, method: str, message: memoryview | bytes) -> Endpoint:
         """What a call asks with its message; ``method`` is ``/package.Service/Name``.

@@ -7,6 +7,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from graphpipe.server.protocols.effort import OUTPUT_BYTES, text_bytes
 from graphpipe.server.protocols.jsons import ASIDE_FROM, JSON, numbers, write
 from graphpipe.server.protocols.lists import sayable, texts_of
 from graphpipe.server.protocols.open_inference.datatypes import datatype_of
@@ -31,15 +32,16 @@ _AS_BYTES = "ask for it as bytes (binary_data)"
 
 def is_work(asked: Asked, outputs: Sequence[Named]) -> bool:
     """Whether an answer is for a thread to make: many strings, much JSON, or a large copy."""
-    return any(
-        array.nbytes >= ASIDE_FROM
-        and (
-            array.dtype.kind in "OSU"
-            or not asked.is_as_bytes(name)
-            or (array.nbytes >= _OFF_LOOP_FROM and not array.flags.c_contiguous)
-        )
-        for name, array in outputs
-    )
+    written = copied = 0
+    for name, array in outputs:
+        written += OUTPUT_BYTES
+        if array.dtype.kind in "OSU":
+            written += text_bytes(array)
+        elif not asked.is_as_bytes(name):
+            written += array.nbytes
+        elif not array.flags.c_contiguous:
+            copied += array.nbytes
+    return written >= ASIDE_FROM or copied >= _OFF_LOOP_FROM
 
 
 def encoded(

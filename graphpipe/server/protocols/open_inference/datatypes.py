@@ -10,7 +10,7 @@ from graphpipe.errors import InvalidRequest
 from graphpipe.wire.dtypes import type_of
 from graphpipe.words import quoted
 
-__all__ = ["datatype_of", "dtype_of"]
+__all__ = ["NUMBERS", "datatype_of", "dtype_of"]
 
 _DTYPES: dict[str, np.dtype[Any]] = {
     "BOOL": np.dtype(bool),
@@ -27,6 +27,8 @@ _DTYPES: dict[str, np.dtype[Any]] = {
     "FP64": np.dtype("<f8"),
     "BYTES": np.dtype(object),
 }
+# What travels as it lies in memory. A truth may lie there as any byte but 0.
+NUMBERS = frozenset(dtype for dtype in _DTYPES.values() if dtype.kind in "iuf")
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 _NAME_BY_TYPE = {type_of(dtype): name for name, dtype in _DTYPES.items() if name != "BOOL"}
 

@@ -34,10 +34,18 @@ def metadata(name: str, versions: Sequence[str], model: Model, signature: Signat
     return {
         "name": name,
         "versions": list(versions),
-        "platform": str(getattr(model, "kind", "")),
+        "platform": _platform(model),
         "inputs": _tensors(signature.inputs, signature.input_names),
         "outputs": _tensors(signature.outputs, signature.output_names),
     }
+
+
+def _platform(model: Model) -> str:
+    """What runs it, by its own word, which whoever wrote it may have got wrong."""
+    try:
+        return str(getattr(model, "kind", "")).encode("utf-8", "replace").decode()
+    except BaseException:
+        return ""
 
 
 def _tensors(specs: Sequence[TensorSpec], names: Sequence[str]) -> list[dict[str, Any]]:

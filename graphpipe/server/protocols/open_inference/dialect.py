@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 from graphpipe.errors import InvalidRequest, NotFound, NotReady, ServiceError, Unsupported
@@ -22,6 +23,8 @@ __all__ = ["OpenInference"]
 
 _LENGTH_FIELD = LENGTH_FIELD.lower()
 _HERE = "there are /v2, /v2/health/live, /v2/health/ready, /v2/models/M[/versions/V][/infer|/ready|/stats|/config]"
+# Makes an endpoint for a head.
+Made = Callable[[Field], Endpoint]
 # First segments of what Triton has besides, and what follows a model's name.
 _TRITONS = frozenset(("systemsharedmemory", "cudasharedmemory", "trace", "logging"))
 _TRITONS_OF_MODELS = frozenset(("generate", "generate_stream", "trace"))
@@ -42,28 +45,40 @@ class OpenInference:
 
     def endpoint(self, method: str, path: str, field: Field) -> Endpoint:
         """What a path asks. Raises NotFound, WrongMethod, InvalidRequest, Unsupported (501) for what only Triton has."""
+        served, made = self._at(path)
+        # Before a model is looked for: who may not know of it learns nothing by a wrong method.
+        if method != served:
+            raise WrongMethod(method, (served,))
+        return made(field)
+
+    def methods(self, path: str) -> tuple[str, ...]:
+        """The one that a path has. Raises NotFound, Unsupported (501)."""
+        return (self._at(path)[0],)
+
+    def _at(self, path: str) -> tuple[str, Made]:
+        """The method of a path, and what makes its endpoint."""
         parts = segments(path)[1:]
         while parts and not parts[-1]:  # an empty one at the end is no part of a name
             parts = parts[:-1]
-        if not parts:
-            return _only("GET", method, Page(_server, "metadata"))
         match parts:
+            case ():
+                return "GET", lambda field: Page(_server, "metadata")
             case ("health", "live"):
-                return _only("GET", method, Page(_live, ""))
+                return "GET", lambda field: Page(_live, "")
             case ("health", "ready"):
-                return _only("GET", method, Page(self._ready, ""))
+                return "GET", lambda field: Page(self._ready, "")
             case ("repository", "index"):
-                return _only("POST", method, Page(self._index, "metadata"))
+                return "POST", lambda field: Page(self._index, "metadata")
             case ("repository", "models", _, "load" | "unload"):
                 raise Unsupported(
                     "models are not loaded or unloaded by request here; the server's start says which", 501
                 )
             case ("models", "stats"):
-                return _only("GET", method, Page(partial(self._stats, "", ""), "metadata"))
+                return "GET", lambda field: Page(partial(self._stats, "", ""), "metadata")
             case ("models", name, "versions", version, *rest) if version:
-                return self._of_model(method, path, field, name, version, tuple(rest))
+                return self._of_model(path, name, version, tuple(rest))
             case ("models", name, *rest) if name:
-                return self._of_model(method, path, field, name, "", tuple(rest))
+                return self._of_model(path, name, "", tuple(rest))
         if parts[0] in _TRITONS:
             raise Unsupported(f"/v2/{parts[0]} is Triton's, and not served here", 501)
         raise NotFound(f"nothing is served at {path[:200]}; {_HERE}")
@@ -72,16 +87,17 @@ class OpenInference:
         """An object with one word, for everybody."""
         return "application/json", write({"error": error.message.encode("utf-8", "replace").decode()})
 
-    def _of_model(
-        self, method: str, path: str, field: Field, name: str, version: str, rest: tuple[str, ...]
-    ) -> Endpoint:
+    def _of_model(self, path: str, name: str, version: str, rest: tuple[str, ...]) -> tuple[str, Made]:
         if len(rest) > 1 or (rest and rest[0] not in ("infer", "ready", "stats", "config")):
             if rest[0] in _TRITONS_OF_MODELS:
                 raise Unsupported(f"/{rest[0]} of a model is Triton's, and not served here", 501)
             raise NotFound(f"nothing is served at {path[:200]}; {_HERE}")
-        service = self._directory.find(name, version)
         if rest == ("infer",):
-            return _only("POST", method, self._infer(service, version, field))
+            return "POST", partial(self._infer, name, version)
+        return "GET", lambda field: self._document(name, version, rest)
+
+    def _document(self, name: str, version: str, rest: tuple[str, ...]) -> Page:
+        service = self._directory.find(name, version)
         say: Say = partial(self._metadata, service)
         if rest == ("ready",):
             say = partial(_model_ready, name)
@@ -89,16 +105,13 @@ class OpenInference:
             say = partial(self._stats, name, version)
         elif rest == ("config",):
             say = partial(self._configuration, service)
-        return _only("GET", method, Page(say, "metadata", service))
+        return Page(say, "metadata", service)
 
-    def _infer(self, service: Service, version: str, field: Field) -> Infer:
-        length = field(_LENGTH_FIELD)
-        if length is not None and not (length.isascii() and length.isdigit() and 0 < len(length) <= 12):
-            raise InvalidRequest(
-                f"{LENGTH_FIELD} is how many bytes of JSON come before the tensors; {quoted(length)} came"
-            )
+    def _infer(self, name: str, version: str, field: Field) -> Infer:
+        length = _length(field)
+        service = self._directory.find(name, version)
         version = version or self._directory.versions(service.name)[-1]
-        return Infer(self._served_by(service), version, None if length is None else int(length))
+        return Infer(self._served_by(service), version, length)
 
     def _served_by(self, service: Service) -> Served:
         served = self._served.get(service)
@@ -156,7 +169,11 @@ def _model_ready(name: str, body: bytes, models: Models) -> object:
     return {"name": name, "ready": True}
 
 
-def _only(allowed: str, method: str, endpoint: Endpoint) -> Endpoint:
-    if method != allowed:
-        raise WrongMethod(method, allowed)
-    return endpoint
+def _length(field: Field) -> int | None:
+    """How many bytes of JSON come before the tensors; None: all is JSON. Raises InvalidRequest."""
+    length = field(_LENGTH_FIELD)
+    if length is None:
+        return None
+    if not (length.isascii() and length.isdigit() and len(length) <= 12):
+        raise InvalidRequest(f"{LENGTH_FIELD} is how many bytes of JSON come before the tensors; {quoted(length)} came")
+    return int(length)

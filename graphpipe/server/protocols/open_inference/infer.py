@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from graphpipe.errors import InvalidRequest
 from graphpipe.server.models.service import Service
 from graphpipe.server.protocols.inference import Inference, Named, rows_of
-from graphpipe.server.protocols.jsons import ASIDE_FROM, read
+from graphpipe.server.protocols.jsons import ASIDE_FROM, aside, read
 from graphpipe.server.protocols.lists import NotSayable
 from graphpipe.server.protocols.open_inference.answer import LENGTH_FIELD, encoded, is_work
 from graphpipe.server.protocols.open_inference.request import Asked, asked_in
@@ -35,8 +35,6 @@ class Served:
         self.inference = Inference(service)
         self.strings_max = strings_max
         self.remembered: dict[bytes, Asked] = {}
-        # A document is read without pause: several at once would only hold each other's memory.
-        self.one_at_a_time = asyncio.Lock()
 
 
 class Infer:
@@ -97,16 +95,17 @@ class Infer:
         self, text: memoryview | bytes, behind: memoryview | bytes, deadline: float | None, request_id: str
     ) -> Answer:
         """The same with a thread for what may be long: a million numbers or strings."""
-        async with self._served.one_at_a_time:
-            asked, arrays = await asyncio.get_running_loop().run_in_executor(None, self._taken, text, behind)
+        taking = aside(self._taken, text, behind)
         del text, behind  # the inputs hold what they need of it; nobody else may
+        asked, arrays = await taking
         answer = self._infer(asked, arrays, deadline, request_id)
         del arrays
         return answer if isinstance(answer, tuple) else await answer
 
     def _taken(self, text: memoryview | bytes, behind: memoryview | bytes) -> tuple[Asked, list[Array]]:
         asked = asked_in(read(text), len(behind), self._served.strings_max)
-        return asked, asked.arrays(behind)
+        # Lists of numbers take ten times their arrays' memory: they are gone before the model is waited for.
+        return asked._replace(tensors=()), asked.arrays(behind)
 
     async def _taken_aside(
         self, asked: Asked, behind: memoryview | bytes, deadline: float | None, request_id: str

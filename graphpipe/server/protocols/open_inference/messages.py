@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graphpipe.errors import MalformedMessage
-from graphpipe.server.protocols.open_inference.datatypes import datatype_of
+from graphpipe.server.protocols.open_inference.datatypes import NUMBERS, datatype_of
 from graphpipe.server.protocols.open_inference.texts import joined
 from graphpipe.server.protocols.protobuf import (
     FIXED64,
@@ -199,7 +199,7 @@ def infer_response(
         name, given = outputs[0]
         if (
             type(given) is np.ndarray
-            and given.dtype in _PLAIN
+            and given.dtype in NUMBERS
             and 0 < given.nbytes <= JOINED_BYTES_MAX
             and given.flags.c_contiguous
             and len(name) <= _DESCRIBED_NAME_MAX
@@ -207,26 +207,38 @@ def infer_response(
             return [b"".join((_known_beginning(model_name, model_version, name, given.dtype, given.shape), given.data))]
     contents: list[Segment] = []
     tensors = []
-    for name, given in outputs:
-        what = f"output {quoted(name)}"
-        _, array = to_sendable(given, what)
-        if array.dtype.kind == "O":
-            contents.append(joined(array, what))
+    is_small = True
+    for name, array in outputs:
+        # Nearly always: nothing has to be done to it.
+        if (
+            type(array) is not np.ndarray
+            or array.dtype not in NUMBERS
+            or not array.flags.c_contiguous
+            or not array.size
+        ):
+            array, content = _sendable(array, f"output {quoted(name)}")
         else:
-            # A memoryview of nothing cannot be cast.
-            contents.append(array.data.cast("B") if array.size else b"")
+            content = array.data.cast("B")
+        contents.append(content)
         tensors.append((name, array.dtype, array.shape))
-    is_small = len(tensors) <= _DESCRIBED_MAX and all(len(name) <= _DESCRIBED_NAME_MAX for name, _, _ in tensors)
-    answer = Message().written(
-        (_known_description if is_small else _description)(model_name, model_version, tuple(tensors))
-    )
+        if len(name) > _DESCRIBED_NAME_MAX:
+            is_small = False
+    describe = _known_description if is_small and len(tensors) <= _DESCRIBED_MAX else _description
+    answer = Message().written(describe(model_name, model_version, tuple(tensors)))
     for content in contents:
         answer.octets(6, content)
-    return answer.text(3, request_id).segments()  # behind all that is the same for others
+    if request_id:
+        answer.text(3, request_id)  # behind all that is the same for others
+    return answer.segments()
 
 
-# They travel as they stand.
-_PLAIN = frozenset(np.dtype(f"<{code}") for code in ("i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8"))
+def _sendable(given: Array, what: str) -> tuple[Array, Segment]:
+    """An output as it travels, and its bytes."""
+    _, array = to_sendable(given, what)
+    if array.dtype.kind == "O":
+        return array, joined(array, what)
+    # A memoryview of nothing cannot be cast.
+    return array, array.data.cast("B") if array.size else b""
 
 
 _Described = tuple[str, np.dtype[Any], tuple[int, ...]]

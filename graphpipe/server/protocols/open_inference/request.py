@@ -105,6 +105,8 @@ def asked_in(document: object, behind: int, strings_max: int) -> Asked:
     called = request.get("id")
     if called is not None and type(called) is not str:
         raise MalformedMessage("id is a string")
+    if called is not None and len(called) > NAME_BYTES_MAX:
+        raise TooLarge(f"id has {len(called):,} characters, and at most {NAME_BYTES_MAX:,} are taken")
     parameters = _object(request.get("parameters") or {}, "parameters")
     config = parameters.get("config", "")
     if type(config) is not str:

@@ -7,11 +7,11 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from graphpipe.errors import Forbidden, InvalidRequest, MalformedMessage, NotFound, TooLarge, Unsupported
+from graphpipe.errors import Forbidden, InvalidRequest, MalformedMessage, NotFound, ServiceError, TooLarge, Unsupported
 from graphpipe.server.models.directory import Directory
 from graphpipe.server.models.service import Service
 from graphpipe.server.numbers.counters import Counters
-from graphpipe.server.protocols.call import ASIDE_FROM, Form, InferenceCall, Models, Question
+from graphpipe.server.protocols.call import ASIDE_FROM, Form, InferenceCall, Models, Question, RefusedCall
 from graphpipe.server.protocols.inference import Inference
 from graphpipe.server.protocols.open_inference.contents import arrays, is_work
 from graphpipe.server.protocols.open_inference.describe import configuration, in_index, metadata, server, statistics
@@ -39,6 +39,20 @@ __all__ = ["SERVICE", "OpenInferenceRpcs"]
 
 SERVICE = "inference.GRPCInferenceService"
 _MODEL_INFER = f"/{SERVICE}/ModelInfer"
+_METHODS = frozenset(
+    f"/{SERVICE}/{name}"
+    for name in (
+        "ModelConfig",
+        "ModelInfer",
+        "ModelMetadata",
+        "ModelReady",
+        "ModelStatistics",
+        "RepositoryIndex",
+        "ServerLive",
+        "ServerMetadata",
+        "ServerReady",
+    )
+)
 # Of Triton's calls that are not served.
 _WORDS = {
     **dict.fromkeys(
@@ -73,6 +87,11 @@ class OpenInferenceRpcs:
         self._recall: Recall[Form] = Recall()
         directory.on_change += (self._inferences.clear, self._recall.forget)
 
+    def check(self, method: str) -> None:
+        """Raise Unsupported (501) for a method that is not served."""
+        if method not in _METHODS:
+            raise _not_served(method.rpartition("/")[2])
+
     def endpoint(self, method: str, message: memoryview | bytes) -> Endpoint:
         """What a call asks with its message. Raises ServiceError: also Unsupported (501), for one that is not served."""
         view = memoryview(message) if type(message) is bytes else memoryview(message).toreadonly()
@@ -106,14 +125,19 @@ class OpenInferenceRpcs:
             case "RepositoryIndex":
                 check_empty(view)
                 return Question(self._index, "metadata")
-        words = _WORDS.get(name, "it is not a call that is served here")
-        raise Unsupported(f"{quoted(name)}: {words}", 501)
+        raise _not_served(name)
 
-    def _infer(self, message: memoryview) -> InferenceCall:
+    def _infer(self, message: memoryview) -> Endpoint:
         request = read_infer_request(message)
         name = request.model_name
         service = self._directory.find(name, request.model_version)
         version = request.model_version or self._directory.versions(name)[-1]
+        try:
+            return self._call(service, version, request, message)
+        except ServiceError as error:
+            return RefusedCall(service, error)
+
+    def _call(self, service: Service, version: str, request: InferRequest, message: memoryview) -> InferenceCall:
         _check(request)
         form = Form(
             self._inference(service),
@@ -175,6 +199,10 @@ class OpenInferenceRpcs:
             if models is None or name in models
             for version in self._directory.versions(name)
         ]
+
+
+def _not_served(name: str) -> Unsupported:
+    return Unsupported(f"{quoted(name)}: {_WORDS.get(name, 'it is not a call that is served here')}", 501)
 
 
 def _live(models: Models) -> list[Segment]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from typing import NamedTuple
 
 from graphpipe.errors import NotFound, NotReady, ServiceError
 from graphpipe.server.models.directory import Directory
@@ -25,6 +26,20 @@ _HERE = (
 )
 
 
+class _Asked(NamedTuple):
+    """What a path says; no ``name`` is the list of models."""
+
+    name: str
+    version: str
+    label: str
+    of_metadata: bool
+    verb: str
+
+    @property
+    def method(self) -> str:
+        return "POST" if self.verb else "GET"
+
+
 class TensorFlowServing:
     """TensorFlow Serving's REST API, and with it the first protocol of KServe."""
 
@@ -39,33 +54,13 @@ class TensorFlowServing:
 
     def endpoint(self, method: str, path: str, field: Field) -> Endpoint:
         """What a path asks. Raises NotFound, WrongMethod."""
-        parts = segments(path)[1:]
-        while parts and not parts[-1]:  # an empty one at the end is no part of a name
-            parts = parts[:-1]
-        last, colon, verb = parts[-1].rpartition(":") if parts else ("", "", "")
-        if colon and verb in VERBS:
-            parts = (*parts[:-1], last)
-        else:
-            verb = ""
-        name = version = label = ""
-        rest: Sequence[str] = ()
-        match parts:
-            case ("models",) if not verb:
-                pass
-            case ("models", name, "versions", version, *rest) if name and version:
-                pass
-            case ("models", name, "labels", label, *rest) if name and label:
-                pass
-            case ("models", name, *rest) if name:
-                pass
-            case _:
-                raise _nothing_at(path)
-        if (rest and (verb or tuple(rest) != ("metadata",))) or (method == "POST" and colon and not verb):
+        asked = _asked_by(path)
+        name, version, label, of_metadata, verb = asked
+        if method == "POST" and ":" in (label or version or name) and not verb and not of_metadata:
             raise _nothing_at(path)
         # Before a model is looked for: who may not know of it learns nothing by a wrong method.
-        allowed = "POST" if verb else "GET"
-        if method != allowed:
-            raise WrongMethod(method, allowed)
+        if method != asked.method:
+            raise WrongMethod(method, (asked.method,))
         if not name:
             return Page(self._models, "metadata")
         service = self._directory.find(name, version)
@@ -73,8 +68,12 @@ class TensorFlowServing:
             raise NotFound(f"model {quoted(name)} has no version with the label {quoted(label)}; labels are not kept")
         if verb:
             return Infer(self._served_by(service), verb)
-        say = partial(self._metadata, service, version) if rest else partial(self._status, name, version)
+        say = partial(self._metadata, service, version) if of_metadata else partial(self._status, name, version)
         return Page(say, "metadata", service)
+
+    def methods(self, path: str) -> tuple[str, ...]:
+        """The one that a path has. Raises NotFound."""
+        return (_asked_by(path).method,)
 
     def error_body(self, error: ServiceError, accept: str) -> tuple[str, bytes]:
         """An object with one word, for everybody."""
@@ -97,6 +96,33 @@ class TensorFlowServing:
     def _metadata(self, service: Service, version: str, body: bytes, models: Models) -> object:
         version = version or self._directory.versions(service.name)[-1]
         return metadata(service.name, version, service.model, self._served_by(service).inference.signature)
+
+
+def _asked_by(path: str) -> _Asked:
+    parts = segments(path)[1:]
+    while parts and not parts[-1]:  # an empty one at the end is no part of a name
+        parts = parts[:-1]
+    last, colon, verb = parts[-1].rpartition(":") if parts else ("", "", "")
+    if colon and verb in VERBS:
+        parts = (*parts[:-1], last)
+    else:
+        verb = ""
+    name = version = label = ""
+    rest: Sequence[str] = ()
+    match parts:
+        case ("models",) if not verb:
+            pass
+        case ("models", name, "versions", version, *rest) if name and version:
+            pass
+        case ("models", name, "labels", label, *rest) if name and label:
+            pass
+        case ("models", name, *rest) if name:
+            pass
+        case _:
+            raise _nothing_at(path)
+    if rest and (verb or tuple(rest) != ("metadata",)):
+        raise _nothing_at(path)
+    return _Asked(name, version, label, bool(rest), verb)
 
 
 def _nothing_at(path: str) -> NotFound:

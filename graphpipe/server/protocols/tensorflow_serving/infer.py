@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Coroutine
 from functools import partial
 from typing import Any
@@ -11,7 +10,7 @@ from graphpipe.errors import InvalidRequest, MalformedMessage
 from graphpipe.server.models.service import Service
 from graphpipe.server.protocols.call import Form, InferenceCall
 from graphpipe.server.protocols.inference import Inference
-from graphpipe.server.protocols.jsons import ASIDE_FROM, JSON, read
+from graphpipe.server.protocols.jsons import ASIDE_FROM, JSON, aside, read
 from graphpipe.server.protocols.protocol import Answer
 from graphpipe.server.protocols.tensorflow_serving.answer import classes, columns, rows, values
 from graphpipe.server.protocols.tensorflow_serving.examples import examples_in
@@ -30,8 +29,6 @@ class Served:
         self.service = service
         self.inference = Inference(service)
         self.strings_max = strings_max
-        # A document is read without pause: several at once would only hold each other's memory.
-        self.one_at_a_time = asyncio.Lock()
 
 
 class Infer:
@@ -64,9 +61,9 @@ class Infer:
 
     async def _answer_aside(self, body: memoryview | bytes, deadline: float | None, request_id: str) -> Answer:
         """The same with a thread for what may be long: a million numbers or strings."""
-        async with self._served.one_at_a_time:
-            asked = await asyncio.get_running_loop().run_in_executor(None, self._asked, body)
+        reading = aside(self._asked, body)
         del body
+        asked = await reading
         call = self._call(asked)
         del asked  # the call holds the inputs now, until it has them read; nobody else may
         answer = call.answer(b"", deadline, request_id)

@@ -8,10 +8,10 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from graphpipe.errors import InvalidRequest, NotFound, Unsupported
+from graphpipe.errors import InvalidRequest, NotFound, ServiceError, TooLarge, Unsupported
 from graphpipe.server.models.directory import Directory
 from graphpipe.server.models.service import Service
-from graphpipe.server.protocols.call import ASIDE_FROM, Form, InferenceCall, Models, Question
+from graphpipe.server.protocols.call import ASIDE_FROM, Form, InferenceCall, Models, Question, RefusedCall
 from graphpipe.server.protocols.inference import Inference, Named
 from graphpipe.server.protocols.protobuf import Reader
 from graphpipe.server.protocols.protocol import Endpoint
@@ -20,6 +20,7 @@ from graphpipe.server.protocols.tensorflow_serving.messages import (
     AVAILABLE,
     SIGNATURE_FIELD,
     ModelSpec,
+    PredictRequest,
     metadata_response,
     predict_response,
     read_metadata_question,
@@ -29,7 +30,7 @@ from graphpipe.server.protocols.tensorflow_serving.messages import (
     version_number,
 )
 from graphpipe.server.protocols.tensorflow_serving.signatures import check_name, method_of, name_of
-from graphpipe.server.protocols.tensorflow_serving.tensors import is_work, read_tensor, values
+from graphpipe.server.protocols.tensorflow_serving.tensors import Lease, is_work, read_tensor, values
 from graphpipe.signature import TensorSpec
 from graphpipe.wire import Segment
 from graphpipe.words import listed, quoted
@@ -40,9 +41,10 @@ Array = NDArray[Any]
 
 _PREDICTION, _MODEL = "tensorflow.serving.PredictionService", "tensorflow.serving.ModelService"
 SERVICES = (_PREDICTION, _MODEL)
+_METHODS = frozenset((f"/{_PREDICTION}/Predict", f"/{_PREDICTION}/GetModelMetadata", f"/{_MODEL}/GetModelStatus"))
 
-# What a last value may stand for, in bytes, for a request of a few.
-_FILLED_BYTES_MAX = 64 << 20
+# What a last value may stand for, in bytes, for a request of a few; and that on the event loop.
+_FILLED_BYTES_MAX, _FILLED_AT_ONCE = 64 << 20, 1 << 18
 
 
 class TensorFlowServingRpcs:
@@ -50,12 +52,18 @@ class TensorFlowServingRpcs:
 
     protocol = "tensorflow_serving_grpc"
 
-    def __init__(self, directory: Directory, strings_max: int) -> None:
+    def __init__(self, directory: Directory, strings_max: int, lease: Lease) -> None:
         self._directory = directory
         self._strings_max = strings_max
+        self._lease = lease
         self._inferences: dict[Service, Inference] = {}
         self._recall: Recall[Form] = Recall()
         directory.on_change += (self._inferences.clear, self._recall.forget)
+
+    def check(self, method: str) -> None:
+        """Raise Unsupported (501) for a method that is not served."""
+        if method not in _METHODS:
+            raise _not_served(method)
 
     def endpoint(self, method: str, message: memoryview | bytes) -> Endpoint:
         """What a call asks with its message. Raises ServiceError: also Unsupported (501), for one that is not served."""
@@ -67,14 +75,20 @@ class TensorFlowServingRpcs:
                 return self._metadata(view)
             case (service, "GetModelStatus") if service == _MODEL:
                 return self._status(view)
-        raise Unsupported(f"{method[:100]!r} is not a call that is served here", 501)
+        raise _not_served(method)
 
-    def _predict(self, message: memoryview) -> InferenceCall:
+    def _predict(self, message: memoryview) -> Endpoint:
         known = self._recall.find(message)
         if known is not None:
             return InferenceCall(*known)
         request = read_predict_request(message)
         service, version = self._find(request.spec)
+        try:
+            return self._call(service, version, request, message)
+        except ServiceError as error:
+            return RefusedCall(service, error)
+
+    def _call(self, service: Service, version: str, request: PredictRequest, message: memoryview) -> InferenceCall:
         check_name(service.model, request.spec.signature_name)
         form = Form(
             self._inference(service),
@@ -84,10 +98,27 @@ class TensorFlowServingRpcs:
             partial(_encoded, service, version),
         )
         if len(message) >= ASIDE_FROM and any(is_work(parts) for parts in request.inputs.values()):
-            return InferenceCall(form, partial(_arrays, request.inputs, self._strings_max), is_work=True)
-        found = _arrays(request.inputs, self._strings_max)
+            return InferenceCall(form, partial(self._arrays, request.inputs, _FILLED_BYTES_MAX), is_work=True)
+        try:
+            found = self._arrays(request.inputs, _FILLED_AT_ONCE)
+        except TooLarge:  # to be filled in here; or anywhere, which is told there
+            return InferenceCall(form, partial(self._arrays, request.inputs, _FILLED_BYTES_MAX), is_work=True)
         self._recall.keep(message, form, found)
         return InferenceCall(form, found)
+
+    def _arrays(self, inputs: dict[str, list[memoryview]], filled_bytes_max: int) -> list[Array]:
+        # Beside its values a tensor has a few fields, and four for each dimension.
+        reader = Reader(self._strings_max + 256 * len(inputs))
+        left = filled_bytes_max
+        arrays = []
+        for name, parts in inputs.items():
+            what = f"input {quoted(name)}"
+            tensor = read_tensor(parts, reader, what)
+            array = values(tensor, what, left, self._lease)
+            if tensor.content is None and array.nbytes > sum(map(len, parts)):
+                left -= array.nbytes
+            arrays.append(array)
+        return arrays
 
     def _metadata(self, message: memoryview) -> Question:
         question = read_metadata_question(message)
@@ -131,19 +162,8 @@ class TensorFlowServingRpcs:
         return inference
 
 
-def _arrays(inputs: dict[str, list[memoryview]], strings_max: int) -> list[Array]:
-    # Beside its values a tensor has a few fields, and four for each dimension.
-    reader = Reader(strings_max + 256 * len(inputs))
-    left = _FILLED_BYTES_MAX
-    arrays = []
-    for name, parts in inputs.items():
-        what = f"input {quoted(name)}"
-        tensor = read_tensor(parts, reader, what)
-        array = values(tensor, what, left)
-        if tensor.content is None and array.nbytes > sum(map(len, parts)):
-            left -= array.nbytes
-        arrays.append(array)
-    return arrays
+def _not_served(method: str) -> Unsupported:
+    return Unsupported(f"{method[:100]!r} is not a call that is served here", 501)
 
 
 def _named(specs: Sequence[TensorSpec], names: Sequence[str]) -> list[TensorSpec]:

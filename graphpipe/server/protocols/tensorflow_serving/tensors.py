@@ -8,14 +8,14 @@ amount of memory; how much of that there may be is said by whoever reads.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from graphpipe.errors import InvalidRequest, MalformedMessage, TooLarge
+from graphpipe.errors import InvalidRequest, MalformedMessage, Overloaded, TooLarge
 from graphpipe.server.protocols.protobuf import (
     FIXED32,
     FIXED64,
@@ -34,6 +34,7 @@ from graphpipe.wire import Segment
 from graphpipe.wire.dtypes import NDIM_MAX, to_bytes, to_sendable
 
 __all__ = [
+    "Lease",
     "ReadTensor",
     "is_work",
     "number_of_dtype",
@@ -84,6 +85,11 @@ _DTYPE, _SHAPE, _CONTENT = key(1, VARINT), key(2), key(4)
 # What is a view of the message, however large.
 _VIEWED = frozenset((_CONTENT, key(5), key(6)))
 _DIM, _UNKNOWN_RANK, _SIZE = key(2), key(3, VARINT), key(1, VARINT)
+# Strings have no memory that is leased, so that few of them stand for others.
+_FILLED_STRINGS_BYTES_MAX = 1 << 16
+
+# Gives memory of a size, and counts it until nobody looks at it; None where there is no room.
+Lease = Callable[[int], memoryview | None]
 
 
 @dataclass(slots=True)
@@ -173,11 +179,11 @@ def is_work(parts: Sequence[memoryview]) -> bool:
     return not is_mostly(parts, _VIEWED)
 
 
-def values(tensor: ReadTensor, what: str, filled_bytes_max: int) -> Array:
+def values(tensor: ReadTensor, what: str, filled_bytes_max: int, lease: Lease) -> Array:
     """A tensor's array, a view of what came wherever it can be.
 
-    ``filled_bytes_max`` is how many bytes may be made of a last value that stands for others. Raises InvalidRequest where
-    the sizes do not add up, MalformedMessage, TooLarge.
+    ``filled_bytes_max`` is how many bytes may be made of a last value that stands for others, in memory that ``lease``
+    gives. Raises InvalidRequest where the sizes do not add up, MalformedMessage, TooLarge, Overloaded.
     """
     kind = _KINDS[tensor.number]
     number = math.prod(tensor.shape)
@@ -197,14 +203,24 @@ def values(tensor: ReadTensor, what: str, filled_bytes_max: int) -> Array:
             return listed.reshape(tensor.shape)
         except ValueError:
             raise _impossible(tensor.shape, what) from None
-    if number * kind.dtype.itemsize > filled_bytes_max:
+    size = number * kind.dtype.itemsize
+    if size > (filled_bytes_max if kind.dtype.kind != "O" else min(filled_bytes_max, _FILLED_STRINGS_BYTES_MAX)):
         raise TooLarge(
             f"{what} of shape {tensor.shape} has {number:,} elements, of which {came:,} came; so many are not filled in"
         )
     # None came: then it is what a new tensor holds.
     last: Any = listed[-1] if came else (b"" if kind.dtype.kind == "O" else 0)
-    filled = np.full(number, last, kind.dtype)
-    filled[:came] = listed
+    filled: Array
+    if kind.dtype.kind == "O":
+        filled = np.empty(number, kind.dtype)
+    else:
+        memory = lease(size)
+        if memory is None:
+            raise Overloaded(
+                f"no room for {size:,} bytes of which {what} has but a few (--in-flight-bytes-max); try again"
+            )
+        filled = np.ndarray(number, kind.dtype, memory)
+    filled[:came], filled[came:] = listed, last
     return filled.reshape(tensor.shape)
 
 
