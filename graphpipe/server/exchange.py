@@ -86,6 +86,10 @@ class Exchange:
         self._counted = 0
         self._bound = False  # whether there is a timer to end, a quota to leave, or a body to look at
 
+    def belongs_to(self, peer: Hashable, caller: str) -> None:
+        """Its next request is this one's."""
+        self.peer, self.caller, self._who = peer, caller, None
+
     def start(self, service: Service | None, protocol: int = 0) -> None:
         """A request for this service begins; for None if it reaches none. ``protocol`` is a place in PROTOCOLS."""
         assert not self._open, "an exchange is started while its last request is not over"
@@ -94,10 +98,15 @@ class Exchange:
         self._service, self._protocol = service, protocol
         PEER.set(self.peer)
 
-    def reach(self, service: Service | None, protocol: int) -> None:
-        """It turns out which service a request that was started is for: its body says so."""
+    def reach(self, target: Target, size: int) -> None:
+        """It turns out which service a request that was started is for: its body says so, which has so many bytes.
+
+        Raises as ``enter`` does.
+        """
         assert self._open and self._waiting is None, "an exchange reaches a service before it starts, or too late"
-        self._service, self._protocol = service, protocol
+        self._service, self._protocol = target.service, target.protocol
+        if self._quotas is not None:
+            self.enter(target, size)
 
     def limit(self, timeout_ms: int, late: Callable[[DeadlineExceeded], None]) -> None:
         """From now on its caller waits for so long: when that is over, what is waited for fails, or ``late`` is called."""

@@ -8,13 +8,13 @@ from typing import Any, NoReturn
 
 from graphpipe.errors import ServiceError, service_error
 from graphpipe.server.models.service import Service
-from graphpipe.server.numbers.families import PROTOCOLS
+from graphpipe.server.numbers.families import PLACES
 from graphpipe.server.protocols.protocol import Answer, Endpoint
 
 __all__ = ["Target"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Target:
     """A service (None: nobody's), and the bound function that answers a request's body in the dialect that was asked in.
 
@@ -35,7 +35,7 @@ class Target:
         """The target that an endpoint is, for whoever speaks this protocol."""
         service = endpoint.service
         waits = service is not None and service.at_once is None
-        return cls(service, endpoint.answer, endpoint.admit, waits, PROTOCOLS.index(protocol), who)
+        return cls(service, endpoint.answer, endpoint.admit, waits, PLACES[protocol], who)
 
     @classmethod
     def refusing(cls, error: ServiceError, protocol: str) -> Target:
@@ -45,4 +45,4 @@ class Target:
         def refuse(*_: object) -> NoReturn:
             raise service_error(code, status, message)  # a new one each time: it will know the frames it came through
 
-        return cls(None, refuse, refuse, False, PROTOCOLS.index(protocol))
+        return cls(None, refuse, refuse, False, PLACES[protocol])

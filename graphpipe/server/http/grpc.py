@@ -33,7 +33,7 @@ from graphpipe.server.http.head import HEAD_BYTES_MAX
 from graphpipe.server.http.keys import ANYBODY, Keys
 from graphpipe.server.http.shared import TICK_S
 from graphpipe.server.numbers.failures import FAILURES
-from graphpipe.server.numbers.families import PROTOCOLS
+from graphpipe.server.numbers.families import PLACES
 from graphpipe.server.protocols.protocol import Answer, Rpcs
 from graphpipe.server.settings.values import Settings
 from graphpipe.server.target import Target
@@ -45,6 +45,8 @@ log = logging.getLogger("graphpipe.front")
 
 _HEADERS = ((b":status", b"200"), (b"content-type", b"application/grpc"), (b"grpc-accept-encoding", CODINGS.encode()))
 _LENGTH_MAX = 2**32 - 1
+# Calls that are over are used again, so many of them.
+_SPARE_MAX = 128
 # A stranger's message is looked at, as it may ask for what is open to all; but not a long one.
 _STRANGER_MAX = 4 * 1024
 
@@ -67,11 +69,12 @@ class Calls:
         self.keys = keys
         self.coder = Coder(settings, admission)
         self._heads = CallHeads()
+        self.spare: list[_Call] = []  # answered, and known to nobody any more
 
     def begin(self, stream: Stream, headers: Headers) -> _Call | _NoCall:
         """What becomes of a stream."""
         try:
-            return _Call(self, stream, self._heads.read(headers))
+            head = self._heads.read(headers)
         except NotGrpc as no:
             body = f"{no.words}\n".encode()
             told = (
@@ -81,12 +84,15 @@ class Calls:
             )
             if no.asked.method == "HEAD":
                 body = b""
-            exchange = self.exchange()
-            exchange.peer, exchange.caller = stream.peer, stream.caller
+            exchange, connection = self.exchange(), stream.connection
+            exchange.belongs_to(connection.peer, connection.caller)
             exchange.start(None)
-            exchange.finish(no.status, stream.transport, 0, len(body), 0, no.asked)
-            stream.refuse(told, body)
+            exchange.finish(no.status, connection.transport, 0, len(body), 0, no.asked)
+            connection.refuse(stream, told, body)
             return _NoCall()
+        call = self.spare.pop() if self.spare else _Call(self)
+        call.begin(stream, head)
+        return call
 
     def close(self) -> None:
         """Nobody calls any more."""
@@ -113,7 +119,7 @@ class _NoCall:
 
 
 class _Call:
-    """One call, from its head to its answer."""
+    """One call, from its head to its answer; and then another one, where there is one to come."""
 
     __slots__ = (
         "_calls",
@@ -121,6 +127,7 @@ class _Call:
         "_grant",
         "_head",
         "_held",
+        "_is_answered",
         "_is_done",
         "_message",
         "_rpcs",
@@ -129,20 +136,27 @@ class _Call:
         "_stream",
     )
 
-    def __init__(self, calls: Calls, stream: Stream, head: CallHead) -> None:
+    def __init__(self, calls: Calls) -> None:
         self._calls = calls
-        self._stream = stream
-        self._head = head
         self._exchange = calls.exchange()
-        self._exchange.peer, self._exchange.caller = stream.peer, stream.caller
-        self._is_done = False
+        self._message = Incoming(calls.admission, self._exchange.grow, calls.settings.inflate_ratio_max)
         self._held = 0
+
+    def begin(self, stream: Stream, head: CallHead) -> None:
+        """A stream's head has come."""
+        self._stream: Stream = stream
+        self._head = head
+        self._is_done = self._is_answered = False
         self._since: int | None = None
         self._grant = ANYBODY
         self._stranger: Unauthenticated | None = None
-        self._rpcs = calls.rpcs.get(head.service)
-        self._message = Incoming(calls.admission, self._exchange.grow, calls.settings.inflate_ratio_max)
-        self._exchange.start(None, 0 if self._rpcs is None else PROTOCOLS.index(self._rpcs.protocol))
+        self._rpcs = rpcs = self._calls.rpcs.get(head.service)
+        exchange, connection = self._exchange, stream.connection
+        if exchange.peer is not connection.peer or exchange.caller is not connection.caller:
+            exchange.belongs_to(connection.peer, connection.caller)
+        exchange.start(None, 0 if rpcs is None else PLACES[rpcs.protocol])
+        if rpcs is not None and head.is_plain and self._calls.keys is None:  # nearly always
+            return
         try:
             self._begin()
         except ServiceError as error:
@@ -167,10 +181,12 @@ class _Call:
             if self._stranger is not None:
                 raise self._stranger from None
             raise
-        self._message.coding = coding_of(head.coding)
-        wait_ms = timeout_ms(head.timeout)
-        if wait_ms is not None:
-            self._exchange.limit(wait_ms, self._refuse)
+        if head.coding != b"identity":
+            self._message.coding = coding_of(head.coding)
+        elif not head.timeout:
+            head.is_plain = True
+        if head.timeout:
+            self._exchange.limit(timeout_ms(head.timeout), self._refuse)
 
     # --- its message comes in ---
 
@@ -224,16 +240,14 @@ class _Call:
         self._since = None
         self._stream.widen(body.rest)
         if self._stream.has_ended:
-            self._ended()
+            self.end()
 
     def end(self) -> None:
         """Nothing more of it comes."""
-        if not self._is_done and not self._exchange.waits:
-            self._ended()
-
-    def _ended(self) -> None:
-        if self._message.is_whole:
-            self._stream.is_ready()
+        if self._is_done or self._exchange.waits:
+            return
+        if self._message.small is not None or self._message.is_whole:
+            self._stream.connection.answer_soon(self._stream)
         else:
             self._refuse(self._message.missing())
 
@@ -278,31 +292,36 @@ class _Call:
     def _ask(self, message: bytes | memoryview) -> None:
         exchange = self._exchange
         try:
-            target = self._target(message)
-            exchange.reach(target.service, target.protocol)
-            exchange.enter(target, len(message))
+            rpcs = self._rpcs
+            assert rpcs is not None
+            if self._calls.keys is None:
+                target = Target.of(rpcs.endpoint(self._head.path, message), rpcs.protocol)
+            else:
+                target = self._target(rpcs, message)
+            exchange.reach(target, len(message))
             answer = exchange.answer(target, message, None, self._answered, self._head.request_id)
         except BaseException as error:  # as a coroutine's end has it
             self._fail(error)
             return
         if answer is not None:
-            self._release()
+            if self._held:
+                self._release()
             self._give(answer)
         elif exchange.waits and not self._held:
             self._hold(len(message) if type(message) is bytes else 0)
 
-    def _target(self, message: bytes | memoryview) -> Target:
-        assert self._rpcs is not None
-        find = partial(self._rpcs.endpoint, self._head.path, message)
+    def _target(self, rpcs: Rpcs, message: bytes | memoryview) -> Target:
+        """Where it goes, if his key is good for that."""
+        find = partial(rpcs.endpoint, self._head.path, message)
         if self._stranger is None:
-            return self._grant.target(find, self._rpcs.protocol, len(message))
+            return self._grant.target(find, rpcs.protocol, len(message))
         try:
             endpoint = find()
         except ServiceError:
             raise self._stranger from None  # what there is, is not for him to know
         if endpoint.scope:
             raise self._stranger
-        return Target.of(endpoint, self._rpcs.protocol)
+        return Target.of(endpoint, rpcs.protocol)
 
     def _answered(self, answer: Answer | None, error: BaseException | None) -> None:
         self._release()
@@ -313,13 +332,12 @@ class _Call:
 
     def _give(self, answer: Answer) -> None:
         segments, rows = answer[0], answer[1]
-        size = sum(map(len, segments))
         if self._head.takes_gzip and self._calls.settings.compress_answers:
             told: dict[str, str] = {}
             compressed = self._calls.coder.compressed(told, segments)
             self._exchange.wait(compressed, partial(self._on_compressed, segments, rows))
         else:
-            self._finish(segments, size, rows)
+            self._finish(segments, rows)
 
     def _on_compressed(
         self, plain: list[Segment], rows: int, smaller: list[Segment] | None, error: BaseException | None
@@ -327,19 +345,21 @@ class _Call:
         if smaller is None:
             self._fail(error)
         else:
-            self._finish(list(smaller), sum(map(len, smaller)), rows, is_compressed=smaller is not plain)
+            self._finish(list(smaller), rows, is_compressed=smaller is not plain)
 
-    def _finish(self, segments: list[Segment], size: int, rows: int, *, is_compressed: bool = False) -> None:
+    def _finish(self, segments: list[Segment], rows: int, *, is_compressed: bool = False) -> None:
+        size = sum(map(len, segments))
         if size > _LENGTH_MAX:
             self._refuse(TooLarge(f"the answer has {size} bytes; gRPC's messages have at most {_LENGTH_MAX}"))
             return
-        self._is_done = True
+        self._is_done = self._is_answered = True
         stream, head = self._stream, self._head
-        self._exchange.finish(200, stream.transport, self._message.size, size, rows, head)
-        headers = self._headers()
+        connection = stream.connection
+        self._exchange.finish(200, connection.transport, self._message.size, size, rows, head)
+        headers = self._headers() if head.request_id else _HEADERS
         if is_compressed:
             headers += ((b"grpc-encoding", b"gzip"),)
-        stream.respond(headers, [prefix_of(size, is_compressed=is_compressed), *segments], OK)
+        connection.respond(stream, headers, [prefix_of(size, is_compressed=is_compressed), *segments], OK)
 
     def _headers(self) -> Headers:
         called = self._head.request_id
@@ -357,15 +377,23 @@ class _Call:
     def _refuse(self, error: ServiceError) -> None:
         self._is_done, self._stranger = True, None  # which knows the frames that know this
         self._drop()
+        connection = self._stream.connection
         if self._exchange.waits:  # for room, while what came is already wrong
             self._exchange.leave()
-            self._stream.reset()
+            connection.cancel(self._stream)
             return
-        self._exchange.finish(error.http_status, self._stream.transport, self._message.size, 0, 0, self._head)
-        self._stream.refuse(self._headers() + trailers_of(error))
+        self._exchange.finish(error.http_status, connection.transport, self._message.size, 0, 0, self._head)
+        connection.refuse(self._stream, self._headers() + trailers_of(error))
 
     def gone(self) -> None:
         """The stream is over."""
+        if self._is_answered:
+            del self._stream  # or it would keep its connection
+            self._message.clear()
+            spare = self._calls.spare
+            if len(spare) < _SPARE_MAX:
+                spare.append(self)
+            return
         self._is_done = True
         self._exchange.leave()
         self._drop()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from graphpipe.errors import InvalidRequest, Unsupported
 from graphpipe.server.http.codings import takes_gzip
@@ -43,10 +43,11 @@ class NotGrpc(Exception):
         self.asked = asked
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class CallHead:
     """What a call's head says. ``service`` and ``path`` are as in ``/package.Service/Name``, ``authorizations`` what its
-    caller shows of keys, ``size`` its bytes as HTTP/2 counts them. ``timeout`` and ``coding`` are as they came.
+    caller shows of keys, ``size`` its bytes as HTTP/2 counts them. ``timeout`` and ``coding`` are as they came. A head
+    that ``is_plain`` was looked at before, has no deadline, and its message is not compressed.
     """
 
     method: str
@@ -56,9 +57,25 @@ class CallHead:
     authorizations: Sequence[bytes]
     coding: bytes
     takes_gzip: bool
+    is_plain: bool = False
     timeout: bytes = b""
     request_id: str = ""
     caller: Caller | None = None
+
+    def with_passing(self, passing: dict[bytes, bytes]) -> CallHead:
+        """A head with these fields besides."""
+        return CallHead(
+            self.method,
+            self.path,
+            self.service,
+            self.size + sum([len(name) + len(value) + _FIELD_BYTES for name, value in passing.items()]),
+            self.authorizations,
+            self.coding,
+            self.takes_gzip,
+            False,
+            passing.get(b"grpc-timeout", b""),
+            request_id(passing.get(b"x-request-id", b"")),
+        )
 
 
 class CallHeads:
@@ -73,7 +90,7 @@ class CallHeads:
         if known is not None:
             return known
         passing = {name: value for name, value in headers if name in _PASSING}
-        core = tuple(field for field in headers if field[0] not in _PASSING) if passing else headers
+        core = tuple([field for field in headers if field[0] not in _PASSING]) if passing else headers
         known = self._known.get(core)
         if known is None:
             known = _read(core)
@@ -81,14 +98,7 @@ class CallHeads:
                 if len(self._known) >= _REMEMBERED_MAX:
                     self._known.clear()
                 self._known[core] = known
-        if not passing:
-            return known
-        return replace(
-            known,
-            size=known.size + sum(len(name) + len(value) + _FIELD_BYTES for name, value in passing.items()),
-            timeout=passing.get(b"grpc-timeout", b""),
-            request_id=request_id(passing.get(b"x-request-id", b"")),
-        )
+        return known.with_passing(passing) if passing else known
 
 
 def _read(headers: tuple[tuple[bytes, bytes], ...]) -> CallHead:
@@ -117,10 +127,8 @@ def _read(headers: tuple[tuple[bytes, bytes], ...]) -> CallHead:
     )
 
 
-def timeout_ms(value: bytes) -> int | None:
-    """How long the caller waits, rounded up; None where he does not say. Raises InvalidRequest."""
-    if not value:
-        return None
+def timeout_ms(value: bytes) -> int:
+    """How long the caller waits, rounded up. Raises InvalidRequest."""
     match = _TIMEOUT.fullmatch(value)
     if match is None:
         raise InvalidRequest(

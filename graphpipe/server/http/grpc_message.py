@@ -16,16 +16,17 @@ __all__ = ["Incoming", "prefix_of"]
 
 # In front of a message: whether it is compressed, and its length.
 _PREFIX = 5
+_COMPRESSED = 1 << 32
 
 
 class Incoming:
     """The one message of a call, in ``coding`` if it says that it is compressed.
 
-    ``size`` is what it announces, ``body`` what is being received of it; there is none for a small one that came at once.
+    ``size`` is what it announces, ``body`` what is being received of it; a ``small`` one that came at once has none.
     ``grows`` is told what becomes of a compressed one. At most ``ratio_max`` times what came of that; 0: it is refused.
     """
 
-    __slots__ = ("_admission", "_first", "_grows", "_ratio_max", "_small", "body", "coding", "is_compressed", "size")
+    __slots__ = ("_admission", "_first", "_grows", "_ratio_max", "body", "coding", "is_compressed", "size", "small")
 
     def __init__(self, admission: Admission, grows: Callable[[int], None], ratio_max: int) -> None:
         self._admission = admission
@@ -33,7 +34,7 @@ class Incoming:
         self.coding = ""
         self._ratio_max = ratio_max
         self._first = b""  # as long as its length is not known
-        self._small: bytes | None = None
+        self.small: bytes | None = None
         self.body: Body | None = None
         self.is_compressed = False
         self.size = 0
@@ -41,19 +42,18 @@ class Incoming:
     @property
     def is_whole(self) -> bool:
         """Whether all of it has come."""
-        return self._small is not None or (self.body is not None and self.body.is_whole)
+        return self.small is not None or (self.body is not None and self.body.is_whole)
 
     def take(self, data: bytes) -> None:
         """Take what has come. Raises MalformedMessage, Unsupported, TooLarge, Overloaded."""
         if self.body is not None:
             if self.body.take(memoryview(data)):
                 raise _more_than_one()
-        elif self._small is not None:
+            return
+        if self.small is not None:
             raise _more_than_one()
-        else:
-            self._begin(self._first + data if self._first else data)
-
-    def _begin(self, data: bytes) -> None:
+        if self._first:
+            data = self._first + data
         if len(data) < _PREFIX:
             self._first = data
             return
@@ -64,7 +64,7 @@ class Incoming:
         if length == len(data) - _PREFIX and length < POOLED_FROM and not admission.is_full:
             admission.check(length)
             # A copy of its own, since bytes objects start at a multiple of 16 and a message in the middle of one does not.
-            self._small = data[_PREFIX:]
+            self.small = data[_PREFIX:]
             return
         self.body = Body(admission, length, self._grows)
         if self.body.take(memoryview(data)[_PREFIX:]):
@@ -87,8 +87,8 @@ class Incoming:
 
     def let_go(self) -> tuple[bytes | memoryview, int]:
         """The whole message, and how much of it counts as held as long as somebody looks at it."""
-        small, body = self._small, self.body
-        self._small = self.body = None
+        small, body = self.small, self.body
+        self.small = self.body = None
         if small is not None:
             return small, 0
         assert body is not None
@@ -96,10 +96,16 @@ class Incoming:
 
     def drop(self) -> None:
         """It will not come, or nobody wants it."""
-        self._small = None
+        self.small = None
         if self.body is not None:
             self.body.drop()
             self.body = None
+
+    def clear(self) -> None:
+        """It was let go, and another one comes."""
+        self.coding = ""
+        self.is_compressed = False
+        self.size = 0
 
     async def inflated(self, message: bytes | memoryview, coder: Coder) -> Body:
         """What becomes of a compressed message. Raises MalformedMessage, TooLarge, Overloaded."""
@@ -127,7 +133,7 @@ class Incoming:
 
 def prefix_of(size: int, *, is_compressed: bool) -> bytes:
     """What stands in front of a message."""
-    return (b"\x01" if is_compressed else b"\x00") + size.to_bytes(_PREFIX - 1, "big")
+    return (size | _COMPRESSED if is_compressed else size).to_bytes(_PREFIX, "big")
 
 
 def _more_than_one() -> MalformedMessage:

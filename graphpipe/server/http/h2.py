@@ -11,8 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Hashable
-from functools import partial
+from collections.abc import Hashable
 from typing import Protocol, cast
 
 from ngh2 import (
@@ -125,6 +124,7 @@ class H2Connection(asyncio.BufferedProtocol):
         )
         self._streams: dict[int, Stream] = {}
         self._ready: list[Stream] = []
+        self._uncounted: list[tuple[Stream, int]] = []  # small answers, which mostly are out at once
         self._sending: deque[Stream] = deque()  # whose answers are not wholly with the library
         self._refused: list[int] = []  # answered in a word while the request still comes
         self._last = 0
@@ -189,10 +189,15 @@ class H2Connection(asyncio.BufferedProtocol):
 
     def _answer(self) -> None:
         """Answer what is whole by now, and still wanted."""
+        if not self._ready:
+            return
         ready, self._ready = self._ready, []
         for stream in ready:
-            if stream.handler is not None:
-                self._safely(stream, stream.handler.answer)
+            if (handler := stream.handler) is not None:
+                try:
+                    handler.answer()
+                except BaseException as error:
+                    self._give_up_on(stream, error)
 
     def eof_received(self) -> bool:
         """He sends no more, so he reads no more either: without window updates nothing could be sent to him."""
@@ -227,7 +232,8 @@ class H2Connection(asyncio.BufferedProtocol):
                 if (stream := self._streams.get(event.stream_id)) is not None:
                     self._closed(stream)
             elif isinstance(event, TrailersReceived):
-                self._ended(event.stream_id)
+                if (stream := self._streams.get(event.stream_id)) is not None:
+                    self._ended(stream)
             elif isinstance(event, PingReceived):
                 self._pings += 1
             elif isinstance(event, SettingsReceived):
@@ -247,9 +253,8 @@ class H2Connection(asyncio.BufferedProtocol):
         return self._updates_left + _UPDATES * self._begun + self._sent // _UPDATE_BYTES
 
     def _request(self, event: RequestReceived) -> None:
-        number = event.stream_id
+        self._last = number = event.stream_id
         stream = self._streams[number] = Stream(self, number)
-        self._last = number
         self._begun += 1
         try:
             stream.handler = self._begin(stream, event.headers)
@@ -257,7 +262,7 @@ class H2Connection(asyncio.BufferedProtocol):
             self._give_up_on(stream, error)
             return
         if event.end_stream:
-            self._ended(number)
+            self._ended(stream)
 
     def _data(self, event: DataReceived) -> None:
         number, data = event.stream_id, event.data
@@ -270,16 +275,20 @@ class H2Connection(asyncio.BufferedProtocol):
                 stream.handler.data(data)
             except BaseException as error:
                 self._give_up_on(stream, error)
-            stream.has_come(len(data))
+            if stream.unread is None:
+                self.acknowledge(number, len(data))
+            else:
+                stream.unread += len(data)
         if event.end_stream:
-            self._ended(number)
+            self._ended(stream)
 
-    def _ended(self, number: int) -> None:
-        stream = self._streams.get(number)
-        if stream is not None:
-            stream.has_ended = True
-            if stream.handler is not None:
-                self._safely(stream, stream.handler.end)
+    def _ended(self, stream: Stream) -> None:
+        stream.has_ended = True
+        if (handler := stream.handler) is not None:
+            try:
+                handler.end()
+            except BaseException as error:
+                self._give_up_on(stream, error)
 
     def _closed(self, stream: Stream) -> None:
         """It is over, whoever ended it."""
@@ -287,10 +296,10 @@ class H2Connection(asyncio.BufferedProtocol):
         if not self._streams:
             self._since = self._shared.tick
         handler, stream.handler, stream.is_over = stream.handler, None, True
-        if not self._over:
+        if stream.unread and not self._over:
             stream.let_go()  # or as much less would come of all others
-        stream.drop()
         if stream.held:
+            stream.drop()
             self._shared.admission.hold(-stream.held)
             stream.holds(0, 0)
         if handler is not None:
@@ -298,12 +307,6 @@ class H2Connection(asyncio.BufferedProtocol):
                 handler.gone()
             except BaseException as error:
                 FAILURES.tell(log, "a stream's end failed", error=error)
-
-    def _safely(self, stream: Stream, call: Callable[[], None]) -> None:
-        try:
-            call()
-        except BaseException as error:
-            self._give_up_on(stream, error)
 
     def _give_up_on(self, stream: Stream, error: BaseException) -> None:
         FAILURES.tell(log, "a stream is cut", error=error)
@@ -346,17 +349,18 @@ class H2Connection(asyncio.BufferedProtocol):
             if length <= _JOIN_MAX:
                 h2.send_data(number, b"".join(segments))
                 h2.send_trailers(number, trailers)
+                self._uncounted.append((stream, length))
             else:
                 h2.set_stream_priority(number, _BY_TURNS, ignore_client_signal=True)
                 stream.queue(segments, trailers)
                 self._sending.append(stream)
+                self._count(stream, length)
         except NGH2Error:  # it is over, and that will be told
             return
-        stream.holds(length, self._shared.tick)
-        self._shared.admission.hold(length)
-        self._flush_soon()
+        if not self._receiving:
+            self._flush_soon()
 
-    def refuse(self, stream: Stream, headers: Headers, body: bytes) -> None:
+    def refuse(self, stream: Stream, headers: Headers, body: bytes = b"") -> None:
         """Send an answer of a few words."""
         if stream.is_over or self._over:
             return
@@ -390,6 +394,11 @@ class H2Connection(asyncio.BufferedProtocol):
 
     # --- what goes out ---
 
+    def _count(self, stream: Stream, length: int) -> None:
+        """So much of an answer is here until the stream is over."""
+        stream.holds(length, self._shared.tick)
+        self._shared.admission.hold(length)
+
     def _flush_soon(self) -> None:
         """Once for all that is answered in this turn of the loop."""
         if not (self._flush_is_due or self._receiving):
@@ -419,6 +428,11 @@ class H2Connection(asyncio.BufferedProtocol):
                     if number in self._streams:
                         self._h2.reset_stream(number, ErrorCode.NO_ERROR)
             self._look()
+            if self._uncounted:
+                uncounted, self._uncounted = self._uncounted, []
+                for stream, length in uncounted:
+                    if not stream.is_over:
+                        self._count(stream, length)
         except NGH2Error as error:
             self._end(ErrorCode.INTERNAL_ERROR, str(error).encode()[:200], is_broken=True)
         finally:
@@ -525,7 +539,10 @@ class H2Connection(asyncio.BufferedProtocol):
             if stream.held:
                 self._check_sending(stream, tick)
             elif stream.handler is not None:
-                self._safely(stream, partial(stream.handler.check, tick))
+                try:
+                    stream.handler.check(tick)
+                except BaseException as error:
+                    self._give_up_on(stream, error)
         if self._paused and self._stands_still(tick):
             log.info("a caller did not read its answers for %g s (--send-timeout-s)", self._send_limit_s())
             self.abort()

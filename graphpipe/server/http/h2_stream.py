@@ -17,6 +17,8 @@ _WINDOW = 4 << 20
 # A piece of an answer, in turn with the pieces of others.
 _PIECE = 64 * 1024
 
+_NO_PIECES: deque[memoryview] = deque()
+
 # Of a request, or of an answer.
 Headers = tuple[tuple[bytes, bytes], ...]
 
@@ -33,7 +35,7 @@ class Handler(Protocol):
         ...
 
     def answer(self) -> None:
-        """It asked for its turn (``Stream.is_ready``)."""
+        """It asked for its turn (``answer_soon``)."""
         ...
 
     def check(self, tick: int) -> None:
@@ -65,11 +67,11 @@ class Carrier(Protocol):
         ...
 
     def respond(self, stream: Stream, headers: Headers, segments: list[Segment], trailers: Headers) -> None:
-        """Send an answer, in turn with those of others."""
+        """Send an answer, in turn with those of others. The segments are not touched until they are sent."""
         ...
 
-    def refuse(self, stream: Stream, headers: Headers, body: bytes) -> None:
-        """Send an answer of a few words."""
+    def refuse(self, stream: Stream, headers: Headers, body: bytes = b"") -> None:
+        """Send an answer of a few words. What still comes of the request is not wanted."""
         ...
 
     def cancel(self, stream: Stream) -> None:
@@ -81,99 +83,58 @@ class Stream:
     """One request and its answer, on a connection with others. Whatever is said of one that is over is heard by nobody."""
 
     __slots__ = (
-        "_connection",
-        "_left",
         "_mark",
         "_pieces",
         "_since",
         "_trailers",
-        "_unread",
+        "connection",
         "handler",
         "has_ended",
+        "held",
         "id",
         "is_over",
+        "unread",
     )
 
     def __init__(self, connection: Carrier, number: int) -> None:
-        self._connection = connection
+        self.connection = connection
         self.id = number
         self.handler: Handler | None = None
         self.has_ended = False  # its request
         self.is_over = False
-        self._unread: int | None = None  # bytes that came since the window is kept shut
-        self._pieces: deque[memoryview] = deque()
+        self.unread: int | None = None  # bytes that came since the window is kept shut
+        self._pieces: deque[memoryview] = _NO_PIECES
         self._trailers: Headers = ()
-        self._left = 0  # bytes of an answer, until they are all out
+        self.held = 0  # bytes of an answer, until they are all out
         self._since = self._mark = 0
-
-    @property
-    def transport(self) -> asyncio.Transport:
-        return self._connection.transport
-
-    @property
-    def peer(self) -> Hashable:
-        return self._connection.peer
-
-    @property
-    def caller(self) -> str:
-        return self._connection.caller
 
     # --- its request ---
 
     def shut(self) -> None:
         """Have no more come than what is on its way, until it is ``widened``."""
-        if self._unread is None:
-            self._unread = 0
+        if self.unread is None:
+            self.unread = 0
 
     def widen(self, rest: int) -> None:
         """So much more is welcome."""
-        unread, self._unread = self._unread, None
-        self._connection.widen(self.id, min(rest, _WINDOW), unread or 0)
-
-    def has_come(self, count: int) -> None:
-        """So much has been looked at."""
-        if self._unread is None:
-            self._connection.acknowledge(self.id, count)
-        else:
-            self._unread += count
-
-    def is_ready(self) -> None:
-        """Have the handler's ``answer`` called when all that has come was looked at."""
-        self._connection.answer_soon(self)
-
-    # --- its answer ---
-
-    def respond(self, headers: Headers, segments: list[Segment], trailers: Headers) -> None:
-        """Answer it. The segments are not touched until they are sent."""
-        self._connection.respond(self, headers, segments, trailers)
-
-    def refuse(self, headers: Headers, body: bytes = b"") -> None:
-        """Answer it in a word. What still comes of the request is not wanted."""
-        self._connection.refuse(self, headers, body)
-
-    def reset(self) -> None:
-        """Break it off."""
-        self._connection.cancel(self)
+        unread, self.unread = self.unread, None
+        self.connection.widen(self.id, min(rest, _WINDOW), unread or 0)
 
     # --- for the connection ---
 
     def let_go(self) -> None:
         """Nothing more of it is wanted: what came does not count any longer."""
-        if self._unread:
-            self._connection.acknowledge(self.id, self._unread)
-        self._unread = None
+        if self.unread:
+            self.connection.acknowledge(self.id, self.unread)
+        self.unread = None
 
     def holds(self, left: int, tick: int) -> None:
         """The answer has so many bytes."""
-        self._left = self._mark = left
+        self.held = self._mark = left
         self._since = tick
 
-    @property
-    def held(self) -> int:
-        return self._left
-
     def queue(self, segments: list[Segment], trailers: Headers) -> None:
-        self._pieces.extend(memoryview(segment) for segment in segments if len(segment))
+        self._pieces = deque(memoryview(segment) for segment in segments if len(segment))
         self._trailers = trailers
 
     @property
@@ -207,7 +168,7 @@ class Stream:
 
     def drop(self) -> None:
         """What is left will not be sent."""
-        self._pieces.clear()
+        self._pieces = _NO_PIECES
 
 
 # Has a handler for a stream whose head has come.

@@ -11,6 +11,7 @@ __all__ = [
     "FAMILIES",
     "FAMILY",
     "OTHER",
+    "PLACES",
     "PROTOCOLS",
     "START",
     "STATUSES",
@@ -52,6 +53,7 @@ PROTOCOLS = (
     "tensorflow_serving_grpc",
     "health_grpc",
 )
+PLACES = {protocol: place for place, protocol in enumerate(PROTOCOLS)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from time import perf_counter
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from numpy.typing import NDArray
 
@@ -19,7 +19,7 @@ from graphpipe.server.protocols.protocol import Answer, Fields
 from graphpipe.server.protocols.unsendable import unsendable
 from graphpipe.wire import Segment
 
-__all__ = ["ASIDE_FROM", "InferenceCall", "Models", "Question", "RefusedCall"]
+__all__ = ["ASIDE_FROM", "Form", "InferenceCall", "Models", "Question", "RefusedCall"]
 
 Array = NDArray[Any]
 # Those that a caller may see; None: all.
@@ -33,37 +33,37 @@ _VALUES_ASIDE_FROM = 2048
 _OFF_LOOP_FROM = 256 * 1024
 
 
+class Form(NamedTuple):
+    """What calls have in common that differ in their tensors alone.
+
+    ``names`` are the inputs', ``outputs`` those that are asked for. ``encode`` makes the answer's bytes, of which ``fields``
+    are the head's.
+    """
+
+    inference: Inference
+    names: Sequence[str]
+    outputs: Sequence[str]
+    config: str
+    encode: Callable[[Named], list[Segment]]
+    fields: Fields | None = None
+
+
 class InferenceCall:
     """A call of a model, which is answered once.
 
-    ``arrays`` makes the inputs that are called ``names``, in a thread where that ``is_work``; ``encode`` makes the answer's
-    bytes, of which ``fields`` are the head's. The message is held by
-    ``arrays`` alone, which is let go as soon as it was called.
+    ``arrays`` are its inputs, or makes them, in a thread where that ``is_work``. The message is held by ``arrays`` alone,
+    which is let go as soon as the call is answered.
     """
 
     scope = "infer"
 
-    def __init__(
-        self,
-        inference: Inference,
-        names: Sequence[str],
-        arrays: Callable[[], list[Array]],
-        encode: Callable[[Named], list[Segment]],
-        *,
-        outputs: Sequence[str] = (),
-        config: str = "",
-        is_work: bool = False,
-        fields: Fields | None = None,
-    ) -> None:
-        self.service: Service = inference.service
-        self._inference = inference
-        self._names = names
-        self._arrays: Callable[[], list[Array]] | None = arrays
-        self._encode = encode
-        self._outputs = outputs
-        self._config = config
+    __slots__ = ("_arrays", "_form", "_is_work", "service")
+
+    def __init__(self, form: Form, arrays: Callable[[], list[Array]] | list[Array], *, is_work: bool = False) -> None:
+        self.service: Service = form.inference.service
+        self._form = form
+        self._arrays: Callable[[], list[Array]] | list[Array] | None = arrays
         self._is_work = is_work
-        self._fields = fields
 
     def limited(self, *, infer: bool, metadata: bool, models: Models = None) -> InferenceCall:
         """The same: whether a key may infer here has been looked at."""
@@ -81,7 +81,9 @@ class InferenceCall:
             self.service.stage.admit()
         if self._is_work:
             return self._answer_aside(deadline, request_id)
-        return self._infer(self._unpacked(), deadline, request_id)
+        arrays, self._arrays = self._arrays, None
+        assert arrays is not None, "a call is answered twice"
+        return self._infer(arrays if isinstance(arrays, list) else arrays(), deadline, request_id)
 
     async def _answer_aside(self, deadline: float | None, request_id: str) -> Answer:
         arrays = await asyncio.get_running_loop().run_in_executor(None, self._unpacked)
@@ -91,16 +93,15 @@ class InferenceCall:
 
     def _unpacked(self) -> list[Array]:
         arrays, self._arrays = self._arrays, None
-        assert arrays is not None, "a call is answered twice"
+        assert callable(arrays), "a call is answered twice"
         return arrays()
 
     def _infer(
         self, arrays: list[Array], deadline: float | None, request_id: str
     ) -> Answer | Coroutine[Any, Any, Answer]:
         rows = rows_of(arrays)
-        outputs = self._inference.infer(
-            self._names, arrays, self._outputs, config=self._config, deadline=deadline, request_id=request_id
-        )
+        form = self._form
+        outputs = form.inference.infer(form.names, arrays, form.outputs, form.config, deadline, request_id)
         if isinstance(outputs, list):
             return self._encoded(outputs, rows)
         return self._waited(outputs, rows)
@@ -112,23 +113,22 @@ class InferenceCall:
     def _encoded(self, outputs: Named, rows: int) -> Answer | Coroutine[Any, Any, Answer]:
         """The outputs as bytes; or a coroutine that encodes them in a thread, if they are much work."""
         began = perf_counter()
-        if _is_work(outputs, self._fields):
+        fields = self._form.fields
+        if _is_work(outputs, fields):
             return self._encoded_aside(outputs, rows, began)
         segments = self._segments(outputs)
         self.service.meter.encoded(rows, perf_counter() - began)
-        return self._answer(segments, rows)
+        return (segments, rows) if fields is None else (segments, rows, fields)
 
     async def _encoded_aside(self, outputs: Named, rows: int, began: float) -> Answer:
         segments = await asyncio.get_running_loop().run_in_executor(None, self._segments, outputs)
         self.service.meter.encoded(rows, perf_counter() - began)
-        return self._answer(segments, rows)
-
-    def _answer(self, segments: list[Segment], rows: int) -> Answer:
-        return (segments, rows) if self._fields is None else (segments, rows, self._fields)
+        fields = self._form.fields
+        return (segments, rows) if fields is None else (segments, rows, fields)
 
     def _segments(self, outputs: Named) -> list[Segment]:
         try:
-            return self._encode(outputs)
+            return self._form.encode(outputs)
         except NotSayable:  # it can be had in another form
             raise
         except BaseException as error:

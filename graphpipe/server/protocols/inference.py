@@ -37,13 +37,17 @@ class Inference:
 
     def __init__(self, service: Service) -> None:
         self.service = service
-        self._signature = self._shown()
         self._plans: dict[_Head, Plan] = {}
+        self._signature: Signature | None = None
+        self._signature = self.signature
 
     @property
     def signature(self) -> Signature:
         """What the model says at this moment that it takes and gives. Raises ModelFailed."""
-        shown = self._shown()
+        try:
+            shown = self.service.model.signature
+        except BaseException as error:
+            raise self._unknown(error) from None
         if shown is not self._signature:  # the model behind a remote model was replaced by another
             self._signature = shown
             self._plans.clear()
@@ -54,7 +58,6 @@ class Inference:
         names: Sequence[str],
         arrays: Sequence[NDArray[Any]],
         outputs: Sequence[str] = (),
-        *,
         config: str = "",
         deadline: float | None = None,
         request_id: str = "",
@@ -66,7 +69,7 @@ class Inference:
         """
         plan = self._plan(names, arrays, outputs)
         at_once = self.service.at_once
-        if at_once is None or (not plan.plain and sum(array.nbytes for array in arrays) >= _OFF_LOOP_FROM):
+        if at_once is None or (not plan.plain and sum([array.nbytes for array in arrays]) >= _OFF_LOOP_FROM):
             return self._infer(plan, arrays, outputs, config, deadline, request_id)
         request = Request(plan.inputs(arrays), plan.outputs, config, deadline, 0.0, request_id)
         return self._named(at_once(request), plan, outputs)
@@ -96,13 +99,13 @@ class Inference:
         return [(name or known, given[known]) for name, known in zip(names, plan.outputs, strict=True)]
 
     def _plan(self, names: Sequence[str], arrays: Sequence[NDArray[Any]], outputs: Sequence[str]) -> Plan:
+        head: _Head
+        if len(arrays) == 1:  # nearly always
+            head = ((arrays[0].dtype,), (arrays[0].shape,), tuple(names), tuple(outputs))
+        else:
+            dtypes, shapes = tuple([array.dtype for array in arrays]), tuple([array.shape for array in arrays])
+            head = (dtypes, shapes, tuple(names), tuple(outputs))
         signature = self.signature
-        head = (
-            tuple([array.dtype for array in arrays]),
-            tuple([array.shape for array in arrays]),
-            tuple(names),
-            tuple(outputs),
-        )
         plan = self._plans.get(head)
         if plan is None:
             plan = signature.plan(
@@ -120,15 +123,10 @@ class Inference:
                 self._plans[head] = plan
         return plan
 
-    def _shown(self) -> Signature:
-        try:
-            return self.service.model.signature
-        except BaseException as error:
-            name = self.service.name
-            FAILURES.tell(log, "model %r failed as it was asked what it is", name, error=error)
-            raise ModelFailed(
-                f"model {name!r} does not say what it takes and gives; the server's log has the cause"
-            ) from None
+    def _unknown(self, error: BaseException) -> ModelFailed:
+        name = self.service.name
+        FAILURES.tell(log, "model %r failed as it was asked what it is", name, error=error)
+        return ModelFailed(f"model {name!r} does not say what it takes and gives; the server's log has the cause")
 
 
 def rows_of(arrays: Sequence[NDArray[Any]]) -> int:

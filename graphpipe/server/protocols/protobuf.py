@@ -21,6 +21,7 @@ from graphpipe.wire import Segment
 __all__ = [
     "FIXED32",
     "FIXED64",
+    "JOINED_BYTES_MAX",
     "LENGTH",
     "VARINT",
     "Message",
@@ -47,7 +48,7 @@ _KEY_BYTES_MAX = 5
 _LENGTH_MAX = 2**31 - 1
 _U64 = 2**64 - 1
 # Segments up to this size are joined: the kernel gathers a few large ones faster than many small ones.
-_JOINED_BYTES_MAX = 4096
+JOINED_BYTES_MAX = 4096
 _NAME_BYTES_MAX = 2**16
 _PART_BYTES_MIN = 128
 # What there may be beside one large field in a message that is short to read.
@@ -267,7 +268,7 @@ class Message:
         """Bytes, which are not copied where they are many."""
         size = len(value)
         head = varint(key(number)) + varint(size)
-        if size <= _JOINED_BYTES_MAX:
+        if size <= JOINED_BYTES_MAX:
             self._add(head + value if type(value) is bytes else b"".join((head, value)))
         else:
             self._add(head)
@@ -307,12 +308,12 @@ class Message:
         """All bytes, the small ones joined. Raises TooLarge for a message that the format cannot hold."""
         if self.size > _LENGTH_MAX:
             raise TooLarge(f"the answer has {self.size:,} bytes, and a message less than 2 GiB: ask for fewer rows")
-        if self.size <= _JOINED_BYTES_MAX:
+        if self.size <= JOINED_BYTES_MAX:
             return [b"".join(self._parts)]
         found: list[Segment] = []
         small: list[Segment] = []
         for part in self._parts:
-            if len(part) <= _JOINED_BYTES_MAX:
+            if len(part) <= JOINED_BYTES_MAX:
                 small.append(part)
                 continue
             if small:

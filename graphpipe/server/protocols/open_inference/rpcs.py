@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 from numpy.typing import NDArray
 
@@ -12,7 +11,7 @@ from graphpipe.errors import Forbidden, InvalidRequest, MalformedMessage, NotFou
 from graphpipe.server.models.directory import Directory
 from graphpipe.server.models.service import Service
 from graphpipe.server.numbers.counters import Counters
-from graphpipe.server.protocols.call import ASIDE_FROM, InferenceCall, Models, Question, RefusedCall
+from graphpipe.server.protocols.call import ASIDE_FROM, Form, InferenceCall, Models, Question, RefusedCall
 from graphpipe.server.protocols.inference import Inference
 from graphpipe.server.protocols.open_inference.contents import arrays, is_work
 from graphpipe.server.protocols.open_inference.describe import configuration, in_index, metadata, server, statistics
@@ -39,6 +38,7 @@ from graphpipe.words import quoted
 __all__ = ["SERVICE", "OpenInferenceRpcs"]
 
 SERVICE = "inference.GRPCInferenceService"
+_MODEL_INFER = f"/{SERVICE}/ModelInfer"
 _METHODS = frozenset(
     f"/{SERVICE}/{name}"
     for name in (
@@ -73,29 +73,6 @@ _CONFIG_CHARACTERS_MAX = 1 << 20
 _SHARED_MEMORY = frozenset(("shared_memory_region", "shared_memory_byte_size", "shared_memory_offset"))
 
 
-class _Said(NamedTuple):
-    """What a ModelInferRequest says beside its tensors."""
-
-    inference: Inference
-    names: tuple[str, ...]
-    outputs: tuple[str, ...]
-    config: str
-    version: str
-    id: str
-
-    def call(self, found: Callable[[], list[Array]], *, is_work: bool = False) -> InferenceCall:
-        """The call of a model that it is, with these tensors."""
-        return InferenceCall(
-            self.inference,
-            self.names,
-            found,
-            partial(infer_response, self.inference.service.name, self.version, self.id),
-            outputs=self.outputs,
-            config=self.config,
-            is_work=is_work,
-        )
-
-
 class OpenInferenceRpcs:
     """What the service's calls ask of the models of a directory."""
 
@@ -107,7 +84,7 @@ class OpenInferenceRpcs:
         self._counters = counters
         self._strings_max = strings_max
         self._inferences: dict[Service, Inference] = {}
-        self._recall: Recall[_Said] = Recall()
+        self._recall: Recall[Form] = Recall()
         directory.on_change += (self._inferences.clear, self._recall.forget)
 
     def check(self, method: str) -> None:
@@ -117,10 +94,11 @@ class OpenInferenceRpcs:
 
     def endpoint(self, method: str, message: memoryview | bytes) -> Endpoint:
         """What a call asks with its message. Raises ServiceError: also Unsupported (501), for one that is not served."""
-        name, view = method.rpartition("/")[2], memoryview(message).toreadonly()
-        if name == "ModelInfer":
-            return self._infer(view)
-        match name:
+        view = memoryview(message) if type(message) is bytes else memoryview(message).toreadonly()
+        if method == _MODEL_INFER:
+            known = self._recall.find(view)
+            return self._infer(view) if known is None else InferenceCall(*known)
+        match name := method.rpartition("/")[2]:
             case "ServerLive":
                 check_empty(view)
                 return Question(_live, "")
@@ -150,10 +128,6 @@ class OpenInferenceRpcs:
         raise _not_served(name)
 
     def _infer(self, message: memoryview) -> Endpoint:
-        known = self._recall.find(message)
-        if known is not None:
-            said, found = known
-            return said.call(lambda: found)
         request = read_infer_request(message)
         name = request.model_name
         service = self._directory.find(name, request.model_version)
@@ -165,20 +139,19 @@ class OpenInferenceRpcs:
 
     def _call(self, service: Service, version: str, request: InferRequest, message: memoryview) -> InferenceCall:
         _check(request)
-        said = _Said(
+        form = Form(
             self._inference(service),
             tuple([tensor.name for tensor in request.inputs]),
             tuple([output.name for output in request.outputs]),
             _config(request.parameters),
-            version,
-            request.id,
+            partial(infer_response, service.name, version, request.id),
         )
         if len(message) >= ASIDE_FROM and is_work(request):
-            return said.call(partial(arrays, request, self._strings_max), is_work=True)
+            return InferenceCall(form, partial(arrays, request, self._strings_max), is_work=True)
         found = arrays(request, self._strings_max)
         if not request.id:  # one with a name of its own is the last of its kind
-            self._recall.keep(message, said, found)
-        return said.call(lambda: found)
+            self._recall.keep(message, form, found)
+        return InferenceCall(form, found)
 
     def _model_ready(self, name: str, version: str) -> Question:
         """A question that is asked again and again, until it is yes: no model is no error."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from graphpipe.errors import InvalidRequest, MalformedMessage
 from graphpipe.server.models.service import Service
-from graphpipe.server.protocols.call import InferenceCall
+from graphpipe.server.protocols.call import Form, InferenceCall
 from graphpipe.server.protocols.inference import Inference
 from graphpipe.server.protocols.jsons import ASIDE_FROM, JSON, aside, read
 from graphpipe.server.protocols.lists import Lease
@@ -73,7 +73,8 @@ class Infer:
 
     def _call(self, asked: Asked) -> InferenceCall:
         encode = {"classify": classes, "regress": values}.get(self._verb, rows if asked.in_rows else columns)
-        return InferenceCall(self._served.inference, asked.names, partial(list, asked.arrays), encode, fields=JSON)
+        form = Form(self._served.inference, asked.names, (), "", encode, JSON)
+        return InferenceCall(form, partial(list, asked.arrays))
 
     def _asked(self, body: memoryview | bytes) -> Asked:
         """What a request's JSON asks."""

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 from numpy.typing import NDArray
 
 from graphpipe.errors import InvalidRequest, NotFound, ServiceError, TooLarge, Unsupported
 from graphpipe.server.models.directory import Directory
 from graphpipe.server.models.service import Service
-from graphpipe.server.protocols.call import ASIDE_FROM, InferenceCall, Models, Question, RefusedCall
+from graphpipe.server.protocols.call import ASIDE_FROM, Form, InferenceCall, Models, Question, RefusedCall
 from graphpipe.server.protocols.inference import Inference, Named
 from graphpipe.server.protocols.protobuf import Reader
 from graphpipe.server.protocols.protocol import Endpoint
@@ -47,27 +47,6 @@ _METHODS = frozenset((f"/{_PREDICTION}/Predict", f"/{_PREDICTION}/GetModelMetada
 _FILLED_BYTES_MAX, _FILLED_AT_ONCE = 64 << 20, 1 << 18
 
 
-class _Said(NamedTuple):
-    """What a PredictRequest says beside its tensors."""
-
-    inference: Inference
-    names: tuple[str, ...]
-    outputs: tuple[str, ...]
-    version: str
-
-    def call(self, found: Callable[[], list[Array]], *, is_work: bool = False) -> InferenceCall:
-        """The call of a model that it is, with these tensors."""
-        service = self.inference.service
-        return InferenceCall(
-            self.inference,
-            self.names,
-            found,
-            partial(_encoded, service.name, self.version, name_of(service.model)),
-            outputs=self.outputs,
-            is_work=is_work,
-        )
-
-
 class TensorFlowServingRpcs:
     """What the calls of both services ask of the models of a directory."""
 
@@ -78,7 +57,7 @@ class TensorFlowServingRpcs:
         self._strings_max = strings_max
         self._lease = lease
         self._inferences: dict[Service, Inference] = {}
-        self._recall: Recall[_Said] = Recall()
+        self._recall: Recall[Form] = Recall()
         directory.on_change += (self._inferences.clear, self._recall.forget)
 
     def check(self, method: str) -> None:
@@ -101,8 +80,7 @@ class TensorFlowServingRpcs:
     def _predict(self, message: memoryview) -> Endpoint:
         known = self._recall.find(message)
         if known is not None:
-            said, found = known
-            return said.call(lambda: found)
+            return InferenceCall(*known)
         request = read_predict_request(message)
         service, version = self._find(request.spec)
         try:
@@ -112,15 +90,21 @@ class TensorFlowServingRpcs:
 
     def _call(self, service: Service, version: str, request: PredictRequest, message: memoryview) -> InferenceCall:
         check_name(service.model, request.spec.signature_name)
-        said = _Said(self._inference(service), tuple(request.inputs), tuple(request.output_filter), version)
+        form = Form(
+            self._inference(service),
+            tuple(request.inputs),
+            tuple(request.output_filter),
+            "",
+            partial(_encoded, service, version),
+        )
         if len(message) >= ASIDE_FROM and any(is_work(parts) for parts in request.inputs.values()):
-            return said.call(partial(self._arrays, request.inputs, _FILLED_BYTES_MAX), is_work=True)
+            return InferenceCall(form, partial(self._arrays, request.inputs, _FILLED_BYTES_MAX), is_work=True)
         try:
             found = self._arrays(request.inputs, _FILLED_AT_ONCE)
         except TooLarge:  # to be filled in here; or anywhere, which is told there
-            return said.call(partial(self._arrays, request.inputs, _FILLED_BYTES_MAX), is_work=True)
-        self._recall.keep(message, said, found)
-        return said.call(lambda: found)
+            return InferenceCall(form, partial(self._arrays, request.inputs, _FILLED_BYTES_MAX), is_work=True)
+        self._recall.keep(message, form, found)
+        return InferenceCall(form, found)
 
     def _arrays(self, inputs: dict[str, list[memoryview]], filled_bytes_max: int) -> list[Array]:
         # Beside its values a tensor has a few fields, and four for each dimension.
@@ -187,8 +171,8 @@ def _named(specs: Sequence[TensorSpec], names: Sequence[str]) -> list[TensorSpec
     return [by_name.get(name, TensorSpec(name)) for name in names]
 
 
-def _encoded(name: str, version: str, signature: str, outputs: Named) -> list[Segment]:
-    return predict_response(outputs, name, version_number(version), signature)
+def _encoded(service: Service, version: str, outputs: Named) -> list[Segment]:
+    return predict_response(outputs, service.name, version_number(version), name_of(service.model))
 
 
 def _states(versions: Sequence[str], models: Models) -> list[Segment]:
