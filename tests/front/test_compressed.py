@@ -44,13 +44,13 @@ def members(data: bytes) -> bytes:
 
 
 CODINGS: dict[str, Callable[[bytes], bytes]] = {
-    "gzip": gzip.compress,
-    "X-GZip": gzip.compress,
+    "gzip": lambda data: gzip.compress(data, mtime=0),
+    "X-GZip": lambda data: gzip.compress(data, mtime=0),
     " gzip , identity": members,
     "deflate": zlib.compress,
     "Deflate": raw,
-    "deflate, gzip": lambda data: gzip.compress(zlib.compress(data)),
-    "gzip, deflate": lambda data: raw(gzip.compress(data, 1)),
+    "deflate, gzip": lambda data: gzip.compress(zlib.compress(data), mtime=0),
+    "gzip, deflate": lambda data: raw(gzip.compress(data, 1, mtime=0)),
 }
 
 
