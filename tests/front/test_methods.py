@@ -86,6 +86,7 @@ def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[InProcess
 @pytest.mark.parametrize(
     "path",
     [
+        "/models/{}",
         "/v2/models/{}",
         "/v2/models/{}/infer",
         "/v2/models/{}/ready",

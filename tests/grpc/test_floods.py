@@ -29,6 +29,7 @@ from tests.grpc.frames import (
     RESET,
     SETTINGS,
     UPDATE,
+    Frame,
     Peer,
     block,
     call,
@@ -190,6 +191,45 @@ def test_windows_that_are_opened_byte_by_byte_are_too_much(server: InProcess, be
         it.send(call(1, message(np.zeros(7_000))))
         sent_away(it, frame(UPDATE, 0, 1, number(1)) * MANY)
         beside()
+
+
+def test_who_pauses_and_then_opens_his_windows_for_all_that_came_is_no_flood(server: InProcess):
+    """Go's HTTP/2 opens those of the stream and of the connection for every 4 KiB that its application has taken."""
+
+    def taken(each: Frame) -> bytes:
+        parts = [number(min(4096, len(each.payload) - at)) for at in range(0, len(each.payload), 4096)]
+        return b"".join(frame(UPDATE, 0, each.stream, part) + frame(UPDATE, 0, 0, part) for part in parts)
+
+    window, array = 4 << 20, np.zeros(6 << 20, np.uint8)
+    with peer(server, struct.pack(">HI", 4, window)) as it:
+        it.send(frame(UPDATE, 0, 0, number(1 << 30)) + head(1))
+        message_of = prefixed(message(array))
+        left, room = memoryview(message_of), 65_535
+        while left:
+            size = min(16_000, len(left), room)
+            if not size:
+                room += int.from_bytes(it.until(UPDATE, 1).payload, "big")
+                continue
+            it.send(frame(DATA, END_STREAM if size == len(left) else 0, 1, bytes(left[:size])))
+            left, room = left[size:], room - size
+        untaken, came = [], 0
+        for each in it.frames():
+            if each.kind == DATA:
+                untaken.append(each)
+                came += len(each.payload)
+                if came >= window:
+                    break
+        tick = server.app.hub.tick
+        _wait(lambda: server.app.hub.tick > tick + 1)
+        it.send(b"".join(map(taken, untaken)))
+        for each in it.frames():
+            assert each.kind != GOAWAY
+            if each.kind == HEADERS and each.flags & END_STREAM:
+                break
+            if each.kind == DATA:
+                came += len(each.payload)
+                it.send(taken(each))
+        assert came > array.nbytes
 
 
 def test_calls_whose_messages_never_come_are_ended(server: InProcess, beside: Callable[[], None]):

@@ -226,6 +226,18 @@ def test_a_message_of_many_fields_is_refused(call: Caller):
     assert refusal(error)[0] == "RESOURCE_EXHAUSTED"
 
 
+@pytest.mark.parametrize("is_raw", [True, False])
+@pytest.mark.parametrize("datatype", ["BYTES", "BOOL", "FP32", "INT64"])
+def test_a_shape_that_no_tensor_can_have_is_refused_though_it_has_no_elements(
+    call: Caller, datatype: str, is_raw: bool
+):
+    tensor = {"name": "x", "datatype": datatype, "shape": [2**63 - 1, 4, 0]}
+    with pytest.raises(grpc.RpcError) as error:
+        call("ModelInfer", model_name="echo", inputs=[tensor], raw_input_contents=[b""] if is_raw else [])
+    assert refusal(error)[0] == "INVALID_ARGUMENT"
+    assert "more than a tensor can have" in refusal(error)[1]
+
+
 @pytest.mark.parametrize("letter", ["m", "\u6a21", "\U0001f600", "\n"])
 def test_words_about_a_long_name_arrive_whatever_its_letters_are(call: Caller, letter: str):
     with pytest.raises(grpc.RpcError) as error:

@@ -262,3 +262,27 @@ def test_the_numbers_of_a_document_are_gone_as_lists_before_its_model_runs(path:
         for _ in range(2):
             assert call(server.url, "POST", path, body).status == 200
     assert seen == [0, 0]
+
+
+@pytest.mark.parametrize("path", [INFER, "/v1/models/m:predict"])
+def test_what_becomes_of_the_numbers_of_a_document_is_counted_while_it_waits_for_its_model(path: str) -> None:
+    number = 100_000
+    counted: list[int] = []
+    said = b",".join([b"0"] * number)
+    if path == INFER:
+        body = b'{"inputs": [{"name": "x", "datatype": "FP64", "shape": [%d], "data": [%b]}]}' % (number, said)
+    else:
+        body = b'{"inputs": [%b]}' % said
+    model = Function(lambda inputs: counted.append(server.app.pool.leased_bytes) or {"y": inputs["x"][:1]})
+    model.signature = Signature((TensorSpec("x", np.dtype("f8")),), (TensorSpec("y"),))
+    with in_process({"m": model}) as server:
+        assert call(server.url, "POST", path, body).status == 200
+        until(lambda: server.app.pool.leased_bytes == 0, "the numbers are still counted")
+    assert counted[0] >= 8 * number
+    with in_process({"m": model}, in_flight_bytes_max=700_000, body_bytes_max=600_000) as server:
+        for _ in range(3):
+            refused = call(server.url, "POST", path, body)
+            assert (refused.status, refused.headers["content-type"]) == (503, "application/json")
+            assert "--in-flight-bytes-max" in refused.text
+        until(lambda: server.app.pool.leased_bytes == 0, "a refusal keeps its body")
+    assert len(counted) == 1

@@ -66,6 +66,8 @@ _UPDATES_MAX = 2000
 # A window may be opened for every so many bytes that were sent, and so often for each request, besides.
 _UPDATE_BYTES = 1024
 _UPDATES = 4
+# Of that, so much may be left for later: who has paused opens his windows for all at once that came meanwhile.
+_UPDATES_LEFT_MAX = 1 << 16
 # What is read at once when more is held already than may be.
 _LITTLE = 4 * 1024
 
@@ -132,6 +134,7 @@ class H2Connection(asyncio.BufferedProtocol):
         self._flush_is_due = self._flushing = self._receiving = False
         self._since = self._born = self._stalled = shared.tick
         self._settings = self._pings = self._updates = self._sent = self._begun = 0  # in this tick
+        self._updates_left = 0  # from ticks before
         self.peer: Hashable = None
         self.caller = ""
 
@@ -241,9 +244,13 @@ class H2Connection(asyncio.BufferedProtocol):
         if (
             self._pings > _PINGS_MAX
             or self._settings > _SETTINGS_MAX
-            or self._updates > _UPDATES_MAX + _UPDATES * self._begun + self._sent // _UPDATE_BYTES
+            or self._updates > _UPDATES_MAX + self._updates_due()
         ):
             self._end(ErrorCode.ENHANCE_YOUR_CALM, b"more frames without content than anybody needs")
+
+    def _updates_due(self) -> int:
+        """So many updates of windows are owed to what was sent and asked."""
+        return self._updates_left + _UPDATES * self._begun + self._sent // _UPDATE_BYTES
 
     def _request(self, event: RequestReceived) -> None:
         self._last = number = event.stream_id
@@ -519,6 +526,7 @@ class H2Connection(asyncio.BufferedProtocol):
 
     def check(self, tick: int) -> None:
         """End what has taken too long; called with every tick."""
+        self._updates_left = min(_UPDATES_LEFT_MAX, max(0, self._updates_due() - self._updates))
         self._settings = self._pings = self._updates = self._sent = self._begun = 0
         shared, settings = self._shared, self._shared.settings
         idle_s = (tick - self._since) * TICK_S

@@ -80,12 +80,17 @@ class Grant:
 
     def endpoint(self, find: Callable[[], E]) -> E:
         """What ``find`` gives. Raises what it raises, or Forbidden."""
+        is_any = "infer" in self.scopes or "metadata" in self.scopes
         try:
             endpoint = find()
         except NotFound:
+            if not is_any:  # what there is, is not for him to know
+                raise _lacks_both() from None
             if self.models is None:
                 raise
             raise Forbidden(_NOT_THIS_MODEL) from None  # as if there were one
+        if endpoint.scope and not is_any:
+            raise _lacks_both()
         if self.models is not None and endpoint.service is not None and endpoint.service.name not in self.models:
             raise Forbidden(_NOT_THIS_MODEL)
         return endpoint
@@ -96,14 +101,7 @@ class Grant:
         ``find`` gives the endpoint, in the words of a protocol. Raises what it raises, or Forbidden.
         """
         infer, metadata = "infer" in self.scopes, "metadata" in self.scopes
-        try:
-            endpoint = self.endpoint(find)
-        except NotFound:
-            if not infer and not metadata:  # what there is, is not for him to know
-                raise _lacks_both() from None
-            raise
-        if endpoint.scope and not infer and not metadata:
-            raise _lacks_both()
+        endpoint = self.endpoint(find)
         if endpoint.scope == BY_MESSAGE:
             if not infer and (not metadata or length < 0):  # without a length, it could be read to its end for nothing
                 raise _lacks("infer")

@@ -42,12 +42,12 @@ class Dialects:
         others: dict[str, Dialect] = {}
         if "open-inference" in settings.protocols:
             if _is_there("orjson", "json", settings, "open-inference"):
-                others["v2"] = OpenInference(directory, state, counters, settings.strings_max)
+                others["v2"] = OpenInference(directory, state, counters, settings.strings_max, pool.lease)
             else:
                 others["v2"] = _Missing("open_inference", "json")
         if "tensorflow-serving" in settings.protocols:
             if _is_there("orjson", "json", settings, "tensorflow-serving"):
-                others["v1"] = TensorFlowServing(directory, state, settings.strings_max)
+                others["v1"] = TensorFlowServing(directory, state, settings.strings_max, pool.lease)
             else:
                 others["v1"] = _Missing("tensorflow_serving", "json")
         rpcs: dict[str, Rpcs] = {}

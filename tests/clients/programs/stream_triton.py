@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import sys
 from typing import Any
 
 import tritonclient.grpc as triton
 from asking import PAIR, say, told
+from tritonclient.utils import InferenceServerException
 
 PATIENCE_S = 10
 
@@ -18,7 +20,8 @@ with triton.InferenceServerClient(sys.argv[1]) as client:
         inputs[-1].set_data_from_numpy(array)
     came: queue.Queue[tuple[Any, Any]] = queue.Queue()
     client.start_stream(lambda result, error: came.put((result, error)))
-    client.async_stream_infer("simple", inputs)
+    with contextlib.suppress(InferenceServerException):  # refused by now, as the callback is told
+        client.async_stream_infer("simple", inputs)
     try:
         result, error = came.get(timeout=PATIENCE_S)
         say("stream", "one", "grpc", error=error and error.message(), status=error and error.status())

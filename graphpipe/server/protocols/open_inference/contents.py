@@ -88,7 +88,7 @@ def _of_raw(tensor: InputTensor, data: memoryview) -> Array:
     dtype = dtype_of(tensor.datatype, what)
     number = _elements(tensor)
     if dtype.kind == "O":
-        return separated(data, number, what).reshape(tensor.shape)
+        return _reshaped(separated(data, number, what), tensor.shape)
     if number * dtype.itemsize != len(data):
         raise InvalidRequest(
             f"{what} of shape {tensor.shape} and datatype {tensor.datatype} has {number * dtype.itemsize:,} bytes; "

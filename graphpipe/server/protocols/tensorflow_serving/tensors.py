@@ -8,7 +8,7 @@ amount of memory; how much of that there may be is said by whoever reads.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graphpipe.errors import InvalidRequest, MalformedMessage, Overloaded, TooLarge
+from graphpipe.server.protocols.lists import Lease
 from graphpipe.server.protocols.protobuf import (
     FIXED32,
     FIXED64,
@@ -87,9 +88,6 @@ _VIEWED = frozenset((_CONTENT, key(5), key(6)))
 _DIM, _UNKNOWN_RANK, _SIZE = key(2), key(3, VARINT), key(1, VARINT)
 # Strings have no memory that is leased, so that few of them stand for others.
 _FILLED_STRINGS_BYTES_MAX = 1 << 16
-
-# Gives memory of a size, and counts it until nobody looks at it; None where there is no room.
-Lease = Callable[[int], memoryview | None]
 
 
 @dataclass(slots=True)
