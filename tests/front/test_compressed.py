@@ -40,7 +40,7 @@ def raw(data: bytes) -> bytes:
 
 def members(data: bytes) -> bytes:
     third = len(data) // 3
-    return b"".join(map(gzip.compress, (data[:third], b"", data[third:])))
+    return b"".join(gzip.compress(part, mtime=0) for part in (data[:third], b"", data[third:]))
 
 
 CODINGS: dict[str, Callable[[bytes], bytes]] = {
