@@ -296,10 +296,16 @@ class Exchange:
             late(error)
 
 
-def peer_of(transport: asyncio.BaseTransport | None) -> Hashable:
-    """Who is at the other end: his address without the port. Of a Unix socket nothing is known: each is a peer by itself."""
-    name = transport.get_extra_info("peername") if transport is not None else None
-    return name[0] if isinstance(name, tuple) else object()
+def peer_of(transport: asyncio.BaseTransport) -> Hashable:
+    """Who is at the other end: his address without the port. Of a Unix socket nothing is known: each is a peer by itself.
+
+    None: he has reset the connection already. What he sent may still be there to be read, but his address is not, so nothing
+    that he asks for could be counted as his; nor would anybody hear the answer.
+    """
+    name: Hashable = transport.get_extra_info("peername")
+    if isinstance(name, tuple):
+        return str(name[0])
+    return None if isinstance(transport.get_extra_info("sockname"), tuple) else object()
 
 
 def _peer(transport: asyncio.BaseTransport | None) -> str:

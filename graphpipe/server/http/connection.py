@@ -105,6 +105,10 @@ class Connection(asyncio.BufferedProtocol):
         self._cycle = Cycle(self, line, self._shared, self._exchange)
         line.open()
         self.peer = self._exchange.peer = peer_of(transport)
+        if self.peer is None:
+            self.state = GONE
+            self.abort()
+            return
         if line.is_tls:
             self._exchange.caller = caller_of(transport)
         over = self._shared.open(self)
@@ -237,6 +241,8 @@ class Connection(asyncio.BufferedProtocol):
         line.transport.set_write_buffer_limits()
         line.transport.set_protocol(protocol)
         protocol.connection_made(line.transport)
+        if line.transport.is_closing():
+            return
         line.resume_reading()
         protocol.data_received(data)
         if line.leaver is not None and not protocol.eof_received():
@@ -250,6 +256,8 @@ class Connection(asyncio.BufferedProtocol):
         self._cycle.leave()
         line.transport.set_protocol(cast(asyncio.BaseProtocol, successor))
         successor.connection_made(line.transport)
+        if line.transport.is_closing():
+            return
         line.resume_reading()
         successor.receive(data)
 

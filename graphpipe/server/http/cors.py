@@ -1,7 +1,9 @@
 """Which pages of other sites may read answers (CORS, as the Fetch standard has it): what a browser asks, and is told.
 
 Nothing is refused here: whoever is no browser need not care, and a page that may not read an answer is kept from it by its
-browser. Answers to requests without an Origin are as they always are.
+browser. Answers to requests without an Origin are as they always are on the hot route, so they lack ``Vary: Origin`` where
+origins are listed: they answer a POST, and no cache may give them to another one. What a browser asks before it sends
+(OPTIONS) reaches no model; it is a page like others, without an access line.
 """
 
 from __future__ import annotations

@@ -86,7 +86,7 @@ class Calls:
                 body = b""
             exchange, connection = self.exchange(), stream.connection
             exchange.belongs_to(connection.peer, connection.caller)
-            exchange.start(None)
+            exchange.start(None, PLACES["grpc"])
             exchange.finish(no.status, connection.transport, 0, len(body), 0, no.asked)
             connection.refuse(stream, told, body)
             return _NoCall()
@@ -154,7 +154,7 @@ class _Call:
         exchange, connection = self._exchange, stream.connection
         if exchange.peer is not connection.peer or exchange.caller is not connection.caller:
             exchange.belongs_to(connection.peer, connection.caller)
-        exchange.start(None, 0 if rpcs is None else PLACES[rpcs.protocol])
+        exchange.start(None, PLACES["grpc" if rpcs is None else rpcs.protocol])
         if rpcs is not None and head.is_plain and self._calls.keys is None:  # nearly always
             return
         try:

@@ -145,6 +145,9 @@ class H2Connection(asyncio.BufferedProtocol):
         is_tls = transport.get_extra_info("sslcontext") is not None
         self.transport.set_write_buffer_limits(high=1 if is_tls else 0)
         self.peer = peer_of(transport)
+        if self.peer is None:
+            self.abort()
+            return
         if is_tls:
             self.caller = caller_of(transport)
         self._h2.initiate_connection(

@@ -41,11 +41,11 @@ from graphpipe.server.numbers.accesslog import AccessLog, Question
 from graphpipe.server.numbers.caller import Caller
 from graphpipe.server.numbers.counters import Counters
 from graphpipe.server.numbers.failures import FAILURES
-from graphpipe.server.numbers.families import PROTOCOLS
+from graphpipe.server.numbers.families import PLACES
 from graphpipe.server.numbers.places import places
 from graphpipe.server.protocols.dialects import Dialects
 from graphpipe.server.protocols.path import path_of, segments
-from graphpipe.server.protocols.protocol import Answer, WrongMethod
+from graphpipe.server.protocols.protocol import Answer, Dialect, WrongMethod
 from graphpipe.server.quotas.quotas import Quotas
 from graphpipe.server.settings.values import Settings
 from graphpipe.server.state import State
@@ -179,6 +179,10 @@ class Odd:
             grant.endpoint(partial(self._dialects.graphpipe.served, path))
         return served
 
+    def _dialect(self, request: web.BaseRequest) -> Dialect:
+        """Whose the path is that a request names."""
+        return self._dialects.at(path_of(request.raw_path))
+
     def _grant(self, request: web.BaseRequest) -> Grant:
         """What the caller may do. Raises Unauthenticated for who has no key where one is needed."""
         if self._keys is None:
@@ -197,7 +201,8 @@ class Odd:
         no = WrongMethod(request.method, handlers)
         if request.method == "OPTIONS":
             return web.Response(status=204, headers={"Allow": no.allowed})
-        self._nobody.described(405)
+        dialect = self._dialect(request)
+        self._nobody.described(405, PLACES["json" if dialect is self._dialects.graphpipe else dialect.protocol])
         return self._refuse(request, no)
 
     # --- inference ---
@@ -214,12 +219,12 @@ class Odd:
             try:
                 expected = request.content_length
                 path = path_of(request.raw_path)
-                dialect = self._dialects.at(path)
+                dialect = self._dialect(request)
                 method = "GET" if request.method == "HEAD" else request.method
                 find = partial(dialect.endpoint, method, path, partial(_field, request))
                 target = grant.target(find, dialect.protocol, -1 if expected is None else expected)
             except ServiceError:
-                exchange.start(None, PROTOCOLS.index(dialect.protocol))
+                exchange.start(None, PLACES[dialect.protocol])
                 raise
             exchange.start(target.service, target.protocol)
             inflating = self._coder.inflating(request)
@@ -354,7 +359,7 @@ class Odd:
         """No to what reaches no model and no page."""
         exchange = Exchange(self._state, self._access_log, self._nobody, asyncio.get_running_loop())
         exchange.caller = caller_of(request.transport)
-        exchange.start(None)
+        exchange.start(None, PLACES[self._dialect(request).protocol])
         response = self._refuse(request, error)
         said = response.body if request.method != "HEAD" and isinstance(response.body, bytes) else b""
         exchange.finish(error.http_status, request.transport, 0, len(said), 0, _question(request, caller))
@@ -363,8 +368,7 @@ class Odd:
         return response
 
     def _refuse(self, request: web.BaseRequest, error: ServiceError) -> web.Response:
-        dialect = self._dialects.at(path_of(request.raw_path))
-        content_type, body = dialect.error_body(error, request.headers.get("Accept", ""))
+        content_type, body = self._dialect(request).error_body(error, request.headers.get("Accept", ""))
         response = web.Response(status=error.http_status, body=body, headers=error_headers(error))
         response.headers["Content-Type"] = content_type
         if not request.content.is_eof():

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Hashable
-from typing import Any
+from typing import Any, cast
 
 from aiohttp import HttpVersion11, web
 from aiohttp.http_exceptions import HttpProcessingError, InvalidURLError, LineTooLong
@@ -95,6 +95,8 @@ class OddConnection(web.RequestHandler):
         super().connection_made(transport)
         self.peer = peer_of(transport)
         self._time_head()  # whoever comes has something to say
+        if self.peer is None:
+            cast(asyncio.Transport, transport).abort()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         for timer in (self._head_timer, self._ask):

@@ -109,9 +109,10 @@ class App:
         tls: ssl.SSLContext | None = None,
         side: socket.socket | None = None,
         grpc: socket.socket | None = None,
+        grpc_tls: ssl.SSLContext | None = None,
     ) -> None:
         """Warm the models up, then listen: from here on requests are welcome. ``side`` is for metrics and health, ``grpc``
-        for callers of gRPC alone, who are welcome at ``listener`` too.
+        for callers of gRPC alone, who are welcome at ``listener`` too; its TLS is ``grpc_tls``, else the other's.
         """
         for service in self.directory:
             began = perf_counter()
@@ -135,7 +136,7 @@ class App:
         h2 = self._speak_grpc(tls) if self.dialects.rpcs else None
         await self._listen(listener, tls, self.hub)
         if grpc is not None and h2 is not None:
-            await self._listen(grpc, tls, h2)
+            await self._listen(grpc, grpc_tls or tls, h2)
         if side is not None:
             self._side = web.ServerRunner(self._odd.side_server(), shutdown_timeout=self.settings.drain_timeout_s)
             await self._side.setup()
@@ -175,9 +176,10 @@ class App:
         tls: ssl.SSLContext | None = None,
         side: socket.socket | None = None,
         grpc: socket.socket | None = None,
+        grpc_tls: ssl.SSLContext | None = None,
     ) -> bool:
         """The same, but given up when told to end meanwhile: warming up may take for ever."""
-        start = asyncio.create_task(self.start(listener, tls, side, grpc))
+        start = asyncio.create_task(self.start(listener, tls, side, grpc, grpc_tls))
         stop = asyncio.create_task(self.stop.wait())
         await asyncio.wait({start, stop}, return_when=asyncio.FIRST_COMPLETED)
         stop.cancel()

@@ -57,19 +57,27 @@ class _Files:
 
 
 class Certificates:
-    """A server's certificate, and the authorities of its callers' if there are some. ``context`` is for its listeners.
+    """A server's certificate, and the authorities of its callers' if there are some. ``context`` is for its listeners,
+    ``h2_context`` for one where HTTP/2 alone is spoken, if there is one (``with_h2``): what is offered belongs to a context.
 
     Whoever has a clock calls ``look`` each ``LOOK_S``. Reading is done aside: a file may be far away.
     ``is_told`` is whether the log hears of it: of several processes with the same files one is enough.
     Raises BindError if the files cannot be used, with one line that says why.
     """
 
-    def __init__(self, cert: str, key: str = "", client_ca: str = "", *, is_told: bool = True) -> None:
+    def __init__(
+        self, cert: str, key: str = "", client_ca: str = "", *, is_told: bool = True, with_h2: bool = False
+    ) -> None:
         self._files = _Files(cert, key, client_ca)
         self._level = logging.WARNING if is_told else logging.DEBUG
         self.context = TlsContext(ssl.PROTOCOL_TLS_SERVER)
+        self.h2_context = TlsContext(ssl.PROTOCOL_TLS_SERVER) if with_h2 else None
         self._known = self._seen = self._files.prints()
-        self.context.current = _loaded(self._files)
+        if with_h2 and not self._files.is_lasting():
+            raise BindError(f"--grpc-listen has {self._files} read twice, and a pipe can be read once: give files")
+        self._take(self._load())
+        if self.h2_context is not None:
+            self.h2_context.offer("h2")
         if wrong := _time_of(self.context.current, cert):
             log.log(self._level, "%s: %s; callers will refuse it", cert, wrong)
         self._rests = 0  # looks until files that are refused are tried again
@@ -83,7 +91,8 @@ class Certificates:
         """Those that the settings name. Raises BindError."""
         if not settings.tls_cert:
             return None
-        return cls(settings.tls_cert, settings.tls_key, settings.tls_client_ca, is_told=is_told)
+        files = settings.tls_cert, settings.tls_key, settings.tls_client_ca
+        return cls(*files, is_told=is_told, with_h2=bool(settings.grpc_listen))
 
     def look(self) -> None:
         """Take up what has been replaced, if something has."""
@@ -133,8 +142,8 @@ class Certificates:
         try:
             if not self._files.is_lasting():
                 raise BindError(f"cannot read {self._files} again: it is no file")
-            context = _loaded(self._files)
-            if wrong := _time_of(context, self._files.cert):
+            contexts = self._load()
+            if wrong := _time_of(contexts[0], self._files.cert):
                 raise BindError(f"cannot use {self._files} for TLS: {wrong}")
         except BindError as error:
             self._refuse(prints, str(error), is_said=asked or again)
@@ -142,9 +151,18 @@ class Certificates:
         if self._files.prints() != prints:
             return  # and so here
         self._known, self._refused, self._said = prints, "", ""
-        self.context.current = context
+        self._take(contexts)
         words = "new connections have the certificate that is now in %s"
         log.log(min(self._level, logging.INFO), words, self._files, extra=with_fields(event="certificate"))
+
+    def _load(self) -> list[ssl.SSLContext]:
+        """What is in the files at this moment, once for each context. Raises BindError."""
+        return [_loaded(self._files) for context in (self.context, self.h2_context) if context is not None]
+
+    def _take(self, contexts: list[ssl.SSLContext]) -> None:
+        self.context.current = contexts[0]
+        if self.h2_context is not None:
+            self.h2_context.current = contexts[1]
 
     def _refuse(self, prints: tuple[_Print, ...], why: str, *, is_said: bool) -> None:
         self._known, self._refused = prints, why

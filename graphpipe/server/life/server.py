@@ -255,7 +255,7 @@ class Server:
             # Not in a thread other than the main one: whoever started it there ends it in another way.
             with contextlib.suppress(ValueError, RuntimeError, NotImplementedError):
                 loop.add_signal_handler(name, on_signal, name)
-        context = tls.context if tls is not None else None
+        contexts = (tls.context, tls.h2_context) if tls is not None else (None, None)
         if tls is not None:
             app.looks.append(tls.look)
             for name in filter(is_free, RELOAD):
@@ -263,7 +263,8 @@ class Server:
                     loop.add_signal_handler(name, tls.reload)
         self._is_running(app.state.begin_drain)
         with cut_at_exit(app.state.cut):
-            if not self._told.is_set() and await app.start_unless_stopped(listener, context, side, grpc):
+            ways = listener, contexts[0], side, grpc, contexts[1]
+            if not self._told.is_set() and await app.start_unless_stopped(*ways):
                 self._is_ready(url_of(listener, tls=tls is not None))
                 await app.stop.wait()
                 if part is None:

@@ -43,7 +43,8 @@ BUCKETS_S = (
 BUCKETS_ROWS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 4096.0, 16384.0)
 # What the label `code` can be; anything else counts as "other".
 STATUSES = (200, 400, 401, 403, 404, 405, 408, 413, 415, 429, 431, 500, 501, 502, 503, 504, 505, 0)
-# What the label `protocol` can be: messages, descriptions as JSON, and the protocols of other servers, over HTTP and gRPC.
+# What the label `protocol` can be: messages, descriptions as JSON, the protocols of other servers, over HTTP and gRPC, and
+# what came by HTTP/2 and is none of these.
 PROTOCOLS = (
     "graphpipe",
     "json",
@@ -52,6 +53,7 @@ PROTOCOLS = (
     "tensorflow_serving",
     "tensorflow_serving_grpc",
     "health_grpc",
+    "grpc",
 )
 PLACES = {protocol: place for place, protocol in enumerate(PROTOCOLS)}
 

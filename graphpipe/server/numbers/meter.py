@@ -9,7 +9,7 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from graphpipe.server.numbers.families import FAMILIES, FAMILY, OTHER, PROTOCOLS, START, STATUS_PLACE, STATUSES
+from graphpipe.server.numbers.families import FAMILIES, FAMILY, OTHER, PLACES, START, STATUS_PLACE, STATUSES
 
 __all__ = ["Meter"]
 
@@ -18,7 +18,6 @@ Numbers = Callable[[], Mapping[str, float]]
 _GAUGES = {family.name: START[family.name] for family in FAMILIES if family.kind == "gauge"}
 _OF_MODELS = [START[family.name] for family in FAMILIES if family.kind == "gauge" and family.per == "model"]
 _OK = START["graphpipe_requests"] + STATUS_PLACE[200]
-_JSON = len(STATUSES) * PROTOCOLS.index("json")
 _CODES = slice(START["graphpipe_requests"], START["graphpipe_requests"] + FAMILY["graphpipe_requests"].width)
 _NONE = [0] * FAMILY["graphpipe_requests"].width
 _ROWS = START["graphpipe_rows"]
@@ -88,9 +87,9 @@ class Meter:
             self._codes[len(STATUSES) * protocol + STATUS_PLACE.get(status, OTHER)] += 1
         self._request.append(seconds)
 
-    def described(self, status: int) -> None:
-        """A description was given as JSON, or not."""
-        self._codes[_JSON + STATUS_PLACE.get(status, OTHER)] += 1
+    def described(self, status: int, protocol: int = PLACES["json"]) -> None:
+        """A description was given, as JSON or as another protocol has it, or not."""
+        self._codes[len(STATUSES) * protocol + STATUS_PLACE.get(status, OTHER)] += 1
 
     def abandoned(self) -> None:
         """A caller left before its answer."""
