@@ -89,6 +89,7 @@ GRPC: dict[str, Callable[[], tuple[str, bytes]]] = {
     "Open Inference over gRPC, contents": lambda: _typed(False),
     "TensorFlow Serving over gRPC": _predict,
 }
+STATUSES = {"RESOURCE_EXHAUSTED": 413, "INTERNAL": 500, "UNAVAILABLE": 503, "DEADLINE_EXCEEDED": 504}
 WAYS = ("hot", "odd", "chunked", "unix", "tls")
 FORMS = [*((form, way) for form in HTTP for way in (WAYS if form == "GraphPipe" else ("hot", "odd"))),
          *((form, "hot") for form in GRPC)]  # fmt: skip
@@ -153,7 +154,9 @@ def ask(where: Way, form: str, way: str, timeout_s: float | None = None) -> Told
         try:
             channel.unary_unary(method)(message, timeout=timeout_s or 60)
         except grpc.RpcError as error:
-            status = {"UNAVAILABLE": 503, "INTERNAL": 500, "DEADLINE_EXCEEDED": 504}[error.code().name]
+            status = {"RESOURCE_EXHAUSTED": 413, "UNAVAILABLE": 503, "INTERNAL": 500, "DEADLINE_EXCEEDED": 504}[
+                error.code().name
+            ]
             return status, error.details(), True
     return 200, "", False
 
@@ -227,6 +230,19 @@ def test_strings_no_longer_count_however_their_request_ends(form: str, tmp_path:
             slow.may_go.set()
         assert first.result()[0] == 500
         assert_nothing_is_held(server)
+
+
+@pytest.mark.parametrize("form", [*HTTP, *GRPC])
+def test_strings_for_which_there_never_will_be_room_are_too_large(form: str, tmp_path: Any) -> None:
+    slow = Slow()
+    slow.may_go.set()
+    with serving(slow, "hot", tmp_path, in_flight_bytes_max=3 * MIB, body_bytes_max=3 * MIB) as where:
+        status, words, again = ask(where, form, "hot")
+        assert status == 413
+        assert "--in-flight-bytes-max" in words
+        assert "--strings-max" not in words
+        assert not again or form in GRPC
+        assert_nothing_is_held(where.server)
 
 
 @pytest.mark.parametrize("form", ["GraphPipe", "Open Inference, JSON", "TensorFlow Serving over gRPC"])

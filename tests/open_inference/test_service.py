@@ -279,10 +279,15 @@ def test_what_becomes_of_the_numbers_of_a_document_is_counted_while_it_waits_for
         assert call(server.url, "POST", path, body).status == 200
         until(lambda: server.app.pool.leased_bytes == 0, "the numbers are still counted")
     assert counted[0] >= 8 * number
-    with in_process({"m": model}, in_flight_bytes_max=700_000, body_bytes_max=600_000) as server:
+    with in_process({"m": model}, in_flight_bytes_max=950_000, body_bytes_max=600_000) as server:
         for _ in range(3):
             refused = call(server.url, "POST", path, body)
             assert (refused.status, refused.headers["content-type"]) == (503, "application/json")
             assert "--in-flight-bytes-max" in refused.text
+        until(lambda: server.app.pool.leased_bytes == 0, "a refusal keeps its body")
+    with in_process({"m": model}, in_flight_bytes_max=700_000, body_bytes_max=600_000) as server:
+        refused = call(server.url, "POST", path, body)
+        assert refused.status == 413  # there never will be
+        assert "--in-flight-bytes-max" in refused.text
         until(lambda: server.app.pool.leased_bytes == 0, "a refusal keeps its body")
     assert len(counted) == 1

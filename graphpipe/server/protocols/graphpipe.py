@@ -34,7 +34,7 @@ from graphpipe.server.protocols.effort import text_bytes
 from graphpipe.server.protocols.foreign import body_words, path_words
 from graphpipe.server.protocols.path import segments
 from graphpipe.server.protocols.protocol import BY_MESSAGE, Answer, Field
-from graphpipe.server.protocols.room import Room
+from graphpipe.server.protocols.room import NeverRoom, Room
 from graphpipe.server.protocols.unsendable import unsendable
 from graphpipe.server.stages import Outputs, Request
 from graphpipe.signature import Plan, Signature
@@ -196,6 +196,8 @@ class GraphPipeEndpoint:
         """A message that is read for the first time. Raises MalformedMessage, Unsupported, TooLarge or Overloaded."""
         try:
             return decode_request(body, strings_max=self._strings_max, hold=self._room.hold)
+        except NeverRoom:
+            raise
         except TooLarge as error:
             raise TooLarge(f"{error.message} (--strings-max)") from None
         except (MalformedMessage, Unsupported):

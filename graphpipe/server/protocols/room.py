@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graphpipe.buffers import POOLED_FROM, BufferPool
-from graphpipe.errors import Overloaded
+from graphpipe.errors import Overloaded, TooLarge
 
-__all__ = ["UNLIMITED", "Room"]
+__all__ = ["UNLIMITED", "NeverRoom", "Room"]
 
 Array = NDArray[Any]
 
@@ -26,6 +26,16 @@ _STRING_BYTES = 56
 _LEFT = 8
 
 
+class NeverRoom(TooLarge):
+    """It would find no room if there were nothing else."""
+
+    def __init__(self, what: str, size: int, most: int) -> None:
+        super().__init__(
+            f"{what} would take {size:,} bytes, and at most {most:,} may be taken at once (--in-flight-bytes-max); send "
+            "fewer rows"
+        )
+
+
 class Room:
     """What of a pool requests may take; without one, there is always room. Safe in threads."""
 
@@ -33,33 +43,43 @@ class Room:
         self._pool = pool
 
     def numbers(self, number: int, dtype: np.dtype[Any], what: str) -> Array:
-        """An empty vector of numbers. Raises Overloaded."""
+        """An empty vector of numbers. Raises Overloaded, NeverRoom."""
         size = number * dtype.itemsize
         if self._pool is None or size < POOLED_FROM:
             return np.empty(number, dtype)
         memory = self._pool.lease(size)
         if memory is None:
+            if size > self._pool.bytes_max:
+                raise NeverRoom(what, size, self._pool.bytes_max)
             raise Overloaded(f"no room for {what}, which takes {size:,} bytes (--in-flight-bytes-max); try again")
         return np.ndarray(number, dtype, memory)
 
     def bools(self, octets: NDArray[np.uint8], what: str) -> Array:
-        """Bytes as bools: true is any byte but 0 to those who made them, and 1 to numpy. Raises Overloaded."""
+        """Bytes as bools: true is any byte but 0 to those who made them, and 1 to numpy. Raises Overloaded, NeverRoom."""
         if not octets.size or octets.max() <= 1:
             return octets.view(_BOOL)
         found = self.numbers(octets.size, _BOOL, what).reshape(octets.shape)
         return np.not_equal(octets, 0, out=found)
 
     def strings(self, number: int, octets: int = 0) -> Array:
-        """An empty vector for strings that are to have so many bytes together. Raises Overloaded."""
+        """An empty vector for strings that are to have so many bytes together. Raises Overloaded, NeverRoom."""
         array = np.empty(number, object)
         self.hold(array, number, octets)
         return array
 
     def hold(self, array: Array, number: int, octets: int) -> None:
-        """So many strings more, or bytes of them, are to be in an array that owns its memory. Raises Overloaded."""
+        """So many strings more, or bytes of them, are to be in an array that owns its memory.
+
+        Raises Overloaded, NeverRoom.
+        """
         size = number * _STRING_BYTES + octets
         pool = self._pool
-        if size and pool is not None and not pool.count(array, size, pool.bytes_max // _LEFT):
+        if not size or pool is None:
+            return
+        left = pool.bytes_max // _LEFT
+        if not pool.count(array, size, left):
+            if size > pool.bytes_max - left:
+                raise NeverRoom("the request's strings, as objects,", size, pool.bytes_max - left)
             raise Overloaded(
                 f"no room for the request's strings, which take {size:,} bytes or more as objects "
                 "(--in-flight-bytes-max); try again"
