@@ -334,13 +334,41 @@ def test_what_is_put_aside_takes_room_from_leases_and_from_idle_memory():
     assert pool.lease(3 * MIB) is not None
 
 
-@given(st.lists(st.tuples(st.sampled_from("otadl"), st.integers(1, 3 * MIB)), max_size=30))
+def test_what_is_elsewhere_counts_until_nobody_looks_at_what_it_is_for():
+    pool = BufferPool(4 * MIB)
+    array = np.empty(10, object)
+    assert pool.count(array, MIB)
+    assert pool.count(array, 2 * MIB)
+    assert (pool.leased_bytes, pool.room, pool.idle_bytes) == (3 * MIB, MIB, 0)
+    assert not pool.count(array, MIB + 1)
+    assert not pool.count(array, MIB // 2, MIB)  # it is to leave more than that
+    assert pool.room == MIB
+    view = array.reshape(2, 5)[1:]
+    del array
+    assert pool.room == MIB
+    del view
+    assert (pool.leased_bytes, pool.room, pool.idle_bytes) == (0, 4 * MIB, 0)
+
+
+def test_idle_memory_goes_where_what_is_elsewhere_takes_its_room():
+    pool = BufferPool(4 * MIB)
+    leased(pool, 3 * MIB)
+    assert pool.idle_bytes == 3 * MIB
+    array = np.empty(1, object)
+    assert pool.count(array, 2 * MIB)
+    assert (pool.leased_bytes, pool.idle_bytes) == (2 * MIB, 0)
+
+
+@given(st.lists(st.tuples(st.sampled_from("otaedl"), st.integers(1, 3 * MIB)), max_size=30))
 def test_whatever_is_done_leased_and_idle_memory_stay_below_the_limit(steps):
     pool = BufferPool(4 * MIB)
     leases: list[Any] = []
     for kind, size in steps:
         if kind == "o":
             leases.append(pool.open_lease(max(size, POOLED_FROM)))
+        elif kind == "e":
+            leases.append(np.empty(1, object))
+            pool.count(leases[-1], size)
         elif kind == "l":
             leases.append(pool.lease(max(size, POOLED_FROM)))
         elif kind == "t" and leases and hasattr(leases[-1], "touch"):

@@ -155,7 +155,13 @@ def _clear(request: Any) -> None:
     request.inputs[0].name = ""
 
 
+def _widen(request: Any) -> None:
+    for number in range(98):
+        request.inputs.add(name=f"more{number}", datatype="FP32", shape=[1])
+
+
 REFUSALS = [
+    (_widen, "INVALID_ARGUMENT", "100 inputs came, and the model has 2"),
     (lambda r: setattr(r, "model_name", "nobody"), "NOT_FOUND", "there is no model 'nobody'"),
     (lambda r: setattr(r, "model_version", "9"), "NOT_FOUND", "no version '9'"),
     (lambda r: setattr(r.inputs[0], "name", "INPUT7"), "INVALID_ARGUMENT", "there is no input 'INPUT7'"),

@@ -12,6 +12,7 @@ import pytest
 
 import graphpipe
 from graphpipe.backends.echo import Echo
+from graphpipe.signature import Signature, TensorSpec
 from tests.faults.callers import until
 from tests.front.servers import Function, InProcess, in_process
 from tests.grpc.official import Caller, caller, refusal
@@ -248,3 +249,33 @@ def test_status_says_which_versions_are_served(call: Caller):
         with pytest.raises(grpc.RpcError) as error:
             call("GetModelStatus", model_spec=spec)
         assert refusal(error)[0] == "NOT_FOUND"
+
+
+def test_of_many_inputs_that_a_model_does_not_have_none_is_read_unless_they_are_to_be_left_out():
+    class Unread:
+        signature = Signature((TensorSpec("x", np.dtype("f4")),), (TensorSpec("y", np.dtype("f4")),))
+
+        def infer(self, inputs: Any, outputs: Any = None, *, config: str = "") -> Any:
+            return {"y": inputs["x"]}
+
+        def close(self) -> None:
+            pass
+
+    one = tensor(1, (1,), float_val=[5.0])
+    inputs = {"x": one, **{f"more{number}": tensor(1, (2,), tensor_content=b"no floats") for number in range(99)}}
+    with in_process({"m": Unread()}) as server, caller(server) as call:
+        with pytest.raises(grpc.RpcError) as error:
+            predict(call, "m", **inputs)
+        assert refusal(error)[0] == "INVALID_ARGUMENT"
+        assert "100 inputs came, and the model has 1" in refusal(error)[1]
+        del error
+    good = {"x": one, **{f"more{number}": one for number in range(99)}}
+    with (
+        in_process({"m": Unread()}, model_settings={"ignore_extra_inputs": True}) as server,
+        caller(server) as call,
+    ):
+        answer = expected(predict(call, "m", **good).outputs["y"])
+        assert answer is not None
+        assert answer.tolist() == [5.0]
+    with in_process({"m": Echo()}) as server, caller(server) as call:
+        assert len(predict(call, "m", **good).outputs) == 100

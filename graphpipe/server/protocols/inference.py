@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from graphpipe.errors import ModelFailed
+from graphpipe.errors import InvalidRequest, ModelFailed
 from graphpipe.server.models.service import Service
 from graphpipe.server.numbers.failures import FAILURES
 from graphpipe.server.stages import Outputs, Request
@@ -97,6 +97,17 @@ class Inference:
             return list(given.items())
         names = asked or plan.outputs
         return [(name or known, given[known]) for name, known in zip(names, plan.outputs, strict=True)]
+
+    def check_number(self, number: int) -> None:
+        """Raise InvalidRequest if so many inputs are more than there are, before anybody takes the trouble to read them.
+
+        Of a few more the plan says which.
+        """
+        if number > _NAMES_MAX and not self.service.ignore_extra_inputs:
+            signature = self.signature
+            known = len(signature.inputs)
+            if number > known and not signature.variadic:
+                raise InvalidRequest(f"{number:,} inputs came, and the model has {known:,}; send each input once")
 
     def _plan(self, names: Sequence[str], arrays: Sequence[NDArray[Any]], outputs: Sequence[str]) -> Plan:
         head: _Head

@@ -18,6 +18,8 @@ __all__ = ["UNLIMITED", "Room"]
 
 Array = NDArray[Any]
 
+_BOOL = np.dtype(bool)
+
 # A place in the array, and what an object takes beside its bytes: 33, and what is left over of 16.
 _STRING_BYTES = 56
 # What they leave of the pool, as a part of it: small bodies and answers that find no room keep every model from running.
@@ -39,6 +41,13 @@ class Room:
         if memory is None:
             raise Overloaded(f"no room for {what}, which takes {size:,} bytes (--in-flight-bytes-max); try again")
         return np.ndarray(number, dtype, memory)
+
+    def bools(self, octets: NDArray[np.uint8], what: str) -> Array:
+        """Bytes as bools: true is any byte but 0 to those who made them, and 1 to numpy. Raises Overloaded."""
+        if not octets.size or octets.max() <= 1:
+            return octets.view(_BOOL)
+        found = self.numbers(octets.size, _BOOL, what).reshape(octets.shape)
+        return np.not_equal(octets, 0, out=found)
 
     def strings(self, number: int, octets: int = 0) -> Array:
         """An empty vector for strings that are to have so many bytes together. Raises Overloaded."""

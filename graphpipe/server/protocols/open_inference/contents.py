@@ -96,7 +96,9 @@ def _of_raw(tensor: InputTensor, data: memoryview, room: Room) -> Array:
             f"{what} of shape {tensor.shape} and datatype {tensor.datatype} has {number * dtype.itemsize:,} bytes; "
             f"{len(data):,} came"
         )
-    return _viewed(data, dtype, tensor.shape)
+    if dtype.kind == "b":
+        return room.bools(_shaped(data, np.dtype(np.uint8), tensor.shape), what)
+    return _shaped(data, dtype, tensor.shape)
 
 
 def _elements(tensor: InputTensor) -> int:
@@ -105,13 +107,6 @@ def _elements(tensor: InputTensor) -> int:
             f"input {quoted(tensor.name)} has shape {tensor.shape}: a dimension counts elements, and none is negative"
         )
     return math.prod(tensor.shape)
-
-
-def _viewed(data: memoryview, dtype: np.dtype[Any], shape: list[int]) -> Array:
-    if dtype.kind != "b":
-        return _shaped(data, dtype, shape)
-    octets: NDArray[np.uint8] = _shaped(data, np.dtype(np.uint8), shape)
-    return octets != 0 if octets.size and octets.max() > 1 else octets.view(np.bool_)
 
 
 def _shaped(data: memoryview, dtype: np.dtype[Any], shape: list[int]) -> Array:

@@ -27,7 +27,6 @@ __all__ = ["Asked", "Tensor", "asked_in"]
 Array = NDArray[Any]
 
 _CONFIG_CHARACTERS_MAX = 1 << 20
-_BOOL = np.dtype(bool)
 _SHARED_MEMORY = ("shared_memory_region", "shared_memory_byte_size", "shared_memory_offset")
 
 
@@ -65,9 +64,7 @@ class Tensor(NamedTuple):
             data = behind[self.start : self.start + self.length]
             return separated(data, math.prod(self.shape), what, room).reshape(self.shape)
         if self.dtype.kind == "b":
-            octets = np.ndarray(self.shape, np.uint8, behind, self.start)
-            # True is any byte but 0 to those who made it, and 1 to numpy.
-            return octets != 0 if octets.size and octets.max() > 1 else octets.view(_BOOL)
+            return room.bools(np.ndarray(self.shape, np.uint8, behind, self.start), what)
         return np.ndarray(self.shape, self.dtype, behind, self.start)
 
 

@@ -140,9 +140,11 @@ class OpenInferenceRpcs:
             return RefusedCall(service, error)
 
     def _call(self, service: Service, version: str, request: InferRequest, message: memoryview) -> InferenceCall:
+        inference = self._inference(service)
+        inference.check_number(len(request.inputs))
         _check(request)
         form = Form(
-            self._inference(service),
+            inference,
             tuple([tensor.name for tensor in request.inputs]),
             tuple([output.name for output in request.outputs]),
             _config(request.parameters),

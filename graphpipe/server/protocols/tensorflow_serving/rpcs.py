@@ -91,8 +91,10 @@ class TensorFlowServingRpcs:
 
     def _call(self, service: Service, version: str, request: PredictRequest, message: memoryview) -> InferenceCall:
         check_name(service.model, request.spec.signature_name)
+        inference = self._inference(service)
+        inference.check_number(len(request.inputs))
         form = Form(
-            self._inference(service),
+            inference,
             tuple(request.inputs),
             tuple(request.output_filter),
             "",

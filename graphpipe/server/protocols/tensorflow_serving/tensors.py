@@ -190,7 +190,7 @@ def values(tensor: ReadTensor, what: str, filled_bytes_max: int, room: Room) -> 
                 f"{what} of shape {tensor.shape} and type {_name(kind)} has {number * kind.dtype.itemsize:,} bytes; "
                 f"{len(tensor.content):,} came in tensor_content"
             )
-        return _shaped(tensor.content, kind.dtype, tensor.shape, what)
+        return _shaped(tensor.content, kind.dtype, tensor.shape, what, room)
     listed = _listed(tensor, kind, what, room)
     came = len(listed)
     if came > number:
@@ -232,14 +232,14 @@ def _listed(tensor: ReadTensor, kind: _Kind, what: str, room: Room) -> Array:
     return found.view(kind.dtype) if is_half else found
 
 
-def _shaped(data: memoryview, dtype: np.dtype[Any], shape: list[int], what: str) -> Array:
+def _shaped(data: memoryview, dtype: np.dtype[Any], shape: list[int], what: str, room: Room) -> Array:
     try:
         if dtype.kind != "b":
             return np.ndarray(shape, dtype, data)
         octets: NDArray[np.uint8] = np.ndarray(shape, np.uint8, data)
     except ValueError:
         raise _impossible(shape, what) from None
-    return octets != 0 if octets.size and octets.max() > 1 else octets.view(np.bool_)
+    return room.bools(octets, what)
 
 
 def _impossible(shape: list[int], what: str) -> InvalidRequest:
