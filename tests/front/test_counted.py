@@ -10,6 +10,7 @@ import pytest
 
 from graphpipe.keyfile import digest_of, key_of, new_key, text_of
 from tests.front.servers import InProcess, in_process
+from tests.grpc.frames import HEADERS, head, peer
 from tests.raw_http import Wire
 
 KEY = new_key()
@@ -56,4 +57,7 @@ def test_what_http2_brings_for_nobody_is_counted_apart():
         with grpc.insecure_channel(target) as channel, pytest.raises(grpc.RpcError) as refused:
             channel.unary_unary("/some.Service/Method")(b"", timeout=20)
         assert refused.value.code() == grpc.StatusCode.UNIMPLEMENTED
-        assert counted(server) == {("501", "grpc"): 1}
+        with peer(server) as it:
+            it.send(head(1, fields=((":method", "GET"), (":scheme", "http"), (":path", "/"), (":authority", "h"))))
+            it.until(HEADERS, 1)
+        assert counted(server) == {("501", "grpc"): 1, ("415", "grpc"): 1}
