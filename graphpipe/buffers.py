@@ -51,6 +51,15 @@ class _Buffer:
         self.warm = self.leased
 
 
+class _Elsewhere:
+    """What somebody keeps elsewhere, which counts as leased: so many bytes."""
+
+    __slots__ = ("leased",)
+
+    def __init__(self) -> None:
+        self.leased = 0
+
+
 class Lease:
     """An open lease: ``view`` may be written from its start, and ``touch`` says how far it was."""
 
@@ -85,7 +94,7 @@ class BufferPool:
         self._idle: dict[int, list[_Buffer]] = {}
         self._half_warm: set[_Buffer] = set()  # leased, with warm memory behind what is leased
         # Finalizers run inside anything, even inside our own locked sections, so they only append here.
-        self._returned: deque[_Buffer] = deque()
+        self._returned: deque[_Buffer | _Elsewhere] = deque()
         self._lock = threading.Lock()
 
     def lease(self, size: int) -> memoryview | None:
@@ -114,6 +123,21 @@ class BufferPool:
             else:
                 buffer.take_small_pages()
         return Lease(self, buffer, self._view(buffer)[:size])
+
+    def count(self, thing: object, size: int, leave: int = 0) -> bool:
+        """Count ``size`` bytes that are elsewhere as leased until ``thing`` is gone; False, and they do not count, if
+        ``bytes_max`` leaves no room now, and ``leave`` bytes for others.
+        """
+        elsewhere = _Elsewhere()
+        weakref.finalize(thing, self._give_back, elsewhere).atexit = False
+        with self._lock:
+            self._take_back()
+            if self._leased + self.aside + size + leave > self.bytes_max:
+                return False
+            elsewhere.leased = size
+            self._leased += size
+            self._fit()
+        return True
 
     @property
     def room(self) -> int:
@@ -174,7 +198,7 @@ class BufferPool:
         weakref.finalize(array, self._give_back, buffer).atexit = False
         return memoryview(array).cast("B")
 
-    def _give_back(self, buffer: _Buffer) -> None:
+    def _give_back(self, buffer: _Buffer | _Elsewhere) -> None:
         self._returned.append(buffer)
         if self.on_return is not None:
             self.on_return()
@@ -184,8 +208,10 @@ class BufferPool:
             return
         while self._returned:
             buffer = self._returned.popleft()
-            self._half_warm.discard(buffer)
             self._leased -= buffer.leased
+            if isinstance(buffer, _Elsewhere):
+                continue
+            self._half_warm.discard(buffer)
             self._idle_bytes += buffer.leased
             buffer.leased = 0
             if 2 * buffer.warm >= buffer.size:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from graphpipe.errors import InvalidRequest, MalformedMessage, TooLarge, Unsupported
 from graphpipe.wire.dtypes import BYTES_MAX, DTYPES, ENTRIES_MAX, NDIM_MAX, STRINGS_MAX, TYPES, Type
 from graphpipe.wire.memory import LayoutMemory, ReadTensor
-from graphpipe.wire.reader import Reader
+from graphpipe.wire.reader import Hold, Reader
 from graphpipe.wire.writer import Prefix, Segment, TensorKey, layout, payload
 from graphpipe.words import quoted
 
@@ -322,13 +322,16 @@ def decode_request(
     memory: LayoutMemory[RequestHead] | None = None,
     *,
     strings_max: int = STRINGS_MAX,
+    hold: Hold | None = None,
 ) -> InferRequest | MetadataRequest:
     """The body of a request. The arrays borrow ``buffer`` and are writable if it is.
 
     ``memory`` (default: one for the process) may know the layout already; the result is the same.
 
     Raises MalformedMessage for anything that is not a whole, consistent request, Unsupported (501) for one of a kind
-    that a later schema may have, TooLarge for one of more than ``strings_max`` strings.
+    that a later schema may have, TooLarge for one of more than ``strings_max`` strings, and
+    what ``hold`` raises, which is told of an array, how many strings it is to have, and how many bytes they have: of
+    many strings first the one, before they are made, then the other.
     """
     view = buffer if type(buffer) is bytes else _as_bytes(buffer)
     if memory is None:
@@ -337,7 +340,7 @@ def decode_request(
     if known is not None:
         return InferRequest(known.rest, [np.ndarray(t.shape, t.dtype, view, t.start) for t in known.tensors])
     view = memoryview(view)
-    reader = Reader(view, strings_max)
+    reader = Reader(view, strings_max, hold)
     root = reader.root()
     try:
         kind_at, member, end = reader.table(root, 2)

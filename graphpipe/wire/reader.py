@@ -3,12 +3,13 @@
 A FlatBuffers message is a graph of offsets chosen by whoever wrote it. This reader follows none before it is checked:
 every offset, table, vtable and vector must lie inside the message; offsets, tables and vtables must be aligned; and the
 lengths of all vectors and strings together may not exceed the message, so that a small message cannot stand for a large
-one. Only MalformedMessage leaves this file.
+one. Only MalformedMessage leaves this file, TooLarge, and what whoever reads raises himself.
 """
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from graphpipe.errors import MalformedMessage, TooLarge
 from graphpipe.wire.dtypes import BYTES_MAX, NAME_BYTES_MAX, NDIM_MAX, STRINGS_MAX, TEXT_BYTES_MAX
 from graphpipe.wire.memory import StringPlace
 
-__all__ = ["Reader"]
+__all__ = ["Hold", "Reader"]
 
 _u32 = struct.Struct("<I").unpack_from
 _i32 = struct.Struct("<i").unpack_from
@@ -34,6 +35,10 @@ _STRINGS_AT_ONCE = 1 << 14
 _DENSE_BYTES = 256
 
 
+# Is told of strings, and of the bytes that they have, which are to be in an array; it may raise.
+Hold = Callable[[NDArray[Any], int, int], None]
+
+
 class Reader:
     """One message being read.
 
@@ -42,14 +47,15 @@ class Reader:
     influence on the reading. ``unspent`` is the part of the message's size that no vector or string has claimed yet.
     """
 
-    __slots__ = ("_strings", "_strings_max", "_text_left", "buffer", "size", "structures", "unspent")
+    __slots__ = ("_hold", "_strings", "_strings_max", "_text_left", "buffer", "size", "structures", "unspent")
 
-    def __init__(self, buffer: memoryview, strings_max: int = STRINGS_MAX) -> None:
+    def __init__(self, buffer: memoryview, strings_max: int = STRINGS_MAX, hold: Hold | None = None) -> None:
         self.buffer = buffer
         self.size = self.unspent = len(buffer)
         self.structures: list[tuple[int, int]] = [(0, 4)]
         self._text_left = TEXT_BYTES_MAX
         self._strings_max = strings_max
+        self._hold = hold
         self._strings = 0
 
     @property
@@ -223,10 +229,17 @@ class Reader:
         Checked and cut in runs, so that what is needed on the way stays small, and other threads have their turn.
         """
         array = np.empty(place.number, object)
+        # Where they are made at once, all is said of them at once.
+        ahead = place.number if place.number > _STRINGS_AT_ONCE else 0
+        if self._hold is not None and ahead:
+            self._hold(array, ahead, 0)
+        unspent = self.unspent
         for at in range(0, place.number, _STRINGS_AT_ONCE):
             run = array[at : at + _STRINGS_AT_ONCE]
             start = place.start + 4 * at
             run[:] = self._run_of_strings(start, start + 4 * len(run))
+        if self._hold is not None:
+            self._hold(array, place.number - ahead, unspent - self.unspent)
         return array
 
     def _run_of_strings(self, start: int, end: int) -> list[bytes]:

@@ -40,17 +40,17 @@ def raw(data: bytes) -> bytes:
 
 def members(data: bytes) -> bytes:
     third = len(data) // 3
-    return b"".join(map(gzip.compress, (data[:third], b"", data[third:])))
+    return b"".join(gzip.compress(part, mtime=0) for part in (data[:third], b"", data[third:]))
 
 
 CODINGS: dict[str, Callable[[bytes], bytes]] = {
-    "gzip": gzip.compress,
-    "X-GZip": gzip.compress,
+    "gzip": lambda data: gzip.compress(data, mtime=0),
+    "X-GZip": lambda data: gzip.compress(data, mtime=0),
     " gzip , identity": members,
     "deflate": zlib.compress,
     "Deflate": raw,
-    "deflate, gzip": lambda data: gzip.compress(zlib.compress(data)),
-    "gzip, deflate": lambda data: raw(gzip.compress(data, 1)),
+    "deflate, gzip": lambda data: gzip.compress(zlib.compress(data), mtime=0),
+    "gzip, deflate": lambda data: raw(gzip.compress(data, 1, mtime=0)),
 }
 
 

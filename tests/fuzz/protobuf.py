@@ -16,6 +16,7 @@ from graphpipe.server.protocols.open_inference.contents import arrays
 from graphpipe.server.protocols.open_inference.messages import infer_response, read_infer_request
 from graphpipe.server.protocols.protobuf import Reader
 from graphpipe.server.protocols.recall import Recall
+from graphpipe.server.protocols.room import Room
 from graphpipe.server.protocols.tensorflow_serving.messages import read_predict_request
 from graphpipe.server.protocols.tensorflow_serving.tensors import read_tensor, tensor_message, values
 from tests.protocols.official import has_unknown, message_class
@@ -118,7 +119,7 @@ def _tensor(message: memoryview) -> Any:
 
 
 def _array(*parts: memoryview) -> Any:
-    return values(read_tensor(parts, Reader(_STRINGS_MAX), "x"), "x", _FILLED_BYTES_MAX, BufferPool(1 << 20).lease)
+    return values(read_tensor(parts, Reader(_STRINGS_MAX), "x"), "x", _FILLED_BYTES_MAX, Room(BufferPool(1 << 20)))
 
 
 def _same_infer(read: Any, official: Any) -> None:

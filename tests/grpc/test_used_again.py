@@ -82,9 +82,9 @@ def test_a_good_key_is_nobody_elses(tmp_path: Path):
     with in_process({"echo": Echo()}, api_key_file=str(file)) as server, caller(server) as ask:
         for _ in range(ROUNDS):
             assert ask("ServerLive").live  # which anybody may know
+            assert list(ask("ModelInfer", key=key, **asked).raw_output_contents) == asked["raw_input_contents"]
             with pytest.raises(grpc.RpcError, match="a key is missing"):
                 ask("ModelInfer", **asked)
-            assert list(ask("ModelInfer", key=key, **asked).raw_output_contents) == asked["raw_input_contents"]
             assert ask("ServerLive").live
             with pytest.raises(grpc.RpcError, match="a key is missing"):
                 ask("ModelMetadata", name="echo")

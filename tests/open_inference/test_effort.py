@@ -16,6 +16,7 @@ from graphpipe.server.numbers.counters import Counters
 from graphpipe.server.protocols.graphpipe import GraphPipeEndpoint
 from graphpipe.server.protocols.open_inference.infer import Infer, Served
 from graphpipe.server.protocols.protocol import Endpoint
+from graphpipe.server.protocols.room import UNLIMITED
 from graphpipe.server.settings.values import ModelSettings
 from graphpipe.wire.messages import encode_request
 from tests.open_inference.oracle import Tensor, request
@@ -40,7 +41,9 @@ def endpoint_of(protocol: str, what: str) -> tuple[Endpoint, bytes]:
     """The endpoint, and a request that gets what is GIVEN under this name."""
     (service,) = Directory(build([(ModelSettings("m", ""), Giving())], Counters(["m"])))
     if protocol == "graphpipe":
-        return GraphPipeEndpoint(service, 1000), b"".join(encode_request([np.ones(1, "f4")], ["x"], [], what))
+        return GraphPipeEndpoint(service, 1000, UNLIMITED), b"".join(
+            encode_request([np.ones(1, "f4")], ["x"], [], what)
+        )
     x = Tensor("x", "FP32", (1,), (1.0,))
     body, _ = request([x], parameters={"config": what, "binary_data_output": protocol == "bytes"})
     return Infer(Served(service, 1000), "1", None), body

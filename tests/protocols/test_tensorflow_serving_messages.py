@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from graphpipe.buffers import BufferPool
 from graphpipe.errors import InvalidRequest, ServiceError, TooLarge
 from graphpipe.server.protocols.protobuf import Reader
+from graphpipe.server.protocols.room import Room
 from graphpipe.server.protocols.tensorflow_serving.messages import (
     AVAILABLE,
     metadata_response,
@@ -43,7 +44,7 @@ STRICTER = ("is a group", "at most", "more than", "came twice", "are not filled 
 
 def ours(message: bytes) -> np.ndarray[Any, Any]:
     read = read_tensor([memoryview(message)], Reader(2000), "input 'x'")
-    return values(read, "input 'x'", FILLED_MAX, BufferPool(1 << 20).lease)
+    return values(read, "input 'x'", FILLED_MAX, Room(BufferPool(1 << 20)))
 
 
 def official(name: str, message: bytes) -> Any:
@@ -167,7 +168,7 @@ def test_a_large_tensor_is_neither_copied_in_nor_out():
     message = memoryview(b"".join(tensor_message(array, "x").segments()))
     tracemalloc.start()
     try:
-        read = values(read_tensor([message], Reader(2000), "x"), "x", FILLED_MAX, BufferPool(1 << 20).lease)
+        read = values(read_tensor([message], Reader(2000), "x"), "x", FILLED_MAX, Room(BufferPool(1 << 20)))
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

@@ -13,6 +13,7 @@ from graphpipe.server.protocols.graphpipe import GraphPipe
 from graphpipe.server.protocols.open_inference.dialect import OpenInference
 from graphpipe.server.protocols.path import segments
 from graphpipe.server.protocols.protocol import Dialect, Endpoint, Field, Rpcs
+from graphpipe.server.protocols.room import Room
 from graphpipe.server.protocols.rpcs import rpcs_of
 from graphpipe.server.protocols.tensorflow_serving.dialect import TensorFlowServing
 from graphpipe.server.settings.values import PROTOCOLS, Settings
@@ -39,21 +40,22 @@ class Dialects:
         cls, settings: Settings, directory: Directory, state: State, counters: Counters, pool: BufferPool
     ) -> Dialects:
         """Those that the settings have. Raises LoadError where they name one that takes what is not installed."""
+        room = Room(pool)
         others: dict[str, Dialect] = {}
         if "open-inference" in settings.protocols:
             if _is_there("orjson", "json", settings, "open-inference"):
-                others["v2"] = OpenInference(directory, state, counters, settings.strings_max, pool.lease)
+                others["v2"] = OpenInference(directory, state, counters, settings.strings_max, room)
             else:
                 others["v2"] = _Missing("open_inference", "json")
         if "tensorflow-serving" in settings.protocols:
             if _is_there("orjson", "json", settings, "tensorflow-serving"):
-                others["v1"] = TensorFlowServing(directory, state, settings.strings_max, pool.lease)
+                others["v1"] = TensorFlowServing(directory, state, settings.strings_max, room)
             else:
                 others["v1"] = _Missing("tensorflow_serving", "json")
         rpcs: dict[str, Rpcs] = {}
         if "grpc" in settings.protocols and _is_there("ngh2", "grpc", settings, "grpc"):
-            rpcs = rpcs_of(settings, directory, state, counters, pool.lease)
-        return cls(GraphPipe(directory, settings.strings_max), others, rpcs)
+            rpcs = rpcs_of(settings, directory, state, counters, room)
+        return cls(GraphPipe(directory, settings.strings_max, room), others, rpcs)
 
     def at(self, path: str) -> Dialect:
         """Whose an escaped path is."""

@@ -34,6 +34,7 @@ from graphpipe.server.protocols.effort import text_bytes
 from graphpipe.server.protocols.foreign import body_words, path_words
 from graphpipe.server.protocols.path import segments
 from graphpipe.server.protocols.protocol import BY_MESSAGE, Answer, Field
+from graphpipe.server.protocols.room import Room
 from graphpipe.server.protocols.unsendable import unsendable
 from graphpipe.server.stages import Outputs, Request
 from graphpipe.signature import Plan, Signature
@@ -82,9 +83,10 @@ class GraphPipe:
 
     protocol = "graphpipe"
 
-    def __init__(self, directory: Directory, strings_max: int) -> None:
+    def __init__(self, directory: Directory, strings_max: int, room: Room) -> None:
         self._directory = directory
         self._strings_max = strings_max
+        self._room = room
         self._endpoints: dict[Service, GraphPipeEndpoint] = {}
         directory.on_change.append(self._endpoints.clear)
 
@@ -111,7 +113,7 @@ class GraphPipe:
         """A service's endpoint, which remembers what its callers send."""
         endpoint = self._endpoints.get(service)
         if endpoint is None:
-            endpoint = self._endpoints[service] = GraphPipeEndpoint(service, self._strings_max)
+            endpoint = self._endpoints[service] = GraphPipeEndpoint(service, self._strings_max, self._room)
         return endpoint
 
     def endpoints(self) -> list[GraphPipeEndpoint]:
@@ -139,9 +141,10 @@ class GraphPipeEndpoint:
 
     scope = BY_MESSAGE
 
-    def __init__(self, service: Service, strings_max: int) -> None:
+    def __init__(self, service: Service, strings_max: int, room: Room) -> None:
         self.service = service
         self._strings_max = strings_max
+        self._room = room
         self._model, self._at_once = service.model, service.at_once  # looked at for each request
         self._signature = service.model.signature
         self._plans: dict[RequestHead, tuple[Plan, int]] = {}
@@ -156,7 +159,7 @@ class GraphPipeEndpoint:
         limited = self._limited.get(infer)
         if limited is None:
             kind = _ForInference if infer else _ForMetadata
-            limited = self._limited[infer] = kind(self.service, self._strings_max)
+            limited = self._limited[infer] = kind(self.service, self._strings_max, self._room)
         return limited
 
     def answer(
@@ -190,9 +193,9 @@ class GraphPipeEndpoint:
         return self._encoded(self._at_once(request), request.outputs, rows)
 
     def _decode(self, body: memoryview | bytes) -> InferRequest | MetadataRequest:
-        """A message that is read for the first time. Raises MalformedMessage, Unsupported or TooLarge."""
+        """A message that is read for the first time. Raises MalformedMessage, Unsupported, TooLarge or Overloaded."""
         try:
-            return decode_request(body, strings_max=self._strings_max)
+            return decode_request(body, strings_max=self._strings_max, hold=self._room.hold)
         except TooLarge as error:
             raise TooLarge(f"{error.message} (--strings-max)") from None
         except (MalformedMessage, Unsupported):

@@ -7,22 +7,20 @@ is cut, or becomes infinite; true is no 1, and 1.0 no whole number. Floating poi
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import chain
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from graphpipe.buffers import POOLED_FROM
-from graphpipe.errors import InvalidRequest, Overloaded
+from graphpipe.errors import InvalidRequest
+from graphpipe.server.protocols.room import UNLIMITED, Room
 from graphpipe.wire.dtypes import NDIM_MAX, dtype_name
 
-__all__ = ["Lease", "NotSayable", "array_of", "flattened", "sayable", "texts_of"]
+__all__ = ["NotSayable", "array_of", "flattened", "sayable", "texts_of"]
 
 Array = NDArray[Any]
-# Gives memory of a size, and counts it until nobody looks at it; None where there is no room.
-Lease = Callable[[int], memoryview | None]
 
 
 class NotSayable(InvalidRequest):
@@ -68,12 +66,14 @@ def flattened(data: Sequence[Any], what: str) -> tuple[Sequence[Any], tuple[int,
     return data, shape
 
 
-def array_of(elements: Sequence[Any], dtype: np.dtype[Any], what: str, lease: Lease | None = None) -> Array:
-    """Values of JSON as a vector of a type; strings as bytes. Many numbers are in memory that ``lease`` gives.
+def array_of(elements: Sequence[Any], dtype: np.dtype[Any], what: str, room: Room = UNLIMITED) -> Array:
+    """Values of JSON as a vector of a type; strings as bytes. They take ``room``.
 
     Raises InvalidRequest for a value that has no place in it, Overloaded.
     """
-    array = _vector(len(elements), dtype, what, lease)
+    is_text = dtype.kind == "O"
+    array = room.strings(len(elements)) if is_text else room.numbers(len(elements), dtype, what)
+    octets = 0
     of_run = {"O": _octets, "f": _floats}.get(dtype.kind, _wholes)
     for at in range(0, len(elements), _AT_ONCE):  # in runs, so that other threads have their turn
         run = elements[at : at + _AT_ONCE]
@@ -84,6 +84,10 @@ def array_of(elements: Sequence[Any], dtype: np.dtype[Any], what: str, lease: Le
             raise InvalidRequest(f"{what} is {dtype_name(dtype)}, which takes {called}; {odd} came") from None
         except OverflowError:
             raise InvalidRequest(f"{what} has a number that {dtype_name(dtype)} cannot hold") from None
+        if is_text:
+            octets += sum(map(len, array[at : at + _AT_ONCE].tolist()))
+    if is_text:
+        room.hold(array, 0, octets)
     return array
 
 
@@ -107,16 +111,6 @@ def texts_of(array: Array, what: str, how: str) -> list[str]:
     except UnicodeDecodeError:
         raise NotSayable(f"{what} holds bytes that are no text in UTF-8, which JSON cannot say; {how}") from None
     return texts
-
-
-def _vector(number: int, dtype: np.dtype[Any], what: str, lease: Lease | None) -> Array:
-    size = number * dtype.itemsize
-    if lease is None or dtype.kind == "O" or size < POOLED_FROM:
-        return np.empty(number, dtype)
-    memory = lease(size)
-    if memory is None:
-        raise Overloaded(f"no room for {what}, which takes {size:,} bytes (--in-flight-bytes-max); try again")
-    return np.ndarray(number, dtype, memory)
 
 
 class _Odd(Exception):

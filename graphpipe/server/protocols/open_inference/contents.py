@@ -17,6 +17,7 @@ from graphpipe.server.protocols.open_inference.datatypes import dtype_of
 from graphpipe.server.protocols.open_inference.messages import InferRequest, InputTensor
 from graphpipe.server.protocols.open_inference.texts import separated
 from graphpipe.server.protocols.protobuf import FIXED32, FIXED64, LENGTH, VARINT, Reader, is_mostly, key, merged, part
+from graphpipe.server.protocols.room import UNLIMITED, Room
 from graphpipe.server.protocols.varints import counted_varints, unpacked
 from graphpipe.wire import Segment
 from graphpipe.words import counted, quoted
@@ -56,8 +57,9 @@ def is_work(request: InferRequest) -> bool:
     return not all(is_mostly(tensor.contents, _VIEWED) for tensor in request.inputs)
 
 
-def arrays(request: InferRequest, strings_max: int) -> list[Array]:
-    """The inputs of a request, in order. Raises InvalidRequest where sizes do not add up, MalformedMessage, TooLarge.
+def arrays(request: InferRequest, strings_max: int, room: Room = UNLIMITED) -> list[Array]:
+    """The inputs of a request, in order. Raises InvalidRequest where sizes do not add up, MalformedMessage, TooLarge,
+    Overloaded.
 
     ``strings_max`` is how many elements may come in a field of their own each: strings always do.
     """
@@ -72,23 +74,23 @@ def arrays(request: InferRequest, strings_max: int) -> list[Array]:
     if not raw:
         # Two more for a tensor: a field may be empty, and there is an end.
         reader = Reader(strings_max + 2 * len(inputs))
-        return [_of_contents(tensor, reader) for tensor in inputs]
+        return [_of_contents(tensor, reader, room) for tensor in inputs]
     found = []
     for tensor, data in zip(inputs, raw, strict=True):
         if any(map(len, tensor.contents)):
             raise InvalidRequest(
                 f"input {quoted(tensor.name)} has contents beside raw_input_contents; send one of both"
             )
-        found.append(_of_raw(tensor, data))
+        found.append(_of_raw(tensor, data, room))
     return found
 
 
-def _of_raw(tensor: InputTensor, data: memoryview) -> Array:
+def _of_raw(tensor: InputTensor, data: memoryview, room: Room) -> Array:
     what = f"input {quoted(tensor.name)}"
     dtype = dtype_of(tensor.datatype, what)
     number = _elements(tensor)
     if dtype.kind == "O":
-        return _reshaped(separated(data, number, what), tensor.shape)
+        return _reshaped(separated(data, number, what, room), tensor.shape)
     if number * dtype.itemsize != len(data):
         raise InvalidRequest(
             f"{what} of shape {tensor.shape} and datatype {tensor.datatype} has {number * dtype.itemsize:,} bytes; "
@@ -119,7 +121,7 @@ def _shaped(data: memoryview, dtype: np.dtype[Any], shape: list[int]) -> Array:
         raise InvalidRequest(f"an input has shape {shape}, which is more than a tensor can have") from None
 
 
-def _of_contents(tensor: InputTensor, reader: Reader) -> Array:
+def _of_contents(tensor: InputTensor, reader: Reader, room: Room) -> Array:
     what = f"input {quoted(tensor.name)}"
     dtype = dtype_of(tensor.datatype, what)
     number = _elements(tensor)
@@ -127,6 +129,9 @@ def _of_contents(tensor: InputTensor, reader: Reader) -> Array:
         raise InvalidRequest(f"{what} is FP16, which has no contents of its own; send raw_input_contents")
     expected = _FIELD_OF[tensor.datatype]
     name, form, bits = _FIELDS[expected]
+    came = sum(map(len, tensor.contents))
+    # Each takes two bytes on its way: its key and its length.
+    strings = room.strings(number, came) if form == LENGTH and 2 * number <= came else None
     parts: list[Segment] = []
     alone, packed = key(expected, form), key(expected)
     for found, value in reader.fields(*tensor.contents):
@@ -136,13 +141,13 @@ def _of_contents(tensor: InputTensor, reader: Reader) -> Array:
             raise InvalidRequest(f"{what} is {tensor.datatype}, which comes in {name}; {_FIELDS[found >> 3][0]} came")
     if form == LENGTH:
         _check_number(tensor, len(parts), number, name)
-        strings = np.empty(number, object)
+        assert strings is not None, "as many strings came as there are, in fewer bytes than they take"
         strings[:] = parts
         return _reshaped(strings, tensor.shape)
     data = merged(parts)
     if form == VARINT:
         _check_number(tensor, counted_varints(data), number, name)
-        numbers = np.empty(number, dtype)
+        numbers = room.numbers(number, dtype, what)
         unpacked(data, bits, numbers, what)
         return _reshaped(numbers, tensor.shape)
     _check_number(tensor, len(data) // dtype.itemsize, number, name)

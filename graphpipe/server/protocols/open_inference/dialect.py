@@ -10,13 +10,13 @@ from graphpipe.server.models.directory import Directory
 from graphpipe.server.models.service import Service
 from graphpipe.server.numbers.counters import Counters
 from graphpipe.server.protocols.jsons import read, write
-from graphpipe.server.protocols.lists import Lease
 from graphpipe.server.protocols.open_inference.answer import LENGTH_FIELD
 from graphpipe.server.protocols.open_inference.describe import configuration, in_index, metadata, server, statistics
 from graphpipe.server.protocols.open_inference.infer import Infer, Served
 from graphpipe.server.protocols.page import Models, Page, Say
 from graphpipe.server.protocols.path import segments
 from graphpipe.server.protocols.protocol import Endpoint, Field, WrongMethod
+from graphpipe.server.protocols.room import Room
 from graphpipe.server.state import State
 from graphpipe.words import quoted
 
@@ -36,12 +36,12 @@ class OpenInference:
 
     protocol = "open_inference"
 
-    def __init__(self, directory: Directory, state: State, counters: Counters, strings_max: int, lease: Lease) -> None:
+    def __init__(self, directory: Directory, state: State, counters: Counters, strings_max: int, room: Room) -> None:
         self._directory = directory
         self._state = state
         self._counters = counters
         self._strings_max = strings_max
-        self._lease = lease
+        self._room = room
         self._served: dict[Service, Served] = {}
         directory.on_change.append(self._served.clear)
 
@@ -118,7 +118,7 @@ class OpenInference:
     def _served_by(self, service: Service) -> Served:
         served = self._served.get(service)
         if served is None:
-            served = self._served[service] = Served(service, self._strings_max, self._lease)
+            served = self._served[service] = Served(service, self._strings_max, self._room)
         return served
 
     def _metadata(self, service: Service, body: bytes, models: Models) -> object:

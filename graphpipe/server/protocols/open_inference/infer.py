@@ -13,10 +13,11 @@ from graphpipe.errors import InvalidRequest
 from graphpipe.server.models.service import Service
 from graphpipe.server.protocols.inference import Inference, Named, rows_of
 from graphpipe.server.protocols.jsons import ASIDE_FROM, aside, read
-from graphpipe.server.protocols.lists import Lease, NotSayable
+from graphpipe.server.protocols.lists import NotSayable
 from graphpipe.server.protocols.open_inference.answer import LENGTH_FIELD, encoded, is_work
 from graphpipe.server.protocols.open_inference.request import Asked, asked_in
 from graphpipe.server.protocols.protocol import Answer
+from graphpipe.server.protocols.room import UNLIMITED, Room
 from graphpipe.server.protocols.unsendable import unsendable
 
 __all__ = ["Infer", "Served"]
@@ -30,11 +31,11 @@ _REMEMBERED_BYTES_MAX = 8 * 1024
 class Served:
     """What all requests to one service share."""
 
-    def __init__(self, service: Service, strings_max: int, lease: Lease | None = None) -> None:
+    def __init__(self, service: Service, strings_max: int, room: Room = UNLIMITED) -> None:
         self.service = service
         self.inference = Inference(service)
         self.strings_max = strings_max
-        self.lease = lease
+        self.room = room
         self.remembered: dict[bytes, Asked] = {}
 
 
@@ -75,7 +76,7 @@ class Infer:
         asked = self._asked(text, len(behind))
         if not asked.is_plain and len(behind) >= ASIDE_FROM:
             return self._taken_aside(asked, behind, deadline, request_id)
-        return self._infer(asked, asked.arrays(behind, self._served.lease), deadline, request_id)
+        return self._infer(asked, asked.arrays(behind, self._served.room), deadline, request_id)
 
     def _asked(self, text: memoryview | bytes, behind: int) -> Asked:
         """What a request's JSON asks."""
@@ -106,12 +107,12 @@ class Infer:
     def _taken(self, text: memoryview | bytes, behind: memoryview | bytes) -> tuple[Asked, list[Array]]:
         asked = asked_in(read(text), len(behind), self._served.strings_max)
         # Lists of numbers take ten times their arrays' memory: they are gone before the model is waited for.
-        return asked._replace(tensors=()), asked.arrays(behind, self._served.lease)
+        return asked._replace(tensors=()), asked.arrays(behind, self._served.room)
 
     async def _taken_aside(
         self, asked: Asked, behind: memoryview | bytes, deadline: float | None, request_id: str
     ) -> Answer:
-        arrays = await asyncio.get_running_loop().run_in_executor(None, asked.arrays, behind)
+        arrays = await asyncio.get_running_loop().run_in_executor(None, asked.arrays, behind, self._served.room)
         del behind
         answer = self._infer(asked, arrays, deadline, request_id)
         del arrays

@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graphpipe.errors import InvalidRequest, MalformedMessage, TooLarge, Unsupported
-from graphpipe.server.protocols.lists import Lease, array_of, flattened
+from graphpipe.server.protocols.lists import array_of, flattened
 from graphpipe.server.protocols.open_inference.datatypes import dtype_of
 from graphpipe.server.protocols.open_inference.texts import LENGTH_BYTES, separated
+from graphpipe.server.protocols.room import Room
 from graphpipe.wire.dtypes import BYTES_MAX, ENTRIES_MAX, NAME_BYTES_MAX, NDIM_MAX
 from graphpipe.words import quoted
 
@@ -45,8 +46,8 @@ class Tensor(NamedTuple):
         """Whether its array is a view of the body."""
         return self.data is None and self.dtype.kind not in "Ob"
 
-    def array(self, behind: memoryview | bytes, lease: Lease | None = None) -> Array:
-        """Its elements, of which those in bytes lie in ``behind``; those in JSON are put into what ``lease`` gives.
+    def array(self, behind: memoryview | bytes, room: Room) -> Array:
+        """Its elements, of which those in bytes lie in ``behind``; what is no view of them takes ``room``.
 
         Raises InvalidRequest where they do not fit its type, Overloaded.
         """
@@ -59,10 +60,10 @@ class Tensor(NamedTuple):
                     f"{what} has shape {list(self.shape)}, which takes {number} elements; {len(elements)} came"
                     + (f", in lists of shape {list(nested)}" if len(nested) > 1 else "")
                 )
-            return array_of(elements, self.dtype, what, lease).reshape(self.shape)
+            return array_of(elements, self.dtype, what, room).reshape(self.shape)
         if self.dtype.kind == "O":
             data = behind[self.start : self.start + self.length]
-            return separated(data, math.prod(self.shape), what).reshape(self.shape)
+            return separated(data, math.prod(self.shape), what, room).reshape(self.shape)
         if self.dtype.kind == "b":
             octets = np.ndarray(self.shape, np.uint8, behind, self.start)
             # True is any byte but 0 to those who made it, and 1 to numpy.
@@ -93,9 +94,9 @@ class Asked(NamedTuple):
         """Whether an output is to come as bytes."""
         return self.binary.get(output, self.binary_others)
 
-    def arrays(self, behind: memoryview | bytes, lease: Lease | None = None) -> list[Array]:
+    def arrays(self, behind: memoryview | bytes, room: Room) -> list[Array]:
         """The inputs. Raises InvalidRequest, Overloaded."""
-        return [tensor.array(behind, lease) for tensor in self.tensors]
+        return [tensor.array(behind, room) for tensor in self.tensors]
 
 
 def asked_in(document: object, behind: int, strings_max: int) -> Asked:

@@ -31,6 +31,7 @@ from graphpipe.server.protocols.open_inference.messages import (
 )
 from graphpipe.server.protocols.protocol import Endpoint
 from graphpipe.server.protocols.recall import Recall
+from graphpipe.server.protocols.room import Room
 from graphpipe.server.state import State
 from graphpipe.wire import Segment
 from graphpipe.words import quoted
@@ -78,11 +79,12 @@ class OpenInferenceRpcs:
 
     protocol = "open_inference_grpc"
 
-    def __init__(self, directory: Directory, state: State, counters: Counters, strings_max: int) -> None:
+    def __init__(self, directory: Directory, state: State, counters: Counters, strings_max: int, room: Room) -> None:
         self._directory = directory
         self._state = state
         self._counters = counters
         self._strings_max = strings_max
+        self._room = room
         self._inferences: dict[Service, Inference] = {}
         self._recall: Recall[Form] = Recall()
         directory.on_change += (self._inferences.clear, self._recall.forget)
@@ -147,8 +149,8 @@ class OpenInferenceRpcs:
             partial(infer_response, service.name, version, request.id),
         )
         if len(message) >= ASIDE_FROM and is_work(request):
-            return InferenceCall(form, partial(arrays, request, self._strings_max), is_work=True)
-        found = arrays(request, self._strings_max)
+            return InferenceCall(form, partial(arrays, request, self._strings_max, self._room), is_work=True)
+        found = arrays(request, self._strings_max, self._room)
         if not request.id:  # one with a name of its own is the last of its kind
             self._recall.keep(message, form, found)
         return InferenceCall(form, found)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import struct
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from graphpipe.errors import InvalidRequest, TooLarge
+from graphpipe.server.protocols.room import Room
 from graphpipe.wire.dtypes import BYTES_MAX, to_bytes
 
 __all__ = ["LENGTH_BYTES", "joined", "separated"]
@@ -18,12 +18,14 @@ _STRINGS_AT_ONCE = 1 << 14
 _length_at = struct.Struct("<I").unpack_from
 
 
-def separated(data: memoryview | bytes, number: int, what: str) -> NDArray[Any]:
-    """The elements, ``number`` of them, as a vector of bytes objects. Raises InvalidRequest if they are not all there is."""
+def separated(data: memoryview | bytes, number: int, what: str, room: Room) -> NDArray[Any]:
+    """The elements, ``number`` of them, as a vector of bytes objects. Raises InvalidRequest if they are not all there is,
+    Overloaded.
+    """
     size = len(data)
     if number * LENGTH_BYTES > size:
         raise InvalidRequest(f"{what} has {number} elements, each behind a length of 4 bytes; only {size} bytes came")
-    array = np.empty(number, object)
+    array = room.strings(number, size - number * LENGTH_BYTES)
     at = 0
     for start in range(0, number, _STRINGS_AT_ONCE):
         run: list[bytes] = []

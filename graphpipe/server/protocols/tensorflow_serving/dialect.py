@@ -10,10 +10,10 @@ from graphpipe.errors import NotFound, NotReady, ServiceError
 from graphpipe.server.models.directory import Directory
 from graphpipe.server.models.service import Service
 from graphpipe.server.protocols.jsons import write
-from graphpipe.server.protocols.lists import Lease
 from graphpipe.server.protocols.page import Models, Page
 from graphpipe.server.protocols.path import segments
 from graphpipe.server.protocols.protocol import Endpoint, Field, WrongMethod
+from graphpipe.server.protocols.room import Room
 from graphpipe.server.protocols.tensorflow_serving.describe import metadata, status
 from graphpipe.server.protocols.tensorflow_serving.infer import VERBS, Infer, Served
 from graphpipe.server.state import State
@@ -46,11 +46,11 @@ class TensorFlowServing:
 
     protocol = "tensorflow_serving"
 
-    def __init__(self, directory: Directory, state: State, strings_max: int, lease: Lease) -> None:
+    def __init__(self, directory: Directory, state: State, strings_max: int, room: Room) -> None:
         self._directory = directory
         self._state = state
         self._strings_max = strings_max
-        self._lease = lease
+        self._room = room
         self._served: dict[Service, Served] = {}
         directory.on_change.append(self._served.clear)
 
@@ -84,7 +84,7 @@ class TensorFlowServing:
     def _served_by(self, service: Service) -> Served:
         served = self._served.get(service)
         if served is None:
-            served = self._served[service] = Served(service, self._strings_max, self._lease)
+            served = self._served[service] = Served(service, self._strings_max, self._room)
         return served
 
     def _models(self, body: bytes, models: Models) -> object:

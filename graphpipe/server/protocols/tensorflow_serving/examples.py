@@ -12,6 +12,7 @@ import numpy as np
 
 from graphpipe.errors import InvalidRequest, MalformedMessage, TooLarge
 from graphpipe.server.protocols.protobuf import Message
+from graphpipe.server.protocols.room import UNLIMITED, Room
 from graphpipe.server.protocols.tensorflow_serving.request import Asked, is_bytes, octets_of
 from graphpipe.words import quoted
 
@@ -24,10 +25,10 @@ _FEATURES, _FEATURE = 1, 1
 _BYTES_LIST, _FLOAT_LIST, _INT64_LIST = 1, 2, 3
 
 
-def examples_in(request: dict[str, Any], input_name: str, strings_max: int) -> Asked:
+def examples_in(request: dict[str, Any], input_name: str, strings_max: int, room: Room = UNLIMITED) -> Asked:
     """The examples of a request, each with the features of their context.
 
-    Raises MalformedMessage, InvalidRequest, TooLarge.
+    Raises MalformedMessage, InvalidRequest, TooLarge, Overloaded.
     """
     examples = request.get("examples")
     if type(examples) is not list or not examples:
@@ -40,8 +41,10 @@ def examples_in(request: dict[str, Any], input_name: str, strings_max: int) -> A
             f"a context of {len(context):,} bytes for each of {len(examples):,} examples makes more than "
             f"{_CONTEXTS_BYTES_MAX:,} bytes; send fewer examples at once"
         )
-    array = np.empty(len(examples), object)
-    array[:] = [context + _example(each, f"examples[{at}]") for at, each in enumerate(examples)]
+    array = room.strings(len(examples), len(context) * len(examples))
+    texts = [context + _example(each, f"examples[{at}]") for at, each in enumerate(examples)]
+    room.hold(array, 0, sum(map(len, texts)) - len(context) * len(examples))
+    array[:] = texts
     return Asked((input_name,), [array], True)
 
 

@@ -11,8 +11,8 @@ from graphpipe.server.models.service import Service
 from graphpipe.server.protocols.call import Form, InferenceCall
 from graphpipe.server.protocols.inference import Inference
 from graphpipe.server.protocols.jsons import ASIDE_FROM, JSON, aside, read
-from graphpipe.server.protocols.lists import Lease
 from graphpipe.server.protocols.protocol import Answer
+from graphpipe.server.protocols.room import UNLIMITED, Room
 from graphpipe.server.protocols.tensorflow_serving.answer import classes, columns, rows, values
 from graphpipe.server.protocols.tensorflow_serving.examples import examples_in
 from graphpipe.server.protocols.tensorflow_serving.request import Asked, predict_in, signature_name_in
@@ -26,11 +26,11 @@ VERBS = ("predict", "classify", "regress")
 class Served:
     """What all requests to one service share."""
 
-    def __init__(self, service: Service, strings_max: int, lease: Lease | None = None) -> None:
+    def __init__(self, service: Service, strings_max: int, room: Room = UNLIMITED) -> None:
         self.service = service
         self.inference = Inference(service)
         self.strings_max = strings_max
-        self.lease = lease
+        self.room = room
 
 
 class Infer:
@@ -84,8 +84,8 @@ class Infer:
         model, signature = self.service.model, self._served.inference.signature
         check_name(model, signature_name_in(request))
         if self._verb == "predict":
-            return predict_in(request, signature, self._served.strings_max, self._served.lease)
+            return predict_in(request, signature, self._served.strings_max, self._served.room)
         check_method(model, CLASSIFY if self._verb == "classify" else REGRESS)
         if len(signature.input_names) != 1:
             raise InvalidRequest(f"the model has {len(signature.input_names)} inputs, and examples are one")
-        return examples_in(request, signature.input_names[0], self._served.strings_max)
+        return examples_in(request, signature.input_names[0], self._served.strings_max, self._served.room)

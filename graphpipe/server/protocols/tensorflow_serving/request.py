@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graphpipe.errors import InvalidRequest, MalformedMessage, TooLarge
-from graphpipe.server.protocols.lists import Lease, array_of, flattened
+from graphpipe.server.protocols.lists import array_of, flattened
+from graphpipe.server.protocols.room import UNLIMITED, Room
 from graphpipe.signature import Signature, TensorSpec
 from graphpipe.wire.dtypes import ENTRIES_MAX, NAME_BYTES_MAX, NDIM_MAX
 from graphpipe.words import quoted
@@ -46,13 +47,13 @@ def signature_name_in(request: dict[str, Any]) -> str:
     return name
 
 
-def predict_in(request: dict[str, Any], signature: Signature, strings_max: int, lease: Lease | None = None) -> Asked:
+def predict_in(request: dict[str, Any], signature: Signature, strings_max: int, room: Room = UNLIMITED) -> Asked:
     """What a request to predict says. Raises MalformedMessage, InvalidRequest, TooLarge."""
     in_rows = "instances" in request
     if in_rows == ("inputs" in request):
         raise MalformedMessage('a request has "instances", a list of rows, or "inputs", a column; send one of both')
     columns = _of_rows(request["instances"]) if in_rows else _of_columns(request["inputs"], signature)
-    reading = _Reading(signature, strings_max, lease)
+    reading = _Reading(signature, strings_max, room)
     return Asked(tuple(columns), [reading.array(*column, in_rows) for column in columns.items()], in_rows)
 
 
@@ -109,10 +110,10 @@ def _names(item: dict[str, Any]) -> Iterable[str]:
 class _Reading:
     """The inputs of one request."""
 
-    def __init__(self, signature: Signature, strings_max: int, lease: Lease | None) -> None:
+    def __init__(self, signature: Signature, strings_max: int, room: Room) -> None:
         self._specs = {spec.name: spec for spec in signature.inputs if not spec.repeated}
         self._first = signature.input_names[0] if signature.input_names else ""
-        self._lease = lease
+        self._room = room
         self._strings_left = self._strings_max = strings_max
 
     def array(self, name: str, value: Any, in_rows: bool) -> Array:
@@ -134,10 +135,12 @@ class _Reading:
             self._strings_left -= len(elements)
             if self._strings_left < 0:
                 raise TooLarge(f"more than {self._strings_max:,} strings came (--strings-max)")
-            array: Array = np.empty(len(elements), object)
-            array[:] = _texts(elements, what)
+            array = self._room.strings(len(elements))
+            texts = _texts(elements, what)
+            self._room.hold(array, 0, sum(map(len, texts)))
+            array[:] = texts
         else:
-            array = array_of(elements, dtype, what, self._lease)
+            array = array_of(elements, dtype, what, self._room)
         return array.reshape(shape if is_list else ())
 
     def _spec(self, name: str) -> TensorSpec | None:

@@ -16,6 +16,7 @@ from graphpipe.server.protocols.inference import Inference, Named
 from graphpipe.server.protocols.protobuf import Reader
 from graphpipe.server.protocols.protocol import Endpoint
 from graphpipe.server.protocols.recall import Recall
+from graphpipe.server.protocols.room import Room
 from graphpipe.server.protocols.tensorflow_serving.messages import (
     AVAILABLE,
     SIGNATURE_FIELD,
@@ -30,7 +31,7 @@ from graphpipe.server.protocols.tensorflow_serving.messages import (
     version_number,
 )
 from graphpipe.server.protocols.tensorflow_serving.signatures import check_name, method_of, name_of
-from graphpipe.server.protocols.tensorflow_serving.tensors import Lease, is_work, read_tensor, values
+from graphpipe.server.protocols.tensorflow_serving.tensors import is_work, read_tensor, values
 from graphpipe.signature import TensorSpec
 from graphpipe.wire import Segment
 from graphpipe.words import listed, quoted
@@ -52,10 +53,10 @@ class TensorFlowServingRpcs:
 
     protocol = "tensorflow_serving_grpc"
 
-    def __init__(self, directory: Directory, strings_max: int, lease: Lease) -> None:
+    def __init__(self, directory: Directory, strings_max: int, room: Room) -> None:
         self._directory = directory
         self._strings_max = strings_max
-        self._lease = lease
+        self._room = room
         self._inferences: dict[Service, Inference] = {}
         self._recall: Recall[Form] = Recall()
         directory.on_change += (self._inferences.clear, self._recall.forget)
@@ -114,7 +115,7 @@ class TensorFlowServingRpcs:
         for name, parts in inputs.items():
             what = f"input {quoted(name)}"
             tensor = read_tensor(parts, reader, what)
-            array = values(tensor, what, left, self._lease)
+            array = values(tensor, what, left, self._room)
             if tensor.content is None and array.nbytes > sum(map(len, parts)):
                 left -= array.nbytes
             arrays.append(array)

@@ -15,8 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from graphpipe.errors import InvalidRequest, MalformedMessage, Overloaded, TooLarge
-from graphpipe.server.protocols.lists import Lease
+from graphpipe.errors import InvalidRequest, MalformedMessage, TooLarge
 from graphpipe.server.protocols.protobuf import (
     FIXED32,
     FIXED64,
@@ -30,12 +29,12 @@ from graphpipe.server.protocols.protobuf import (
     part,
     signed,
 )
+from graphpipe.server.protocols.room import Room
 from graphpipe.server.protocols.varints import counted_varints, unpacked
 from graphpipe.wire import Segment
 from graphpipe.wire.dtypes import NDIM_MAX, to_bytes, to_sendable
 
 __all__ = [
-    "Lease",
     "ReadTensor",
     "is_work",
     "number_of_dtype",
@@ -177,11 +176,11 @@ def is_work(parts: Sequence[memoryview]) -> bool:
     return not is_mostly(parts, _VIEWED)
 
 
-def values(tensor: ReadTensor, what: str, filled_bytes_max: int, lease: Lease) -> Array:
+def values(tensor: ReadTensor, what: str, filled_bytes_max: int, room: Room) -> Array:
     """A tensor's array, a view of what came wherever it can be.
 
-    ``filled_bytes_max`` is how many bytes may be made of a last value that stands for others, in memory that ``lease``
-    gives. Raises InvalidRequest where the sizes do not add up, MalformedMessage, TooLarge, Overloaded.
+    ``filled_bytes_max`` is how many bytes may be made of a last value that stands for others, and whatever is
+    no view takes ``room``. Raises InvalidRequest where the sizes do not add up, MalformedMessage, TooLarge, Overloaded.
     """
     kind = _KINDS[tensor.number]
     number = math.prod(tensor.shape)
@@ -192,7 +191,7 @@ def values(tensor: ReadTensor, what: str, filled_bytes_max: int, lease: Lease) -
                 f"{len(tensor.content):,} came in tensor_content"
             )
         return _shaped(tensor.content, kind.dtype, tensor.shape, what)
-    listed = _listed(tensor, kind, what)
+    listed = _listed(tensor, kind, what, room)
     came = len(listed)
     if came > number:
         raise InvalidRequest(f"{what} of shape {tensor.shape} has {number:,} elements; {came:,} came")
@@ -211,28 +210,24 @@ def values(tensor: ReadTensor, what: str, filled_bytes_max: int, lease: Lease) -
     filled: Array
     if kind.dtype.kind == "O":
         filled = np.empty(number, kind.dtype)
+        room.hold(filled, came, size + sum(map(len, tensor.parts)))
     else:
-        memory = lease(size)
-        if memory is None:
-            raise Overloaded(
-                f"no room for {size:,} bytes of which {what} has but a few (--in-flight-bytes-max); try again"
-            )
-        filled = np.ndarray(number, kind.dtype, memory)
+        filled = room.numbers(number, kind.dtype, what)
     filled[:came], filled[came:] = listed, last
     return filled.reshape(tensor.shape)
 
 
-def _listed(tensor: ReadTensor, kind: _Kind, what: str) -> Array:
+def _listed(tensor: ReadTensor, kind: _Kind, what: str, room: Room) -> Array:
     parts = tensor.parts
     if kind.form == LENGTH:
-        strings = np.empty(len(parts), object)
+        strings = room.strings(len(parts), sum(map(len, parts)))
         strings[:] = parts
         return strings
     data = merged(parts) if parts else memoryview(b"")
     if kind.form != VARINT:
         return np.ndarray(len(data) // kind.dtype.itemsize, kind.dtype, data)
     is_half = kind.dtype.kind == "f"  # their bits, as whole numbers
-    found: Array = np.empty(counted_varints(data), np.uint16 if is_half else kind.dtype)
+    found = room.numbers(counted_varints(data), np.dtype(np.uint16) if is_half else kind.dtype, what)
     unpacked(data, kind.bits, found, what)
     return found.view(kind.dtype) if is_half else found
 
