@@ -35,6 +35,7 @@ import benchmarks.attacking.answers  # noqa: E402
 import benchmarks.attacking.bodies  # noqa: E402
 import benchmarks.attacking.connections  # noqa: E402
 import benchmarks.attacking.deadlines  # noqa: E402
+import benchmarks.attacking.documents  # noqa: E402
 import benchmarks.attacking.files  # noqa: E402
 import benchmarks.attacking.guesses  # noqa: E402
 import benchmarks.attacking.handshakes  # noqa: E402
@@ -43,6 +44,7 @@ import benchmarks.attacking.logs  # noqa: E402
 import benchmarks.attacking.loop  # noqa: E402
 import benchmarks.attacking.proxied  # noqa: E402
 import benchmarks.attacking.room  # noqa: E402
+import benchmarks.attacking.streams  # noqa: E402
 import benchmarks.attacking.texts  # noqa: E402,F401
 from benchmarks.attacking.attack import ATTACKS, Attack, Scene  # noqa: E402
 from benchmarks.attacking.table import RESULTS, line, write_docs  # noqa: E402
@@ -88,13 +90,12 @@ def medians(times: list[Found]) -> Found:
 
 
 def save(tree: Tree, found: dict[str, Found], times: int) -> None:
-    """Put the figures beside those of other attacks on the same commit."""
-    kept = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    attacks = kept["attacks"] if kept.get("commit") == tree.commit else {}
+    """Put the figures beside those of other attacks, each with the commit that it was measured at."""
+    attacks = json.loads(RESULTS.read_text())["attacks"] if RESULTS.exists() else {}
     load = round(os.getloadavg()[0], 1)
-    attacks |= {name: {**each, "times": times, "load average": load} for name, each in found.items()}
+    told = {"commit": tree.commit, "times": times, "load average": load}
+    attacks |= {name: {**each, **told} for name, each in found.items()}
     kept = {
-        "commit": tree.commit,
         "machine": f"{os.cpu_count()} CPUs ({platform.machine()}, Python {platform.python_version()})",
         "attacks": {name: attacks[name] for name in ATTACKS if name in attacks},
     }

@@ -68,7 +68,7 @@ class Nowhere(asyncio.Transport):
 class Ignoring:
     """A meter that counts nothing."""
 
-    def answered(self, status: int, seconds: float) -> None:
+    def answered(self, status: int, seconds: float, protocol: int = 0) -> None:
         pass
 
     def ran(self, queue_s: float, inference_s: float) -> None:

@@ -56,8 +56,10 @@ SECONDS = {
     "python-first_hour": 30,
     "python-deploy": 20,
     "python-benchmarks": 75,
+    "python-grpc": 35,
+    "python-open_inference": 30,
+    "python-tensorflow_serving": 22,
     "python-interop": 25,
-    "python-nodes": 25,
 }
 
 

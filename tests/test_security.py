@@ -53,7 +53,8 @@ def test_the_figures_are_those_that_were_measured_and_every_attack_that_was_meas
     "kind",
     ["smuggling", "oversize", "bombs", "traversal in model names", "traversal in archives", "replayed deadlines",
      "key timing", "hostile metadata", "hostile answers",
-     "model files that run code", "dripping", "floods of connections", "heads that never repeat"],
+     "model files that run code", "dripping", "floods of connections", "heads that never repeat",
+     "HTTP/2 floods", "protobuf bombs", "bombs: JSON"],
 )  # fmt: skip
 def test_no_kind_of_attack_is_missing(kind):
     assert re.search(rf"^\|.*{kind}", PAGE, re.MULTILINE)

@@ -73,7 +73,7 @@ def table(kept: Mapping[str, Any], attacks: Mapping[str, Attack]) -> str:
     found = {name: kept["attacks"][name] for name in attacks if name in kept["attacks"]}
     loads = [each["load average"] for each in found.values()]
     lines = [
-        f"Commit {kept['commit']}, on {kept['machine']} with load averages of {min(loads):g} to {max(loads):g}.",
+        f"{_commits(found)}, on {kept['machine']} with load averages of {min(loads):g} to {max(loads):g}.",
         "",
         "| attack | memory, MB: before, peak, after | p99, ms: alone, meanwhile | p50 | failed | the others saw |",
         "|---|---|---|---|---|---|",
@@ -83,6 +83,15 @@ def table(kept: Mapping[str, Any], attacks: Mapping[str, Attack]) -> str:
         for name, each in found.items()
     ]
     return "\n".join(lines)
+
+
+def _commits(found: Mapping[str, Mapping[str, Any]]) -> str:
+    """Which commit was attacked, and what was attacked by those that are not like most."""
+    attacked: dict[str, list[str]] = {}
+    for name, each in found.items():
+        attacked.setdefault(each["commit"], []).append(name)
+    most, *others = sorted(attacked, key=lambda commit: -len(attacked[commit]))
+    return f"Commit {most}" + "".join(f" (commit {commit}: {', '.join(attacked[commit])})" for commit in others)
 
 
 def with_figures(text: str, kept: Mapping[str, Any]) -> str:

@@ -160,6 +160,7 @@ with graphpipe.load(sys.argv[1]) as model:
 """
 
 
+@pytest.mark.slow
 def test_its_convolutions_are_onednns_without_being_asked_for(saved):
     environment = {name: value for name, value in os.environ.items() if name != "TF_ENABLE_ONEDNN_OPTS"}
     log = subprocess.run(

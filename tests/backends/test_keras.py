@@ -182,6 +182,7 @@ def test_a_damaged_keras_file_is_refused_in_one_line(tmp_path):
         assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 @keras_writes
 def test_a_server_of_a_damaged_keras_file_ends_with_the_one_line(tmp_path):
     import keras

@@ -164,6 +164,7 @@ def test_python_and_remote_models_load_no_framework_at_all(tmp_path, serve):
         assert not heavy & set(run(code).split())
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)  # on a machine that has other work it takes minutes to import both
 def test_tensorflow_and_torch_live_in_one_process_whatever_torch_loads_late(tmp_path):
     # torch.export imports triton, whose LLVM does not live beside TensorFlow's.

@@ -21,7 +21,9 @@ from tests.serving import ROOT, environment
         ("benchmarks/bookkeeping.py --rounds 1", "refusal with 503"),
         ("benchmarks/keys.py --rounds 1", "1,000 keys in turn"),
         ("benchmarks/caller_limits.py --rounds 1", "over the limit: 429"),
-        ("benchmarks/keys.py --sockets --rounds 1 --seconds 0.1", "1,000 keys in turn"),
+        pytest.param(
+            "benchmarks/keys.py --sockets --rounds 1 --seconds 0.1", "1,000 keys in turn", marks=pytest.mark.slow
+        ),
         ("benchmarks/keys.py --timing --calls 100", "over a socket: 100 refusals"),
         (
             "benchmarks/protocols.py hot --before HEAD --rounds 1 --turn-s 0.1 --callers 1",
@@ -29,7 +31,11 @@ from tests.serving import ROOT, environment
         ),
         ("benchmarks/scrape.py --models 20 --scrapes 1", "loop held at most"),
         pytest.param("benchmarks/overload.py --seconds 2", "goodput", marks=pytest.mark.slow),
-        ("benchmarks/before_after.py small --rounds 1 --seconds 0.1 --connections 8", "after, foreign to after"),
+        pytest.param(
+            "benchmarks/before_after.py small --rounds 1 --seconds 0.1 --connections 8",
+            "after, foreign to after",
+            marks=pytest.mark.slow,
+        ),
         pytest.param(
             "benchmarks/before_after.py --before HEAD large squeezenet --rounds 1", "outside", marks=pytest.mark.slow
         ),

@@ -47,6 +47,7 @@ def by_subject(found: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {each["subject"]: each for each in found["subjects"]}
 
 
+@pytest.mark.slow
 @counts
 def test_a_decode_that_is_10_percent_dearer_is_named_and_nothing_beside_it(tmp_path: Path) -> None:
     ignored = shutil.ignore_patterns("__pycache__")

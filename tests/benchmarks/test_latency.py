@@ -133,6 +133,7 @@ def test_the_table_of_a_size_has_a_line_for_each_load_and_a_column_for_each_serv
     assert table.rows[1] == {"share": "90", "rate": 90_000.0, "GraphPipe": "0.50 / 1.00", "Go": "0.50 / 1.00"}
 
 
+@pytest.mark.slow
 def test_the_question_runs_to_its_end() -> None:
     options = argparse.Namespace(full=False, rounds=1, seconds=0.05, shares=[10], even=False)
     result = latency.measure(options)

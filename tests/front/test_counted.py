@@ -10,6 +10,7 @@ import pytest
 
 from graphpipe.keyfile import digest_of, key_of, new_key, text_of
 from tests.front.servers import InProcess, in_process
+from tests.grpc.frames import HEADERS, head, peer
 from tests.raw_http import Wire
 
 KEY = new_key()
@@ -50,10 +51,27 @@ def test_a_path_that_is_nobodys_and_a_method_that_it_has_not_are_counted_where_t
         assert counted(server) == {("404", protocol): 1, ("405", protocol): 1}
 
 
+@pytest.mark.parametrize("protocol", INFER)
+@pytest.mark.parametrize(
+    ("status", "fields"),
+    [("431", f"X: {'x' * 70_000}"), ("400", "X: \0"), ("400", "Content-Length: one"), ("505", None)],
+)
+def test_a_head_that_is_refused_is_counted_by_its_first_line(protocol: str, status: str, fields: str | None):
+    version, lines = ("1.1", f"{fields}\r\n") if fields else ("2.0", "")
+    with in_process() as server:
+        with Wire(server.url) as wire:
+            wire.send(f"POST {INFER[protocol]} HTTP/{version}\r\nHost: h\r\n{lines}\r\n".encode())
+            assert str(wire.answer().status) == status
+        assert counted(server) == {(status, protocol): 1}
+
+
 def test_what_http2_brings_for_nobody_is_counted_apart():
     with in_process() as server:
         target = server.url.removeprefix("http://").rstrip("/")
         with grpc.insecure_channel(target) as channel, pytest.raises(grpc.RpcError) as refused:
             channel.unary_unary("/some.Service/Method")(b"", timeout=20)
         assert refused.value.code() == grpc.StatusCode.UNIMPLEMENTED
-        assert counted(server) == {("501", "grpc"): 1}
+        with peer(server) as it:
+            it.send(head(1, fields=((":method", "GET"), (":scheme", "http"), (":path", "/"), (":authority", "h"))))
+            it.until(HEADERS, 1)
+        assert counted(server) == {("501", "grpc"): 1, ("415", "grpc"): 1}

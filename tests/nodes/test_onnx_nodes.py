@@ -25,6 +25,7 @@ def results(tmp_path_factory):
     return suite.run(tmp_path_factory.mktemp("nodes"))
 
 
+@pytest.mark.slow
 def test_every_case_that_passes_in_process_passes_over_the_wire(results):
     assert results.wrong == {}
     assert results.run > 1000

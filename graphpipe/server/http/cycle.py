@@ -330,8 +330,9 @@ class Cycle:
     def refuse_head(self, status: int, message: str, data: bytes = b"", request_id: str = "") -> None:
         """No to what is not even a request yet."""
         answer, length = _plain(status, message, request_id)
-        self._exchange.start(None)
-        self._exchange.finish(status, self._line.transport, 0, length, 0, Question(*asked_in(data), request_id))
+        asked = Question(*asked_in(data), request_id)
+        self._exchange.start(None, self._shared.place_of(asked.path))
+        self._exchange.finish(status, self._line.transport, 0, length, 0, asked)
         self._end_with(answer)
 
     def _end_with(self, answer: bytes) -> None:

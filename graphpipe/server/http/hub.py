@@ -29,6 +29,7 @@ from graphpipe.server.http.request import Request
 from graphpipe.server.http.shared import TICK_S, Member, Successor, TurnTaker
 from graphpipe.server.numbers.accesslog import AccessLog
 from graphpipe.server.numbers.counters import Counters
+from graphpipe.server.numbers.families import PLACES
 from graphpipe.server.protocols.dialects import Dialects
 from graphpipe.server.protocols.graphpipe import ERROR_TYPE
 from graphpipe.server.protocols.protocol import Fields
@@ -233,6 +234,10 @@ class Hub:
             connection.write_small(answer)
         except BaseException as error:
             connection.give_up(error)
+
+    def place_of(self, path: str) -> int:
+        """As one of which protocol counts what is refused at a path: its place in PROTOCOLS."""
+        return PLACES[self._dialects.at(path).protocol]
 
     def refusal(self, error: ServiceError, head: Head, keep_alive: bool) -> tuple[bytes, int]:
         """The answer that says no, and how many bytes of it are its body.

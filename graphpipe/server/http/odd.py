@@ -359,10 +359,11 @@ class Odd:
         """No to what reaches no model and no page."""
         exchange = Exchange(self._state, self._access_log, self._nobody, asyncio.get_running_loop())
         exchange.caller = caller_of(request.transport)
-        exchange.start(None, PLACES[self._dialect(request).protocol])
+        asked = _question(request, caller)  # where the parser refused its head, that knows its path nevertheless
+        exchange.start(None, PLACES[self._dialects.at(asked.path).protocol])
         response = self._refuse(request, error)
         said = response.body if request.method != "HEAD" and isinstance(response.body, bytes) else b""
-        exchange.finish(error.http_status, request.transport, 0, len(said), 0, _question(request, caller))
+        exchange.finish(error.http_status, request.transport, 0, len(said), 0, asked)
         if error.http_status not in (401, 403, 404):
             response.force_close()
         return response

@@ -96,6 +96,10 @@ class Shared(Protocol):
         """The head of a good answer whose length is not among ``ok_heads``, or which says more than that."""
         ...
 
+    def place_of(self, path: str) -> int:
+        """As one of which protocol counts what is refused at a path: its place in PROTOCOLS."""
+        ...
+
     def refusal(self, error: ServiceError, head: Head, keep_alive: bool) -> tuple[bytes, int]:
         """The answer that says no, and how many bytes of it are its body."""
         ...
