@@ -36,7 +36,7 @@ def draw(result: Result) -> Figure:
     for row in tables.get("json", []):
         for name, key, colour in (("ours", "ours_us", OURS), ("FastAPI", "theirs_us", THEIRS)):
             bars[f"{row['form'].partition(',')[0]}, {row['size']}: {name}"] = row[key] / 1000, colour
-    _panel(text, bars, "JSON: CPU ms of the server a call, logarithmic")
+    _panel(text, bars, "JSON: CPU ms a call, logarithmic")
     if bars:
         text.set_xscale("log")
         text.set_xlim(0.3 * min(value for value, _ in bars.values()), 6 * max(value for value, _ in bars.values()))
