@@ -27,7 +27,7 @@ _NAMES = {"gzip": "gzip", "x-gzip": "gzip", "deflate": "deflate"}
 _CODINGS_MAX = 2
 # So much of a body is given before anybody asks what came for it: a batch of images that are black has a thousandth of its
 # size in gzip, and nobody means harm by it. What stands between two codings has no such excuse.
-FREE_BYTES = 32 << 20
+FREE_BYTES = 8 << 20
 _FREE_BETWEEN_BYTES = 1 << 20
 # What cannot be compressed grows: by a few bytes for every 16 KiB, and by a header with names in it.
 _OVERHEAD_BYTES = 64 * 1024

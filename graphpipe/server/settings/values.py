@@ -179,7 +179,7 @@ class Settings:
     body_bytes_max: int = setting(1 << 30, "Limits", size(1, 2**31 - 1), "Largest request body; a larger one gets 413.")
     inflate_ratio_max: int = setting(
         100, "Limits", integer(0, 1 << 20),
-        "How many times as many bytes as came a compressed body may become, from 32 MiB on; more gets 413. 0: no body "
+        "How many times as many bytes as came a compressed body may become, from 8 MiB on; more gets 413. 0: no body "
         "may be compressed. What it becomes is limited by --body-bytes-max too.",
     )  # fmt: skip
     strings_max: int = setting(
