@@ -103,16 +103,28 @@ class Connection:
             return False
         return not self._poll.poll(0)
 
-    def call(self, head: bytes, segments: Sequence[Segment], deadline: float, pool: BufferPool) -> Reply:
+    def call(
+        self,
+        head: bytes,
+        segments: Sequence[Segment],
+        deadline: float,
+        pool: BufferPool,
+        *,
+        fds: Sequence[int] = (),
+        upgrade: str = "",
+    ) -> Reply:
         """Send a request and receive the whole answer. ``deadline`` is monotonic seconds.
+
+        ``fds`` are descriptors that go with its first byte, over a Unix socket; ``upgrade`` is the protocol that it asks to
+        go on with.
 
         Raises NotSent if a reused connection turned out closed, TimedOut after the deadline, NoAnswer for whatever else
         is not an answer.
         """
         self.reusable = sent = False
-        answer = AnswerReader(self._address.url, self._scratch, pool, self._answer_bytes_max)
+        answer = AnswerReader(self._address.url, self._scratch, pool, self._answer_bytes_max, upgrade)
         try:
-            sent = self._send([head, *segments], answer, deadline)
+            sent = self._send([head, *segments], answer, deadline, fds)
             if sent:
                 self._wait(_READ, deadline)
             while answer.reply is None and self._receive(answer, deadline):
@@ -131,16 +143,22 @@ class Connection:
         self._bytes_sent_before += len(head) + sum(map(len, segments))
         return answer.reply
 
-    def _send(self, pieces: Sequence[Segment], answer: AnswerReader, deadline: float) -> bool:
+    def _send(
+        self, pieces: Sequence[Segment], answer: AnswerReader, deadline: float, fds: Sequence[int] = ()
+    ) -> bool:
         """Send everything and say True, or stop and say False because the answer came first, or the end."""
         queue = [piece for piece in pieces if len(piece)]
         one_by_one = isinstance(self._socket, ssl.SSLSocket) or not _GATHERS
         at = 0
         while at < len(queue):
             try:
-                taken = (
-                    self._socket.send(queue[at]) if one_by_one else self._socket.sendmsg(queue[at : at + _PIECES_MAX])
-                )
+                if fds:
+                    taken = socket.send_fds(self._socket, queue[at : at + _PIECES_MAX], list(fds))
+                    fds = ()
+                elif one_by_one:
+                    taken = self._socket.send(queue[at])
+                else:
+                    taken = self._socket.sendmsg(queue[at : at + _PIECES_MAX])
             except (BlockingIOError, ssl.SSLWantWriteError):
                 came_in = self._wait(_READ | _WRITE, deadline) & ~_WRITE
                 if came_in and (not self._receive(answer, deadline, wait=False) or answer.began):
