@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import select
 import socket
 import ssl
@@ -15,7 +16,7 @@ from graphpipe.buffers import BufferPool
 from graphpipe.client.answer import SCRATCH_BYTES, AnswerReader
 from graphpipe.client.calls import Reply
 from graphpipe.client.dialing import connected
-from graphpipe.client.failures import never_arrived, not_in_time, refused_late, unanswered, unreachable
+from graphpipe.client.failures import NotSent, never_arrived, not_in_time, refused_late, unanswered, unreachable
 from graphpipe.client.options import Options
 from graphpipe.errors import NoAnswer, TimedOut
 from graphpipe.wire import Segment
@@ -143,9 +144,7 @@ class Connection:
         self._bytes_sent_before += len(head) + sum(map(len, segments))
         return answer.reply
 
-    def _send(
-        self, pieces: Sequence[Segment], answer: AnswerReader, deadline: float, fds: Sequence[int] = ()
-    ) -> bool:
+    def _send(self, pieces: Sequence[Segment], answer: AnswerReader, deadline: float, fds: Sequence[int] = ()) -> bool:
         """Send everything and say True, or stop and say False because the answer came first, or the end."""
         queue = [piece for piece in pieces if len(piece)]
         one_by_one = isinstance(self._socket, ssl.SSLSocket) or not _GATHERS
@@ -153,7 +152,7 @@ class Connection:
         while at < len(queue):
             try:
                 if fds:
-                    taken = socket.send_fds(self._socket, queue[at : at + _PIECES_MAX], list(fds))
+                    taken = self._send_with(fds, queue[at : at + _PIECES_MAX])
                     fds = ()
                 elif one_by_one:
                     taken = self._socket.send(queue[at])
@@ -173,6 +172,15 @@ class Connection:
             if taken:
                 queue[at] = memoryview(queue[at])[taken:]
         return True
+
+    def _send_with(self, fds: Sequence[int], pieces: Sequence[Segment]) -> int:
+        try:
+            return socket.send_fds(self._socket, pieces, list(fds))
+        except OSError as error:
+            # So many are on their way already that the kernel takes no more.
+            if error.errno != errno.ETOOMANYREFS:
+                raise
+            raise NotSent(f"no descriptors can be passed to {self._address.url}: {error.strerror}") from None
 
     def _receive(self, answer: AnswerReader, deadline: float, *, wait: bool = True) -> bool:
         """Take in what has come, after a wait if need be. False: the server closed its side."""

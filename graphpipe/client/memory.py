@@ -12,20 +12,23 @@ from __future__ import annotations
 import math
 import re
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from itertools import pairwise
 from time import monotonic
 from typing import Any
 
 import numpy as np
 
+from graphpipe.arrays import array_of
 from graphpipe.buffers import POOLED_FROM, BufferPool
 from graphpipe.client.calls import Array, Reply
 from graphpipe.errors import NoAnswer
 from graphpipe.memory.places import Place, place_of
 from graphpipe.wire import Segment, Type, encode_request
 from graphpipe.wire.dtypes import type_of
+from graphpipe.words import quoted
 
-__all__ = ["Loan", "Memory", "Tensors"]
+__all__ = ["Loan", "Memory", "Tensors", "large"]
 
 # Tensors of less stay in the message, which goes anyway.
 _SHOWN_FROM = 4096
@@ -62,6 +65,26 @@ class Tensors:
     def as_bytes(self) -> list[Segment]:
         """The request with everything in it."""
         return encode_request(self.arrays, self.names, self.asked, self.config)
+
+
+def large(inputs: Sequence[object], names: tuple[str, ...], asked: tuple[str, ...], config: str) -> Tensors | None:
+    """The inputs of a call, if they are many bytes.
+
+    Raises InvalidRequest for what is no tensor.
+    """
+    if sum(map(_bytes_of, inputs)) < POOLED_FROM:
+        return None
+    called = dict(enumerate(names))
+    arrays = [array_of(value, quoted(called[i]) if called.get(i) else f"input {i}") for i, value in enumerate(inputs)]
+    return Tensors(arrays, names, asked, config)
+
+
+def _bytes_of(value: object) -> int:
+    """Of how many bytes the numbers in a tensor are."""
+    size = getattr(value, "nbytes", 0)
+    if type(size) is not int or (type(value) is np.ndarray and value.dtype.hasobject):
+        return 0
+    return size
 
 
 class Memory:
@@ -113,14 +136,13 @@ class Memory:
             if (place := _place_of(array)) is None or not shown.add(i, place):
                 copied.append(i)
                 size += _aligned(array.nbytes)
-        if size >= POOLED_FROM and (view := self._lease(size)) is not None:
-            at = 0
-            for i in copied:
-                arrays[i] = target = np.ndarray(arrays[i].shape, arrays[i].dtype.newbyteorder("<"), view, at)
-                at += _aligned(target.nbytes)
-                _copy(tensors.arrays[i], target)
-                place = place_of(target)
-                assert place is not None
+        view = self._lease(size) if size >= POOLED_FROM else None
+        at = 0
+        for i in copied if view is not None else ():
+            arrays[i] = target = np.ndarray(arrays[i].shape, arrays[i].dtype.newbyteorder("<"), view, at)
+            at += _aligned(target.nbytes)
+            _copy(tensors.arrays[i], target)
+            if (place := place_of(target)) is not None:
                 shown.add(i, place, always=True)
         if not shown.places:
             return None
@@ -134,9 +156,7 @@ class Memory:
     def learn(self, tensors: Tensors, outputs: Sequence[Array]) -> None:
         """Take note of what such a call is answered with: the next one brings room for it."""
         room = sum(
-            _aligned(array.nbytes)
-            for array in outputs
-            if array.nbytes >= POOLED_FROM and not array.dtype.hasobject
+            _aligned(array.nbytes) for array in outputs if array.nbytes >= POOLED_FROM and not array.dtype.hasobject
         )
         if room > self._answer_bytes_max:
             room = 0
@@ -151,9 +171,11 @@ class Memory:
 
     def _lease(self, size: int) -> memoryview | None:
         try:
-            return self._pool.lease(size)
-        except (OSError, MemoryError, ValueError):  # no descriptors, or no memory: bytes need none
+            view = self._pool.lease(size)
+        except (OSError, MemoryError, OverflowError, ValueError):  # no memory; bytes need none
             return None
+        # Where no descriptor was left, it is memory of our own.
+        return None if view is None or place_of(np.frombuffer(view, np.uint8)) is None else view
 
     def _lease_out(self, size: int) -> memoryview | None:
         """Memory that a caller may keep for as long as he likes."""
@@ -240,7 +262,7 @@ class Loan:
             found[i] = self._area[at : at + length]
             ranges.append((at, at + length))
         ranges.sort()
-        if any(end > start for (_, end), (start, _) in zip(ranges, ranges[1:], strict=False)):
+        if any(end > start for (_, end), (start, _) in pairwise(ranges)):
             raise _Wrong(f"{words}, where outputs lie on top of each other")
         return found
 
