@@ -9,7 +9,6 @@ Making one costs much more than using one again: its pages are touched for the f
 from __future__ import annotations
 
 import ctypes
-import fcntl
 import functools
 import mmap
 import os
@@ -56,6 +55,8 @@ class Segment:
 
         Raises OSError where the system has none to give: no descriptor, no memory, or no such thing (``available``).
         """
+        import fcntl  # which not every system has
+
         fd = _memfd()
         try:
             os.ftruncate(fd, size)
@@ -101,6 +102,8 @@ def seals_of(fd: int) -> int:
 
     Raises OSError for what is none, and asks nobody about it: no file system, however strange, can make us wait.
     """
+    import fcntl
+
     return fcntl.fcntl(fd, _F_GET_SEALS)
 
 

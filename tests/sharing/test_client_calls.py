@@ -198,7 +198,9 @@ def test_other_servers_get_bytes_and_are_asked_once(tmp_path: Path, first: bytes
         assert server.requests == 5
 
 
-def test_a_server_that_says_nothing_when_it_is_asked_gets_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_says_nothing_when_it_is_asked_gets_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("graphpipe.client.same_host._ASKING_S", 0.2)
 
     def talk(caller: Caller) -> None:
