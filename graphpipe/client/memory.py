@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import re
+import socket
 import weakref
 from collections.abc import Sequence
 from itertools import pairwise
@@ -21,14 +22,20 @@ import numpy as np
 
 from graphpipe.arrays import array_of
 from graphpipe.buffers import POOLED_FROM, BufferPool
+from graphpipe.client.address import Address
 from graphpipe.client.calls import Array, Reply
 from graphpipe.errors import NoAnswer
 from graphpipe.memory.places import Place, place_of
+from graphpipe.memory.segment import available
 from graphpipe.wire import Segment, Type, encode_request
 from graphpipe.wire.dtypes import type_of
 from graphpipe.words import quoted
 
-__all__ = ["Loan", "Memory", "Tensors", "large"]
+__all__ = ["ASKING_S", "PROTOCOL", "Loan", "Memory", "Tensors", "asking_head", "is_possible", "large", "refused"]
+
+PROTOCOL = "graphpipe-memory/1"
+# A server that says nothing when it is asked is not waited for any longer.
+ASKING_S = 5.0
 
 # Tensors of less stay in the message, which goes anyway.
 _SHOWN_FROM = 4096
@@ -47,6 +54,21 @@ _ASKED_AGAIN_S = 60.0
 
 _ENTRY = re.compile(r"(0|[1-9][0-9]{0,3})=(0|[1-9][0-9]{0,17})\+([1-9][0-9]{0,17})")
 _FIELD_MAX = 8192
+
+
+def is_possible(address: Address) -> bool:
+    """Whether memory can be shown at all: over a Unix socket, on a system that has such memory."""
+    return bool(address.unix_path) and hasattr(socket, "send_fds") and available()
+
+
+def asking_head(host: str) -> bytes:
+    """The request that asks a server to look at memory from now on."""
+    return f"GET / HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: {PROTOCOL}\r\n\r\n".encode()
+
+
+def refused(reply: Reply) -> bool:
+    """Whether a server says that it could not look at what it was shown. Nothing has run."""
+    return reply.head.memory == "refused" and reply.head.status != 200
 
 
 class Tensors:

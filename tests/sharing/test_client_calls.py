@@ -201,7 +201,7 @@ def test_other_servers_get_bytes_and_are_asked_once(tmp_path: Path, first: bytes
 def test_a_server_that_says_nothing_when_it_is_asked_gets_bytes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("graphpipe.client.same_host._ASKING_S", 0.2)
+    monkeypatch.setattr("graphpipe.client.same_host.ASKING_S", 0.2)
 
     def talk(caller: Caller) -> None:
         if caller.read_head() == ASKED:
