@@ -126,7 +126,7 @@ class Mappings:
             self._bytes = 0
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _device() -> int:
     """The device that all memory of this kind is on."""
     return Segment.create(mmap.PAGESIZE).key[0] if available() else -1

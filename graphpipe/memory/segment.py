@@ -66,7 +66,7 @@ class Segment:
         return cls(fd, size, memory)
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def available() -> bool:
     """Whether this system has such memory: Linux has."""
     if not sys.platform.startswith("linux"):
@@ -142,7 +142,7 @@ def _memfd() -> int:
     return fd
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _libc() -> Any:
     libc = ctypes.CDLL(None, use_errno=True)
     libc.mmap.restype = ctypes.c_void_p

@@ -16,6 +16,7 @@ from functools import partial
 
 from graphpipe.buffers import POOLED_FROM
 from graphpipe.errors import NotFound, ServiceError, Unsupported
+from graphpipe.memory.segment import available
 from graphpipe.server.exchange import Exchange
 from graphpipe.server.http.admission import Admission
 from graphpipe.server.http.codings import takes_gzip
@@ -24,6 +25,7 @@ from graphpipe.server.http.cors import has_origin
 from graphpipe.server.http.head import Head, accepted_codings, cut, field_of, parse
 from graphpipe.server.http.heads import Heads
 from graphpipe.server.http.keys import Keys, authorizations_in, is_page
+from graphpipe.server.http.passing import Waiting
 from graphpipe.server.http.refusal import error_headers, response_head
 from graphpipe.server.http.request import Request
 from graphpipe.server.http.shared import TICK_S, Member, Successor, TurnTaker
@@ -47,6 +49,8 @@ _OCTETS: Fields = (("Content-Type", "application/octet-stream"),)
 
 # Heads of answers and refusals that are remembered for a moment.
 _ANSWER_HEADS_MAX = 256
+# Descriptors that callers have passed and whose requests are not whole, together.
+_WAITING_MAX = 512
 # So many requests are answered in one turn of the loop where several peers ask for more.
 _TURN_REQUESTS_MAX = 64
 
@@ -72,6 +76,7 @@ class Hub:
         self.state = state
         self.fallback = fallback
         self.h2: Callable[[], Successor] | None = None  # where gRPC is spoken
+        self.waiting = Waiting(_WAITING_MAX) if available() else None  # where memory can be passed
         self.tick = 0
         self.connections: set[Member] = set()
         self._peers: Counter[Hashable] = Counter()
