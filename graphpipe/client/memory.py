@@ -16,7 +16,7 @@ import weakref
 from collections.abc import Sequence
 from itertools import pairwise
 from time import monotonic
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -26,6 +26,7 @@ from graphpipe.client.address import Address
 from graphpipe.client.calls import Array, Reply
 from graphpipe.errors import NoAnswer
 from graphpipe.memory.places import Place, place_of
+from graphpipe.memory.segment import Segment as SharedSegment
 from graphpipe.memory.segment import available
 from graphpipe.wire import Segment, Type, encode_request
 from graphpipe.wire.dtypes import type_of
@@ -115,6 +116,8 @@ class Memory:
     def __init__(self, answer_bytes_max: int) -> None:
         self._answer_bytes_max = answer_bytes_max
         self._pool = _pool()
+        # A server is shown nothing that others have seen, or may see: its memory is told by nobody but us.
+        self._ours: weakref.WeakSet[SharedSegment] = weakref.WeakSet()
         self._sizes: dict[object, int] = {}
         self._out: set[object] = set()  # of each segment that a caller may keep: finalizers must need no lock
         self._refused_until = 0.0
@@ -140,9 +143,9 @@ class Memory:
         """An array that a call can show as it is, where there is such memory; its elements are anything."""
         size = math.prod(shape) * dtype.itemsize
         if size >= POOLED_FROM and not dtype.hasobject and min(shape, default=0) >= 0:
-            view = self._lease_out(size)
-            if view is not None:
-                return np.ndarray(shape, dtype, view)
+            lease = self._lease_out(size)
+            if lease is not None:
+                return np.ndarray(shape, dtype, lease.view)
         return np.empty(shape, dtype)
 
     def lend(self, tensors: Tensors) -> Loan | None:
@@ -155,17 +158,18 @@ class Memory:
                 continue
             if len(shown.places) + len(copied) == _TENSORS_MAX:
                 break
-            if (place := _place_of(array)) is None or not shown.add(i, place):
+            place = _place_of(array)
+            if place is None or place.segment not in self._ours or not shown.add(i, place):
                 copied.append(i)
                 size += _aligned(array.nbytes)
-        view = self._lease(size) if size >= POOLED_FROM else None
-        at = 0
-        for i in copied if view is not None else ():
-            arrays[i] = target = np.ndarray(arrays[i].shape, arrays[i].dtype.newbyteorder("<"), view, at)
-            at += _aligned(target.nbytes)
-            _copy(tensors.arrays[i], target)
-            if (place := place_of(target)) is not None:
-                shown.add(i, place, always=True)
+        copies = self._lease(size) if size >= POOLED_FROM else None
+        if copies is not None:
+            number, at = shown.number(copies), 0
+            for i in copied:
+                arrays[i] = target = np.ndarray(arrays[i].shape, arrays[i].dtype.newbyteorder("<"), copies.view, at)
+                _copy(tensors.arrays[i], target)
+                shown.places[i] = number, copies.place.offset + at, target.nbytes
+                at += _aligned(target.nbytes)
         if not shown.places:
             return None
         message = encode_request(
@@ -173,7 +177,7 @@ class Memory:
         )
         room = self._sizes.get(tensors.kind, 0)
         area = self._lease_out(room) if room else None
-        return Loan(shown, message, view, area, self._answer_bytes_max)
+        return Loan(shown, message, copies, area, self._answer_bytes_max)
 
     def learn(self, tensors: Tensors, outputs: Sequence[Array]) -> None:
         """Take note of what such a call is answered with: the next one brings room for it."""
@@ -191,24 +195,34 @@ class Memory:
         """Let go of the segments that nobody looks at."""
         self._pool = _pool()
 
-    def _lease(self, size: int) -> memoryview | None:
+    def _lease(self, size: int) -> _Lease | None:
         try:
             view = self._pool.lease(size)
         except (OSError, MemoryError, OverflowError, ValueError):  # no memory; bytes need none
             return None
-        # Where no descriptor was left, it is memory of our own.
-        return None if view is None or place_of(np.frombuffer(view, np.uint8)) is None else view
+        place = None if view is None else place_of(np.frombuffer(view, np.uint8))
+        if view is None or place is None:  # where no descriptor was left, it is memory of our own
+            return None
+        self._ours.add(place.segment)
+        return _Lease(view, place)
 
-    def _lease_out(self, size: int) -> memoryview | None:
+    def _lease_out(self, size: int) -> _Lease | None:
         """Memory that a caller may keep for as long as he likes."""
         if len(self._out) >= _OUT_MAX:
             return None
-        view = self._lease(size)
-        if view is not None:
+        lease = self._lease(size)
+        if lease is not None:
             token = object()
             self._out.add(token)
-            weakref.finalize(view.obj, self._out.discard, token).atexit = False
-        return view
+            weakref.finalize(lease.view.obj, self._out.discard, token).atexit = False
+        return lease
+
+
+class _Lease(NamedTuple):
+    """Memory that nobody else gets while anybody holds ``view``, and where it lies."""
+
+    view: memoryview
+    place: Place
 
 
 class Loan:
@@ -220,8 +234,8 @@ class Loan:
         self,
         shown: _Shown,
         message: list[Segment],
-        copies: memoryview | None,
-        area: memoryview | None,
+        copies: _Lease | None,
+        area: _Lease | None,
         answer_bytes_max: int,
     ) -> None:
         self._shown = shown
@@ -230,11 +244,10 @@ class Loan:
         self.message = message
         entries = ", ".join(f"{i}={number}:{at}+{length}" for i, (number, at, length) in shown.places.items())
         self.fields = f"GraphPipe-Memory: {entries}\r\n".encode()
-        self._area = None
-        if area is not None and (place := place_of(np.frombuffer(area, np.uint8))) is not None:
-            self._area = area
-            number = shown.number(place)
-            self.fields += f"GraphPipe-Memory-Answer: {number}:{place.offset}+{place.length}\r\n".encode()
+        self._area = None if area is None else area.view
+        if area is not None:
+            number = shown.number(area)
+            self.fields += f"GraphPipe-Memory-Answer: {number}:{area.place.offset}+{area.place.length}\r\n".encode()
         self.fds = [segment.fd for segment in shown.segments]
 
     def lose(self) -> None:
@@ -307,20 +320,23 @@ class _Shown:
     __slots__ = ("_numbers", "places", "segments")
 
     def __init__(self) -> None:
-        self.segments: list[Any] = []
+        self.segments: list[SharedSegment] = []
         self.places: dict[int, tuple[int, int, int]] = {}  # by tensor: descriptor, offset, length
         self._numbers: dict[tuple[int, int], int] = {}
 
-    def add(self, i: int, place: Place, *, always: bool = False) -> bool:
+    def add(self, i: int, place: Place) -> bool:
         """Show tensor ``i`` where it lies; False if that would be too many descriptors."""
         # One is left for copies, and one for the answer.
-        if not always and place.key not in self._numbers and len(self.segments) >= _FDS_MAX - 2:
+        if place.key not in self._numbers and len(self.segments) >= _FDS_MAX - 2:
             return False
-        self.places[i] = self.number(place), place.offset, place.length
+        self.places[i] = self._number(place), place.offset, place.length
         return True
 
-    def number(self, place: Place) -> int:
-        """The number of the descriptor of a place."""
+    def number(self, lease: _Lease) -> int:
+        """The number of the descriptor of what was leased."""
+        return self._number(lease.place)
+
+    def _number(self, place: Place) -> int:
         number = self._numbers.setdefault(place.key, len(self.segments))
         if number == len(self.segments):
             self.segments.append(place.segment)

@@ -104,6 +104,32 @@ def test_what_lies_in_memory_that_can_be_shown_is_not_copied(tmp_path: Path) -> 
         assert first.inputs[0].max() == 1  # it is the caller's own array
 
 
+def test_what_lies_in_memory_that_another_server_may_see_is_copied(tmp_path: Path) -> None:
+    """Who is shown a segment sees all of it, and what was in it before."""
+    requests: list[Shown] = []
+
+    def run(shown: Shown) -> bytes:
+        requests.append(shown)
+        return doubled(shown)
+
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    with (
+        hand_made(tmp_path / "a", looking(run)) as first,
+        hand_made(tmp_path / "b", looking(run)) as second,
+        graphpipe.Client(first.url) as one,
+        graphpipe.Client(second.url) as other,
+    ):
+        array = one.empty("x", LARGE.shape, "float32")
+        array[:] = LARGE
+        one.execute(array)
+        answer = one.execute(array)
+        assert np.array_equal(other.execute(array), 2 * LARGE)
+        assert np.array_equal(other.execute(answer), 4 * LARGE)
+        seen = [set(request.inodes) for request in requests]
+        assert not (seen[0] | seen[1]) & (seen[2] | seen[3])
+
+
 def test_an_empty_array_has_the_type_that_the_model_takes(tmp_path: Path) -> None:
     def talk(caller: Caller) -> None:
         while caller.read_request():
