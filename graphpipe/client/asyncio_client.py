@@ -322,7 +322,8 @@ class AsyncClient:
         """The answer to a call whose tensors are shown; None: it has not run, and has to go as bytes."""
         if self._memory is None or not connection.shows:
             return None
-        loan = await self._away(partial(self._memory.lend, tensors), True)
+        lend = partial(self._memory.lend, tensors)
+        loan = await self._away(lend, True)
         if loan is None:
             return None
         try:

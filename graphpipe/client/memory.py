@@ -38,8 +38,10 @@ PROTOCOL = "graphpipe-memory/1"
 # A server that says nothing when it is asked is not waited for any longer.
 ASKING_S = 5.0
 
-# Tensors of less stay in the message, which goes anyway.
-_SHOWN_FROM = 4096
+# Calls with less go as bytes: to look at memory costs both sides about what it costs to copy so much (benchmarks/sharing.py).
+_LARGE_FROM = 256 * 1024
+# Of others, tensors of less stay in the message, which goes anyway.
+_SHOWN_FROM = 16 * 1024
 # What one request shows, at most: its head must stay small, and the kernel passes no more descriptors than some.
 _TENSORS_MAX = 64
 _FDS_MAX = 16
@@ -48,7 +50,7 @@ _IDLE_BYTES_MAX = 256 << 20
 # Each segment costs a descriptor, of which a process may have 1024: who keeps more answers than this has them in
 # ordinary memory.
 _OUT_MAX = 128
-# What a call's answer was like is remembered of so many kinds of calls.
+# Of so many kinds of calls something is remembered.
 _KINDS_MAX = 256
 # A server that cannot is asked again after so long: it may be another one by then.
 _ASKED_AGAIN_S = 60.0
@@ -95,7 +97,7 @@ def large(inputs: Sequence[object], names: tuple[str, ...], asked: tuple[str, ..
 
     Raises InvalidRequest for what is no tensor.
     """
-    if sum(map(_bytes_of, inputs)) < POOLED_FROM:
+    if sum(map(_bytes_of, inputs)) < _LARGE_FROM:
         return None
     called = dict(enumerate(names))
     arrays = [array_of(value, quoted(called[i]) if called.get(i) else f"input {i}") for i, value in enumerate(inputs)]
@@ -118,7 +120,7 @@ class Memory:
         self._pool = _pool()
         # A server is shown nothing that others have seen, or may see: its memory is told by nobody but us.
         self._ours: weakref.WeakSet[SharedSegment] = weakref.WeakSet()
-        self._sizes: dict[object, int] = {}
+        self._kinds: dict[object, _Kind] = {}
         self._out: set[object] = set()  # of each segment that a caller may keep: finalizers must need no lock
         self._refused_until = 0.0
 
@@ -172,11 +174,14 @@ class Memory:
                 at += _aligned(target.nbytes)
         if not shown.places:
             return None
-        message = encode_request(
-            arrays, tensors.names, tensors.asked, tensors.config, elsewhere=frozenset(shown.places)
-        )
-        room = self._sizes.get(tensors.kind, 0)
-        area = self._lease_out(room) if room else None
+        kind = self._kind(tensors)
+        message = kind.message
+        if message is None or len(shown.places) < len(arrays):
+            elsewhere = frozenset(shown.places)
+            message = encode_request(arrays, tensors.names, tensors.asked, tensors.config, elsewhere=elsewhere)
+            if len(elsewhere) == len(arrays):  # it has none of their bytes, and is the same the next time
+                kind.message = message
+        area = self._lease_out(kind.room) if kind.room else None
         return Loan(shown, message, copies, area, self._answer_bytes_max)
 
     def learn(self, tensors: Tensors, outputs: Sequence[Array]) -> None:
@@ -184,12 +189,15 @@ class Memory:
         room = sum(
             _aligned(array.nbytes) for array in outputs if array.nbytes >= POOLED_FROM and not array.dtype.hasobject
         )
-        if room > self._answer_bytes_max:
-            room = 0
-        if self._sizes.get(tensors.kind, 0) != room:
-            if len(self._sizes) >= _KINDS_MAX:
-                self._sizes.clear()
-            self._sizes[tensors.kind] = room
+        self._kind(tensors).room = room if room <= self._answer_bytes_max else 0
+
+    def _kind(self, tensors: Tensors) -> _Kind:
+        kind = self._kinds.get(tensors.kind)
+        if kind is None:
+            if len(self._kinds) >= _KINDS_MAX:
+                self._kinds.clear()
+            kind = self._kinds[tensors.kind] = _Kind()
+        return kind
 
     def close(self) -> None:
         """Let go of the segments that nobody looks at."""
@@ -216,6 +224,18 @@ class Memory:
             self._out.add(token)
             weakref.finalize(lease.view.obj, self._out.discard, token).atexit = False
         return lease
+
+
+class _Kind:
+    """What is known of calls of one kind: the ``room`` that their last answer took, and their ``message`` if all tensors are
+    shown.
+    """
+
+    __slots__ = ("message", "room")
+
+    def __init__(self) -> None:
+        self.message: list[Segment] | None = None
+        self.room = 0
 
 
 class _Lease(NamedTuple):

@@ -52,12 +52,13 @@ class SameHost:
         connection = self._take(deadline, put_back) if self.memory.is_taken else None
         if connection is None:
             return None
+        # As of before copies are made: what the server is told is the same each time, and it knows it again.
+        left_ms = max(1, int((deadline - monotonic()) * 1000))
         loan: Loan | None = None
         try:
             loan = self.memory.lend(tensors)
             if loan is None:
                 return None
-            left_ms = max(1, int((deadline - monotonic()) * 1000))
             head = request_head(start + loan.fields, sum(map(len, loan.message)), left_ms)
             reply = connection.call(head, loan.message, deadline, self._buffers, fds=loan.fds)
             if not refused(reply):

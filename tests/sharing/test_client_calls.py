@@ -60,14 +60,14 @@ def test_many_tensors_share_a_segment_and_text_stays_in_the_message(tmp_path: Pa
     inputs = {
         "a": LARGE,
         "text": np.array(["Grüße", b"\0"], object),
-        "b": np.arange(5000, dtype=np.int16),
+        "b": np.arange(10_000, dtype=np.int16),
         "small": X,
         "none": np.empty((0, 3)),
         "c": np.float64(3),
     }
     with hand_made(tmp_path, looking(run)) as server, graphpipe.Client(server.url) as client:
         found = client.infer(inputs, list(inputs))
-    assert requests[0].places == {0: (0, 0, 400_000), 2: (0, 400_000, 10_000)}
+    assert requests[0].places == {0: (0, 0, 400_000), 2: (0, 400_000, 20_000)}
     assert found["text"].tolist() == ["Grüße".encode(), b"\0"]
     for name in ("a", "b", "small", "none", "c"):
         assert found[name].dtype == np.asarray(inputs[name]).dtype
@@ -169,10 +169,10 @@ def test_answers_live_as_long_as_somebody_looks_at_them(tmp_path: Path) -> None:
 def test_who_keeps_all_answers_runs_out_of_no_descriptors(tmp_path: Path) -> None:
     before = len(os.listdir("/proc/self/fd"))
     with hand_made(tmp_path, looking(doubled)) as server, graphpipe.Client(server.url) as client:
-        kept = [client.execute(LARGE[:20_000] + i) for i in range(400)]
-        arrays = [client.empty("x", 70_000, np.uint8) for _ in range(400)]
-        assert len(os.listdir("/proc/self/fd")) < before + 200
-        assert all(np.array_equal(each, 2 * (LARGE[:20_000] + i)) for i, each in enumerate(kept))
+        kept = [client.execute(LARGE[:70_000] + i) for i in range(200)]
+        arrays = [client.empty("x", 70_000, np.uint8) for _ in range(200)]
+        assert len(os.listdir("/proc/self/fd")) < before + 150
+        assert all(np.array_equal(each, 2 * (LARGE[:70_000] + i)) for i, each in enumerate(kept))
         del arrays
 
 
