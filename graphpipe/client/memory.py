@@ -38,7 +38,7 @@ PROTOCOL = "graphpipe-memory/1"
 # A server that says nothing when it is asked is not waited for any longer.
 ASKING_S = 5.0
 
-# Calls with less go as bytes: to look at memory costs both sides about what it costs to copy so much (benchmarks/sharing.py).
+# Calls with less go as bytes: to look at memory costs both sides about what copying so much does (benchmarks/sharing.py).
 _LARGE_FROM = 256 * 1024
 # Of others, tensors of less stay in the message, which goes anyway.
 _SHOWN_FROM = 16 * 1024
