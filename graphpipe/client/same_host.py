@@ -7,7 +7,6 @@ caller does not hear of it.
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable
 from time import monotonic
 
@@ -16,16 +15,12 @@ from graphpipe.client.calls import Reply
 from graphpipe.client.connection import Connection
 from graphpipe.client.failures import NotSent
 from graphpipe.client.http1 import request_head
-from graphpipe.client.memory import Loan, Memory, Tensors
+from graphpipe.client.memory import ASKING_S, PROTOCOL, Loan, Memory, Tensors, asking_head, refused
 from graphpipe.client.options import Options
 from graphpipe.errors import NoAnswer
-from graphpipe.memory.segment import available
 
 __all__ = ["SameHost"]
 
-_PROTOCOL = "graphpipe-memory/1"
-# What GraphPipe-Memory says in the head of an error.
-_REFUSED = "refused"
 _IDLE_CONNECTIONS_MAX = 16
 # A server that says nothing when it is asked is not waited for any longer.
 _ASKING_S = 5.0
@@ -35,40 +30,38 @@ class SameHost:
     """The calls by memory of one client; ``memory`` is what they show. Safe in threads. Once it is ``closed``, connections
     end with their calls.
 
-    ``buffers`` are for the rest of the answers; ``put_back`` takes connections on which bytes go.
+    ``buffers`` are for what comes as bytes.
     """
 
-    def __init__(self, options: Options, buffers: BufferPool, put_back: Callable[[Connection], None]) -> None:
+    def __init__(self, options: Options, buffers: BufferPool) -> None:
         self.memory = Memory(options.answer_bytes_max)
         self._options = options
         self._buffers = buffers
-        self._put_back = put_back
         self.closed = False
         # No lock: appending and popping are whole steps.
         self._idle: list[Connection] = []
 
-    @staticmethod
-    def is_possible(options: Options) -> bool:
-        """Whether memory can be passed at all: over Unix sockets, on systems that have such memory."""
-        return bool(options.address.unix_path) and hasattr(socket, "send_fds") and available()
-
-    def call(self, start: bytes, tensors: Tensors, deadline: float) -> Reply | None:
-        """The answer to a call; None: it has not run, and has to go as bytes.
+    def call(
+        self, start: bytes, tensors: Tensors, deadline: float, put_back: Callable[[Connection], None]
+    ) -> Reply | None:
+        """The answer to a call; None: it has not run, and has to go as bytes. ``put_back`` takes the connection to a server
+        that takes nothing else.
 
         Raises what Connection.call raises.
         """
-        connection = self._take(deadline) if self.memory.is_taken else None
+        connection = self._take(deadline, put_back) if self.memory.is_taken else None
         if connection is None:
             return None
+        # As of before copies are made: what the server is told is the same each time, and it knows it again.
+        left_ms = max(1, int((deadline - monotonic()) * 1000))
         loan: Loan | None = None
         try:
             loan = self.memory.lend(tensors)
             if loan is None:
                 return None
-            left_ms = max(1, int((deadline - monotonic()) * 1000))
             head = request_head(start + loan.fields, sum(map(len, loan.message)), left_ms)
             reply = connection.call(head, loan.message, deadline, self._buffers, fds=loan.fds)
-            if reply.head.status == 200 or reply.head.memory != _REFUSED:
+            if not refused(reply):
                 return loan.answered(reply, self._options.address.url)
         except NotSent:
             return None
@@ -90,24 +83,23 @@ class SameHost:
             connection.close()
         self.memory.close()
 
-    def _take(self, deadline: float) -> Connection | None:
+    def _take(self, deadline: float, put_back: Callable[[Connection], None]) -> Connection | None:
         while True:
             try:
                 connection = self._idle.pop()
             except IndexError:
-                return self._asked(deadline)
+                return self._asked(deadline, put_back)
             if connection.still_open():
                 return connection
             connection.close()
 
-    def _asked(self, deadline: float) -> Connection | None:
+    def _asked(self, deadline: float, put_back: Callable[[Connection], None]) -> Connection | None:
         """A new connection on which memory is passed, or None: the server does not do so."""
         connection = Connection(self._options, deadline)
-        host = self._options.address.host_header
-        head = f"GET / HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: {_PROTOCOL}\r\n\r\n".encode()
+        head = asking_head(self._options.address.host_header)
         try:
-            until = min(deadline, monotonic() + _ASKING_S)
-            reply = connection.call(head, (), until, self._buffers, upgrade=_PROTOCOL)
+            until = min(deadline, monotonic() + ASKING_S)
+            reply = connection.call(head, (), until, self._buffers, upgrade=PROTOCOL)
         except NoAnswer:
             connection.close()
             if monotonic() < deadline:  # else it had no time to answer
@@ -116,7 +108,7 @@ class SameHost:
         if reply.head.status == 101:
             return connection
         self.memory.is_not_taken()
-        self._put_back(connection)
+        put_back(connection)
         return None
 
     def _keep(self, connection: Connection) -> None:
