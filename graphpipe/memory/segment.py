@@ -9,7 +9,6 @@ Making one costs much more than using one again: its pages are touched for the f
 from __future__ import annotations
 
 import ctypes
-import fcntl
 import functools
 import mmap
 import os
@@ -19,23 +18,24 @@ import weakref
 from bisect import bisect_right
 from typing import Any
 
-__all__ = ["GROW", "SHRINK", "Segment", "available", "map_shared", "seals_of", "segment_at"]
+__all__ = ["GROW", "SHRINK", "Segment", "available", "device", "map_shared", "seals_of", "segment_at"]
 
 # Written here, since an interpreter that was built on an old system does not know them, wherever it runs.
 _MFD_CLOEXEC, _MFD_ALLOW_SEALING = 1, 2
 _F_ADD_SEALS, _F_GET_SEALS = 1033, 1034
 _SEAL, SHRINK, GROW = 1, 2, 4
-_MAP_SHARED, _MAP_FIXED = 1, 16
+_MAP_SHARED, _MAP_PRIVATE, _MAP_FIXED = 1, 2, 16
 
 
 class Segment:
     """``size`` bytes of memory that can be shown to other processes: by ``fd``, which lives as long as this object.
 
     ``memory`` and ``view``, both writable, live as long as anybody looks at them; ``address`` is their first byte's.
-    ``key`` tells segments apart, in every process that sees them: device and inode.
+    ``key`` tells segments apart, in every process that sees them: device and inode. One that is ``spent`` is not used again
+    for something else: a process that we know nothing of may look at it.
     """
 
-    __slots__ = ("__weakref__", "address", "fd", "key", "memory", "size", "view")
+    __slots__ = ("__weakref__", "address", "fd", "key", "memory", "size", "spent", "view")
 
     def __init__(self, fd: int, size: int, memory: mmap.mmap) -> None:
         self.fd = fd
@@ -45,6 +45,7 @@ class Segment:
         self.address = _address_of(memory)
         status = os.fstat(fd)
         self.key = status.st_dev, status.st_ino
+        self.spent = False
         weakref.finalize(self, os.close, fd).atexit = False
         _enter(self)
 
@@ -54,6 +55,8 @@ class Segment:
 
         Raises OSError where the system has none to give: no descriptor, no memory, or no such thing (``available``).
         """
+        import fcntl  # which not every system has
+
         fd = _memfd()
         try:
             os.ftruncate(fd, size)
@@ -66,16 +69,28 @@ class Segment:
         return cls(fd, size, memory)
 
 
-@functools.cache
 def available() -> bool:
     """Whether this system has such memory: Linux has."""
+    return device() is not None
+
+
+def device() -> int | None:
+    """The device that all memory of this kind is on, and nothing else; None where there is none to be had."""
     if not sys.platform.startswith("linux"):
-        return False
+        return None
     try:
-        Segment.create(mmap.PAGESIZE)
-    except (OSError, AttributeError):
-        return False
-    return True
+        return _device()
+    except (OSError, AttributeError):  # no descriptor is left at the moment, or the system is too old
+        return None
+
+
+@functools.cache
+def _device() -> int:
+    fd = _memfd()
+    try:
+        return os.fstat(fd).st_dev
+    finally:
+        os.close(fd)
 
 
 def map_shared(fd: int, size: int) -> mmap.mmap:
@@ -99,6 +114,8 @@ def seals_of(fd: int) -> int:
 
     Raises OSError for what is none, and asks nobody about it: no file system, however strange, can make us wait.
     """
+    import fcntl
+
     return fcntl.fcntl(fd, _F_GET_SEALS)
 
 
@@ -120,12 +137,37 @@ _entering = threading.Lock()
 
 def _enter(segment: Segment) -> None:
     global _known
+    _watch_forks()
     with _entering:
         # A segment's addresses are used again only after it is gone.
         alive = [each for ref in _known[1] if (each := ref()) is not None]
         alive.append(segment)
         alive.sort(key=lambda each: each.address)
         _known = [each.address for each in alive], [weakref.ref(each) for each in alive]
+
+
+@functools.cache
+def _watch_forks() -> None:
+    os.register_at_fork(before=_before_fork, after_in_child=_after_fork)
+
+
+def _before_fork() -> None:
+    """The child will look at what is looked at here, so nothing else may come there."""
+    for ref in _known[1]:
+        if (segment := ref()) is not None:
+            segment.spent = True
+
+
+def _after_fork() -> None:
+    """In the child: what it writes to memory that was its parent's does not show there, as with any other memory. So it is
+    not what the descriptor shows any more.
+    """
+    global _known, _entering
+    (_, refs), _known, _entering = _known, ([], []), threading.Lock()
+    flags = _MAP_PRIVATE | _MAP_FIXED
+    for ref in refs:
+        if (segment := ref()) is not None:
+            _libc().mmap(segment.address, segment.size, mmap.PROT_READ | mmap.PROT_WRITE, flags, segment.fd, 0)
 
 
 def _address_of(memory: mmap.mmap) -> int:
