@@ -83,9 +83,13 @@ class Mappings:
 
     def forget_oldest(self) -> None:
         """Let go of the segment that was not shown for longest, if there is one."""
+        gone: list[object] = []
         with self._lock:
             if self._mapped:
-                self._bytes -= self._mapped.popitem(last=False)[1].size
+                _, oldest = self._mapped.popitem(last=False)
+                self._bytes -= oldest.size
+                gone.append(oldest)
+        discard(gone)
 
     def take(self, fd: int) -> Mapped:
         """The segment behind a descriptor that was received, which is closed in every case.
