@@ -35,7 +35,9 @@ if TYPE_CHECKING:
         NotFound,
         NotReady,
         Overloaded,
+        ProblemError,
         ServiceError,
+        TestFailed,
         TimedOut,
         TooLarge,
         Unauthenticated,
@@ -43,11 +45,13 @@ if TYPE_CHECKING:
         Unsupported,
         UpstreamFailed,
     )
+    from graphpipe.problem import Case, Problem
     from graphpipe.server.serving import Serving, serve, serving
     from graphpipe.signature import Signature, TensorSpec
 
 __all__ = [
     "AsyncClient",
+    "Case",
     "Client",
     "DeadlineExceeded",
     "Forbidden",
@@ -63,10 +67,13 @@ __all__ = [
     "NotFound",
     "NotReady",
     "Overloaded",
+    "Problem",
+    "ProblemError",
     "ServiceError",
     "Serving",
     "Signature",
     "TensorSpec",
+    "TestFailed",
     "TimedOut",
     "TooLarge",
     "Unauthenticated",
@@ -84,8 +91,8 @@ __all__ = [
 
 _ERRORS = (
     "DeadlineExceeded", "Forbidden", "GraphPipeError", "InvalidRequest", "LoadError", "MalformedMessage", "ModelFailed",
-    "NoAnswer", "NotFound", "NotReady", "Overloaded", "ServiceError", "TimedOut", "TooLarge", "Unauthenticated",
-    "Unreachable", "Unsupported", "UpstreamFailed",
+    "NoAnswer", "NotFound", "NotReady", "Overloaded", "ProblemError", "ServiceError", "TestFailed", "TimedOut", "TooLarge",
+    "Unauthenticated", "Unreachable", "Unsupported", "UpstreamFailed",
 )  # fmt: skip
 
 _HOMES = {
@@ -96,6 +103,8 @@ _HOMES = {
     "LoadedModel": "graphpipe.backends",
     "Model": "graphpipe.backends",
     "model": "graphpipe.backends.python.hints",
+    "Case": "graphpipe.problem",
+    "Problem": "graphpipe.problem",
     "Serving": "graphpipe.server.serving",
     "serve": "graphpipe.server.serving",
     "serving": "graphpipe.server.serving",
