@@ -8,6 +8,7 @@ This file itself, and `child.py` that runs it, are written for 3.9, and import n
 """
 
 from __future__ import annotations
+import __future__
 
 import ast
 import importlib
@@ -70,7 +71,7 @@ class _Loader(importlib.machinery.SourceFileLoader):
 
     def source_to_code(self, data: Any, path: Any, **options: Any) -> types.CodeType:  # type: ignore[override]
         tree = _Older(ast.parse(data, path)).tree
-        code: types.CodeType = compile(tree, path, "exec", dont_inherit=True)
+        code: types.CodeType = compile(tree, path, "exec", __future__.annotations.compiler_flag, dont_inherit=True)
         return code
 
     def path_stats(self, path: Any) -> typing.Mapping[str, Any]:
@@ -98,15 +99,16 @@ class _Older(ast.NodeTransformer):
 
     def visit_ImportFrom(self, node: ast.ImportFrom) -> Any:
         """``from typing import Any, Unpack``: what is not there comes from here."""
-        here = [each for each in node.names if (node.module, each.name) in _MISSING]
+        module = node.module or ""
+        here = [each for each in node.names if (module, each.name) in _MISSING]
         for each in node.names:
-            self._modules[each.asname or each.name] = f"{node.module}.{each.name}"
+            self._modules[each.asname or each.name] = f"{module}.{each.name}"
         if not here:
             return node
         node.names = [each for each in node.names if each not in here]
         # The names may be used in annotations alone, which nobody evaluates; so each is bound, whatever it is.
         bound: list[ast.AST] = [
-            ast.Assign([ast.Name(each.asname or each.name, ast.Store())], _name_here(_MISSING[node.module, each.name]))
+            ast.Assign([ast.Name(each.asname or each.name, ast.Store())], _name_here(_MISSING[module, each.name]))
             for each in here
         ]
         return [ast.copy_location(each, node) for each in bound] + ([node] if node.names else [])
@@ -114,7 +116,7 @@ class _Older(ast.NodeTransformer):
     def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
         """``hashlib.file_digest``."""
         if isinstance(node.value, ast.Name):
-            here = _MISSING.get((self._modules.get(node.value.id), node.attr))
+            here = _MISSING.get((self._modules.get(node.value.id, ""), node.attr))
             if here:
                 return ast.copy_location(_name_here(here), node)
         return self.generic_visit(node)
@@ -151,12 +153,14 @@ class _Older(ast.NodeTransformer):
         """``Dim = int | str``: a type outside of functions, where there is no haste; numbers are what they were."""
         if self._depth or not isinstance(node.op, ast.BitOr):
             return self.generic_visit(node)
-        return ast.copy_location(ast.Call(_name_here("either"), [self.visit(node.left), self.visit(node.right)], []), node)
+        return ast.copy_location(
+            ast.Call(_name_here("either"), [self.visit(node.left), self.visit(node.right)], []), node
+        )
 
-    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> Any:
         return self._function(node)
 
-    def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> ast.AST:
+    def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> Any:
         return self._function(node)
 
     def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST:
@@ -164,7 +168,7 @@ class _Older(ast.NodeTransformer):
             node.value = self.visit(node.value)
         return node  # its annotation stays a text
 
-    def _function(self, node: Any) -> ast.AST:
+    def _function(self, node: Any) -> Any:
         node.decorator_list = [self.visit(each) for each in node.decorator_list]
         self._depth += 1
         node.args = self.visit(node.args)
@@ -197,7 +201,7 @@ def _classes(node: ast.expr) -> ast.expr:
 def zipped(*several: Any, strict: bool = False) -> Any:
     """What ``zip`` is from 3.10 on: with ``strict`` it raises ValueError where one ends before the others."""
     if not strict:
-        return zip(*several)
+        return zip(*several)  # noqa: B905
     return _strictly(several)
 
 
@@ -244,6 +248,18 @@ def entry_points(*, group: str) -> Any:
     return found.get(group, ()) if hasattr(found, "get") else found.select(group=group)
 
 
+def is_typeddict(kind: Any) -> bool:
+    """Whether a class is a TypedDict."""
+    return type(kind).__name__ == "_TypedDictMeta"
+
+
+def _standard_modules() -> frozenset[str]:
+    """What ``sys.stdlib_module_names`` has, of what is here."""
+    folder = os.path.dirname(os.__file__)
+    files = os.listdir(folder) + (os.listdir(dynamic) if os.path.isdir(dynamic := f"{folder}/lib-dynload") else [])
+    return frozenset(sys.builtin_module_names) | {name.partition(".")[0] for name in files} - {"site-packages"}
+
+
 class NoGroup(BaseException):
     """Stands for BaseExceptionGroup, which nobody raises here."""
 
@@ -256,15 +272,15 @@ class NoUnion:
     """Stands for the class of ``int | str``, of which there is nothing here."""
 
 
-UTC = timezone.utc
-
 # By the module that has it in 3.11, and its name there.
 _IN_3_11 = {
     ("builtins", "BaseExceptionGroup"): "NoGroup",
     ("datetime", "UTC"): "UTC",
     ("hashlib", "file_digest"): "file_digest",
     ("importlib.metadata", "entry_points"): "entry_points",
+    ("sys", "stdlib_module_names"): "stdlib_module_names",
     ("types", "UnionType"): "NoUnion",
+    ("typing", "is_typeddict"): "is_typeddict",
     **{("typing", name): "Any" for name in ("NotRequired", "Required", "Self", "TypeAlias", "TypeGuard", "Unpack")},
 }
 
@@ -279,5 +295,6 @@ _MISSING = {key: value for key, value in _IN_3_11.items() if not _has(*key)}
 _OF_DATACLASSES = ("slots", "kw_only", "match_args") if sys.version_info < (3, 10) else ()
 _TOOLS = types.SimpleNamespace(
     zipped=zipped, either=either, timeouts=timeouts, file_digest=file_digest, entry_points=entry_points,
-    NoGroup=NoGroup, NoUnion=NoUnion, UTC=UTC, Any=Any,
+    is_typeddict=is_typeddict, NoGroup=NoGroup, NoUnion=NoUnion, UTC=timezone.utc, Any=Any,
+    stdlib_module_names=_standard_modules() if ("sys", "stdlib_module_names") in _MISSING else frozenset(),
 )  # fmt: skip
