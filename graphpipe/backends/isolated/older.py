@@ -23,7 +23,7 @@ import typing
 from datetime import timezone
 from typing import Any
 
-__all__ = ["OLDEST", "READS_AS_IT_IS", "install"]
+__all__ = ["OLDEST", "READS_AS_IT_IS", "install", "read_older", "standard_modules"]
 
 OLDEST = (3, 9)
 # From here on our files are compiled as they stand.
@@ -70,8 +70,9 @@ class _Loader(importlib.machinery.SourceFileLoader):
     """Reads a module of ours in older forms."""
 
     def source_to_code(self, data: Any, path: Any, **options: Any) -> types.CodeType:  # type: ignore[override]
-        tree = _Older(ast.parse(data, path)).tree
-        code: types.CodeType = compile(tree, path, "exec", __future__.annotations.compiler_flag, dont_inherit=True)
+        code: types.CodeType = compile(
+            read_older(data, path), path, "exec", __future__.annotations.compiler_flag, dont_inherit=True
+        )
         return code
 
     def path_stats(self, path: Any) -> typing.Mapping[str, Any]:
@@ -83,13 +84,18 @@ class _Loader(importlib.machinery.SourceFileLoader):
         super().exec_module(module)
 
 
+def read_older(text: str | bytes, path: str) -> ast.Module:
+    """The tree of a module of ours, in forms that this Python knows."""
+    tree: ast.Module = ast.fix_missing_locations(_Older().visit(ast.parse(text, path)))
+    return tree
+
+
 class _Older(ast.NodeTransformer):
     """Puts what Python 3.11 reads into what 3.9 does."""
 
-    def __init__(self, tree: ast.Module) -> None:
+    def __init__(self) -> None:
         self._modules: dict[str, str] = {}  # what a name stands for that an import has made
-        self._depth = 0
-        self.tree = ast.fix_missing_locations(self.visit(tree))
+        self._depth = 0  # of functions
 
     def visit_Import(self, node: ast.Import) -> ast.AST:
         for each in node.names:
@@ -253,7 +259,7 @@ def is_typeddict(kind: Any) -> bool:
     return type(kind).__name__ == "_TypedDictMeta"
 
 
-def _standard_modules() -> frozenset[str]:
+def standard_modules() -> frozenset[str]:
     """What ``sys.stdlib_module_names`` has, of what is here."""
     folder = os.path.dirname(os.__file__)
     files = os.listdir(folder) + (os.listdir(dynamic) if os.path.isdir(dynamic := f"{folder}/lib-dynload") else [])
@@ -296,5 +302,5 @@ _OF_DATACLASSES = ("slots", "kw_only", "match_args") if sys.version_info < (3, 1
 _TOOLS = types.SimpleNamespace(
     zipped=zipped, either=either, timeouts=timeouts, file_digest=file_digest, entry_points=entry_points,
     is_typeddict=is_typeddict, NoGroup=NoGroup, NoUnion=NoUnion, UTC=timezone.utc, Any=Any,
-    stdlib_module_names=_standard_modules() if ("sys", "stdlib_module_names") in _MISSING else frozenset(),
+    stdlib_module_names=standard_modules() if ("sys", "stdlib_module_names") in _MISSING else frozenset(),
 )  # fmt: skip
