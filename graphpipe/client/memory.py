@@ -151,7 +151,7 @@ class Memory:
         )
         room = self._sizes.get(tensors.kind, 0)
         area = self._lease_out(room) if room else None
-        return Loan(shown, message, area, self._answer_bytes_max)
+        return Loan(shown, message, view, area, self._answer_bytes_max)
 
     def learn(self, tensors: Tensors, outputs: Sequence[Array]) -> None:
         """Take note of what such a call is answered with: the next one brings room for it."""
@@ -192,10 +192,18 @@ class Memory:
 class Loan:
     """One request that shows memory: ``message``, the header lines ``fields``, and the ``fds`` that go with them."""
 
-    __slots__ = ("_answer_bytes_max", "_area", "_shown", "fds", "fields", "message")
+    __slots__ = ("_answer_bytes_max", "_area", "_copies", "_shown", "fds", "fields", "message")
 
-    def __init__(self, shown: _Shown, message: list[Segment], area: memoryview | None, answer_bytes_max: int) -> None:
+    def __init__(
+        self,
+        shown: _Shown,
+        message: list[Segment],
+        copies: memoryview | None,
+        area: memoryview | None,
+        answer_bytes_max: int,
+    ) -> None:
         self._shown = shown
+        self._copies = copies  # nobody else gets that memory before this is gone
         self._answer_bytes_max = answer_bytes_max
         self.message = message
         entries = ", ".join(f"{i}={number}:{at}+{length}" for i, (number, at, length) in shown.places.items())

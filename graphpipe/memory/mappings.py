@@ -8,14 +8,14 @@ memory, sealed against both. A segment is recognised by its inode when it is sho
 from __future__ import annotations
 
 import ctypes
-import functools
 import mmap
 import os
 import threading
 import weakref
 from collections import OrderedDict
 
-from graphpipe.memory.segment import GROW, SHRINK, Segment, available, map_shared, seals_of
+from graphpipe.memory.discard import discard
+from graphpipe.memory.segment import GROW, SHRINK, device, map_shared, seals_of
 
 __all__ = ["Mapped", "Mappings", "Refused"]
 
@@ -82,9 +82,12 @@ class Mappings:
         Raises Refused for what is no sealed memory, is too large, or cannot be mapped.
         """
         try:
-            return self._take(fd)
-        finally:
-            os.close(fd)
+            mapped = self._take(fd)
+        except BaseException:
+            discard([fd])
+            raise
+        os.close(fd)  # what is mapped does not end with it, so this takes no time
+        return mapped
 
     def _take(self, fd: int) -> Mapped:
         try:
@@ -93,7 +96,7 @@ class Mappings:
             raise Refused("a descriptor is of something that is no memory; a memfd is expected") from None
         status = os.fstat(fd)
         # Huge pages can run out under whoever touches them, which ends him, and files of a tmpfs have a name.
-        if status.st_dev != _device():
+        if status.st_dev != device():
             raise Refused("a descriptor is of a file or of huge pages; a memfd of ordinary pages is expected")
         if seals & (SHRINK | GROW) != SHRINK | GROW:
             raise Refused("a memfd is not sealed against becoming shorter and longer (F_SEAL_SHRINK, F_SEAL_GROW)")
@@ -113,20 +116,22 @@ class Mappings:
                 raise Refused(f"a memfd of {size} bytes cannot be mapped: {error}") from None
             mapped = self._mapped[key] = Mapped(memory, key, size)
             self._bytes += size
-            while len(self._mapped) > self.count_max or self._bytes > self.bytes_max:
-                _, oldest = self._mapped.popitem(last=False)
-                self._bytes -= oldest.size
-            return mapped
+            discard(self._surplus())
+        return mapped
+
+    def _surplus(self) -> list[object]:
+        gone: list[object] = []
+        while len(self._mapped) > self.count_max or self._bytes > self.bytes_max:
+            _, oldest = self._mapped.popitem(last=False)
+            self._bytes -= oldest.size
+            gone.append(oldest)
+        return gone
 
     def close(self) -> None:
         """Let go of everything. What somebody looks at stays mapped until he does not."""
         with self._lock:
             self._is_closed = True
+            gone: list[object] = list(self._mapped.values())
             self._mapped.clear()
             self._bytes = 0
-
-
-@functools.cache
-def _device() -> int:
-    """The device that all memory of this kind is on."""
-    return Segment.create(mmap.PAGESIZE).key[0] if available() else -1
+        discard(gone)

@@ -9,7 +9,6 @@ Making one costs much more than using one again: its pages are touched for the f
 from __future__ import annotations
 
 import ctypes
-import fcntl
 import functools
 import mmap
 import os
@@ -19,7 +18,7 @@ import weakref
 from bisect import bisect_right
 from typing import Any
 
-__all__ = ["GROW", "SHRINK", "Segment", "available", "map_shared", "seals_of", "segment_at"]
+__all__ = ["GROW", "SHRINK", "Segment", "available", "device", "map_shared", "seals_of", "segment_at"]
 
 # Written here, since an interpreter that was built on an old system does not know them, wherever it runs.
 _MFD_CLOEXEC, _MFD_ALLOW_SEALING = 1, 2
@@ -56,6 +55,8 @@ class Segment:
 
         Raises OSError where the system has none to give: no descriptor, no memory, or no such thing (``available``).
         """
+        import fcntl  # which not every system has
+
         fd = _memfd()
         try:
             os.ftruncate(fd, size)
@@ -68,16 +69,28 @@ class Segment:
         return cls(fd, size, memory)
 
 
-@functools.cache
 def available() -> bool:
     """Whether this system has such memory: Linux has."""
+    return device() is not None
+
+
+def device() -> int | None:
+    """The device that all memory of this kind is on, and nothing else; None where there is none to be had."""
     if not sys.platform.startswith("linux"):
-        return False
+        return None
     try:
-        Segment.create(mmap.PAGESIZE)
-    except (OSError, AttributeError):
-        return False
-    return True
+        return _device()
+    except (OSError, AttributeError):  # no descriptor is left at the moment, or the system is too old
+        return None
+
+
+@functools.cache
+def _device() -> int:
+    fd = _memfd()
+    try:
+        return os.fstat(fd).st_dev
+    finally:
+        os.close(fd)
 
 
 def map_shared(fd: int, size: int) -> mmap.mmap:
@@ -101,6 +114,8 @@ def seals_of(fd: int) -> int:
 
     Raises OSError for what is none, and asks nobody about it: no file system, however strange, can make us wait.
     """
+    import fcntl
+
     return fcntl.fcntl(fd, _F_GET_SEALS)
 
 
