@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import uvloop
 
-from graphpipe.server.http.passing import DESCRIPTORS_MAX
+from graphpipe.server.http.memory_fields import DESCRIPTORS_MAX
 from graphpipe.wire import decode_infer_response, encode_request
 from tests.front.servers import UPGRADE, InProcess, Way, in_process
 from tests.front.test_ways import until
@@ -122,13 +122,13 @@ def test_descriptors_that_nobody_asked_for_are_closed(server: InProcess) -> None
         attach(wire, CALL, 5)
         assert wire.answer().status == 200
     until(lambda: open_here() == before)
-    assert server.ask(lambda: server.app.hub.waiting.count) == 0
+    assert server.ask(lambda: server.app.hub.sharing.waiting.count) == 0
 
 
 def test_a_flood_of_descriptors_takes_none_that_others_need(server: InProcess) -> None:
     """Each of many connections sends one byte after the other, with as many as go: few are kept, together."""
     before = open_here()
-    most = server.app.hub.waiting.most
+    most = server.app.hub.sharing.waiting.most
     with contextlib.ExitStack() as stack:
         floods = [stack.enter_context(Way(server, passing=True).wire()) for _ in range(60)]
         for byte in b"POST":
@@ -136,10 +136,10 @@ def test_a_flood_of_descriptors_takes_none_that_others_need(server: InProcess) -
                 attach(wire, bytes((byte,)), DESCRIPTORS_MAX)
         with Wire(server.url) as innocent:
             assert is_answered(innocent)
-        assert server.ask(lambda: server.app.hub.waiting.count) <= most
+        assert server.ask(lambda: server.app.hub.sharing.waiting.count) <= most
         assert open_here() <= before + 2 * len(floods) + most + 10
     until(lambda: open_here() == before)
-    assert server.ask(lambda: server.app.hub.waiting.count) == 0
+    assert server.ask(lambda: server.app.hub.sharing.waiting.count) == 0
 
 
 def test_the_upgraded_end_with_the_server(server: InProcess) -> None:

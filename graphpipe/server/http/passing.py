@@ -18,12 +18,12 @@ from collections.abc import Sequence
 from itertools import islice
 from typing import Any, cast
 
+from graphpipe.server.http.memory_fields import DESCRIPTORS_MAX
 from graphpipe.wire import Segment
 
-__all__ = ["DESCRIPTORS_MAX", "PassingTransport", "Waiting", "can_pass", "close_all"]
+__all__ = ["PassingTransport", "Waiting", "can_pass", "close_all"]
 
-# With one request. The kernel closes what comes at once beyond that, and says so.
-DESCRIPTORS_MAX = 16
+# The kernel closes what comes at once beyond that, and says so.
 _CONTROL_BYTES = socket.CMSG_SPACE(DESCRIPTORS_MAX * array.array("i").itemsize) if hasattr(socket, "CMSG_SPACE") else 0
 # No program that this one starts inherits them.
 _FLAGS = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
@@ -82,6 +82,7 @@ class PassingTransport(asyncio.Transport):
         self._waiting = waiting
         self._came: list[int] = []  # descriptors
         self._lacks = False  # some that came were not taken in
+        self._keeps = True
         self._unsent: deque[memoryview] = deque()
         self._unsent_bytes = 0
         self._high, self._low = _HIGH_WATER, _HIGH_WATER // 4
@@ -107,6 +108,16 @@ class PassingTransport(asyncio.Transport):
         whole, self._lacks = not self._lacks, False
         return came, whole
 
+    @property
+    def has_descriptors(self) -> bool:
+        """Whether some have come that nobody has taken."""
+        return bool(self._came)
+
+    def keep_none(self) -> None:
+        """Nobody takes any from now on."""
+        self._keeps = False
+        self._drop_descriptors()
+
     def _keep(self, control: Sequence[tuple[int, int, bytes]], flags: int) -> None:
         numbers = array.array("i")
         for level, kind, data in control:
@@ -114,7 +125,12 @@ class PassingTransport(asyncio.Transport):
                 numbers.frombytes(data[: len(data) - len(data) % numbers.itemsize])
         self._came += numbers
         self._waiting.count += len(numbers)
-        if flags & _LOST or len(self._came) > DESCRIPTORS_MAX or self._waiting.count > self._waiting.most:
+        if (
+            not self._keeps
+            or flags & _LOST
+            or len(self._came) > DESCRIPTORS_MAX
+            or self._waiting.count > self._waiting.most
+        ):
             self._drop_descriptors()
             self._lacks = True
 

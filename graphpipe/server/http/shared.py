@@ -9,7 +9,7 @@ from typing import Protocol
 from graphpipe.errors import ServiceError
 from graphpipe.server.http.admission import Admission
 from graphpipe.server.http.head import Head
-from graphpipe.server.http.passing import Waiting
+from graphpipe.server.http.memory import Sharing
 from graphpipe.server.http.request import Request
 from graphpipe.server.numbers.meter import Meter
 from graphpipe.server.protocols.protocol import Fields
@@ -88,7 +88,7 @@ class Shared(Protocol):
     nobody: Meter
     fallback: Callable[[], asyncio.Protocol]
     h2: Callable[[], Successor] | None
-    waiting: Waiting | None
+    sharing: Sharing | None
     requests: dict[bytes, Request]
     ok_heads: dict[int | tuple[int, Fields], bytes]
 
