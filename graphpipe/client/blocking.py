@@ -84,7 +84,7 @@ class Client:
         self._idle: list[Connection] = []
         self._buffers = BufferPool(1 << 62, _IDLE_BUFFER_BYTES_MAX)
         possible = SameHost.is_possible(self._options)
-        self._same_host = SameHost(self._options, self._buffers, self._put_back) if possible else None
+        self._same_host = SameHost(self._options, self._buffers) if possible else None
         self._calls = Calls(self._options.address, self._same_host.memory if self._same_host else None)
 
     @property
@@ -283,8 +283,10 @@ class Client:
     def _call(self, start: bytes, request: Request, deadline: float) -> Reply:
         self._part_from_parent()
         if isinstance(request, Tensors):
-            if self._same_host is not None and (reply := self._same_host.call(start, request, deadline)) is not None:
-                return reply
+            if self._same_host is not None:
+                reply = self._same_host.call(start, request, deadline, self._put_back)
+                if reply is not None:
+                    return reply
             segments = request.as_bytes()
         else:
             segments = request

@@ -35,14 +35,13 @@ class SameHost:
     """The calls by memory of one client; ``memory`` is what they show. Safe in threads. Once it is ``closed``, connections
     end with their calls.
 
-    ``buffers`` are for the rest of the answers; ``put_back`` takes connections on which bytes go.
+    ``buffers`` are for what comes as bytes.
     """
 
-    def __init__(self, options: Options, buffers: BufferPool, put_back: Callable[[Connection], None]) -> None:
+    def __init__(self, options: Options, buffers: BufferPool) -> None:
         self.memory = Memory(options.answer_bytes_max)
         self._options = options
         self._buffers = buffers
-        self._put_back = put_back
         self.closed = False
         # No lock: appending and popping are whole steps.
         self._idle: list[Connection] = []
@@ -52,12 +51,15 @@ class SameHost:
         """Whether memory can be passed at all: over Unix sockets, on systems that have such memory."""
         return bool(options.address.unix_path) and hasattr(socket, "send_fds") and available()
 
-    def call(self, start: bytes, tensors: Tensors, deadline: float) -> Reply | None:
-        """The answer to a call; None: it has not run, and has to go as bytes.
+    def call(
+        self, start: bytes, tensors: Tensors, deadline: float, put_back: Callable[[Connection], None]
+    ) -> Reply | None:
+        """The answer to a call; None: it has not run, and has to go as bytes. ``put_back`` takes the connection to a server
+        that takes nothing else.
 
         Raises what Connection.call raises.
         """
-        connection = self._take(deadline) if self.memory.is_taken else None
+        connection = self._take(deadline, put_back) if self.memory.is_taken else None
         if connection is None:
             return None
         loan: Loan | None = None
@@ -90,17 +92,17 @@ class SameHost:
             connection.close()
         self.memory.close()
 
-    def _take(self, deadline: float) -> Connection | None:
+    def _take(self, deadline: float, put_back: Callable[[Connection], None]) -> Connection | None:
         while True:
             try:
                 connection = self._idle.pop()
             except IndexError:
-                return self._asked(deadline)
+                return self._asked(deadline, put_back)
             if connection.still_open():
                 return connection
             connection.close()
 
-    def _asked(self, deadline: float) -> Connection | None:
+    def _asked(self, deadline: float, put_back: Callable[[Connection], None]) -> Connection | None:
         """A new connection on which memory is passed, or None: the server does not do so."""
         connection = Connection(self._options, deadline)
         host = self._options.address.host_header
@@ -116,7 +118,7 @@ class SameHost:
         if reply.head.status == 101:
             return connection
         self.memory.is_not_taken()
-        self._put_back(connection)
+        put_back(connection)
         return None
 
     def _keep(self, connection: Connection) -> None:
