@@ -31,6 +31,7 @@ __all__ = ["TRUTH", "Contender", "Contest"]
 
 Array = NDArray[Any]
 Arrays = dict[str, Array]
+# Told how many calls of how many are done, and in words.
 Show = Callable[[float, float, str], None]
 
 # What the data say is to come out is a reference too, of this name.
@@ -50,7 +51,10 @@ class Asked(Protocol):
 
 @dataclass(slots=True)
 class Contender:
-    """One of the models, and what has come of it. ``seconds`` has a time for each call of every pass, NaN for a failed one."""
+    """One of the models, and what has come of it. ``seconds`` has a time for each call of every pass, NaN for a failed one.
+
+    ``rows`` are those of good answers, ``first_failed`` is the first call that failed.
+    """
 
     name: str
     source: str
@@ -108,7 +112,7 @@ class Contest:
         contenders: Sequence[Contender],
         source: Source,
         *,
-        tolerance: Tolerance = Tolerance(),
+        tolerance: Tolerance,
         scores: Sequence[str] = (),
         timeout_s: float | None = None,
     ) -> None:

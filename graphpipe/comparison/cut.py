@@ -154,8 +154,8 @@ class Cut:
         if len(set(lengths.values())) > 1:
             words = ", ".join(f"{quoted(name)} {count:,}" for name, count in lengths.items())
             raise ValueError(
-                f"{self.where}: the inputs have different numbers of rows ({words}); for calls that take arrays whole, write "
-                "a folder that has an .npz file for each call"
+                f"{self.where}: the inputs have different numbers of rows ({words}); for calls that take arrays whole, "
+                "write a folder that has an .npz file for each call"
             )
         rows = next(iter(lengths.values()), 1)
         if not rows:

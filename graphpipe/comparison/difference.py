@@ -40,7 +40,7 @@ class Tolerance:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where two answers differ, and what stands there: in which call, at which index of the output."""
+    """Where two answers differ, and what stands there: in which call, or row, and at which index of its output."""
 
     call: str
     index: tuple[int, ...]
@@ -49,7 +49,7 @@ class Place:
 
     def __str__(self) -> str:
         where = f"{list(self.index)}" if self.index else ""
-        return f"{self.call}{where and ' '}{where}: {_shown(self.reference)}, {_shown(self.other)}"
+        return f"{self.call}{where and ' '}{where}: {_shown(self.other)} for {_shown(self.reference)}"
 
 
 @dataclass(slots=True)
@@ -102,7 +102,7 @@ class Difference:
         return bool(self.max_abs > limit or self.not_finite or self.not_alike or (self.text and self.beyond))
 
     def add(self, call: str, reference: Array, other: Array, first_row: int | None = None) -> None:
-        """Hold two arrays against each other. ``first_row`` is the number of their first row among all, if they have rows."""
+        """Hold two arrays against each other. ``first_row`` is their first row's number among all, if they have rows."""
         self.calls += 1
         if reference.shape != other.shape:
             return self._mismatched(call, f"shape {list(reference.shape)}", f"{list(other.shape)}")
@@ -115,7 +115,7 @@ class Difference:
             index = tuple(int(i) for i in np.unravel_index(found, reference.shape))
             here = _item(reference[index]), _item(other[index])
             if first_row is not None and index:
-                index = (index[0] + first_row, *index[1:])
+                call, index = f"row {first_row + index[0]}", index[1:]
             self.first = Place(call, index, *here)
         self.elements += reference.size
         return None

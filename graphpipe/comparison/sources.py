@@ -144,7 +144,7 @@ def _one(name: str, inputs: Mapping[str, Array], truth: Mapping[str, Array], sig
 
 
 class _Parquet:
-    """A Parquet file, read some rows at a time: columns as inputs by their names, or all of them as the one that there is."""
+    """A Parquet file, read some rows at a time: columns are inputs by their names, or all together the only one."""
 
     _ROWS = 4096
 

@@ -117,4 +117,5 @@ def _notes(comparison: Comparison) -> Iterator[str]:
         if model.given_up:
             yield f"  {visible(model.name)} was asked no more after so many errors in a row"
         if model.metric_failed:
-            yield f"  {visible(model.name)}: the metric raised {counted(model.metric_failed, 'time')}: {visible(model.metric_said)}"
+            times = counted(model.metric_failed, "time")
+            yield f"  {visible(model.name)}: the metric raised {times}: {visible(model.metric_said)}"
