@@ -31,7 +31,7 @@ class Wanted:
     data: object = None
     problem: Problem | str | Path | None = None
     metric: object = None
-    batch: int = 0
+    batch: int = 1
     repeat: int = 1
     warm_up: int = 1
     tolerance: Tolerance = field(default_factory=Tolerance)
@@ -46,7 +46,7 @@ def compare(
     *,
     problem: Problem | str | Path | None = None,
     metric: object = None,
-    batch: int = 0,
+    batch: int = 1,
     repeat: int = 1,
     warm_up: int = 1,
     rtol: float = 1e-5,
@@ -119,7 +119,7 @@ def _contest(
 ) -> Iterator[tuple[Contest, str]]:
     """Everybody at the start, and the problem's name."""
     for what, number, least in (
-        ("batch", wanted.batch, 0),
+        ("batch", wanted.batch, 1),
         ("repeat", wanted.repeat, 1),
         ("warm_up", wanted.warm_up, 0),
     ):

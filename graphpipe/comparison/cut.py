@@ -98,7 +98,7 @@ class Cut:
         self._stacked = bool(stacked)
         self._in_rows = stacked or self._with_rows(known)
         fixed = [] if stacked else self._fixed(known)
-        self.step = fixed[0] if fixed else 1 if stacked else max(batch, 1)
+        self.step = fixed[0] if fixed else 1 if stacked else batch
         self.rows = self._counted()
         if fixed and self.rows % self.step:
             raise ValueError(

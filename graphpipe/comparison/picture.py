@@ -9,8 +9,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 
+from graphpipe.comparison.compared import About, Compared
 from graphpipe.comparison.difference import Difference
-from graphpipe.comparison.result import Compared, Comparison
 from graphpipe.comparison.table import share, size
 from graphpipe.drawing import number, shortened, text, ticks
 from graphpipe.words import counted
@@ -43,28 +43,26 @@ text { fill: #1f2328; } .soft { fill: #59636e; } .page { fill: #ffffff; } .band 
 }"""
 
 
-def svg(comparison: Comparison) -> str:
+def svg(models: Sequence[Compared], differences: Sequence[Difference], about: About) -> str:
     """The picture: a band for each model, in their order."""
-    of_model = {
-        model.name: [each for each in comparison.from_reference() if each.model == model.name]
-        for model in comparison.models
-    }
-    heights = [_height(of_model[model.name]) for model in comparison.models]
+    from_reference = [each for each in differences if not each.is_from_truth]
+    of_model = {model.name: [each for each in from_reference if each.model == model.name] for model in models}
+    heights = [_height(of_model[model.name]) for model in models]
     bottom = _TOP + sum(heights)
     height = bottom + _BOTTOM
-    names = ", ".join(model.name for model in comparison.models)
+    names = ", ".join(model.name for model in models)
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{height}" viewBox="0 0 {_WIDTH} {height}" '
         'font-family="system-ui, Helvetica, Arial, sans-serif" font-size="13" role="img">',
         f"<style>{_STYLE}</style>",
         f'<rect class="page" width="{_WIDTH}" height="{height}"/>',
-        text(_MARGIN, 30, shortened(f"{comparison.problem or 'Comparison'}: {names}", _LETTERS_OF_TITLE), size=16,
+        text(_MARGIN, 30, shortened(f"{about.problem or 'Comparison'}: {names}", _LETTERS_OF_TITLE), size=16,
              weight="bold"),
-        text(_MARGIN, 50, shortened(_subtitle(comparison), _LETTERS_OF_TITLE), style="soft"),
+        text(_MARGIN, 50, shortened(_subtitle(about), _LETTERS_OF_TITLE), style="soft"),
         text(_MARGIN + 8, 84, "Latency of one call", weight="bold"),
-        text(_NAMES, 84, shortened(f"Difference from {comparison.models[0].name}", 60), weight="bold"),
+        text(_NAMES, 84, shortened(f"Difference from {models[0].name}", 60), weight="bold"),
     ]  # fmt: skip
-    times, distances = _time_scale(comparison.models), _distance_scale(comparison.from_reference())
+    times, distances = _time_scale(models), _distance_scale(from_reference)
     tops = [_TOP + sum(heights[:i]) for i in range(len(heights))]
     for i, (top, high) in enumerate(zip(tops, heights, strict=True)):
         if i % 2 == 0:
@@ -74,7 +72,7 @@ def svg(comparison: Comparison) -> str:
         parts += _scale(distances, [(_TOP, bottom)], bottom, _DISTANCES, lambda value: f"{value:g}", _ABSOLUTE)
         parts.append(f'<path class="rule" d="M{_EQUAL} {_TOP}V{bottom}"/>')
         parts.append(text(_EQUAL, bottom + 18, "0", anchor="middle", style="soft"))
-    for i, (model, top) in enumerate(zip(comparison.models, tops, strict=True)):
+    for i, (model, top) in enumerate(zip(models, tops, strict=True)):
         parts += _latency(model, top, _across(times, _TIMES), i == 0)
         if i == 0:
             parts.append(text(_NAMES, top + 22, "the reference", style="soft"))
@@ -84,10 +82,10 @@ def svg(comparison: Comparison) -> str:
     return "\n".join([*parts, "</svg>", ""])
 
 
-def _subtitle(comparison: Comparison) -> str:
-    again = f", {comparison.passes} times over" if comparison.passes > 1 else ""
-    rows = counted(comparison.rows, "row")
-    return f"{counted(comparison.calls, 'call')} of each{again}, {rows}, of {comparison.data}"
+def _subtitle(about: About) -> str:
+    again = f" in {about.passes} passes" if about.passes > 1 else ""
+    rows = counted(about.rows, "row")
+    return f"{counted(about.calls, 'call')} of each{again}, {rows}, of {about.data}"
 
 
 def _height(found: Sequence[Difference]) -> int:

@@ -32,10 +32,10 @@ class Source(Protocol):
     def __iter__(self) -> Iterator[Call]: ...
 
 
-def source_of(data: object, signature: Signature, batch: int = 0, truth: Sequence[str] = ()) -> Source:
+def source_of(data: object, signature: Signature, batch: int = 1, truth: Sequence[str] = ()) -> Source:
     """The calls in ``data``: a path, a mapping of arrays by name, a frame, or a sequence of cases or mappings, a call each.
 
-    ``signature`` says what is an input and how many rows a call may have; ``batch`` is how many it has then, 0 for 1.
+    ``signature`` says what is an input and how many rows a call may have; ``batch`` is how many it has then.
     ``truth`` names what is expected, where it is not simply all that is no input.
 
     Raises ValueError for data that is none, or does not fit; OSError.
@@ -154,7 +154,7 @@ class _Parquet:
             self._arrow: Any = importlib.import_module("pyarrow")
         except ImportError:
             raise ValueError(f"{path}: Parquet files need pyarrow: pip install pyarrow") from None
-        self._path, self._signature, self._batch, self._truth = path, signature, max(batch, 1), truth
+        self._path, self._signature, self._batch, self._truth = path, signature, batch, truth
         try:
             with self._parquet.ParquetFile(path) as file:
                 rows = file.metadata.num_rows
