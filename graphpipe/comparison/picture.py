@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from graphpipe.comparison.compared import About, Compared
 from graphpipe.comparison.difference import Difference
-from graphpipe.comparison.table import share, size
+from graphpipe.comparison.table import asked, share, size
 from graphpipe.drawing import number, shortened, text, ticks
 from graphpipe.words import counted
 
@@ -58,7 +58,7 @@ def svg(models: Sequence[Compared], differences: Sequence[Difference], about: Ab
         f'<rect class="page" width="{_WIDTH}" height="{height}"/>',
         text(_MARGIN, 30, shortened(f"{about.problem or 'Comparison'}: {names}", _LETTERS_OF_TITLE), size=16,
              weight="bold"),
-        text(_MARGIN, 50, shortened(_subtitle(about), _LETTERS_OF_TITLE), style="soft"),
+        text(_MARGIN, 50, shortened(asked(about), _LETTERS_OF_TITLE), style="soft"),
         text(_MARGIN + 8, 84, "Latency of one call", weight="bold"),
         text(_NAMES, 84, shortened(f"Difference from {models[0].name}", 60), weight="bold"),
     ]  # fmt: skip
@@ -80,12 +80,6 @@ def svg(models: Sequence[Compared], differences: Sequence[Difference], about: Ab
             parts += _distances(of_model[model.name], top, distances)
     parts += _legend(height - 14, distances is not None)
     return "\n".join([*parts, "</svg>", ""])
-
-
-def _subtitle(about: About) -> str:
-    again = f" in {about.passes} passes" if about.passes > 1 else ""
-    rows = counted(about.rows, "row")
-    return f"{counted(about.calls, 'call')} of each{again}, {rows}, of {about.data}"
 
 
 def _height(found: Sequence[Difference]) -> int:

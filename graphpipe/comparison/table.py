@@ -10,20 +10,14 @@ from graphpipe.comparison.difference import TRUTH, Difference
 from graphpipe.table import cell, lines_of
 from graphpipe.words import counted, visible
 
-__all__ = ["as_text", "share", "size"]
+__all__ = ["as_text", "asked", "share", "size"]
 
 
 def as_text(models: Sequence[Compared], differences: Sequence[Difference], about: About) -> str:
     """First who was asked and how fast they are, then how their answers differ, then what is to be said about it."""
     reference = visible(models[0].name)
-    again = f" in {about.passes} passes" if about.passes > 1 else ""
     problem = f"{visible(about.problem)}: " if about.problem else ""
-    rows = counted(about.rows, "row")
-    lines = [
-        f"{problem}{counted(len(models), 'model')}, {counted(about.calls, 'call')} of each{again}, {rows}, "
-        f"of {visible(about.data)}",
-        "",
-    ]
+    lines = [f"{problem}{counted(len(models), 'model')}, {asked(about)}", ""]
     lines += lines_of([_heads(models, reference), *(_row(model, models) for model in models)], 1)
     if found := [each for each in differences if not each.is_from_truth]:
         lines += ["", f"  differences from {reference}", *_differences(found, about)]
@@ -31,6 +25,13 @@ def as_text(models: Sequence[Compared], differences: Sequence[Difference], about
         lines += ["", f"  differences from what is {TRUTH}", *_differences(found, about)]
     notes = list(_notes(models, differences, about))
     return "\n".join([*lines, *(["", *notes] if notes else [])])
+
+
+def asked(about: About) -> str:
+    """What each model was asked, in words."""
+    again = f" in {about.passes} passes" if about.passes > 1 else ""
+    rows = f", {counted(about.rows, 'row')}" if about.rows != about.calls else ""
+    return f"{counted(about.calls, 'call')} of each{again}{rows}, of {visible(about.data)}"
 
 
 def _heads(models: Sequence[Compared], reference: str) -> list[str]:
