@@ -12,10 +12,14 @@ __all__ = ["number", "shortened", "text", "ticks"]
 
 def text(
     x: float, y: float, words: str, *, anchor: str = "start", size: int = 0, weight: str = "", fill: str = "",
-    turned: bool = False, halo: str = "",
+    turned: bool = False, halo: str = "", style: str = "",
 ) -> str:  # fmt: skip
-    """Words at a place, safe for XML and for eyes. ``halo`` is a colour behind the letters, ``turned`` from bottom to top."""
-    more = f' text-anchor="{anchor}"' if anchor != "start" else ""
+    """Words at a place, safe for XML and for eyes. ``halo`` is a colour around the letters; ``turned`` goes upwards.
+
+    ``style`` is a class of the picture's own style sheet.
+    """
+    more = f' class="{style}"' if style else ""
+    more += f' text-anchor="{anchor}"' if anchor != "start" else ""
     more += f' font-size="{size}"' if size else ""
     more += f' font-weight="{weight}"' if weight else ""
     more += f' fill="{fill}"' if fill else ""

@@ -113,6 +113,7 @@ def root() -> Group:
             "execute": ("Run a model that a server has.", _execute_command),
             "run": ("Load a model and run it in this process.", _run_command),
             "bench": ("Measure how fast a model answers.", _bench_command),
+            "compare": ("Hold models of one problem against one another.", _compare_command),
             "serve": ("Put models behind a socket: the same as graphpipe-serve.", _serve_command),
             "keys": ("Make, list and take back the keys of a server's callers.", _keys_command),
             "cache": ("Look at the row caches of servers here, or empty them.", _cache_command),
@@ -162,6 +163,12 @@ def _bench_command() -> Command:
     about_answers = ("outputs", "as_json")
     inputs = _FORMS.partition("outputs (each")[0]
     return command([each for each in _call() if each.name not in about_answers], inputs)
+
+
+def _compare_command() -> Command:
+    from graphpipe.cli.compare import command
+
+    return command()
 
 
 def _serve_command() -> click.Command:

@@ -20,21 +20,20 @@ from numpy.typing import NDArray
 
 from graphpipe.bench.tally import Tally
 from graphpipe.comparison.cut import Call
-from graphpipe.comparison.difference import Difference, Tolerance
+from graphpipe.comparison.difference import TRUTH, Difference, Tolerance
 from graphpipe.comparison.metric import Judge
 from graphpipe.comparison.names import Names
 from graphpipe.comparison.sources import Source
 from graphpipe.errors import GraphPipeError, ModelFailed, NoAnswer
 from graphpipe.wire.dtypes import to_bytes
 
-__all__ = ["TRUTH", "Contender", "Contest"]
+__all__ = ["Contender", "Contest"]
 
 Array = NDArray[Any]
 Arrays = dict[str, Array]
+# Told how many calls of how many are done, and in words.
 Show = Callable[[float, float, str], None]
 
-# What the data say is to come out is a reference too, of this name.
-TRUTH = "expected"
 # Whoever is not there any more is waited for so many times.
 _SILENT_IN_A_ROW_MAX = 3
 _FAILED_IN_A_ROW_MAX = 1000
@@ -50,7 +49,10 @@ class Asked(Protocol):
 
 @dataclass(slots=True)
 class Contender:
-    """One of the models, and what has come of it. ``seconds`` has a time for each call of every pass, NaN for a failed one."""
+    """One of the models, and what has come of it. ``seconds`` has a time for each call of every pass, NaN for a failed one.
+
+    ``rows`` are those of good answers, ``first_failed`` is the first call that failed.
+    """
 
     name: str
     source: str
@@ -108,7 +110,7 @@ class Contest:
         contenders: Sequence[Contender],
         source: Source,
         *,
-        tolerance: Tolerance = Tolerance(),
+        tolerance: Tolerance,
         scores: Sequence[str] = (),
         timeout_s: float | None = None,
     ) -> None:
@@ -116,7 +118,7 @@ class Contest:
         self.source = source
         self.tolerance, self.scores = tolerance, tuple(scores)
         self.differences: dict[tuple[str, str, str], Difference] = {}
-        self.calls = self.passes = 0
+        self.calls = self.rows = self.passes = 0
         self._timeout_s = timeout_s
         self._turn = 0
 
@@ -137,6 +139,7 @@ class Contest:
             for call in self.source:
                 self._one(call, compared=passed == 0)
                 self.calls += 1
+                self.rows += call.rows
                 show(self.calls, total, f"{self.calls:,} of {total:,.0f} calls")
             self.passes += 1
 

@@ -98,7 +98,7 @@ class Cut:
         self._stacked = bool(stacked)
         self._in_rows = stacked or self._with_rows(known)
         fixed = [] if stacked else self._fixed(known)
-        self.step = fixed[0] if fixed else 1 if stacked else max(batch, 1)
+        self.step = fixed[0] if fixed else 1 if stacked else batch
         self.rows = self._counted()
         if fixed and self.rows % self.step:
             raise ValueError(
@@ -154,8 +154,8 @@ class Cut:
         if len(set(lengths.values())) > 1:
             words = ", ".join(f"{quoted(name)} {count:,}" for name, count in lengths.items())
             raise ValueError(
-                f"{self.where}: the inputs have different numbers of rows ({words}); for calls that take arrays whole, write "
-                "a folder that has an .npz file for each call"
+                f"{self.where}: the inputs have different numbers of rows ({words}); for calls that take arrays whole, "
+                "write a folder that has an .npz file for each call"
             )
         rows = next(iter(lengths.values()), 1)
         if not rows:

@@ -8,7 +8,7 @@ that it says.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,10 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graphpipe.wire.dtypes import dtype_name, to_bytes
+from graphpipe.words import counted
 
-__all__ = ["Difference", "Place", "Tolerance"]
+__all__ = ["TRUTH", "Difference", "Place", "Tolerance"]
 
 Array = NDArray[Any]
+
+# What the data say is to come out is a reference too, of this name.
+TRUTH = "expected"
 
 # Numbers, text, and what libraries add to numpy's numbers (bfloat16).
 _COMPARED = "biufOSUV"
@@ -40,7 +44,7 @@ class Tolerance:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where two answers differ, and what stands there: in which call, at which index of the output."""
+    """Where two answers differ, and what stands there: in which call, or row, and at which index of its output."""
 
     call: str
     index: tuple[int, ...]
@@ -49,7 +53,7 @@ class Place:
 
     def __str__(self) -> str:
         where = f"{list(self.index)}" if self.index else ""
-        return f"{self.call}{where and ' '}{where}: {_shown(self.reference)}, {_shown(self.other)}"
+        return f"{self.call}{where and ' '}{where}: {_shown(self.other)} for {_shown(self.reference)}"
 
 
 @dataclass(slots=True)
@@ -93,16 +97,33 @@ class Difference:
         return self.beyond / self.elements if self.elements else 0.0
 
     @property
-    def share_other_highest(self) -> float | None:
-        """The share of rows whose highest score is at another place; None where there are no scores."""
-        return self.other_highest / self.scores if self.scores else None
+    def is_from_truth(self) -> bool:
+        """Whether it is the difference from what the data say, and from no model."""
+        return self.reference == TRUTH
 
-    def is_over(self, limit: float) -> bool:
-        """Whether any number differs by more than ``limit``, any text at all, or anything could not be compared."""
-        return bool(self.max_abs > limit or self.not_finite or self.not_alike or (self.text and self.beyond))
+    def highest(self, scores: Sequence[str]) -> float | None:
+        """The share of rows whose highest score is at another place; None where the output has no class scores: it is not
+        among ``scores``, or, where these are empty, not always probabilities.
+        """
+        if not self.scores or (self.output not in scores if scores else not self.are_probabilities):
+            return None
+        return self.other_highest / self.scores
+
+    def over(self, limit: float) -> str:
+        """In words, that a number differs by more than ``limit``, a text at all, or that two answers were not comparable;
+        empty if none of it is so.
+        """
+        where = f"{self.model}, output {self.output}"
+        if self.not_alike:
+            return f"{where}: {counted(self.not_alike, 'answer')} not comparable: {self.mismatch}"
+        if self.text and self.beyond:
+            return f"{where}: {self.beyond:,} of {counted(self.elements, 'text')} unequal"
+        if self.not_finite:
+            return f"{where}: {counted(self.not_finite, 'element')} NaN or infinite against something else"
+        return f"{where}: a difference of {self.max_abs:.3g} is over {limit:g}" if self.max_abs > limit else ""
 
     def add(self, call: str, reference: Array, other: Array, first_row: int | None = None) -> None:
-        """Hold two arrays against each other. ``first_row`` is the number of their first row among all, if they have rows."""
+        """Hold two arrays against each other. ``first_row`` is their first row's number among all, if they have rows."""
         self.calls += 1
         if reference.shape != other.shape:
             return self._mismatched(call, f"shape {list(reference.shape)}", f"{list(other.shape)}")
@@ -115,7 +136,7 @@ class Difference:
             index = tuple(int(i) for i in np.unravel_index(found, reference.shape))
             here = _item(reference[index]), _item(other[index])
             if first_row is not None and index:
-                index = (index[0] + first_row, *index[1:])
+                call, index = f"row {first_row + index[0]}", index[1:]
             self.first = Place(call, index, *here)
         self.elements += reference.size
         return None

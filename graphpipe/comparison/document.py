@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
+from graphpipe.comparison.compared import About, Compared
 from graphpipe.comparison.difference import Difference, Place
-from graphpipe.comparison.result import Compared, Comparison
 from graphpipe.machine import usable_cpus
 from graphpipe.version import __version__
 
@@ -16,21 +17,22 @@ __all__ = ["FORMAT", "as_document"]
 FORMAT = "graphpipe-comparison/1"
 
 
-def as_document(comparison: Comparison) -> dict[str, Any]:
+def as_document(models: Sequence[Compared], differences: Sequence[Difference], about: About) -> dict[str, Any]:
     """The comparison as objects and lists. Times are in milliseconds."""
     return {
         "format": FORMAT,
-        "problem": comparison.problem or None,
-        "data": comparison.data,
-        "reference": comparison.models[0].name,
-        "calls": comparison.calls,
-        "passes": comparison.passes,
-        "rtol": comparison.tolerance.rtol,
-        "atol": comparison.tolerance.atol,
-        "interrupted": comparison.interrupted,
-        "models": [_model(each) for each in comparison.models],
-        "differences": [_difference(each, comparison) for each in comparison.differences],
-        "max_abs": _number(comparison.max_abs),
+        "problem": about.problem or None,
+        "data": about.data,
+        "reference": models[0].name,
+        "calls": about.calls,
+        "rows": about.rows,
+        "passes": about.passes,
+        "rtol": about.tolerance.rtol,
+        "atol": about.tolerance.atol,
+        "interrupted": about.interrupted,
+        "models": [_model(each) for each in models],
+        "differences": [_difference(each, about) for each in differences],
+        "max_abs": _number(max((each.max_abs for each in differences if not each.is_from_truth), default=0.0)),
         "graphpipe": __version__,
         "cpus": usable_cpus(),
     }
@@ -63,7 +65,7 @@ def _model(each: Compared) -> dict[str, Any]:
     }
 
 
-def _difference(each: Difference, comparison: Comparison) -> dict[str, Any]:
+def _difference(each: Difference, about: About) -> dict[str, Any]:
     return {
         "model": each.model,
         "reference": each.reference,
@@ -80,7 +82,7 @@ def _difference(each: Difference, comparison: Comparison) -> dict[str, Any]:
         "not_finite": each.not_finite,
         "not_alike": each.not_alike,
         "not_alike_first": each.mismatch or None,
-        "share_other_highest": _number(comparison.scores_of(each)),
+        "share_other_highest": _number(each.highest(about.scores)),
     }
 
 

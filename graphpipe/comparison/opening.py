@@ -41,7 +41,9 @@ def named(models: Mapping[str, Any] | Sequence[Any]) -> list[Named]:
     if isinstance(models, Mapping):
         found = [Named(str(name), thing) for name, thing in models.items()]
     elif isinstance(models, str | Path) or not isinstance(models, Sequence):
-        raise ValueError(f"expected a list of models, or a mapping from names to models; a {type(models).__name__} came")
+        raise ValueError(
+            f"expected a list of models, or a mapping from names to models; a {type(models).__name__} came"
+        )
     else:
         short = [_name(thing) for thing in models]
         # Two files model.onnx in different folders are told apart by their paths.

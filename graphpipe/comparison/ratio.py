@@ -49,7 +49,7 @@ def _outside(count: int) -> int:
     """How many of so many sorted values may be left out at either end, so that the rest encloses the median as surely."""
     tail = (1 - _SURE) / 2
     if count > 1000:  # the binomial distribution is a normal one by then, and its terms too small for a float
-        return int(math.floor(count / 2 - 1.959964 * math.sqrt(count) / 2)) - 1
+        return math.floor(count / 2 - 1.959964 * math.sqrt(count) / 2) - 1
     term, total, outside = 0.5**count, 0.0, -1
     for k in range(count):
         total += term

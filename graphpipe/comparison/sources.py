@@ -13,7 +13,7 @@ from graphpipe.arrays import array_of
 from graphpipe.comparison.columns import Column, Held, of_npy, of_npz
 from graphpipe.comparison.cut import Call, Cut, rows_named, split
 from graphpipe.frames import inputs_of, is_frame
-from graphpipe.signature import Signature
+from graphpipe.signature import Signature, TensorSpec, fitted
 from graphpipe.words import quoted
 
 __all__ = ["Source", "source_of"]
@@ -32,10 +32,10 @@ class Source(Protocol):
     def __iter__(self) -> Iterator[Call]: ...
 
 
-def source_of(data: object, signature: Signature, batch: int = 0, truth: Sequence[str] = ()) -> Source:
+def source_of(data: object, signature: Signature, batch: int = 1, truth: Sequence[str] = ()) -> Source:
     """The calls in ``data``: a path, a mapping of arrays by name, a frame, or a sequence of cases or mappings, a call each.
 
-    ``signature`` says what is an input and how many rows a call may have; ``batch`` is how many it has then, 0 for 1.
+    ``signature`` says what is an input and how many rows a call may have; ``batch`` is how many it has then.
     ``truth`` names what is expected, where it is not simply all that is no input.
 
     Raises ValueError for data that is none, or does not fit; OSError.
@@ -46,8 +46,8 @@ def source_of(data: object, signature: Signature, batch: int = 0, truth: Sequenc
         columns, expected = _of_frame(data, signature, truth)
         return _Arrays(columns, signature, batch, expected, "the frame")
     if isinstance(data, Mapping):
-        held = {str(name): Held(array_of(value, repr(name))) for name, value in data.items()}
-        return _Arrays(held, signature, batch, truth, "the data")
+        arrays = _arrays(data, (*signature.inputs, *signature.outputs))
+        return _Arrays({name: Held(array) for name, array in arrays.items()}, signature, batch, truth, "the data")
     if isinstance(data, Sequence) and data:
         _no_batch(batch, "a sequence of cases")
         return _Cases(data, signature, truth)
@@ -118,14 +118,20 @@ class _Cases:
         for place, case in enumerate(self._cases):
             name = str(getattr(case, "name", "") or f"case {place}")
             if isinstance(case, Mapping):
-                inputs, truth = split(list(case), self._signature, self._truth, name)
-                given = {n: case[there] for n, there in inputs.items()}, {n: case[n] for n in truth}
+                names, expected = split(list(case), self._signature, self._truth, name)
+                given = {n: case[there] for n, there in names.items()}, {n: case[n] for n in expected}
             elif hasattr(case, "inputs") and hasattr(case, "outputs"):
                 given = dict(case.inputs), dict(case.outputs)
             else:
                 raise ValueError(f"{name} is a {type(case).__name__}; expected a mapping of arrays by name")
-            arrays = [{n: array_of(value, repr(n)) for n, value in part.items()} for part in given]
-            yield _one(name, arrays[0], arrays[1], self._signature)
+            inputs, truth = _arrays(given[0], self._signature.inputs), _arrays(given[1], self._signature.outputs)
+            yield _one(name, inputs, truth, self._signature)
+
+
+def _arrays(values: Mapping[str, Any], specs: Sequence[TensorSpec]) -> dict[str, Array]:
+    """Values as arrays: lists and numbers in the types of the inputs and outputs that they are. Raises InvalidRequest."""
+    dtypes = {spec.name: spec.dtype for spec in specs}
+    return {str(name): fitted(value, dtypes.get(name), False, str(name)) for name, value in values.items()}
 
 
 def _one(name: str, inputs: Mapping[str, Array], truth: Mapping[str, Array], signature: Signature) -> Call:
@@ -144,7 +150,7 @@ def _one(name: str, inputs: Mapping[str, Array], truth: Mapping[str, Array], sig
 
 
 class _Parquet:
-    """A Parquet file, read some rows at a time: columns as inputs by their names, or all of them as the one that there is."""
+    """A Parquet file, read some rows at a time: columns are inputs by their names, or all together the only one."""
 
     _ROWS = 4096
 
@@ -154,7 +160,7 @@ class _Parquet:
             self._arrow: Any = importlib.import_module("pyarrow")
         except ImportError:
             raise ValueError(f"{path}: Parquet files need pyarrow: pip install pyarrow") from None
-        self._path, self._signature, self._batch, self._truth = path, signature, max(batch, 1), truth
+        self._path, self._signature, self._batch, self._truth = path, signature, batch, truth
         try:
             with self._parquet.ParquetFile(path) as file:
                 rows = file.metadata.num_rows

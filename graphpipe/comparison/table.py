@@ -5,37 +5,38 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-from graphpipe.comparison.difference import Difference
-from graphpipe.comparison.result import TRUTH, Compared, Comparison, metric_names
+from graphpipe.comparison.compared import About, Compared, metric_names
+from graphpipe.comparison.difference import TRUTH, Difference
 from graphpipe.table import cell, lines_of
 from graphpipe.words import counted, visible
 
-__all__ = ["as_text", "share", "size"]
+__all__ = ["as_text", "asked", "share", "size"]
 
 
-def as_text(comparison: Comparison) -> str:
+def as_text(models: Sequence[Compared], differences: Sequence[Difference], about: About) -> str:
     """First who was asked and how fast they are, then how their answers differ, then what is to be said about it."""
-    models, reference = comparison.models, visible(comparison.models[0].name)
-    again = f", {comparison.passes} times over" if comparison.passes > 1 else ""
-    problem = f"{visible(comparison.problem)}: " if comparison.problem else ""
-    rows = counted(comparison.rows, "row")
-    lines = [
-        f"{problem}{counted(len(models), 'model')}, {counted(comparison.calls, 'call')} of each{again}, {rows}, "
-        f"of {visible(comparison.data)}",
-        "",
-    ]
+    reference = visible(models[0].name)
+    problem = f"{visible(about.problem)}: " if about.problem else ""
+    lines = [f"{problem}{counted(len(models), 'model')}, {asked(about)}", ""]
     lines += lines_of([_heads(models, reference), *(_row(model, models) for model in models)], 1)
-    if found := comparison.from_reference():
-        lines += ["", f"  differences from {reference}", *_differences(found, comparison)]
-    if found := comparison.from_truth():
-        lines += ["", f"  differences from what is {TRUTH}", *_differences(found, comparison)]
-    notes = list(_notes(comparison))
+    if found := [each for each in differences if not each.is_from_truth]:
+        lines += ["", f"  differences from {reference}", *_differences(found, about)]
+    if found := [each for each in differences if each.is_from_truth]:
+        lines += ["", f"  differences from what is {TRUTH}", *_differences(found, about)]
+    notes = list(_notes(models, differences, about))
     return "\n".join([*lines, *(["", *notes] if notes else [])])
+
+
+def asked(about: About) -> str:
+    """What each model was asked, in words."""
+    again = f" in {about.passes} passes" if about.passes > 1 else ""
+    rows = f", {counted(about.rows, 'row')}" if about.rows != about.calls else ""
+    return f"{counted(about.calls, 'call')} of each{again}{rows}, of {visible(about.data)}"
 
 
 def _heads(models: Sequence[Compared], reference: str) -> list[str]:
     return [
-        "model", "calls/s", "rows/s", "p50 ms", "p90 ms", "p99 ms", f"p50 / {reference}", "errors",
+        "model", "calls/s", "rows/s", "p50 ms", "p90 ms", "p99 ms", f"time / {reference}", "errors",
         *map(visible, metric_names(models)),
     ]  # fmt: skip
 
@@ -61,14 +62,14 @@ def _ratio(model: Compared, is_reference: bool) -> str:
     return f"{model.ratio.median:.3g} ({model.ratio.low:.3g} to {model.ratio.high:.3g})"
 
 
-def _differences(found: Sequence[Difference], comparison: Comparison) -> list[str]:
-    with_scores = any(comparison.scores_of(each) is not None for each in found)
+def _differences(found: Sequence[Difference], about: About) -> list[str]:
+    with_scores = any(each.highest(about.scores) is not None for each in found)
     heads = ["model", "output", "elements", "max abs", "max rel", "mean abs", "beyond"]
     heads += [*(["other highest"] if with_scores else []), "first beyond"]
     rows = [heads]
     for each in found:
         numbers = ["-"] * 3 if each.text else [size(value) for value in (each.max_abs, each.max_rel, each.mean_abs)]
-        scores = comparison.scores_of(each)
+        scores = each.highest(about.scores)
         rows.append(
             [
                 visible(each.model), visible(each.output), f"{each.elements:,}", *numbers, share(each.share_beyond),
@@ -95,21 +96,21 @@ def share(value: float | None) -> str:
     return f"{min(max(100 * value, 0.0001), 99.9999):.3g} %" if value < 0.999 else f"{min(100 * value, 99.9999):.6g} %"
 
 
-def _notes(comparison: Comparison) -> Iterator[str]:
-    tolerance = comparison.tolerance
-    if any(not each.text for each in comparison.differences):
+def _notes(models: Sequence[Compared], differences: Sequence[Difference], about: About) -> Iterator[str]:
+    tolerance = about.tolerance
+    if any(not each.text for each in differences):
         yield f"  beyond: |difference| > {tolerance.atol:g} + {tolerance.rtol:g} * |reference|; of text, any"
-    if comparison.interrupted:
+    if about.interrupted:
         yield "  interrupted: this is what there was until then"
-    if not comparison.from_reference() and len(comparison.models) > 1:
+    if len(models) > 1 and all(each.is_from_truth for each in differences):
         yield "  nothing was compared: no call was answered by the reference and another model"
-    for each in comparison.differences:
+    for each in differences:
         where = f"{visible(each.model)}, output {visible(each.output)}"
         if each.not_finite:
             yield f"  {where}: {counted(each.not_finite, 'element')} NaN or infinite against something else; in no mean"
         if each.not_alike:
             yield f"  {where}: {counted(each.not_alike, 'answer')} not comparable; {visible(each.mismatch)}"
-    for model in comparison.models:
+    for model in models:
         yield from (f"  {visible(note)}" for note in model.notes)
         for kind, failure in model.errors_by_kind.items():
             first = f" (first: {visible(model.first_failed)})" if model.first_failed else ""
@@ -117,4 +118,5 @@ def _notes(comparison: Comparison) -> Iterator[str]:
         if model.given_up:
             yield f"  {visible(model.name)} was asked no more after so many errors in a row"
         if model.metric_failed:
-            yield f"  {visible(model.name)}: the metric raised {counted(model.metric_failed, 'time')}: {visible(model.metric_said)}"
+            times = counted(model.metric_failed, "time")
+            yield f"  {visible(model.name)}: the metric raised {times}: {visible(model.metric_said)}"
