@@ -115,6 +115,7 @@ def root() -> Group:
             "bench": ("Measure how fast a model answers.", _bench_command),
             "serve": ("Put models behind a socket: the same as graphpipe-serve.", _serve_command),
             "keys": ("Make, list and take back the keys of a server's callers.", _keys_command),
+            "venv": ("Make environments with other versions of frameworks.", _venv_command),
             "cache": ("Look at the row caches of servers here, or empty them.", _cache_command),
             "completion": ("Print a script that completes these commands in a shell.", _completion_command),
         },
@@ -172,6 +173,12 @@ def _serve_command() -> click.Command:
 
 def _keys_command() -> click.Command:
     from graphpipe.cli.keys import group
+
+    return group()
+
+
+def _venv_command() -> click.Command:
+    from graphpipe.cli.venv import group
 
     return group()
 
