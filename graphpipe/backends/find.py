@@ -37,6 +37,7 @@ __all__ = [
     "loading",
     "open_model",
     "opened",
+    "refuse_to_isolate",
 ]
 
 
@@ -75,11 +76,12 @@ def loaded(
         called = name or default_name(source)
         if said:
             refuse_unused([(called, kind_of(source, backend), said)])
-        model, kind = opened(source, options, backend)
+        model, kind = opened(source, options, backend, called)
     else:
         called = name or re.sub(r"\W", "", getattr(source, "__name__", "") or type(source).__name__)  # not <lambda>
         if backend:
             raise LoadError(f"{called}: --backend is for sources, and this is {a_kind(source)} already")
+        refuse_to_isolate(called, options)
         with loading(called):
             adopted, kind = adopting(source, called, options)
             model = padded(adopted, options.pad)
@@ -107,8 +109,8 @@ def open_model(source: str, options: LoadOptions, backend: str = "") -> Model:
     return opened(source, options, backend)[0]
 
 
-def opened(source: str, options: LoadOptions, backend: str = "") -> tuple[Model, Kind]:
-    """The bare model of a source, and what it is. Raises LoadError."""
+def opened(source: str, options: LoadOptions, backend: str = "", name: str = "") -> tuple[Model, Kind]:
+    """The bare model of a source, and what it is; ``name`` is what it is called. Raises LoadError."""
     given = source
     if _is_download(source, backend):
         fetched = fetch(
@@ -125,9 +127,16 @@ def opened(source: str, options: LoadOptions, backend: str = "") -> tuple[Model,
             check_sha256(source, options.model_sha256)
     with loading(source):
         chosen = _backend_of(source, backend)
+        if options.isolate or options.python:
+            # Known here as far as its words say; whatever is run of it is run there.
+            from graphpipe.backends.isolated.model import IsolatedModel  # not everybody's
+
+            isolated = IsolatedModel(source, options, backend, name or default_name(given))
+            about_files = _kind(chosen, source, given, backend).uses
+            return isolated, Kind(isolated.loaded.backend, {*isolated.loaded.uses, *about_files})
         if chosen.named is not None:
             model, kind = adopting(chosen.named(source), source, options)
-            kind = Kind(kind.backend, {*kind.uses, "model_sha256"})
+            kind = Kind(kind.backend, {*kind.uses, "model_sha256", *_OF_ISOLATION})
         else:
             model, kind = chosen.open(source, options), _kind(chosen, source, given, backend)
         return padded(model, options.pad), kind
@@ -149,9 +158,19 @@ def kind_of(source: str, backend: str = "") -> Kind | None:
 
 def _kind(chosen: Backend, source: str, given: str, backend: str) -> Kind:
     about_files = {"model_sha256", *(_OF_DOWNLOADS if _is_download(given, backend) else ())}
-    return Kind(chosen.name, {*chosen.uses(source), "pad", *about_files})
+    return Kind(chosen.name, {*chosen.uses(source), "pad", *about_files, *_OF_ISOLATION})
 
 
+def refuse_to_isolate(name: str, options: LoadOptions) -> None:
+    """Raise LoadError if a Python object of this process is to run in another."""
+    if options.isolate or options.python:
+        raise LoadError(
+            f"{name}: what is in this program already cannot run in a process of its own; name it, so that it can be found "
+            "there: module:function, or path/to/file.py:function"
+        )
+
+
+_OF_ISOLATION = ("isolate", "python", "isolate_timeout_s", "isolate_memory_bytes", "isolate_cpus")
 _OF_DOWNLOADS = ("download_bytes_max", "download_timeout_s", "download_private")
 
 

@@ -1,0 +1,69 @@
+"""Which interpreter runs a model's process, and what it is told of where modules are."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from graphpipe.errors import LoadError
+
+__all__ = ["environment_of", "interpreter", "path_for"]
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+# They speak to this interpreter of its own files.
+_OURS_ALONE = ("PYTHONHOME", "PYTHONPATH", "PYTHONEXECUTABLE", "__PYVENV_LAUNCHER__")
+
+
+def interpreter(python: str, name: str) -> str:
+    """The interpreter that is meant: this one for "", a file, the one in an environment's folder, or the one of an
+    environment of that name. Raises LoadError.
+    """
+    if not python:
+        if not sys.executable:
+            raise LoadError(f"{name}: this program does not know its interpreter; say it: --python PATH")
+        return sys.executable
+    path = Path(python).expanduser()
+    if os.sep not in python and _NAME.fullmatch(python):
+        environments = Path(os.environ.get("GRAPHPIPE_VENVS") or "~/.graphpipe/venvs").expanduser()
+        if not path.exists():
+            path = environments / python
+    # A link in an environment says by its place which one it is: it is not followed.
+    path = path.absolute()
+    if path.is_dir():
+        path = path / "bin" / "python"
+    if not path.is_file() or not os.access(path, os.X_OK):
+        raise LoadError(
+            f"{name}: --python {python}: there is no interpreter {path}; name one by its path, or make an environment: "
+            "graphpipe venv create NAME"
+        )
+    return str(path)
+
+
+def path_for(chosen: str) -> tuple[list[str], bool]:
+    """Where the child looks for modules, and whether that is all: under another interpreter only what is the user's, and
+    behind all that it has itself.
+    """
+    here = [os.path.abspath(each) for each in sys.path]
+    if chosen == sys.executable:
+        return here, True
+    installed = tuple(
+        f"{os.path.abspath(folder)}{os.sep}" for folder in {sys.prefix, sys.base_prefix, sys.exec_prefix} if folder
+    )
+    return [
+        each
+        for each in here
+        if not f"{each}{os.sep}".startswith(installed)
+        and not {"site-packages", "dist-packages"} & set(Path(each).parts)
+    ], False
+
+
+def environment_of(chosen: str, more: Mapping[str, str]) -> dict[str, str]:
+    """The variables of the child."""
+    environment = {**os.environ, **more}
+    if chosen != sys.executable:
+        for name in _OURS_ALONE:
+            environment.pop(name, None)
+    return environment
