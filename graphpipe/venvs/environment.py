@@ -198,27 +198,30 @@ def _order(version: str) -> Any:
         return 0, ()
 
 
-def interpreter(said: str) -> str:
-    """The path of the interpreter that ``said`` stands for: a path, or the name of an environment.
+def interpreter(said: str, model: str) -> str:
+    """The path of the interpreter that ``said`` stands for, to run ``model``: a path to one, the folder of an environment,
+    or the name of one.
 
-    Raises LoadError for neither. Whether it runs is seen when it is run.
+    A link is not followed: by its place an interpreter knows its environment. Whether it runs is seen when it is run.
+    Raises LoadError if there is none.
     """
+    what = f"{model}: --python {visible(said)}"
     if os.sep in said or said.startswith("~"):
         path = os.path.abspath(os.path.expanduser(said))
-        if os.path.isdir(path) and os.path.exists(inside := os.path.join(path, "bin", "python")):
-            path = inside  # the folder of an environment
+        if os.path.isdir(path):
+            path = os.path.join(path, "bin", "python")
         if not os.path.isfile(path) or not os.access(path, os.X_OK):
-            raise LoadError(f"--python {visible(said)}: there is no interpreter that may be run")
+            raise LoadError(f"{what}: there is no interpreter {visible(path)} that may be run")
         return path
     try:
         found = named(said)
     except ValueError as error:
-        raise LoadError(f"--python {visible(said)}: {error}") from None
+        raise LoadError(f"{what}: {error}") from None
     if found is None:
         names = ", ".join(each.name for each in environments())
         raise LoadError(
-            f"--python {said}: there is no environment of this name; "
-            + (f"there are {names}" if names else f"graphpipe venv create {said} --requirements ... makes it")
-            + "; a path to an interpreter has a / in it"
+            f"{what}: there is no environment of this name; "
+            + (f"there are {names}; " if names else "")
+            + "`graphpipe venv create` makes one, and a path to an interpreter has a / in it"
         )
     return found.python
