@@ -66,6 +66,7 @@ class LoadedModel:
         self.source, self.options, self.backend = source, options, backend
         self.closed = False
         self._bounded = BoundedRuns()
+        self._keeps_deadlines = bool(getattr(model, "keeps_deadlines", False))
         self._run = owned(model, inputs_are_ours=False)
         self._plans: tuple[Signature, dict[_PlanKey, Plan]] = (model.signature, {})
 
@@ -279,7 +280,7 @@ class LoadedModel:
         def work() -> dict[str, Array]:
             return named_arrays(self._run(plan.inputs(arrays), plan.outputs or None, config, timeout_s), plan.outputs)
 
-        run = None if timeout_s is None else self._bounded.begin(work)
+        run = None if timeout_s is None or self._keeps_deadlines else self._bounded.begin(work)
         late = f"model {self.name!r} gave no answer in {timeout_s} s"
         if run is not None and not run.over.wait(timeout_s):
             run.leave()

@@ -116,6 +116,7 @@ def root() -> Group:
             "compare": ("Hold models of one problem against one another.", _compare_command),
             "serve": ("Put models behind a socket: the same as graphpipe-serve.", _serve_command),
             "keys": ("Make, list and take back the keys of a server's callers.", _keys_command),
+            "venv": ("Make environments with other versions of frameworks.", _venv_command),
             "cache": ("Look at the row caches of servers here, or empty them.", _cache_command),
             "completion": ("Print a script that completes these commands in a shell.", _completion_command),
         },
@@ -179,6 +180,12 @@ def _serve_command() -> click.Command:
 
 def _keys_command() -> click.Command:
     from graphpipe.cli.keys import group
+
+    return group()
+
+
+def _venv_command() -> click.Command:
+    from graphpipe.cli.venv import group
 
     return group()
 

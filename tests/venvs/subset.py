@@ -17,8 +17,9 @@ import sys
 FOLDER = pathlib.Path(sys.argv[1])
 # What a child never imports: servers and commands, what they are started with, and what asks other servers.
 NOT_IN_A_CHILD = (
-    "aliases", "bench", "cli", "client", "commandline", "completion", "demo", "keyfile", "package", "placeholder",
-    "problem", "remote", "server", "shells", "venvs", "backends.isolated", "backends.package", "backends.placeholder",
+    "aliases", "backends.package", "backends.placeholder", "bench", "cli", "client", "commandline", "completion", "demo",
+    "keyfile", "package", "placeholder", "problem", "remote", "server", "shells", "venvs",
+    *(f"backends.isolated.{each}" for each in ("child", "interpreter", "keeper", "model", "older", "output", "process")),
 )  # fmt: skip
 
 spec = importlib.util.spec_from_file_location("older", str(FOLDER / "backends" / "isolated" / "older.py"))
