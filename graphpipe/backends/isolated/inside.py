@@ -18,20 +18,24 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from time import monotonic
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from graphpipe.backends.failure import in_words, refusal
 from graphpipe.backends.isolated.failures import failure_to_bytes
-from graphpipe.backends.isolated.frames import Frame, Frames, Kind, TornFrame
+from graphpipe.backends.isolated.frames import INLINE_MAX, Frame, Frames, Kind, Piece, TornFrame
 from graphpipe.backends.isolated.hello import Loaded, Order
 from graphpipe.backends.isolated.limits import limit
+from graphpipe.backends.isolated.shown import Shown
 from graphpipe.backends.model import Model, named_arrays, timed
 from graphpipe.backends.owned import read_only
 from graphpipe.errors import LoadError, ServiceError, let_go
+from graphpipe.memory.mappings import Mapped
+from graphpipe.wire.dtypes import Type, type_of
 from graphpipe.wire.messages import InferRequest, decode_request, encode_infer_response
+from graphpipe.wire.writer import ALIGNMENT
 
 __all__ = ["serve"]
 
@@ -98,23 +102,24 @@ def _loaded(model: Model, backend: str, uses: Sequence[str]) -> Loaded:
 
 def _follow(control: Frames, model: Model) -> None:
     """Begin the lanes that come, until told to end; then close the model."""
+    shown = Shown()
     while True:
         frame = control.receive()
         if frame.kind == Kind.END:
             model.close()
             return
         for descriptor in frame.descriptors:
-            lane = Lane(socket.socket(fileno=descriptor), model)
+            lane = Lane(socket.socket(fileno=descriptor), model, shown)
             threading.Thread(target=lane.work, name="lane", daemon=True).start()
 
 
 class Lane:
-    """Answers one call after another."""
+    """Answers one call after another. ``shown`` is the memory that the other side has shown, to all lanes."""
 
-    def __init__(self, lane: socket.socket, model: Model) -> None:
+    def __init__(self, lane: socket.socket, model: Model, shown: Shown) -> None:
         self._frames = Frames(lane, takes_descriptors=True)
         self._infer = timed(model)
-        self._model = model
+        self._shown = shown
 
     def work(self) -> None:
         """Answer until the other side closes the lane."""
@@ -124,23 +129,35 @@ class Lane:
                 self._answer(frames.receive())
 
     def _answer(self, frame: Frame) -> None:
+        if frame.descriptors:
+            looked_at: list[Mapped] = []
+            answer = self._answer_to(frame, looked_at)
+            # What is in the message may be a part of an input: a copy of it looks at none.
+            answer = answer._replace(segments=[b"".join(answer.segments)])
+            self._shown.let_go(looked_at)
+        else:
+            answer = self._answer_to(frame, None)
+        self._frames.send(answer.kind, answer.segments, pieces=answer.pieces, notes=answer.notes)
+
+    def _answer_to(self, frame: Frame, looked_at: list[Mapped] | None) -> Answer:
         began = monotonic()
         try:
-            request = decode_request(frame.message)
+            elsewhere, area = None, None
+            if looked_at is not None:
+                elsewhere, area = self._shown.look(frame, looked_at)
+            request = decode_request(frame.message, elsewhere=elsewhere)
             assert isinstance(request, InferRequest)
             left_s = None
             if frame.timeout_ms:
                 left_s = max(0.0, frame.timeout_ms / 1000 - (monotonic() - began))
             outputs = self._run(request, left_s)
             asked = request.head.output_names
-            notes = _notes(outputs, asked)
-            segments = _encoded([outputs[name] for name in asked or outputs])
+            return _answered(outputs, asked, area)
         except BaseException as error:
             # No signal is delivered in this thread: whatever it is, it is the model's.
-            self._refuse(error)
+            answer = _refused(error)
             let_go(error)
-            return
-        self._frames.send(Kind.ANSWER, segments, notes=notes)
+            return answer
 
     def _run(self, request: InferRequest, left_s: float | None) -> dict[str, Array]:
         head = request.head
@@ -158,24 +175,54 @@ class Lane:
                 ) from error
             raise
 
-    def _refuse(self, error: BaseException) -> None:
-        said = refusal(error)
-        if said is not None:
-            notes = {
-                "code": said.code,
-                "status": said.http_status,
-                "message": said.message,
-                "retry_after_s": said.retry_after_s,
-            }
-            self._frames.send(Kind.REFUSED, notes=json.dumps(notes).encode())
-        else:
-            self._frames.send(Kind.FAILED, notes=failure_to_bytes(error, __file__))
+
+class Answer(NamedTuple):
+    """A frame on its way back."""
+
+    kind: int
+    segments: Sequence[bytes | memoryview] = ()
+    pieces: Sequence[Piece] = ()
+    notes: bytes = b""
 
 
-def _encoded(outputs: Sequence[Array]) -> list[bytes | memoryview]:
-    """An answer with these. Raises ValueError where one does not travel: that is no fault of the caller's."""
+def _refused(error: BaseException) -> Answer:
+    said = refusal(error)
+    if said is None:
+        return Answer(Kind.FAILED, notes=failure_to_bytes(error, __file__))
+    notes = {
+        "code": said.code, "status": said.http_status, "message": said.message, "retry_after_s": said.retry_after_s,
+    }  # fmt: skip
+    return Answer(Kind.REFUSED, notes=json.dumps(notes).encode())
+
+
+def _answered(outputs: dict[str, Array], asked: Sequence[str], area: memoryview | None) -> Answer:
+    """An answer with these, the large ones written to the area as far as they fit.
+
+    Raises ValueError where one does not travel: that is no fault of the caller's.
+    """
+    notes = _notes(outputs, asked)
+    arrays = [outputs[name] for name in asked or outputs]
+    pieces = []
+    if area is not None:
+        at = 0
+        for i, array in enumerate(arrays):
+            size = array.nbytes
+            if size < INLINE_MAX or array.dtype.kind not in "biuf" or not array.dtype.isnative or at + size > len(area):
+                continue
+            if type_of(array.dtype) is Type.NULL:
+                continue
+            written: Array = np.ndarray(array.shape, array.dtype, area, at)
+            np.copyto(written, array)
+            arrays[i] = written
+            pieces.append(Piece(i, 0, at, size))
+            at = -(-(at + size) // ALIGNMENT) * ALIGNMENT
     try:
-        return encode_infer_response(outputs)
+        return Answer(
+            Kind.ANSWER,
+            encode_infer_response(arrays, elsewhere=frozenset(piece.tensor for piece in pieces)),
+            pieces,
+            notes,
+        )
     except ServiceError as error:
         raise ValueError(f"the model gave an answer that cannot travel: {error.message}") from None
 
