@@ -125,6 +125,8 @@ def opened(source: str, options: LoadOptions, backend: str = "") -> tuple[Model,
             check_sha256(source, options.model_sha256)
     with loading(source):
         chosen = _backend_of(source, backend)
+        if _is_download(given, backend):
+            chosen.fetched(source, options)
         if chosen.named is not None:
             model, kind = adopting(chosen.named(source), source, options)
             kind = Kind(kind.backend, {*kind.uses, "model_sha256"})
