@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from graphpipe.backends import LoadedModel, Model
     from graphpipe.backends.find import load
     from graphpipe.backends.options import LoadOptions
+    from graphpipe.backends.placeholder import placeholder
     from graphpipe.backends.python.hints import model
     from graphpipe.client import Client
     from graphpipe.client.asyncio_client import AsyncClient
@@ -87,6 +88,7 @@ __all__ = [
     "load",
     "model",
     "package",
+    "placeholder",
     "remote",
     "serve",
     "serving",
@@ -106,6 +108,7 @@ _HOMES = {
     "LoadedModel": "graphpipe.backends",
     "Model": "graphpipe.backends",
     "model": "graphpipe.backends.python.hints",
+    "placeholder": "graphpipe.backends.placeholder",
     "Case": "graphpipe.problem",
     "Problem": "graphpipe.problem",
     "Serving": "graphpipe.server.serving",

@@ -34,6 +34,9 @@ class Model(Protocol):
     nobody else holds; others are shown their inputs read-only, and what they give is looked at (owned.py).
     ``gives_inputs = True`` says that all it does is to give inputs back as they are.
 
+    A ``self_test`` is a method without arguments that raises where the model's answers are not what they should be: a
+    server calls it before it lets anybody ask.
+
     An ``infer`` that declares ``timeout_s`` is told how many seconds its caller will still wait (None: nobody said).
     Only a model that can pass this on, or stop in time, has a use for it.
     """

@@ -104,13 +104,14 @@ def _fetched(source: str, options: LoadOptions) -> None:
 
 def _uses(source: str) -> Collection[str]:
     if not source:
-        return _PASSED_ON
+        return (*_PASSED_ON, "download_bytes_max")
     manifest = manifest_at(source)
     by_name: Mapping[str, Backend] = {each.name: each for each in ours()}
     # A class may be a PyTorch module, which its package says where it needs PyTorch.
     platform = "torch" if manifest.platform == "python" and manifest.framework == "torch" else manifest.platform
     inner = by_name.get(platform)
-    return _PASSED_ON if inner is None else {"trust_model", *inner.uses("")} & {*_PASSED_ON}
+    used = _PASSED_ON if inner is None else {"trust_model", *inner.uses("")} & {*_PASSED_ON}
+    return (*used, "download_bytes_max")
 
 
 BACKEND = Backend("package", is_package, _open, uses=_uses, fetched=_fetched)

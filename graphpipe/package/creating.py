@@ -84,8 +84,9 @@ def create(
         name: value for name, value in read_keywords("create", declared, options).items() if value != declared[name][1]
     }
     with _beside(target) as folder:
-        staged = folder / "package"
-        staged.mkdir()
+        # Under its own name: errors of the self-test have it.
+        staged = folder / "new" / (target.stem or target.name)
+        staged.mkdir(parents=True)
         own = Code(staged, [code] if isinstance(code, str | Path) else code)
         content = put(model, staged, own, posed, name_map or {}, platform, LoadOptions(**said), save_as)
         kept = {name: _json(value) for name, value in said.items() if name in OPTIONS}
@@ -112,9 +113,9 @@ def create(
             _try(staged, target, {name: _json(said[name]) for name in _OF_THE_MACHINE if name in said}, timeout_s)
         made = staged
         if target.suffix.lower() == _ZIP:
-            made = folder / "package.zip"
+            made = folder / "packed"
             pack(staged, (MANIFEST, *manifest.files), made)
-        _put_in_place(made, target, overwrite)
+        _put_in_place(made, target, overwrite, folder)
     return target
 
 
@@ -245,11 +246,11 @@ def _beside(target: Path) -> Iterator[Path]:
         shutil.rmtree(made, ignore_errors=True)
 
 
-def _put_in_place(made: Path, target: Path, overwrite: bool) -> None:
+def _put_in_place(made: Path, target: Path, overwrite: bool, aside: Path) -> None:
     if not overwrite and os.path.lexists(target):
         raise PackageError(f"{target} has come to be there meanwhile; nothing of it was changed")
     if target.is_dir():
-        old = made.parent / "old"
+        old = aside / "old"
         target.rename(old)
         try:
             made.rename(target)

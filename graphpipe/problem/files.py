@@ -6,7 +6,7 @@ import json
 import os
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ def table_in(path: Path) -> Any:
                 f"a problem's file has at most {_FILE_BYTES_MAX:,} bytes; larger arrays belong into an .npz file beside it"
             )
         text = content.decode("utf-8-sig")
-        return {"TOML": tomllib.loads, "JSON": _json, "YAML": _yaml}[kind](text)
+        return _READERS[kind](text)
     except ProblemError:
         raise
     except OSError as error:
@@ -75,10 +75,8 @@ def write(
     text = {"TOML": _as_toml, "JSON": _as_json, "YAML": _as_yaml}[kind](table)
     try:
         if large:
-            with _Whole(beside) as unfinished:
-                # numpy's savez takes names as keywords, and appends to names of files.
-                with unfinished.open("wb") as stream:
-                    np.savez(stream, **large)  # type: ignore[arg-type]
+            with _Whole(beside) as unfinished, unfinished.open("wb") as stream:
+                np.savez(stream, **large)  # type: ignore[arg-type]
         with _Whole(path) as unfinished:
             unfinished.write_text(text, encoding="utf-8")
     except OSError as error:
@@ -144,9 +142,12 @@ def _yaml(text: str) -> Any:
         raise ValueError(" ".join(str(error).split())) from None
 
 
+_READERS: dict[str, Callable[[str], Any]] = {"TOML": tomllib.loads, "JSON": _json, "YAML": _yaml}
+
+
 def _pyyaml() -> Any:
     try:
-        import yaml
+        import yaml  # type: ignore[import-untyped]
     except ModuleNotFoundError:
         raise ProblemError("YAML needs PyYAML (pip install pyyaml); TOML and JSON need nothing") from None
     return yaml

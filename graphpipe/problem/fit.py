@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from graphpipe.arguments import came
 from graphpipe.errors import LoadError
@@ -16,7 +17,7 @@ Names = tuple[dict[str, str], dict[str, str]]
 
 
 def fit(
-    inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], model: Signature, name_map: Mapping[str, str], who: str
+    inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], model: Signature, name_map: Mapping[Any, Any], who: str
 ) -> Names:
     """The model's names for the problem's inputs and outputs.
 
@@ -45,7 +46,7 @@ def fit(
     return taken, answered
 
 
-def _wrong_names(name_map: Mapping[str, str], names: Sequence[str]) -> list[str]:
+def _wrong_names(name_map: Mapping[Any, Any], names: Sequence[str]) -> list[str]:
     wrong = []
     for name, graph_name in name_map.items():
         if not isinstance(graph_name, str) or not isinstance(name, str):
@@ -58,7 +59,7 @@ def _wrong_names(name_map: Mapping[str, str], names: Sequence[str]) -> list[str]
 
 def _named(
     specs: Sequence[TensorSpec],
-    name_map: Mapping[str, str],
+    name_map: Mapping[Any, Any],
     known: Mapping[str, TensorSpec],
     what: str,
     anything: bool,

@@ -24,7 +24,7 @@ __all__ = ["differences", "fitted_cases"]
 Array = NDArray[Any]
 
 
-def fitted_cases(tests: Sequence[Case], signature: Signature) -> tuple[Case, ...]:
+def fitted_cases(tests: Sequence[Any], signature: Signature) -> tuple[Case, ...]:
     """The tests with their values as arrays that fit the problem. Raises ProblemError for what does not."""
     promise = Promise(signature.inputs, signature.outputs)
     made = []
@@ -32,9 +32,9 @@ def fitted_cases(tests: Sequence[Case], signature: Signature) -> tuple[Case, ...
         where = f"tests[{place}]"
         if not isinstance(case, Case):
             raise ProblemError(f"{where}: expected a graphpipe.Case; {came(case)}")
-        for what, value in (("rtol", case.rtol), ("atol", case.atol)):
-            is_number = isinstance(value, int | float) and not isinstance(value, bool)
-            if not is_number or not (0 <= value < math.inf):
+        tolerances: dict[str, Any] = {"rtol": case.rtol, "atol": case.atol}
+        for what, value in tolerances.items():
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
                 raise ProblemError(f"{where}.{what}: a tolerance is a number, 0 or more; {came(value)}")
         if not isinstance(case.name, str):
             raise ProblemError(f"{where}.name: a name is text; {came(case.name)}")

@@ -59,8 +59,8 @@ def case_of(table: object, where: str, folder: Path | None = None, room: arrays.
     if "inputs" not in table:
         raise ProblemError(f"{where}: a test has inputs; there are none")
     room = room or arrays.Room()
-    values = {what: _values(table.get(what, {}), f"{where}.{what}", folder, room) for what in ("inputs", "outputs")}
-    return Case(**values, **{each: table[each] for each in ("rtol", "atol", "name") if each in table})
+    inputs, outputs = (_values(table.get(what, {}), f"{where}.{what}", folder, room) for what in ("inputs", "outputs"))
+    return Case(inputs, outputs, **{each: table[each] for each in ("rtol", "atol", "name") if each in table})
 
 
 def table_of_problem(
@@ -159,10 +159,12 @@ def _bytes(text: object, where: str) -> bytes:
 
 
 def _sizes(shape: object, where: str) -> tuple[int, ...]:
-    is_list = isinstance(shape, list | tuple) and len(shape) <= NDIM_MAX
-    if not is_list or not all(type(each) is int and 0 <= each < 2**62 for each in shape):  # type: ignore[union-attr]
+    if not isinstance(shape, list | tuple) or len(shape) > NDIM_MAX:
         raise ProblemError(f"{where}.shape: expected a list of at most {NDIM_MAX} numbers; {came(shape)}")
-    return tuple(shape)  # type: ignore[arg-type]
+    for each in shape:
+        if type(each) is not int or not 0 <= each < 2**62:
+            raise ProblemError(f"{where}.shape: a size is a number, 0 or more; {came(each)}")
+    return tuple(shape)
 
 
 def _written(array: Array, spec: TensorSpec) -> Any:
