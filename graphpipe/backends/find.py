@@ -128,13 +128,17 @@ def opened(source: str, options: LoadOptions, backend: str = "", name: str = "")
             check_sha256(source, options.model_sha256)
     with loading(source):
         chosen = _backend_of(source, backend)
+        if _is_download(given, backend):
+            chosen.fetched(source, options)
         if options.isolate or options.python:
             # Known here as far as its words say; whatever is run of it is run there.
             from graphpipe.backends.isolated.model import IsolatedModel  # not everybody's
 
             isolated = IsolatedModel(source, replace(options, problem=""), backend, name or default_name(given))
             about_files = _kind(chosen, source, given, backend).uses
-            return _as_told(isolated, replace(options, pad=()), name or default_name(given)), Kind(isolated.loaded.backend, {*isolated.loaded.uses, *about_files})
+            return _as_told(isolated, replace(options, pad=()), name or default_name(given)), Kind(
+                isolated.loaded.backend, {*isolated.loaded.uses, *about_files}
+            )
         if chosen.named is not None:
             model, kind = adopting(chosen.named(source), source, options)
             kind = Kind(kind.backend, {*kind.uses, "model_sha256", *_OF_ISOLATION})

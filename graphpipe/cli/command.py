@@ -114,6 +114,7 @@ def root() -> Group:
             "run": ("Load a model and run it in this process.", _run_command),
             "bench": ("Measure how fast a model answers.", _bench_command),
             "compare": ("Hold models of one problem against one another.", _compare_command),
+            "package": ("Make packages of models, look into them, test and run them.", _package_command),
             "serve": ("Put models behind a socket: the same as graphpipe-serve.", _serve_command),
             "keys": ("Make, list and take back the keys of a server's callers.", _keys_command),
             "venv": ("Make environments with other versions of frameworks.", _venv_command),
@@ -156,6 +157,18 @@ def _run_command() -> Command:
         Argument("source", help="What graphpipe-serve --model takes: a file, module:function, ...", type=Offered(source)),
         *_call(), *loading(),
     )  # fmt: skip
+
+
+def _package_command() -> Command:
+    from graphpipe.cli.package import RUN_EXAMPLES, group
+    from graphpipe.server.settings.options import loading
+
+    run = _command(
+        "run", "Load a package and run it in this process.", _run, _FORMS + RUN_EXAMPLES,
+        Argument("source", metavar="PACKAGE", help="A folder, a zip, or the URL of one.", type=Offered(source)),
+        *_call(), *loading(),
+    )  # fmt: skip
+    return group(run)
 
 
 def _bench_command() -> Command:
