@@ -305,7 +305,7 @@ def test_rows_that_change_while_they_are_computed_poison_nothing(tmp_path: Path,
     model.version = "1"
     if "cache" in stage:
         stage = stage | {"cache_dir": str(tmp_path / "c")}
-    x = np.ones((3, 4), np.float32)
+    x = np.arange(12, dtype=np.float32).reshape(3, 4)
     segment, (place,) = segment_of([x])
     with (
         in_process({"m": model}, listen=f"unix:{tmp_path}/s", model_settings=stage) as running,
