@@ -32,14 +32,25 @@ from graphpipe.wire import Segment, Type, encode_request
 from graphpipe.wire.dtypes import type_of
 from graphpipe.words import quoted
 
-__all__ = ["ASKING_S", "PROTOCOL", "Loan", "Memory", "Tensors", "asking_head", "is_possible", "large", "refused"]
+__all__ = [
+    "ASKING_S",
+    "LARGE_FROM",
+    "PROTOCOL",
+    "Loan",
+    "Memory",
+    "Tensors",
+    "asking_head",
+    "is_possible",
+    "refused",
+    "tensors_of",
+]
 
 PROTOCOL = "graphpipe-memory/1"
 # A server that says nothing when it is asked is not waited for any longer.
 ASKING_S = 5.0
 
 # Calls with less go as bytes: to look at memory costs both sides about what copying so much does (benchmarks/sharing.py).
-_LARGE_FROM = 256 * 1024
+LARGE_FROM = 256 * 1024
 # Of others, tensors of less stay in the message, which goes anyway.
 _SHOWN_FROM = 16 * 1024
 # What one request shows, at most: its head must stay small, and the kernel passes no more descriptors than some.
@@ -92,13 +103,8 @@ class Tensors:
         return encode_request(self.arrays, self.names, self.asked, self.config)
 
 
-def large(inputs: Sequence[object], names: tuple[str, ...], asked: tuple[str, ...], config: str) -> Tensors | None:
-    """The inputs of a call, if they are many bytes.
-
-    Raises InvalidRequest for what is no tensor.
-    """
-    if sum(map(_bytes_of, inputs)) < _LARGE_FROM:
-        return None
+def tensors_of(inputs: Sequence[object], names: tuple[str, ...], asked: tuple[str, ...], config: str) -> Tensors:
+    """The inputs of a call as tensors. Raises InvalidRequest for what is none."""
     called = dict(enumerate(names))
     arrays = [array_of(value, quoted(called[i]) if called.get(i) else f"input {i}") for i, value in enumerate(inputs)]
     return Tensors(arrays, names, asked, config)
@@ -122,6 +128,7 @@ class Memory:
         self._ours: weakref.WeakSet[SharedSegment] = weakref.WeakSet()
         self._kinds: dict[object, _Kind] = {}
         self._out: set[object] = set()  # of each segment that a caller may keep: finalizers must need no lock
+        self._has_large_answers = False
         self._refused_until = 0.0
 
     # --- whether ---
@@ -141,6 +148,21 @@ class Memory:
 
     # --- what ---
 
+    def tensors(
+        self, inputs: Sequence[object], names: tuple[str, ...], asked: tuple[str, ...], config: str
+    ) -> Tensors | None:
+        """The inputs of a call if they are many bytes, or if its answer was, the last time; else None.
+
+        Raises InvalidRequest for what is no tensor.
+        """
+        is_large = sum(map(_bytes_of, inputs)) >= LARGE_FROM
+        if not is_large and not self._has_large_answers:
+            return None
+        tensors = tensors_of(inputs, names, asked, config)
+        if is_large or ((kind := self._kinds.get(tensors.kind)) is not None and kind.room >= LARGE_FROM):
+            return tensors
+        return None
+
     def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
         """An array that a call can show as it is, where there is such memory; its elements are anything."""
         size = math.prod(shape) * dtype.itemsize
@@ -151,7 +173,7 @@ class Memory:
         return np.empty(shape, dtype)
 
     def lend(self, tensors: Tensors) -> Loan | None:
-        """A request that shows what it can of ``tensors``, and has the rest in it; None if that is nothing."""
+        """A request that shows what it can of ``tensors``, and has the rest in it; None if there is nothing to show."""
         arrays, shown = list(tensors.arrays), _Shown()
         copied: list[int] = []
         size = 0
@@ -172,24 +194,28 @@ class Memory:
                 _copy(tensors.arrays[i], target)
                 shown.places[i] = number, copies.place.offset + at, target.nbytes
                 at += _aligned(target.nbytes)
-        if not shown.places:
-            return None
         kind = self._kind(tensors)
+        area = self._lease_out(kind.room) if kind.room else None
+        if not shown.places and area is None:
+            return None
         message = kind.message
         if message is None or len(shown.places) < len(arrays):
             elsewhere = frozenset(shown.places)
             message = encode_request(arrays, tensors.names, tensors.asked, tensors.config, elsewhere=elsewhere)
-            if len(elsewhere) == len(arrays):  # it has none of their bytes, and is the same the next time
+            if len(elsewhere) == len(arrays) > 0:  # it has none of their bytes, and is the same the next time
                 kind.message = message
-        area = self._lease_out(kind.room) if kind.room else None
         return Loan(shown, message, copies, area, self._answer_bytes_max)
 
     def learn(self, tensors: Tensors, outputs: Sequence[Array]) -> None:
         """Take note of what such a call is answered with: the next one brings room for it."""
         room = sum(
-            _aligned(array.nbytes) for array in outputs if array.nbytes >= POOLED_FROM and not array.dtype.hasobject
+            [_aligned(array.nbytes) for array in outputs if array.nbytes >= POOLED_FROM and not array.dtype.hasobject]
         )
-        self._kind(tensors).room = room if room <= self._answer_bytes_max else 0
+        if room > self._answer_bytes_max:
+            room = 0
+        self._kind(tensors).room = room
+        if room >= LARGE_FROM:
+            self._has_large_answers = True
 
     def _kind(self, tensors: Tensors) -> _Kind:
         kind = self._kinds.get(tensors.kind)
@@ -263,7 +289,7 @@ class Loan:
         self._answer_bytes_max = answer_bytes_max
         self.message = message
         entries = ", ".join(f"{i}={number}:{at}+{length}" for i, (number, at, length) in shown.places.items())
-        self.fields = f"GraphPipe-Memory: {entries}\r\n".encode()
+        self.fields = f"GraphPipe-Memory: {entries}\r\n".encode() if entries else b""
         self._area = None if area is None else area.view
         if area is not None:
             number = shown.number(area)

@@ -74,6 +74,32 @@ def test_many_tensors_share_a_segment_and_text_stays_in_the_message(tmp_path: Pa
         assert np.array_equal(found[name], inputs[name])
 
 
+def test_calls_whose_answers_are_large_bring_room_for_them(tmp_path: Path) -> None:
+    requests: list[Shown] = []
+
+    def either(caller: Caller) -> None:
+        if caller.read_head() == ASKED:
+            caller.unread_head()
+            looking(run)(caller)
+            return
+        caller.unread_head()
+        while caller.read_request():
+            caller.send(answer(outputs(LARGE)))
+
+    def run(shown: Shown) -> bytes:
+        requests.append(shown)
+        return shown.answer(LARGE)
+
+    with hand_made(tmp_path, either) as server, graphpipe.Client(server.url) as client:
+        for _ in range(4):
+            assert np.array_equal(client.execute(X), LARGE)
+            assert np.array_equal(client.execute_multi([]), [LARGE])
+        assert len(requests) == 6
+        assert all(not request.places and request.area is not None for request in requests)
+        assert np.array_equal(client.execute(X[0]), LARGE)  # of this kind none has been answered yet
+        assert len(requests) == 6
+
+
 def test_strings_alone_never_ask_for_memory(tmp_path: Path) -> None:
     words = np.array([b"x" * 100] * 20_000, object)
     with hand_made(tmp_path) as server, graphpipe.Client(server.url) as client:

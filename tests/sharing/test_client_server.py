@@ -18,7 +18,8 @@ import pytest
 
 import graphpipe
 from graphpipe.client.calls import Array
-from graphpipe.errors import NoAnswer, TimedOut
+from graphpipe.errors import DeadlineExceeded, NoAnswer, TimedOut, Unauthenticated
+from graphpipe.keyfile import digest_of, key_of, new_key, text_of
 from graphpipe.memory.segment import available
 from tests.serving import serving
 
@@ -41,6 +42,9 @@ def slow(x):
     with open({told!r}, "a") as file:
         file.write(f"{{x.min()}} {{x.max()}}\\n")
     return x
+
+def grow(x):
+    return np.full(200_000, x[0]), np.full(10, x[0])
 
 def change(x):
     return x + 1, x[:5], np.array(["text"], object), x[::2]
@@ -127,6 +131,35 @@ def test_outputs_of_all_sorts_come_back(models: Path, by_bytes: Callable[[str], 
         assert has_shown(client)
 
 
+def test_a_small_question_may_have_a_large_answer(models: Path) -> None:
+    url = f"unix:{models.parent / 's.sock'}"
+    with serving("--model", f"{models}:grow", listen=url), graphpipe.Client(url) as client:
+        kept = [client.execute(np.array([i], np.float64)) for i in range(5)]
+        assert has_shown(client)
+    for i, (large, small) in enumerate(kept):
+        assert np.array_equal(large, np.full(200_000, i))
+        assert np.array_equal(small, np.full(10, i))
+
+
+def test_keys_are_asked_of_every_call(tmp_path: Path) -> None:
+    key = new_key()
+    keys = tmp_path / "keys.txt"
+    keys.write_text(text_of(key_of("me", digest_of(key.encode()), ["infer"])) + "\n")
+    keys.chmod(0o600)
+    url = f"unix:{tmp_path / 's.sock'}"
+    with (
+        serving("--model", "echo", "--api-key-file", keys, listen=url),
+        graphpipe.Client(url, api_key=key) as client,
+        graphpipe.Client(url) as stranger,
+    ):
+        for _ in range(3):
+            assert np.array_equal(client.execute(LARGE), LARGE)
+            with pytest.raises(Unauthenticated):
+                stranger.execute(LARGE)
+        assert has_shown(client)
+        assert has_shown(stranger)  # it may show, and nobody looks
+
+
 def test_a_model_that_keeps_its_inputs_sees_them_unchanged(models: Path) -> None:
     url = f"unix:{models.parent / 's.sock'}"
     with serving("--model", f"{models}:keep", listen=url), graphpipe.Client(url) as client:
@@ -142,7 +175,7 @@ def test_a_model_that_is_late_still_sees_what_it_was_sent(models: Path) -> None:
     with serving("--model", f"{models}:slow", "--threads", "2", listen=url), graphpipe.Client(url) as client:
         quick = np.zeros(100_000, np.float32)
         client.execute(quick)
-        with pytest.raises((TimedOut, graphpipe.errors.DeadlineExceeded)):
+        with pytest.raises((TimedOut, DeadlineExceeded)):
             client.execute(first, timeout=0.2)
         deadline = time.monotonic() + 20
         while "0.8" not in told.read_text():
