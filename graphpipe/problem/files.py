@@ -160,7 +160,9 @@ def _as_json(table: Mapping[str, Any]) -> str:
 
 
 def _as_yaml(table: Mapping[str, Any]) -> str:
-    text: str = _pyyaml().safe_dump(table, sort_keys=False, allow_unicode=True, width=120)
+    # These are ends of lines in YAML: as they are, they would be read as spaces.
+    has_other_ends = any(end in _as_json(table) for end in "\x85\u2028\u2029")
+    text: str = _pyyaml().safe_dump(table, sort_keys=False, allow_unicode=not has_other_ends, width=120)
     return text
 
 
