@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from graphpipe.version import __version__
 
 if TYPE_CHECKING:
-    from graphpipe import errors, remote
+    from graphpipe import errors, package, remote
     from graphpipe.backends import LoadedModel, Model
     from graphpipe.backends.find import load
     from graphpipe.backends.options import LoadOptions
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from graphpipe.backends.python.hints import model
     from graphpipe.client import Client
     from graphpipe.client.asyncio_client import AsyncClient
+    from graphpipe.comparison.comparing import compare
     from graphpipe.errors import (
         DeadlineExceeded,
         Forbidden,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
         NotFound,
         NotReady,
         Overloaded,
+        PackageError,
         ProblemError,
         ServiceError,
         TestFailed,
@@ -68,6 +70,7 @@ __all__ = [
     "NotFound",
     "NotReady",
     "Overloaded",
+    "PackageError",
     "Problem",
     "ProblemError",
     "ServiceError",
@@ -82,9 +85,11 @@ __all__ = [
     "Unsupported",
     "UpstreamFailed",
     "__version__",
+    "compare",
     "errors",
     "load",
     "model",
+    "package",
     "placeholder",
     "remote",
     "serve",
@@ -93,13 +98,14 @@ __all__ = [
 
 _ERRORS = (
     "DeadlineExceeded", "Forbidden", "GraphPipeError", "InvalidRequest", "LoadError", "MalformedMessage", "ModelFailed",
-    "NoAnswer", "NotFound", "NotReady", "Overloaded", "ProblemError", "ServiceError", "TestFailed", "TimedOut", "TooLarge",
-    "Unauthenticated", "Unreachable", "Unsupported", "UpstreamFailed",
+    "NoAnswer", "NotFound", "NotReady", "Overloaded", "PackageError", "ProblemError", "ServiceError", "TestFailed",
+    "TimedOut", "TooLarge", "Unauthenticated", "Unreachable", "Unsupported", "UpstreamFailed",
 )  # fmt: skip
 
 _HOMES = {
     "AsyncClient": "graphpipe.client.asyncio_client",
     "Client": "graphpipe.client.blocking",
+    "compare": "graphpipe.comparison.comparing",
     "load": "graphpipe.backends",
     "LoadOptions": "graphpipe.backends",
     "LoadedModel": "graphpipe.backends",
@@ -118,7 +124,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("errors", "remote"):
+    if name in ("errors", "package", "remote"):
         return importlib.import_module(f"graphpipe.{name}")
     home = _HOMES.get(name)
     if home is None:
