@@ -21,7 +21,9 @@ def judged(metric, *calls):
 def test_a_functions_numbers_are_averaged_over_rows():
     _, values = judged(lambda inputs, outputs, truth: outputs["y"].mean(), ([1, 1, 1], 3), ([5], 1))
     assert values == {"mine": 2.0}
-    _, values = judged(lambda i, o, t: {"low": o["y"].min(), "high": np.float32(o["y"].max())}, ([1, 2], 1), ([3, 4], 1))
+    _, values = judged(
+        lambda i, o, t: {"low": o["y"].min(), "high": np.float32(o["y"].max())}, ([1, 2], 1), ([3, 4], 1)
+    )
     assert values == {"low": 2.0, "high": 3.0}
 
 
