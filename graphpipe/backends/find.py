@@ -132,8 +132,8 @@ def opened(source: str, options: LoadOptions, backend: str = "", name: str = "")
             from graphpipe.backends.isolated.model import IsolatedModel  # not everybody's
 
             isolated = IsolatedModel(source, options, backend, name or default_name(given))
-            about_files = _kind(chosen, source, given, backend).uses
-            return isolated, Kind(isolated.loaded.backend, {*isolated.loaded.uses, *about_files})
+            loaded_by = isolated.loaded
+            return isolated, Kind(loaded_by.backend, {*loaded_by.uses, *_uses_of_all(given, backend)})
         if chosen.named is not None:
             model, kind = adopting(chosen.named(source), source, options)
             kind = Kind(kind.backend, {*kind.uses, "model_sha256", *_OF_ISOLATION})
@@ -157,8 +157,13 @@ def kind_of(source: str, backend: str = "") -> Kind | None:
 
 
 def _kind(chosen: Backend, source: str, given: str, backend: str) -> Kind:
+    return Kind(chosen.name, {*chosen.uses(source), *_uses_of_all(given, backend)})
+
+
+def _uses_of_all(given: str, backend: str) -> set[str]:
+    """The options that matter to whatever a source turns out to be."""
     about_files = {"model_sha256", *(_OF_DOWNLOADS if _is_download(given, backend) else ())}
-    return Kind(chosen.name, {*chosen.uses(source), "pad", *about_files, *_OF_ISOLATION})
+    return {"pad", *about_files, *_OF_ISOLATION}
 
 
 def refuse_to_isolate(name: str, options: LoadOptions) -> None:

@@ -171,7 +171,7 @@ class Keeper:
                 self._changed.notify()
 
     def owe(self, lane: Lane, held: object, began: float) -> None:
-        """A caller does not wait any more: the answer will come, or the process counts as hung. Until then ``held`` is kept."""
+        """A caller waits no more: the answer will come, or the process counts as hung. Until then ``held`` is kept."""
         now = monotonic()
         slowest = max(self._times, default=_HUNG_AT_FIRST_S + self._load_s)
         until = now if now - began >= self._timeout_s else now + max(_HUNG_S, slowest)
@@ -260,11 +260,9 @@ class Keeper:
         for place in self._places:
             if place.process is None and place.start_at is not None and place.start_at <= now:
                 self._begin(place)
-            elif place.process is not None and not place.process.is_up:
-                if now - place.process.began > self._timeout_s:
-                    place.process.kill(
-                        f"was ended: it had not loaded after {self._timeout_s:g} s (--isolate-timeout-s)"
-                    )
+        for process in [place.process for place in self._places if place.process is not None]:
+            if not process.is_up and now - process.began > self._timeout_s:
+                process.kill(f"was ended: it had not loaded after {self._timeout_s:g} s (--isolate-timeout-s)")
         for owed in self._owed:
             if owed.until <= now:
                 owed.until = now + _END_S
@@ -406,7 +404,11 @@ class Keeper:
             return
         lane = owed.lane
         try:
-            if lane.frames.step() is None:
+            frame = lane.frames.step()
+            if frame is None:
+                return
+            if frame.kind == Kind.ROOM:
+                lane.frames.send(Kind.END)  # it needs none for an answer that nobody waits for
                 return
         except BlockingIOError:
             return

@@ -21,11 +21,11 @@ from graphpipe.backends.isolated.interpreter import environment_of, interpreter,
 from graphpipe.backends.isolated.keeper import Keeper
 from graphpipe.backends.isolated.limits import thread_variables
 from graphpipe.backends.isolated.process import Lane, Process
+from graphpipe.backends.isolated.sharing import Sharing, Told
 from graphpipe.backends.options import LoadOptions
 from graphpipe.errors import DeadlineExceeded, GraphPipeError, LoadError, ModelFailed, service_error
 from graphpipe.machine import usable_cpus
 from graphpipe.signature import Signature
-from graphpipe.wire.messages import decode_infer_response, encode_request
 
 __all__ = ["IsolatedModel"]
 
@@ -46,6 +46,8 @@ class IsolatedModel:
     shares_memory = False
     # A call never takes longer than it is told.
     keeps_deadlines = True
+    # It takes inputs where they are, if they are in segments.
+    shares_segments = True
 
     def __init__(self, source: str, options: LoadOptions, backend: str = "", name: str = "") -> None:
         if not sys.platform.startswith("linux"):
@@ -86,7 +88,7 @@ class IsolatedModel:
         if loaded.method_name:
             self.method_name = loaded.method_name
         self.threads = count * _lanes(count, loaded)
-        self._input_names: dict[tuple[str, ...], tuple[str, ...]] = {}
+        self._sharing = Sharing()
 
     def infer(
         self,
@@ -104,31 +106,36 @@ class IsolatedModel:
         if limit_s <= 0:
             raise DeadlineExceeded(f"the caller's deadline passed before model {self._name!r} was asked")
         asked = tuple(outputs or ())
-        segments = encode_request(list(inputs.values()), tuple(inputs), asked, config)
+        told = self._sharing.tell(inputs, asked, config)
         until = began + limit_s
         lane = self._keeper.take(until)
-        frame = self._ask(lane, segments, inputs, began, until, timeout_s is not None)
-        return self._read(frame, asked)
+        frame = self._ask(lane, told, began, until, timeout_s is not None)
+        return self._read(told, frame, asked)
 
-    def _ask(
-        self, lane: Lane, segments: Sequence[Any], held: object, began: float, until: float, is_told: bool
-    ) -> Frame:
+    def _ask(self, lane: Lane, told: Told, began: float, until: float, is_told: bool) -> Frame:
         left = until - monotonic()
         is_sent = False
         try:
             lane.set_timeout(max(left, 0.001) if is_told else self._timeout_s)
             lane.frames.send(
-                Kind.CALL, segments, timeout_ms=min(int(left * 1000) + 1, _TIMEOUT_MS_MAX) if is_told else 0
+                Kind.CALL,
+                told.segments,
+                timeout_ms=max(1, min(int(left * 1000), _TIMEOUT_MS_MAX)) if is_told else 0,
+                pieces=told.pieces,
+                descriptors=told.descriptors,
             )
             is_sent = True
             frame = lane.frames.step()
-            while frame is None:
+            while frame is None or frame.kind == Kind.ROOM:
+                if frame is not None:
+                    pieces, descriptors = self._sharing.more_room(told, frame)
+                    lane.frames.send(Kind.AREA, pieces=pieces, descriptors=descriptors)
                 lane.set_timeout(max(until - monotonic(), 0.001))
                 frame = lane.frames.step()
         except TimeoutError:
             if not is_sent:
                 raise self._keeper.lost(lane, "did not take its call and was ended") from None
-            self._keeper.owe(lane, held, began)
+            self._keeper.owe(lane, told, began)
             raise DeadlineExceeded(
                 f"model {self._name!r} gave no answer in {until - began:.3g} s"
                 + ("" if is_told else " (--isolate-timeout-s)")
@@ -137,16 +144,16 @@ class IsolatedModel:
             raise self._keeper.lost(lane, f"closed its connection ({error}) and was ended") from None
         except BaseException:  # somebody's Ctrl-C
             if is_sent:
-                self._keeper.owe(lane, held, began)
+                self._keeper.owe(lane, told, began)
             else:
                 self._keeper.lost(lane, "got half a call and was ended")
             raise
         self._keeper.give(lane, monotonic() - began)
         return frame
 
-    def _read(self, frame: Frame, asked: tuple[str, ...]) -> dict[str, Array]:
+    def _read(self, told: Told, frame: Frame, asked: tuple[str, ...]) -> dict[str, Array]:
         if frame.kind == Kind.ANSWER:
-            arrays = decode_infer_response(frame.message).outputs
+            arrays = self._sharing.read(told, frame)
             names: Sequence[str] = asked
             if frame.notes:
                 notes = json.loads(frame.notes)
@@ -160,6 +167,10 @@ class IsolatedModel:
         if frame.kind == Kind.FAILED:
             raise failure_from_bytes(frame.notes)
         raise ModelFailed(f"the process of model {self._name!r} gave a frame of kind {frame.kind}, which is no answer")
+
+    def empty(self, shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
+        """An array of no particular content that reaches the processes without a copy."""
+        return self._sharing.empty(shape, dtype)
 
     def numbers(self) -> dict[str, float]:
         """How it is now, as metrics."""
