@@ -44,6 +44,8 @@ class Kind:
 
     LOAD, LOADED, LANES, END = 1, 2, 3, 4  # how a process begins and ends
     CALL, ANSWER, REFUSED, FAILED = 5, 6, 7, 8
+    # An answer needs more memory than came with the call; here it is.
+    ROOM, AREA = 9, 10
 
 
 class TornFrame(Exception):

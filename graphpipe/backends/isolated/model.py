@@ -46,6 +46,8 @@ class IsolatedModel:
     shares_memory = False
     # A call never takes longer than it is told.
     keeps_deadlines = True
+    # It takes inputs where they are, if they are in segments.
+    shares_segments = True
 
     def __init__(self, source: str, options: LoadOptions, backend: str = "", name: str = "") -> None:
         if not sys.platform.startswith("linux"):
@@ -118,13 +120,16 @@ class IsolatedModel:
             lane.frames.send(
                 Kind.CALL,
                 told.segments,
-                timeout_ms=min(int(left * 1000) + 1, _TIMEOUT_MS_MAX) if is_told else 0,
+                timeout_ms=max(1, min(int(left * 1000), _TIMEOUT_MS_MAX)) if is_told else 0,
                 pieces=told.pieces,
                 descriptors=told.descriptors,
             )
             is_sent = True
             frame = lane.frames.step()
-            while frame is None:
+            while frame is None or frame.kind == Kind.ROOM:
+                if frame is not None:
+                    pieces, descriptors = self._sharing.more_room(told, frame)
+                    lane.frames.send(Kind.AREA, pieces=pieces, descriptors=descriptors)
                 lane.set_timeout(max(until - monotonic(), 0.001))
                 frame = lane.frames.step()
         except TimeoutError:
