@@ -31,15 +31,12 @@ def _know_our_package() -> None:
     here = os.path.dirname(os.path.abspath(__file__))
     # Python puts a program's folder first, where any of our files could be taken for somebody's module.
     sys.path[:] = [each for each in sys.path if os.path.abspath(each or os.curdir) != here]
-    folder = os.path.dirname(os.path.dirname(here))
-    spec = importlib.util.spec_from_file_location(
-        "graphpipe", os.path.join(folder, "__init__.py"), submodule_search_locations=[folder]
-    )
+    spec = importlib.util.spec_from_file_location("graphpipe_on_older_pythons", os.path.join(here, "older.py"))
     assert spec is not None
     assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["graphpipe"] = module
-    spec.loader.exec_module(module)
+    older = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(older)
+    older.install(os.path.dirname(os.path.dirname(here)))
 
 
 def main(arguments: list[str]) -> None:

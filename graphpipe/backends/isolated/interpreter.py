@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 from graphpipe.errors import LoadError
+from graphpipe.venvs import environment
 
 __all__ = ["environment_of", "interpreter", "path_for"]
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 # They speak to this interpreter of its own files.
 _OURS_ALONE = ("PYTHONHOME", "PYTHONPATH", "PYTHONEXECUTABLE", "__PYVENV_LAUNCHER__")
 
@@ -25,21 +24,7 @@ def interpreter(python: str, name: str) -> str:
         if not sys.executable:
             raise LoadError(f"{name}: this program does not know its interpreter; say it: --python PATH")
         return sys.executable
-    path = Path(python).expanduser()
-    if os.sep not in python and _NAME.fullmatch(python):
-        environments = Path(os.environ.get("GRAPHPIPE_VENVS") or "~/.graphpipe/venvs").expanduser()
-        if not path.exists():
-            path = environments / python
-    # A link in an environment says by its place which one it is: it is not followed.
-    path = path.absolute()
-    if path.is_dir():
-        path = path / "bin" / "python"
-    if not path.is_file() or not os.access(path, os.X_OK):
-        raise LoadError(
-            f"{name}: --python {python}: there is no interpreter {path}; name one by its path, or make an environment: "
-            "graphpipe venv create NAME"
-        )
-    return str(path)
+    return environment.interpreter(python, name)
 
 
 def path_for(chosen: str) -> tuple[list[str], bool]:
@@ -62,8 +47,8 @@ def path_for(chosen: str) -> tuple[list[str], bool]:
 
 def environment_of(chosen: str, more: Mapping[str, str]) -> dict[str, str]:
     """The variables of the child."""
-    environment = {**os.environ, **more}
+    variables = {**os.environ, **more}
     if chosen != sys.executable:
         for name in _OURS_ALONE:
-            environment.pop(name, None)
-    return environment
+            variables.pop(name, None)
+    return variables

@@ -42,7 +42,7 @@ _LOADING_ONLY = {
     "upstream_tls_key",
 }
 # Files, which count by what they hold.
-_FILES = {"custom_ops", "value_inputs"}
+_FILES = {"custom_ops", "problem", "value_inputs"}
 # How many calls run, wait and are remembered. The name is the store's folder; ``source`` and ``options`` have their own
 # place below, and so does the declared version.
 _SERVING_ONLY = {
