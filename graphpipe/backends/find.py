@@ -127,6 +127,7 @@ def opened(source: str, options: LoadOptions, backend: str = "", name: str = "")
         source = _one_model(source, backend)
         if options.model_sha256:
             check_sha256(source, options.model_sha256)
+    model: Model
     with loading(source):
         chosen = _backend_of(source, backend)
         if _is_download(given, backend):
@@ -135,12 +136,11 @@ def opened(source: str, options: LoadOptions, backend: str = "", name: str = "")
             # Known here as far as its words say; whatever is run of it is run there.
             from graphpipe.backends.isolated.model import IsolatedModel  # not everybody's
 
-            # Held to its problem here, which may be an object of this program.
-            called = name or default_name(given)
-            isolated = IsolatedModel(source, replace(options, problem=""), backend, called)
-            kind = Kind(isolated.loaded.backend, {*isolated.loaded.uses, *_uses_of_all(given, backend)})
-            return _as_told(isolated, replace(options, pad=()), called), kind
-        if chosen.named is not None:
+            isolated = IsolatedModel(source, replace(options, problem=""), backend, name or default_name(given))
+            loaded_by = isolated.loaded
+            kind = Kind(loaded_by.backend, {*loaded_by.uses, *_uses_of_all(given, backend)})
+            model, options = isolated, replace(options, pad=())  # which is done there
+        elif chosen.named is not None:
             model, kind = adopting(chosen.named(source), source, options)
             kind = Kind(kind.backend, {*kind.uses, "model_sha256", *_OF_ISOLATION})
         else:

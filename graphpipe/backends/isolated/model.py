@@ -20,6 +20,7 @@ from graphpipe.backends.isolated.hello import Loaded, Order
 from graphpipe.backends.isolated.interpreter import environment_of, interpreter, path_for
 from graphpipe.backends.isolated.keeper import Keeper
 from graphpipe.backends.isolated.limits import thread_variables
+from graphpipe.backends.isolated.notes import notes_from_bytes
 from graphpipe.backends.isolated.process import Lane, Process
 from graphpipe.backends.isolated.sharing import Sharing, Told
 from graphpipe.backends.options import LoadOptions
@@ -156,9 +157,9 @@ class IsolatedModel:
             arrays = self._sharing.read(told, frame)
             names: Sequence[str] = asked
             if frame.notes:
-                notes = json.loads(frame.notes)
-                names = notes.get("names", asked)
-                for place in notes.get("bools", ()):
+                unasked, bools = notes_from_bytes(frame.notes)
+                names = unasked or asked
+                for place in bools:
                     arrays[place] = arrays[place].view(np.bool_)
             return dict(zip(names, arrays, strict=True))
         if frame.kind == Kind.REFUSED:
