@@ -93,7 +93,7 @@ def create(
         libraries = _strings([custom_ops] if isinstance(custom_ops, str | Path) else custom_ops, "custom_ops")
         kept |= _operators([*said.get("custom_ops", ()), *libraries], staged)
         kept |= _value_inputs(said.get("value_inputs", ""), staged)
-        tests = record(posed.tests, staged)
+        tests = record(posed, staged)
         manifest = _manifest(content, posed, staged)
         framework, versions = _needed(framework_version, content)
         manifest = replace(
