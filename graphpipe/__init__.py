@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from graphpipe.backends.python.hints import model
     from graphpipe.client import Client
     from graphpipe.client.asyncio_client import AsyncClient
+    from graphpipe.comparison.comparing import compare
     from graphpipe.errors import (
         DeadlineExceeded,
         Forbidden,
@@ -84,6 +85,7 @@ __all__ = [
     "Unsupported",
     "UpstreamFailed",
     "__version__",
+    "compare",
     "errors",
     "load",
     "model",
@@ -103,6 +105,7 @@ _ERRORS = (
 _HOMES = {
     "AsyncClient": "graphpipe.client.asyncio_client",
     "Client": "graphpipe.client.blocking",
+    "compare": "graphpipe.comparison.comparing",
     "load": "graphpipe.backends",
     "LoadOptions": "graphpipe.backends",
     "LoadedModel": "graphpipe.backends",

@@ -38,6 +38,7 @@ __all__ = [
     "loading",
     "open_model",
     "opened",
+    "refuse_to_isolate",
 ]
 
 
@@ -81,6 +82,7 @@ def loaded(
         called = name or re.sub(r"\W", "", getattr(source, "__name__", "") or type(source).__name__)  # not <lambda>
         if backend:
             raise LoadError(f"{called}: --backend is for sources, and this is {a_kind(source)} already")
+        refuse_to_isolate(called, options)
         with loading(called):
             adopted, kind = adopting(source, called, options)
             model = _as_told(adopted, options, called)
@@ -128,9 +130,18 @@ def opened(source: str, options: LoadOptions, backend: str = "", name: str = "")
         chosen = _backend_of(source, backend)
         if _is_download(given, backend):
             chosen.fetched(source, options)
+        if options.isolate or options.python:
+            # Known here as far as its words say; whatever is run of it is run there.
+            from graphpipe.backends.isolated.model import IsolatedModel  # not everybody's
+
+            isolated = IsolatedModel(source, replace(options, problem=""), backend, name or default_name(given))
+            about_files = _kind(chosen, source, given, backend).uses
+            return _as_told(isolated, replace(options, pad=()), name or default_name(given)), Kind(
+                isolated.loaded.backend, {*isolated.loaded.uses, *about_files}
+            )
         if chosen.named is not None:
             model, kind = adopting(chosen.named(source), source, options)
-            kind = Kind(kind.backend, {*kind.uses, "model_sha256"})
+            kind = Kind(kind.backend, {*kind.uses, "model_sha256", *_OF_ISOLATION})
         else:
             model, kind = chosen.open(source, options), _kind(chosen, source, given, backend)
         with ExitStack() as undo:
@@ -165,11 +176,23 @@ def kind_of(source: str, backend: str = "") -> Kind | None:
 
 def _kind(chosen: Backend, source: str, given: str, backend: str) -> Kind:
     about_files = {"model_sha256", *(_OF_DOWNLOADS if _is_download(given, backend) else ())}
-    return Kind(chosen.name, {*chosen.uses(source), *_EVERYBODYS, *about_files})
+    return Kind(chosen.name, {*chosen.uses(source), *_EVERYBODYS, *about_files, *_OF_ISOLATION})
 
 
 # What is done to any model.
 _EVERYBODYS = ("pad", "problem")
+
+
+def refuse_to_isolate(name: str, options: LoadOptions) -> None:
+    """Raise LoadError if a Python object of this process is to run in another."""
+    if options.isolate or options.python:
+        raise LoadError(
+            f"{name}: what is in this program already cannot run in a process of its own; name it, so that it can be found "
+            "there: module:function, or path/to/file.py:function"
+        )
+
+
+_OF_ISOLATION = ("isolate", "python", "isolate_timeout_s", "isolate_memory_bytes", "isolate_cpus")
 _OF_DOWNLOADS = ("download_bytes_max", "download_timeout_s", "download_private")
 
 

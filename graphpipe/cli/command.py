@@ -113,9 +113,11 @@ def root() -> Group:
             "execute": ("Run a model that a server has.", _execute_command),
             "run": ("Load a model and run it in this process.", _run_command),
             "bench": ("Measure how fast a model answers.", _bench_command),
+            "compare": ("Hold models of one problem against one another.", _compare_command),
             "package": ("Make packages of models, look into them, test and run them.", _package_command),
             "serve": ("Put models behind a socket: the same as graphpipe-serve.", _serve_command),
             "keys": ("Make, list and take back the keys of a server's callers.", _keys_command),
+            "venv": ("Make environments with other versions of frameworks.", _venv_command),
             "cache": ("Look at the row caches of servers here, or empty them.", _cache_command),
             "completion": ("Print a script that completes these commands in a shell.", _completion_command),
         },
@@ -177,6 +179,12 @@ def _bench_command() -> Command:
     return command([each for each in _call() if each.name not in about_answers], inputs)
 
 
+def _compare_command() -> Command:
+    from graphpipe.cli.compare import command
+
+    return command()
+
+
 def _serve_command() -> click.Command:
     from graphpipe.server.cli import main
 
@@ -185,6 +193,12 @@ def _serve_command() -> click.Command:
 
 def _keys_command() -> click.Command:
     from graphpipe.cli.keys import group
+
+    return group()
+
+
+def _venv_command() -> click.Command:
+    from graphpipe.cli.venv import group
 
     return group()
 

@@ -19,6 +19,7 @@ from graphpipe.client.asyncio_pool import ConnectionPool
 from graphpipe.client.calls import Array, Reply
 from graphpipe.client.failures import NotSent
 from graphpipe.client.http1 import request_head
+from graphpipe.client.memory import Tensors
 from graphpipe.client.options import ANSWER_BYTES_MAX, Options, made_anew, pickled
 from graphpipe.client.steps import Calls, Steps
 from graphpipe.errors import GraphPipeError, TimedOut
@@ -326,7 +327,8 @@ class AsyncClient:
 def _step(steps: Steps[T], reply: Reply | None) -> tuple[list[Segment] | None, Any]:
     """What to send next, or None and what the call gives."""
     try:
-        return (next(steps) if reply is None else steps.send(reply)), None
+        request = next(steps) if reply is None else steps.send(reply)
+        return (request.as_bytes() if isinstance(request, Tensors) else request), None
     except StopIteration as done:
         return None, done.value
 

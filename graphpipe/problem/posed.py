@@ -62,8 +62,9 @@ class Posed:
         self._model = model
         self._run = timed(model)
         self._promise = Promise(self._signature.inputs, signature.outputs)
-        self._names = tuple(spec.name for spec in signature.outputs)
-        self._renames = any(name != mapped for names in (self._inputs, self._outputs) for name, mapped in names.items())
+        self._names = tuple(self._outputs)
+        self._known_as = tuple(self._outputs.values())
+        self._renames = any(name != known for name, known in self._inputs.items())
         # A function that declares nothing numbers what it gives, and is asked for all of it.
         self._by_place = shown.open_outputs and not shown.outputs
         self._breaks = f"{called} breaks its problem{f' {problem!r}' if problem else ''}"
@@ -83,31 +84,30 @@ class Posed:
         timeout_s: float | None = None,
     ) -> dict[str, Array]:
         """Run the model, and give what was promised. Raises ModelFailed for an answer that is something else."""
-        wanted = outputs or self._names
+        wanted, known_as = self._names, self._known_as
+        if outputs:
+            wanted, known_as = tuple(outputs), tuple([self._outputs[name] for name in outputs])
         if self._by_place:
-            given = self._numbered(self._run(self._renamed(inputs), None, config, timeout_s))
-        elif self._renames:
-            names = self._outputs
-            given = self._run(self._renamed(inputs), [names[name] for name in wanted], config, timeout_s)
-            if isinstance(given, Mapping):
-                given = {name: given[names[name]] for name in wanted if names[name] in given}
+            given = self._run(self._renamed(inputs), None, config, timeout_s)
+            if self._is_numbered(given):
+                given, known_as = dict(zip(self._names, given.values(), strict=True)), wanted
         else:
-            given = self._run(inputs, wanted, config, timeout_s)
+            given = self._run(self._renamed(inputs) if self._renames else inputs, known_as, config, timeout_s)
         try:
-            return self._promise.held(inputs, given, wanted)
+            return self._promise.held(inputs, given, wanted, known_as)
         except BrokenPromise as error:
             raise ModelFailed(f"{self._breaks}: {error}") from None
 
     def _renamed(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         # In the problem's order: a function may take them by place.
-        return {mapped: inputs[name] for name, mapped in self._inputs.items() if name in inputs}
+        return {known: inputs[name] for name, known in self._inputs.items()}
 
-    def _numbered(self, given: Any) -> Any:
-        if not isinstance(given, Mapping):
-            return given
-        if len(given) == len(self._names) and all(_NAMELESS.fullmatch(str(name)) for name in given):
-            return dict(zip(self._names, given.values(), strict=True))
-        return {name: given[mapped] for name, mapped in self._outputs.items() if mapped in given}
+    def _is_numbered(self, given: Any) -> bool:
+        return (
+            isinstance(given, Mapping)
+            and len(given) == len(self._names)
+            and all(_NAMELESS.fullmatch(str(name)) for name in given)
+        )
 
     def self_test(self) -> None:
         """Run the problem's tests, and whatever test the model has itself. Raises TestFailed with what is different."""

@@ -15,7 +15,7 @@ from graphpipe.signature import TensorSpec
 from graphpipe.wire.dtypes import dtype_name
 from graphpipe.words import listed, quoted
 
-__all__ = ["BrokenPromise", "Promise", "bound", "shown"]
+__all__ = ["BrokenPromise", "Promise", "bound", "is_of", "shown"]
 
 Array = NDArray[Any]
 _Where = dict[str, tuple[int, str]]
@@ -37,23 +37,36 @@ class Promise:
         self._outputs = {spec.name: spec for spec in outputs}
         self._kept: set[tuple[Any, ...]] = set()
 
-    def held(self, inputs: Mapping[str, Array], outputs: Mapping[str, Any], wanted: Sequence[str]) -> dict[str, Array]:
-        """The wanted outputs as arrays by name. Raises BrokenPromise."""
+    def held(
+        self,
+        inputs: Mapping[str, Array],
+        outputs: Mapping[str, Any],
+        wanted: Sequence[str],
+        known_as: Sequence[str] | None = None,
+    ) -> dict[str, Array]:
+        """The wanted outputs as arrays by name; ``known_as`` are their names among the outputs, where those are others.
+
+        Raises BrokenPromise.
+        """
         if type(outputs) is not dict and not isinstance(outputs, Mapping):
             raise BrokenPromise(f"arrays by name were promised, and it gave {a_kind(outputs)}")
         answer: dict[str, Array] = {}
-        seen: list[Any] = [array.shape for array in inputs.values()]
+        # Which input is which depends on the order alone, and so does which output was wanted.
+        seen: list[Any] = [*inputs, *wanted]
+        for each in inputs.values():
+            seen.append(each.shape)
         texts = False
-        for name in wanted:
-            array = outputs.get(name)
+        for name, known in zip(wanted, known_as or wanted, strict=True):
+            array: Any = outputs.get(known)
             if type(array) is not np.ndarray:
-                array = self._array(outputs, name)
+                array = _array(outputs, name, known)
             answer[name] = array
             dtype = array.dtype
-            texts = texts or dtype.hasobject
-            seen += (dtype, array.shape)
-        # Which input is which depends on the order alone, and so does which output was wanted.
-        key = (*inputs, None, *wanted, None, *seen)
+            if dtype.char == "O":
+                texts = True
+            seen.append(dtype)
+            seen.append(array.shape)
+        key = tuple(seen)
         if key not in self._kept:
             self._check(inputs, answer)
             if len(self._kept) >= _REMEMBERED_MAX:
@@ -63,21 +76,11 @@ class Promise:
             _check_texts(answer)
         return answer
 
-    def _array(self, outputs: Mapping[str, Any], name: str) -> Array:
-        if name not in outputs:
-            raise BrokenPromise(
-                f"output {name!r} is missing; it gave {listed([str(each) for each in outputs]) or 'nothing'}"
-            )
-        try:
-            return np.asarray(array_of(outputs[name], f"output {name!r}"))
-        except ServiceError as error:
-            raise BrokenPromise(error.message) from None
-
     def _check(self, inputs: Mapping[str, Array], answer: Mapping[str, Array]) -> None:
         symbols = bound(self._inputs, inputs)
         for name, array in answer.items():
             spec = self._outputs[name]
-            if spec.dtype is not None and not _is(array.dtype, spec.dtype):
+            if spec.dtype is not None and not is_of(array.dtype, spec.dtype):
                 raise BrokenPromise(_words(spec, array))
             if spec.shape is None:
                 continue
@@ -110,7 +113,18 @@ def shown(array: Array) -> str:
     return f"{dtype_name(array.dtype)}[{', '.join(map(str, array.shape))}]"
 
 
-def _is(dtype: np.dtype[Any], want: np.dtype[Any]) -> bool:
+def _array(outputs: Mapping[str, Any], name: str, known: str) -> Array:
+    if known not in outputs:
+        came = listed([str(each) for each in outputs]) or "nothing"
+        raise BrokenPromise(f"output {name!r} is missing; it gave {came}")
+    try:
+        return np.asarray(array_of(outputs[known], f"output {name!r}"))
+    except ServiceError as error:
+        raise BrokenPromise(error.message) from None
+
+
+def is_of(dtype: np.dtype[Any], want: np.dtype[Any]) -> bool:
+    """Whether an array of ``dtype`` is what somebody wants who wants the other: texts are, however numpy keeps them."""
     if dtype == want:
         return True
     if want.kind == "O":

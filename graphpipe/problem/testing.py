@@ -15,6 +15,7 @@ from graphpipe.errors import GraphPipeError, InvalidRequest, ProblemError
 from graphpipe.problem.case import Case, Difference, difference, named_cases
 from graphpipe.problem.posed import Answers
 from graphpipe.problem.promise import BrokenPromise, Promise
+from graphpipe.problem.specs import encoded
 from graphpipe.signature import Signature, TensorSpec, fitted
 from graphpipe.wire.dtypes import to_bytes, to_sendable
 from graphpipe.words import first_line, listed, nearest, quoted
@@ -38,6 +39,7 @@ def fitted_cases(tests: Sequence[Any], signature: Signature) -> tuple[Case, ...]
                 raise ProblemError(f"{where}.{what}: a tolerance is a number, 0 or more; {came(value)}")
         if not isinstance(case.name, str):
             raise ProblemError(f"{where}.name: a name is text; {came(case.name)}")
+        encoded(f"{where}.name", case.name)
         inputs = _arrays(case.inputs, signature.inputs, f"{where}.inputs", all_of_them=True)
         outputs = _arrays(case.outputs, signature.outputs, f"{where}.outputs", all_of_them=False)
         arrays = list(inputs.values())
