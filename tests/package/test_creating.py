@@ -72,7 +72,7 @@ def test_a_packages_folder_and_its_zip_are_one_package(tmp_path):
         ({"model": "no_such_module:f"}, "no module no_such_module"),
         ({"problem": 7}, "INPUT_SPEC, OUTPUT_SPEC"),
         ({"problem": "no_such.toml"}, "no_such.toml"),
-        ({"framework_version": ">=one"}, "a range of versions is like"),
+        ({"framework_version": ">=one"}, "no version|no requirement"),
         ({"framework_version": "<0.1"}, "needs onnxruntime<0.1, and .* is installed here"),
         ({"platform": "no_such"}, "no platform 'no_such'"),
         ({"custom_ops": ["no_such.so"]}, "no library of operators"),
@@ -272,7 +272,7 @@ def test_options_that_are_the_models_are_kept_and_those_of_the_machine_are_not(t
     kept = manifest(package)
     assert kept.options == {"outputs": ["sum"]}
     assert kept.requirements == ("onnxruntime",)
-    assert (kept.framework, str(kept.framework_range)) == ("onnxruntime", ">=1.0")
+    assert (kept.framework, kept.framework_range) == ("onnxruntime", ">=1.0")
     assert kept.python == f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
