@@ -32,6 +32,11 @@ _LOADING_ONLY = {
     "download_timeout_s",
     "download_private",
     "trust_model",
+    # Under which interpreter it runs does matter.
+    "isolate",
+    "isolate_timeout_s",
+    "isolate_memory_bytes",
+    "isolate_cpus",
     "upstream_api_key_file",
     "upstream_tls_ca",
     "upstream_tls_cert",
