@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from graphpipe.version import __version__
 
 if TYPE_CHECKING:
-    from graphpipe import errors, remote
+    from graphpipe import errors, package, remote
     from graphpipe.backends import LoadedModel, Model
     from graphpipe.backends.find import load
     from graphpipe.backends.options import LoadOptions
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         NotFound,
         NotReady,
         Overloaded,
+        PackageError,
         ProblemError,
         ServiceError,
         TestFailed,
@@ -69,6 +70,7 @@ __all__ = [
     "NotFound",
     "NotReady",
     "Overloaded",
+    "PackageError",
     "Problem",
     "ProblemError",
     "ServiceError",
@@ -87,6 +89,7 @@ __all__ = [
     "errors",
     "load",
     "model",
+    "package",
     "placeholder",
     "remote",
     "serve",
@@ -95,8 +98,8 @@ __all__ = [
 
 _ERRORS = (
     "DeadlineExceeded", "Forbidden", "GraphPipeError", "InvalidRequest", "LoadError", "MalformedMessage", "ModelFailed",
-    "NoAnswer", "NotFound", "NotReady", "Overloaded", "ProblemError", "ServiceError", "TestFailed", "TimedOut", "TooLarge",
-    "Unauthenticated", "Unreachable", "Unsupported", "UpstreamFailed",
+    "NoAnswer", "NotFound", "NotReady", "Overloaded", "PackageError", "ProblemError", "ServiceError", "TestFailed",
+    "TimedOut", "TooLarge", "Unauthenticated", "Unreachable", "Unsupported", "UpstreamFailed",
 )  # fmt: skip
 
 _HOMES = {
@@ -121,7 +124,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("errors", "remote"):
+    if name in ("errors", "package", "remote"):
         return importlib.import_module(f"graphpipe.{name}")
     home = _HOMES.get(name)
     if home is None:

@@ -10,6 +10,9 @@ through a foreign exporter.
 Memory that was mapped and never touched costs nothing. So a lease may be *open*: as large as what was promised, and counted
 only as far as it was written. What a buffer still holds behind that, from its last use, counts as idle, and goes when there
 is no room for it.
+
+A *shared* pool has its buffers in segments (``memory/``), so that what lies in them need not be sent to another process of
+this host. ``memory.places`` finds them again.
 """
 
 from __future__ import annotations
@@ -22,19 +25,26 @@ import weakref
 from collections import deque
 from collections.abc import Callable
 
+from graphpipe.memory.segment import Segment, available
+
 __all__ = ["POOLED_FROM", "BufferPool", "Lease", "size_class"]
 
 # Below this a plain bytearray is as fast.
 POOLED_FROM = 64 * 1024
+# Each segment is a descriptor, of which a process may have few. Buffers beyond these are nobody's but ours.
+_SEGMENTS_MAX = 256
 
 
 class _Buffer:
     """A piece of memory. Its first ``leased`` bytes are somebody's; its first ``warm`` ones are backed by real memory."""
 
-    __slots__ = ("leased", "memory", "size", "warm")
+    __slots__ = ("leased", "memory", "segment", "size", "warm")
 
-    def __init__(self, size: int) -> None:
-        self.memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    def __init__(self, size: int, segment: Segment | None = None) -> None:
+        # Whoever looks at the memory holds its segment too, and so its descriptor.
+        self.segment = segment
+        private = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+        self.memory = mmap.mmap(-1, size, flags=private) if segment is None else segment.memory
         self.size = size
         self.leased = self.warm = 0
 
@@ -47,7 +57,9 @@ class _Buffer:
         """Give back the memory behind what is leased."""
         start = -(-self.leased // mmap.PAGESIZE) * mmap.PAGESIZE
         if start < self.size:
-            self.memory.madvise(mmap.MADV_DONTNEED, start, self.size - start)
+            # What is shared stays where it is until it is taken out of the segment.
+            advice = mmap.MADV_DONTNEED if self.segment is None else mmap.MADV_REMOVE
+            self.memory.madvise(advice, start, self.size - start)
         self.warm = self.leased
 
 
@@ -81,14 +93,17 @@ class BufferPool:
     ``aside`` is what somebody else keeps under the same limit. Open leases are granted without a look at the limit, and
     so is what is put aside: whoever reads and computes has to ask for ``room`` first.
 
+    Where it is ``shared``, its buffers are segments, as far as the system has some to give.
+
     Safe in threads. ``on_return`` is called, in whatever thread the last view died, after each buffer that comes back.
     """
 
-    def __init__(self, bytes_max: int, idle_bytes_max: int | None = None) -> None:
+    def __init__(self, bytes_max: int, idle_bytes_max: int | None = None, *, shared: bool = False) -> None:
         self.bytes_max = bytes_max
         self.aside = 0
         self.on_return: Callable[[], None] | None = None
         self._idle_bytes_max = bytes_max if idle_bytes_max is None else idle_bytes_max
+        self._segments: weakref.WeakSet[Segment] | None = weakref.WeakSet() if shared and available() else None
         self._leased = 0
         self._idle_bytes = 0
         self._idle: dict[int, list[_Buffer]] = {}
@@ -177,7 +192,30 @@ class BufferPool:
 
     def _buffer(self, size: int) -> _Buffer:
         idle = self._idle.get(size)
-        return idle.pop() if idle else _Buffer(size)
+        return idle.pop() if idle else _Buffer(size, self._segment(size))
+
+    def _segment(self, size: int) -> Segment | None:
+        if self._segments is None:
+            return None
+        if len(self._segments) >= _SEGMENTS_MAX:
+            self._let_go_of_a_segment()
+            if len(self._segments) >= _SEGMENTS_MAX:
+                return None
+        try:
+            segment = Segment.create(size)
+        except OSError:  # no descriptor is left; memory of our own may be
+            return None
+        self._segments.add(segment)
+        return segment
+
+    def _let_go_of_a_segment(self) -> None:
+        """Make room for another by one that is idle, the largest first."""
+        for size in sorted(self._idle, reverse=True):
+            for i, buffer in enumerate(self._idle[size]):
+                if buffer.segment is not None:
+                    self._idle_bytes -= buffer.warm
+                    del self._idle[size][i]
+                    return
 
     def _lease(self, buffer: _Buffer, end: int) -> None:
         """Count the first ``end`` bytes of a buffer as leased."""
@@ -214,11 +252,16 @@ class BufferPool:
             self._half_warm.discard(buffer)
             self._idle_bytes += buffer.leased
             buffer.leased = 0
-            if 2 * buffer.warm >= buffer.size:
+            if 2 * buffer.warm >= buffer.size and self._may_be_used_again(buffer):
                 self._idle.setdefault(buffer.size, []).append(buffer)
-            else:  # addresses with hardly any memory behind them
+            else:  # or addresses with hardly any memory behind them
                 self._idle_bytes -= buffer.warm
         self._fit()
+
+    def _may_be_used_again(self, buffer: _Buffer) -> bool:
+        if buffer.segment is not None:
+            return not buffer.segment.spent
+        return self._segments is None  # else the next one may be a segment
 
     def _fit(self) -> None:
         """Let go of idle memory, largest buffers first, until it fits beside the rest."""

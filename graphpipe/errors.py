@@ -18,6 +18,7 @@
     |   +-- Unreachable         no connection could be made: the model did not run
     |   +-- TimedOut            the client's own timeout passed (also a TimeoutError)
     +-- LoadError               a model could not be loaded
+        +-- PackageError        a package could not be made, or is not what it says
         +-- ProblemError        a problem's definition makes no sense (also a ValueError)
         +-- TestFailed          a model's answer to a test of its problem is not the expected one
 
@@ -42,6 +43,7 @@ __all__ = [
     "NotFound",
     "NotReady",
     "Overloaded",
+    "PackageError",
     "ProblemError",
     "ServiceError",
     "TestFailed",
@@ -184,6 +186,10 @@ class TimedOut(NoAnswer, TimeoutError):
 
 class LoadError(GraphPipeError):
     """A model could not be loaded; the message says which one, why, and how to mend it."""
+
+
+class PackageError(LoadError):
+    """A package could not be made, or is not what its manifest says."""
 
 
 class ProblemError(LoadError, ValueError):

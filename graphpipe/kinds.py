@@ -29,6 +29,7 @@ __all__ = [
     "origins",
     "path",
     "paths",
+    "processes",
     "size",
     "switch",
     "text",
@@ -182,6 +183,18 @@ def integer(least: int = 0, most: int | None = None, metavar: str = "N") -> Kind
         raise ValueError(f"expected a whole number {_range(least, most)}")
 
     return Kind(metavar, "int", read)
+
+
+def processes(most: int) -> Kind:
+    """A number of processes; True is one, False none."""
+    whole = integer(0, most)
+
+    def read(value: object) -> int:
+        if isinstance(value, bool) or (isinstance(value, str) and value.strip().lower() in (*_TRUE, *_FALSE)):
+            value = int(switch().read(value))
+        return int(whole.read(value))
+
+    return Kind("N", "int | bool", read)
 
 
 def integers(least: int = 0, most: int | None = None, metavar: str = "N,N,...") -> Kind:

@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -38,6 +39,7 @@ __all__ = [
     "loading",
     "open_model",
     "opened",
+    "refuse_to_isolate",
 ]
 
 
@@ -81,6 +83,7 @@ def loaded(
         called = name or re.sub(r"\W", "", getattr(source, "__name__", "") or type(source).__name__)  # not <lambda>
         if backend:
             raise LoadError(f"{called}: --backend is for sources, and this is {a_kind(source)} already")
+        refuse_to_isolate(called, options)
         with loading(called):
             adopted, kind = adopting(source, called, options)
             model = _as_told(adopted, options, called)
@@ -124,11 +127,22 @@ def opened(source: str, options: LoadOptions, backend: str = "", name: str = "")
         source = _one_model(source, backend)
         if options.model_sha256:
             check_sha256(source, options.model_sha256)
+    model: Model
     with loading(source):
         chosen = _backend_of(source, backend)
-        if chosen.named is not None:
+        if _is_download(given, backend):
+            chosen.fetched(source, options)
+        if (options.isolate or options.python) and not chosen.isolates:
+            # Known here as far as its words say; whatever is run of it is run there.
+            from graphpipe.backends.isolated.model import IsolatedModel  # not everybody's
+
+            isolated = IsolatedModel(source, replace(options, problem=""), backend, name or default_name(given))
+            loaded_by = isolated.loaded
+            kind = Kind(loaded_by.backend, {*loaded_by.uses, *_uses_of_all(given, backend)})
+            model, options = isolated, replace(options, pad=())  # which is done there
+        elif chosen.named is not None:
             model, kind = adopting(chosen.named(source), source, options)
-            kind = Kind(kind.backend, {*kind.uses, "model_sha256"})
+            kind = Kind(kind.backend, {*kind.uses, "model_sha256", *_OF_ISOLATION})
         else:
             model, kind = chosen.open(source, options), _kind(chosen, source, given, backend)
         with ExitStack() as undo:
@@ -162,12 +176,29 @@ def kind_of(source: str, backend: str = "") -> Kind | None:
 
 
 def _kind(chosen: Backend, source: str, given: str, backend: str) -> Kind:
+    return Kind(chosen.name, {*chosen.uses(source), *_uses_of_all(given, backend)})
+
+
+def _uses_of_all(given: str, backend: str) -> set[str]:
+    """The options that matter to whatever a source turns out to be."""
     about_files = {"model_sha256", *(_OF_DOWNLOADS if _is_download(given, backend) else ())}
-    return Kind(chosen.name, {*chosen.uses(source), *_EVERYBODYS, *about_files})
+    return {*_EVERYBODYS, *about_files, *_OF_ISOLATION}
 
 
 # What is done to any model.
 _EVERYBODYS = ("pad", "problem")
+
+
+def refuse_to_isolate(name: str, options: LoadOptions) -> None:
+    """Raise LoadError if a Python object of this process is to run in another."""
+    if options.isolate or options.python:
+        raise LoadError(
+            f"{name}: what is in this program already cannot run in a process of its own; name it, so that it can be found "
+            "there: module:function, or path/to/file.py:function"
+        )
+
+
+_OF_ISOLATION = ("isolate", "python", "isolate_timeout_s", "isolate_memory_bytes", "isolate_cpus")
 _OF_DOWNLOADS = ("download_bytes_max", "download_timeout_s", "download_private")
 
 

@@ -39,3 +39,10 @@ class LoadKeywords(TypedDict, total=False):
     intra_threads: int
     bfloat16: bool
     channels_last: bool
+
+    # Isolation
+    isolate: int | bool
+    python: str | PathLike[str]
+    isolate_timeout_s: float
+    isolate_memory_bytes: int | str
+    isolate_cpus: int

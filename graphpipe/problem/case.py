@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from graphpipe.problem.promise import shown
+from graphpipe.problem.promise import is_of, shown
 from graphpipe.wire.dtypes import to_bytes
 from graphpipe.words import counted, quoted
 
@@ -25,8 +25,9 @@ _TEXT_SHOWN_MAX = 60
 class Case:
     """Inputs by name, and the outputs that are expected; what is not expected may be anything that the problem promises.
 
-    A number fits if it is within ``atol + rtol * abs(expected)``; integers, booleans and text have to be equal where both
-    are 0, and text always. NaN fits NaN. As a part of a problem its values are arrays of the problem's types.
+    A float fits if it is within ``atol + rtol * abs(expected)``, and NaN fits NaN. An integer fits if it is within ``atol``,
+    which is less than one unless said; text and booleans have to be equal. As a part of a problem its values are arrays of
+    the problem's types.
     """
 
     inputs: Mapping[str, Any]
@@ -70,12 +71,9 @@ class Difference:
 def difference(test: str, name: str, expected: Array, came: Array, rtol: float, atol: float) -> Difference | None:
     """What of an output is not as expected; None if nothing is."""
     what = f"output {quoted(name)}"
-    is_text = expected.dtype.kind in "OSU"
-    if came.shape != expected.shape or (came.dtype.kind in "OSUT" if is_text else came.dtype) != (
-        True if is_text else expected.dtype
-    ):
+    if came.shape != expected.shape or not is_of(came.dtype, expected.dtype):
         return Difference(test, name, f"{what} is {shown(came)}, and {shown(expected)} was expected")
-    if is_text:
+    if expected.dtype.kind == "O":
         return _of_text(test, name, what, _bytes_of(expected), _bytes_of(came))
     return _of_numbers(test, name, what, expected, came, rtol, atol)
 
@@ -93,7 +91,7 @@ def _of_text(test: str, name: str, what: str, expected: Array, came: Array) -> D
 def _of_numbers(
     test: str, name: str, what: str, expected: Array, came: Array, rtol: float, atol: float
 ) -> Difference | None:
-    if not expected.size or (rtol == 0 == atol and expected.dtype.kind in "biu" and np.array_equal(expected, came)):
+    if np.array_equal(expected, came):
         return None
     apart, room = _apart(expected, came), _room(expected, rtol, atol)
     wrong = apart > room
@@ -112,7 +110,7 @@ def _of_numbers(
 def _apart(expected: Array, came: Array) -> Array:
     """How far each element is from the other; infinite where one of them alone is NaN or infinite."""
     if expected.dtype.kind in "iu" and expected.dtype.itemsize == 8:
-        # A float64 has no room for all of them.
+        # Not all of them are a float64.
         high, low = np.maximum(expected, came), np.minimum(expected, came)
         return (high.view(np.uint64) - low.view(np.uint64)).astype(np.float64)
     a, b = expected.astype(np.float64), came.astype(np.float64)
@@ -123,6 +121,9 @@ def _apart(expected: Array, came: Array) -> Array:
 
 
 def _room(expected: Array, rtol: float, atol: float) -> Array:
+    if expected.dtype.kind != "f":
+        # A share of a class's number, or of a token's, means nothing.
+        return np.asarray(0.0 if expected.dtype.kind == "b" else atol)
     with np.errstate(over="ignore", invalid="ignore"):
         room = atol + rtol * np.abs(expected.astype(np.float64))
     return np.where(np.isfinite(room), room, atol)

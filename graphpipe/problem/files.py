@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
-import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -75,28 +76,25 @@ def write(
     text = {"TOML": _as_toml, "JSON": _as_json, "YAML": _as_yaml}[kind](table)
     try:
         if large:
-            with _Whole(beside) as unfinished, unfinished.open("wb") as stream:
-                np.savez(stream, **large)  # type: ignore[arg-type]
-        with _Whole(path) as unfinished:
+            with _whole(beside) as unfinished:
+                content = io.BytesIO()  # numpy appends to names of files
+                np.savez(content, **large)  # type: ignore[arg-type]
+                unfinished.write_bytes(content.getbuffer())
+        with _whole(path) as unfinished:
             unfinished.write_text(text, encoding="utf-8")
     except OSError as error:
         raise ProblemError(f"{path}: {error.strerror}") from None
 
 
-class _Whole:
-    """A file that is there whole, or as it was."""
-
-    def __init__(self, path: Path) -> None:
-        self._path, self._unfinished = path, path.with_name(f".{path.name}.{os.getpid()}")
-
-    def __enter__(self) -> Path:
-        return self._unfinished
-
-    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
-        if kind is None:
-            os.replace(self._unfinished, self._path)
-        else:
-            self._unfinished.unlink(missing_ok=True)
+@contextmanager
+def _whole(path: Path) -> Iterator[Path]:
+    """Where to write what becomes the file when all of it is there."""
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        yield unfinished
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def _format(path: Path) -> str:
@@ -104,6 +102,12 @@ def _format(path: Path) -> str:
     if found is None:
         raise ProblemError(f"a problem's file is called .toml, .json or .yaml; {quoted(path.name)} came")
     return found
+
+
+def _toml(text: str) -> Any:
+    import tomllib  # a model's own process may be of an older Python, which has none, and reads no problem
+
+    return tomllib.loads(text)
 
 
 def _json(text: str) -> Any:
@@ -142,7 +146,7 @@ def _yaml(text: str) -> Any:
         raise ValueError(" ".join(str(error).split())) from None
 
 
-_READERS: dict[str, Callable[[str], Any]] = {"TOML": tomllib.loads, "JSON": _json, "YAML": _yaml}
+_READERS: dict[str, Callable[[str], Any]] = {"TOML": _toml, "JSON": _json, "YAML": _yaml}
 
 
 def _pyyaml() -> Any:
@@ -161,7 +165,9 @@ def _as_json(table: Mapping[str, Any]) -> str:
 
 
 def _as_yaml(table: Mapping[str, Any]) -> str:
-    text: str = _pyyaml().safe_dump(table, sort_keys=False, allow_unicode=True, width=120)
+    # These are ends of lines in YAML: as they are, they would be read as spaces.
+    has_other_ends = any(end in _as_json(table) for end in "\x85\u2028\u2029")
+    text: str = _pyyaml().safe_dump(table, sort_keys=False, allow_unicode=not has_other_ends, width=120)
     return text
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from graphpipe.errors import ProblemError, TestFailed
 from graphpipe.problem import files, written
 from graphpipe.problem.case import Case, Difference
 from graphpipe.problem.posed import Answers, Posed
-from graphpipe.problem.specs import specs_of
+from graphpipe.problem.specs import encoded, specs_of
 from graphpipe.problem.testing import differences, fitted_cases
 from graphpipe.signature import Signature, TensorSpec
 
@@ -48,6 +49,7 @@ class Problem:
         for what, text in (("name", self.name), ("description", self.description)):
             if not isinstance(text, str):
                 raise ProblemError(f"{what}: expected text; {came(text)}")
+            encoded(what, text)
         object.__setattr__(self, "inputs", specs_of(self.inputs, "inputs"))
         object.__setattr__(self, "outputs", specs_of(self.outputs, "outputs"))
         if not self.outputs:
@@ -140,6 +142,17 @@ class Problem:
             more = f"; and {len(found) - _SHOWN_MAX} more" if len(found) > _SHOWN_MAX else ""
             called = f"problem {self.name!r}" if self.name else "the problem"
             raise TestFailed(f"{called}: {'; '.join(map(str, found[:_SHOWN_MAX]))}{more}")
+
+    def _repr_html_(self) -> str:
+        """The same for notebooks."""
+        rows = "".join(
+            f"<tr><td>{way}</td><td>{escape(spec.name)}</td><td><code>{escape(spec.text)}</code></td>"
+            f"<td>{escape(spec.description)}</td></tr>"
+            for way, specs in (("in", self.inputs), ("out", self.outputs))
+            for spec in specs
+        )
+        title = escape(": ".join(line for line in (self.name, self.description) if line))
+        return f"<table><caption>{title}</caption>{rows}</table>"
 
     def __str__(self) -> str:
         title = [line for line in (self.name, self.description) if line]

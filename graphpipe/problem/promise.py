@@ -15,7 +15,7 @@ from graphpipe.signature import TensorSpec
 from graphpipe.wire.dtypes import dtype_name
 from graphpipe.words import listed, quoted
 
-__all__ = ["BrokenPromise", "Promise", "bound", "shown"]
+__all__ = ["BrokenPromise", "Promise", "bound", "is_of", "shown"]
 
 Array = NDArray[Any]
 _Where = dict[str, tuple[int, str]]
@@ -80,7 +80,7 @@ class Promise:
         symbols = bound(self._inputs, inputs)
         for name, array in answer.items():
             spec = self._outputs[name]
-            if spec.dtype is not None and not _is(array.dtype, spec.dtype):
+            if spec.dtype is not None and not is_of(array.dtype, spec.dtype):
                 raise BrokenPromise(_words(spec, array))
             if spec.shape is None:
                 continue
@@ -123,7 +123,8 @@ def _array(outputs: Mapping[str, Any], name: str, known: str) -> Array:
         raise BrokenPromise(error.message) from None
 
 
-def _is(dtype: np.dtype[Any], want: np.dtype[Any]) -> bool:
+def is_of(dtype: np.dtype[Any], want: np.dtype[Any]) -> bool:
+    """Whether an array of ``dtype`` is what somebody wants who wants the other: texts are, however numpy keeps them."""
     if dtype == want:
         return True
     if want.kind == "O":

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from graphpipe.signature import Dim, TensorSpec
 from graphpipe.wire.dtypes import ENTRIES_MAX, NAME_BYTES_MAX, NDIM_MAX, dtype_named
 from graphpipe.words import nearest, quoted
 
-__all__ = ["dtype_of", "known_keys", "specs_of", "table_of"]
+__all__ = ["dtype_of", "encoded", "known_keys", "specs_of", "table_of"]
 
 _TRAVELING = (
     "bool", "string", "any", "float16", "float32", "float64",
@@ -67,7 +68,8 @@ def known_keys(table: Mapping[Any, Any], known: Collection[str], where: str) -> 
 
 def _spec(where: str, name: object, value: object) -> TensorSpec:
     if isinstance(value, TensorSpec):
-        return _sound(where, value)
+        name, words = _name(where, value.name), _description(where, value.description)
+        return _sound(where, TensorSpec(name, dtype_of(where, value.dtype), value.shape, words, value.repeated))
     if isinstance(value, str) and name is not None:
         return _sound(where, _of_text(where, _name(where, name), value))
     if not isinstance(value, Mapping):
@@ -79,9 +81,7 @@ def _spec(where: str, name: object, value: object) -> TensorSpec:
     if name is None and "name" not in value:
         raise ProblemError(f"{where}: it has no name")
     called = _name(where, value["name"] if name is None else name)
-    words = value.get("description", "")
-    if not isinstance(words, str):
-        raise ProblemError(f"{where}: a description is text; {came(words)}")
+    words = _description(where, value.get("description", ""))
     if "type" in value:
         if "dtype" in value or "shape" in value:
             raise ProblemError(f"{where}: type says it all: leave out dtype and shape, or type")
@@ -91,31 +91,41 @@ def _spec(where: str, name: object, value: object) -> TensorSpec:
         return _sound(where, TensorSpec(called, spec.dtype, spec.shape, words, spec.repeated))
     if "dtype" not in value:
         raise ProblemError(f"{where}: it has no dtype; where any will do, say so: dtype = any")
-    return _sound(where, TensorSpec(called, dtype_of(where, value["dtype"]), _shape(where, value.get("shape")), words))
+    return _sound(where, TensorSpec(called, dtype_of(where, value["dtype"]), value.get("shape"), words))
 
 
 def _sound(where: str, spec: TensorSpec) -> TensorSpec:
     if spec.repeated:
         raise ProblemError(f"{where}: a problem names each of its tensors; {spec.text!r} stands for any number of them")
-    if spec.shape is not None and len(spec.shape) > NDIM_MAX:
-        raise ProblemError(f"{where}: it has {len(spec.shape)} dimensions; at most {NDIM_MAX} travel")
-    return spec
+    return replace(spec, shape=_shape(where, spec.shape))
 
 
 def _name(where: str, name: object) -> str:
     if not isinstance(name, str):
         raise ProblemError(f"{where}: a name is text; {came(name)}")
-    try:
-        size = len(name.encode())
-    except UnicodeEncodeError:
-        raise ProblemError(f"{where}: the name {quoted(name)} has no UTF-8 form") from None
+    size = len(encoded(where, name))
     if not 0 < size <= NAME_BYTES_MAX:
         raise ProblemError(f"{where}: a name has 1 to {NAME_BYTES_MAX:,} bytes; {size:,} came")
     return name
 
 
+def _description(where: str, words: object) -> str:
+    if not isinstance(words, str):
+        raise ProblemError(f"{where}: a description is text; {came(words)}")
+    encoded(where, words)
+    return words
+
+
+def encoded(where: str, text: str) -> bytes:
+    """A text as a file has it. Raises ProblemError for one that has no UTF-8 form."""
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        raise ProblemError(f"{where}: {quoted(text)} has no UTF-8 form") from None
+
+
 def _of_text(where: str, name: str, text: str) -> TensorSpec:
-    word = re.match(r"\s*([\w.]+)", text)
+    word = re.match(r"\s*(\w+(?:\.\w+)*)", text)
     if word is None:
         raise ProblemError(f"{where}: expected a type and a shape like float32[n, 4]; {quoted(text)} came")
     dtype = dtype_of(where, word[1])
@@ -140,10 +150,12 @@ def dtype_of(where: str, value: object) -> np.dtype[Any] | None:
     if name in _AMBIGUOUS:
         raise ProblemError(f"{where}: {name!r} has 32 bits to some and 64 to others; say {name}32 or {name}64")
     try:
-        return dtype_named(_OF_C.get(name, name))
+        if not re.fullmatch(r"[<>=|]?\w+", name):  # numpy has a grammar, for tables
+            raise ValueError(f"there is no tensor type {quoted(name)}")
+        dtype = dtype_named(_OF_C.get(name, name))
     except ValueError as error:
-        near = nearest(name, _TRAVELING)
-        raise ProblemError(f"{where}: {error}{near}") from None
+        raise ProblemError(f"{where}: {error}{nearest(name, _TRAVELING)}") from None
+    return np.dtype(object) if dtype.kind in "SU" else dtype.newbyteorder("=")
 
 
 def _name_of(value: object) -> str:
@@ -161,13 +173,18 @@ def _shape(where: str, value: object) -> tuple[Dim, ...] | None:
         return None
     if not isinstance(value, list | tuple) and type(value).__name__ not in ("TensorShape", "Size"):
         raise ProblemError(f'{where}: a shape is a list of numbers, symbols and None, as in ("n", 4); {came(value)}')
-    return tuple([_dim(where, dim) for dim in value])  # type: ignore[attr-defined]
+    dims = tuple([_dim(where, dim) for dim in value])  # type: ignore[attr-defined]
+    if len(dims) > NDIM_MAX:
+        raise ProblemError(f"{where}: it has {len(dims)} dimensions; at most {NDIM_MAX} travel")
+    return dims
 
 
 def _dim(where: str, dim: object) -> Dim:
-    if dim is None or (isinstance(dim, str) and dim.strip() in ("?", "-1", "")):
+    if dim is None or dim in ("?", "-1"):
         return None
     if isinstance(dim, str):
+        if not 0 < len(encoded(where, dim)) <= NAME_BYTES_MAX:
+            raise ProblemError(f"{where}: a symbol has 1 to {NAME_BYTES_MAX:,} bytes; {quoted(dim)} came")
         return dim
     if not isinstance(dim, bool) and hasattr(dim, "__index__"):
         number = int(dim.__index__())

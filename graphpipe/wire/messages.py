@@ -7,7 +7,7 @@ and validates everything first: whatever bytes come in, it returns a message or 
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, cast
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from graphpipe.errors import InvalidRequest, MalformedMessage, TooLarge, Unsupported
 from graphpipe.wire.dtypes import BYTES_MAX, DTYPES, ENTRIES_MAX, NDIM_MAX, STRINGS_MAX, TYPES, Type
+from graphpipe.wire.elsewhere import AWAY, array_over, arrays_of, check_places, set_apart
 from graphpipe.wire.memory import LayoutMemory, ReadTensor
 from graphpipe.wire.reader import Hold, Reader
 from graphpipe.wire.writer import Prefix, Segment, TensorKey, layout, payload
@@ -130,16 +131,21 @@ def encode_request(
     input_names: Sequence[str] = (),
     output_names: Sequence[str] = (),
     config: str = "",
+    elsewhere: Set[int] | None = None,
 ) -> list[Segment]:
     """An InferRequest as segments.
 
     ``inputs`` are arrays or what numpy makes arrays of; ``input_names`` may be shorter, and empty names stand for the
     server's defaults. A contiguous little-endian array is not copied: it must stay unchanged until the segments are
-    sent.
+    sent. Of the tensors in ``elsewhere`` (by their place) only type and shape are in the message: whoever reads it has
+    their bytes already.
 
     Raises InvalidRequest for what does not travel (docs/wire.md has the limits), TooLarge from 2 GiB on.
     """
     names, outputs = tuple(input_names), tuple(output_names)
+    if elsewhere:
+        keys, payloads = set_apart(*_payloads(inputs, names, "input"), elsewhere)
+        return _interleave(_request_layout(config, names, keys, outputs), payloads)
     try:
         # Callers repeat themselves. What is known this way was contiguous, or `data` refuses it.
         arrays = cast(Sequence[Array], inputs)
@@ -163,8 +169,13 @@ def encode_request(
     return _interleave(gaps, payloads)
 
 
-def encode_infer_response(outputs: Sequence[object], errors: Sequence[ErrorInfo] = ()) -> list[Segment]:
+def encode_infer_response(
+    outputs: Sequence[object], errors: Sequence[ErrorInfo] = (), elsewhere: Set[int] | None = None
+) -> list[Segment]:
     """An InferResponse as segments; the same rules as encode_request."""
+    if elsewhere:
+        keys, payloads = set_apart(*_payloads(outputs, (), "output"), elsewhere)
+        return _interleave(_response_layout(keys, tuple(errors)), payloads)
     try:
         # Answers repeat their types and shapes. What is known this way was contiguous, or `data` refuses it.
         arrays = cast(Sequence[Array], outputs)
@@ -323,10 +334,13 @@ def decode_request(
     *,
     strings_max: int = STRINGS_MAX,
     hold: Hold | None = None,
+    elsewhere: Mapping[int, memoryview] | None = None,
 ) -> InferRequest | MetadataRequest:
     """The body of a request. The arrays borrow ``buffer`` and are writable if it is.
 
-    ``memory`` (default: one for the process) may know the layout already; the result is the same.
+    ``memory`` (default: one for the process) may know the layout already; the result is the same. ``elsewhere`` has the
+    bytes of tensors, by their place, that have none in the message; those arrays borrow them. A ``memory`` that is given
+    with it must be for such messages alone.
 
     Raises MalformedMessage for anything that is not a whole, consistent request, Unsupported (501) for one of a kind
     that a later schema may have, TooLarge for one of more than ``strings_max`` strings, and
@@ -335,10 +349,14 @@ def decode_request(
     """
     view = buffer if type(buffer) is bytes else _as_bytes(buffer)
     if memory is None:
-        memory = _requests
+        memory = _requests if elsewhere is None else _requests_elsewhere
     known = memory.find(view)
     if known is not None:
-        return InferRequest(known.rest, [np.ndarray(t.shape, t.dtype, view, t.start) for t in known.tensors])
+        if elsewhere is None:
+            return InferRequest(known.rest, [np.ndarray(t.shape, t.dtype, view, t.start) for t in known.tensors])
+        arrays = arrays_of(known.tensors, view, elsewhere)
+        if arrays is not None:
+            return InferRequest(known.rest, arrays)
     view = memoryview(view)
     reader = Reader(view, strings_max, hold)
     root = reader.root()
@@ -360,31 +378,37 @@ def decode_request(
     config = reader.text(config_at, end, "config")
     input_names = reader.names(names_at, end, ENTRIES_MAX, "input_names")
     output_names = reader.names(outputs_at, end, ENTRIES_MAX, "output_names")
-    tensors = [_read_tensor(reader, at) for at in reader.tables(tensors_at, end, ENTRIES_MAX, "input_tensors")]
+    tensors = _read_tensors(reader, reader.tables(tensors_at, end, ENTRIES_MAX, "input_tensors"), elsewhere)
     head = RequestHead(
         config, input_names, output_names, tuple([t.type for t in tensors]), tuple([t.shape for t in tensors])
     )
     head.bools = tuple([i for i, t in enumerate(tensors) if t.is_bool])
     head.is_remembered = memory.keep(view, reader.structures, reader.claimed, head, tensors)
-    return InferRequest(head, [_array(t, reader) for t in tensors])
+    return InferRequest(head, _arrays(tensors, reader, elsewhere))
 
 
 def decode_infer_response(
-    buffer: memoryview | bytes | bytearray, memory: LayoutMemory[None] | None = None
+    buffer: memoryview | bytes | bytearray,
+    memory: LayoutMemory[None] | None = None,
+    elsewhere: Mapping[int, memoryview] | None = None,
 ) -> InferResponse:
     """The body of an answer to an InferRequest. The arrays borrow ``buffer`` and are writable if it is.
 
     A malformed ``errors`` is ignored where there are outputs: some writers leave a stray vector there.
-    ``memory`` is as in decode_request.
+    ``memory`` and ``elsewhere`` are as in decode_request.
 
     Raises MalformedMessage for anything else that is not whole and consistent.
     """
     view = buffer if type(buffer) is bytes else _as_bytes(buffer)
     if memory is None:
-        memory = _responses
+        memory = _responses if elsewhere is None else _responses_elsewhere
     known = memory.find(view)
     if known is not None:
-        return InferResponse([np.ndarray(t.shape, t.dtype, view, t.start) for t in known.tensors])
+        if elsewhere is None:
+            return InferResponse([np.ndarray(t.shape, t.dtype, view, t.start) for t in known.tensors])
+        arrays = arrays_of(known.tensors, view, elsewhere)
+        if arrays is not None:
+            return InferResponse(arrays)
     view = memoryview(view)
     reader = Reader(view)
     root = reader.root()
@@ -393,11 +417,11 @@ def decode_infer_response(
         tensors_at, errors_at, end = reader.table(root, 2)
     except MalformedMessage as error:  # perhaps the field of errors alone
         (tensors_at, end), errors_at, broken = reader.table(root, 1), 0, error
-    tensors = [_read_tensor(reader, at) for at in reader.tables(tensors_at, end, ENTRIES_MAX, "output_tensors")]
+    tensors = _read_tensors(reader, reader.tables(tensors_at, end, ENTRIES_MAX, "output_tensors"), elsewhere)
     if not errors_at and not broken:
         memory.keep(view, reader.structures, reader.claimed, None, tensors)
     # Before the errors: what they claim of the message's length is not taken from the outputs.
-    outputs = [_array(t, reader) for t in tensors]
+    outputs = _arrays(tensors, reader, elsewhere)
     errors = []
     if not broken:
         try:
@@ -442,14 +466,27 @@ def _as_bytes(buffer: memoryview | bytes | bytearray) -> memoryview:
     return view if view.format == "B" and view.ndim == 1 else view.cast("B")
 
 
-def _array(tensor: ReadTensor, reader: Reader) -> Array:
-    """A tensor as an array over the message's bytes; strings as an object array of its own."""
-    if tensor.strings is None:
-        return np.ndarray(tensor.shape, tensor.dtype, reader.buffer, tensor.start)
-    return reader.strings(tensor.strings).reshape(tensor.shape)
+def _arrays(tensors: list[ReadTensor], reader: Reader, elsewhere: Mapping[int, memoryview] | None) -> list[Array]:
+    """Tensors as arrays over the message's bytes, or over those that came beside it; strings as arrays of their own."""
+    arrays = []
+    for i, tensor in enumerate(tensors):
+        if tensor.strings is not None:
+            arrays.append(reader.strings(tensor.strings).reshape(tensor.shape))
+        elif tensor.start == AWAY and elsewhere is not None:
+            arrays.append(array_over(i, tensor, elsewhere[i]))
+        else:
+            arrays.append(np.ndarray(tensor.shape, tensor.dtype, reader.buffer, tensor.start))
+    return arrays
 
 
-def _read_tensor(reader: Reader, position: int) -> ReadTensor:
+def _read_tensors(reader: Reader, positions: list[int], elsewhere: Mapping[int, memoryview] | None) -> list[ReadTensor]:
+    if elsewhere is None:
+        return [_read_tensor(reader, at) for at in positions]
+    check_places(len(positions), elsewhere)
+    return [_read_tensor(reader, at, i in elsewhere) for i, at in enumerate(positions)]
+
+
+def _read_tensor(reader: Reader, position: int, is_elsewhere: bool = False) -> ReadTensor:
     type_at, shape_at, data_at, strings_at, bool_at, end = reader.table(position, 5)
     number = reader.u8(type_at)
     is_bool = reader.u8(bool_at) != 0
@@ -472,6 +509,8 @@ def _read_tensor(reader: Reader, position: int) -> ReadTensor:
     if extent >= BYTES_MAX:
         raise MalformedMessage(f"a tensor of shape {list(shape)} and {item_size}-byte elements reaches 2 GiB")
     if kind is Type.STRING:
+        if is_elsewhere:
+            raise MalformedMessage("bytes of a string tensor came beside the message; strings travel in it")
         _, length = reader.data(data_at, end)
         if length:
             raise MalformedMessage(f"a string tensor has {length} bytes of data beside its strings")
@@ -479,6 +518,10 @@ def _read_tensor(reader: Reader, position: int) -> ReadTensor:
     if strings_at and reader.tables(strings_at, end, ENTRIES_MAX, "string_val"):
         raise MalformedMessage(f"a tensor of type {number} has strings beside its data")
     start, length = reader.data(data_at, end)
+    if is_elsewhere:
+        if length:
+            raise MalformedMessage(f"a tensor whose bytes came beside the message has {length} bytes in it too")
+        return ReadTensor(kind, dtype, shape, AWAY, 0, None, is_bool)
     if length != count * item_size:
         raise MalformedMessage(
             f"a tensor of shape {list(shape)} and {item_size}-byte elements needs {count * item_size} bytes of data, "
@@ -510,3 +553,6 @@ def _read_io(reader: Reader, position: int) -> IOMetadata:
 
 _requests: LayoutMemory[RequestHead] = LayoutMemory()
 _responses: LayoutMemory[None] = LayoutMemory()
+# Their messages are read in another way, so none of them may be taken for one of the others.
+_requests_elsewhere: LayoutMemory[RequestHead] = LayoutMemory()
+_responses_elsewhere: LayoutMemory[None] = LayoutMemory()

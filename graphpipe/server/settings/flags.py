@@ -20,7 +20,7 @@ Scope = Literal["server", "model", "command"]
 Home = type[Settings] | type[ModelSettings] | type[LoadOptions]
 
 # As help shows them.
-SECTIONS = ("Models", "Speed", "Batching", "Row cache", "Network", "Limits", "Operation", "Configuration")
+SECTIONS = ("Models", "Speed", "Isolation", "Batching", "Row cache", "Network", "Limits", "Operation", "Configuration")
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,6 +44,13 @@ class Keywords(TypedDict, total=False):
     channels_last: bool
     threads: int
 
+    # Isolation
+    isolate: int | bool
+    python: str | PathLike[str]
+    isolate_timeout_s: float
+    isolate_memory_bytes: int | str
+    isolate_cpus: int
+
     # Batching
     batch_rows_max: int
     batch_wait_ms: float
