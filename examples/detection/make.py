@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 import onnx
-from blobs import AROUND, BRIGHT, COLOURS, STEP, WINDOW
+from blobs import AROUND, BRIGHT, COLOURS, STEP, WINDOW  # type: ignore[import-not-found]
 from onnx import TensorProto, helper, numpy_helper
-from specs import PROBLEM
+from specs import PROBLEM  # type: ignore[import-not-found]
 
 PICTURES = 12
 SIGMA = 34.0
@@ -35,7 +35,8 @@ def picture(chance: np.random.Generator) -> dict[str, Any]:
     """A picture with up to four blobs in it, far from one another, and their corners and labels."""
     rows, columns = np.mgrid[:480, :640]
     cells = chance.permutation(12)[: chance.integers(0, 5)]
-    centres = [(80 + 160 * (cell // 4), 80 + 160 * (cell % 4)) + chance.integers(-30, 31, 2) for cell in cells]
+    middles = 80 + 160 * np.stack([cells // 4, cells % 4], axis=1)
+    centres = middles + chance.integers(-30, 31, middles.shape)
     colours = chance.integers(0, 3, len(cells))
     light = np.zeros((480, 640, 3))
     for (y, x), colour in zip(centres, colours, strict=True):

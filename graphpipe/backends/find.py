@@ -127,6 +127,7 @@ def opened(source: str, options: LoadOptions, backend: str = "", name: str = "")
         source = _one_model(source, backend)
         if options.model_sha256:
             check_sha256(source, options.model_sha256)
+    model: Model
     with loading(source):
         chosen = _backend_of(source, backend)
         if _is_download(given, backend):
@@ -136,11 +137,10 @@ def opened(source: str, options: LoadOptions, backend: str = "", name: str = "")
             from graphpipe.backends.isolated.model import IsolatedModel  # not everybody's
 
             isolated = IsolatedModel(source, replace(options, problem=""), backend, name or default_name(given))
-            about_files = _kind(chosen, source, given, backend).uses
-            return _as_told(isolated, replace(options, pad=()), name or default_name(given)), Kind(
-                isolated.loaded.backend, {*isolated.loaded.uses, *about_files}
-            )
-        if chosen.named is not None:
+            loaded_by = isolated.loaded
+            kind = Kind(loaded_by.backend, {*loaded_by.uses, *_uses_of_all(given, backend)})
+            model, options = isolated, replace(options, pad=())  # which is done there
+        elif chosen.named is not None:
             model, kind = adopting(chosen.named(source), source, options)
             kind = Kind(kind.backend, {*kind.uses, "model_sha256", *_OF_ISOLATION})
         else:
@@ -176,8 +176,13 @@ def kind_of(source: str, backend: str = "") -> Kind | None:
 
 
 def _kind(chosen: Backend, source: str, given: str, backend: str) -> Kind:
+    return Kind(chosen.name, {*chosen.uses(source), *_uses_of_all(given, backend)})
+
+
+def _uses_of_all(given: str, backend: str) -> set[str]:
+    """The options that matter to whatever a source turns out to be."""
     about_files = {"model_sha256", *(_OF_DOWNLOADS if _is_download(given, backend) else ())}
-    return Kind(chosen.name, {*chosen.uses(source), *_EVERYBODYS, *about_files, *_OF_ISOLATION})
+    return {*_EVERYBODYS, *about_files, *_OF_ISOLATION}
 
 
 # What is done to any model.

@@ -33,6 +33,8 @@ class Model(Protocol):
     ``shares_memory = False`` says that it writes to no input, and gives only arrays that may be written to and that
     nobody else holds; others are shown their inputs read-only, and what they give is looked at (owned.py).
     ``keeps_deadlines = True`` says that no call of it lasts longer than its ``timeout_s``.
+    ``shares_segments = True`` says that inputs in shared memory (``memory/``) are taken where they are, and ``numbers``
+    gives what it counts itself, by the names of metrics.
     ``gives_inputs = True`` says that all it does is to give inputs back as they are.
 
     A ``self_test`` is a method without arguments that raises where the model's answers are not what they should be: a

@@ -120,7 +120,7 @@ class LoadOptions:
         needs=("isolate", "python"),
     )  # fmt: skip
     isolate_memory_bytes: int = setting(
-        0, "Isolation", size(1 << 20), "Memory of each of these processes; one that holds more is ended.",
+        0, "Isolation", size(), "Memory of each of these processes; one that holds more is ended.",
         default_text="no limit", needs=("isolate", "python"),
     )  # fmt: skip
     isolate_cpus: int = setting(

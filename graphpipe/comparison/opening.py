@@ -32,7 +32,7 @@ class Named:
     def source(self) -> str:
         """What it was made of, for people; a login in a URL is in no report."""
         if isinstance(self.thing, str | Path):
-            return re.sub(r"(?<=//)[^/]*@", "", str(self.thing))
+            return _without_login(self.thing)
         return type(self.thing).__name__ if not callable(self.thing) else getattr(self.thing, "__name__", "a function")
 
 
@@ -47,12 +47,13 @@ def named(models: Mapping[str, Any] | Sequence[Any]) -> list[Named]:
     else:
         short = [_name(thing) for thing in models]
         # Two files model.onnx in different folders are told apart by their paths.
-        long = [str(each) if isinstance(each, str | Path) and short.count(name) > 1 else name
+        long = [_without_login(each) if isinstance(each, str | Path) and short.count(name) > 1 else name
                 for each, name in zip(models, short, strict=True)]  # fmt: skip
-        found = [
-            Named(name if long.count(name) == 1 else f"{name} ({long[:i].count(name) + 1})", thing)
-            for i, (name, thing) in enumerate(zip(long, models, strict=True))
-        ]
+        found = []
+        for name, thing in zip(long, models, strict=True):
+            taken = {each.name for each in found}
+            again = next(i for i in range(1, len(long) + 2) if (name if i == 1 else f"{name} ({i})") not in taken)
+            found.append(Named(name if again == 1 else f"{name} ({again})", thing))
     if not found:
         raise ValueError("there is no model to compare")
     return found
@@ -94,9 +95,13 @@ def opened(
         yield found
 
 
+def _without_login(source: str | Path) -> str:
+    return re.sub(r"(?<=//)[^/]*@", "", str(source))
+
+
 def _name(thing: Any) -> str:
     if isinstance(thing, str | Path):
-        return default_name(str(thing))
+        return default_name(_without_login(thing))
     own = getattr(thing, "name", "") or getattr(thing, "__name__", "")
     return own if isinstance(own, str) and own and own != "<lambda>" else type(thing).__name__
 

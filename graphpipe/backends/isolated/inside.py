@@ -15,8 +15,9 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from time import monotonic
 from typing import Any, NamedTuple
 
@@ -25,9 +26,10 @@ from numpy.typing import NDArray
 
 from graphpipe.backends.failure import in_words, refusal
 from graphpipe.backends.isolated.failures import failure_to_bytes
-from graphpipe.backends.isolated.frames import INLINE_MAX, Frame, Frames, Kind, Piece, TornFrame
+from graphpipe.backends.isolated.frames import AREA, INLINE_MAX, Frame, Frames, Kind, Piece, TornFrame
 from graphpipe.backends.isolated.hello import Loaded, Order
 from graphpipe.backends.isolated.limits import limit
+from graphpipe.backends.isolated.notes import notes_to_bytes
 from graphpipe.backends.isolated.shown import Shown
 from graphpipe.backends.model import Model, named_arrays, timed
 from graphpipe.backends.owned import read_only
@@ -129,21 +131,19 @@ class Lane:
                 self._answer(frames.receive())
 
     def _answer(self, frame: Frame) -> None:
-        if frame.descriptors:
-            looked_at: list[Mapped] = []
-            answer = self._answer_to(frame, looked_at)
+        looked_at: list[Mapped] = []
+        answer = self._answer_to(frame, looked_at)
+        if looked_at:
             # What is in the message may be a part of an input: a copy of it looks at none.
             answer = answer._replace(segments=[b"".join(answer.segments)])
             self._shown.let_go(looked_at)
-        else:
-            answer = self._answer_to(frame, None)
         self._frames.send(answer.kind, answer.segments, pieces=answer.pieces, notes=answer.notes)
 
-    def _answer_to(self, frame: Frame, looked_at: list[Mapped] | None) -> Answer:
+    def _answer_to(self, frame: Frame, looked_at: list[Mapped]) -> Answer:
         began = monotonic()
         try:
             elsewhere, area = None, None
-            if looked_at is not None:
+            if frame.descriptors:
                 elsewhere, area = self._shown.look(frame, looked_at)
             request = decode_request(frame.message, elsewhere=elsewhere)
             assert isinstance(request, InferRequest)
@@ -152,12 +152,30 @@ class Lane:
                 left_s = max(0.0, frame.timeout_ms / 1000 - (monotonic() - began))
             outputs = self._run(request, left_s)
             asked = request.head.output_names
-            return _answered(outputs, asked, area)
+            return _answered(outputs, asked, area, partial(self._more_room, looked_at))
+        except TornFrame:
+            raise
         except BaseException as error:
             # No signal is delivered in this thread: whatever it is, it is the model's.
             answer = _refused(error)
             let_go(error)
             return answer
+
+    def _more_room(self, looked_at: list[Mapped], need: int) -> memoryview | None:
+        """Memory for so many bytes of an answer, from the other side; None if it has none. Raises TornFrame or OSError."""
+        self._frames.send(Kind.ROOM, pieces=[Piece(AREA, 0, 0, need)])
+        frame = self._frames.receive()
+        if frame.kind == Kind.END:
+            raise TimeoutError("nobody waits for this answer any more")
+        if frame.kind != Kind.AREA:
+            raise TornFrame(f"a frame of kind {frame.kind} came in place of memory")
+        if not frame.descriptors:
+            return None
+        more: list[Mapped] = []
+        try:
+            return self._shown.look(frame, more)[1]
+        finally:
+            looked_at += more
 
     def _run(self, request: InferRequest, left_s: float | None) -> dict[str, Array]:
         head = request.head
@@ -195,44 +213,44 @@ def _refused(error: BaseException) -> Answer:
     return Answer(Kind.REFUSED, notes=json.dumps(notes).encode())
 
 
-def _answered(outputs: dict[str, Array], asked: Sequence[str], area: memoryview | None) -> Answer:
-    """An answer with these, the large ones written to the area as far as they fit.
+def _answered(
+    outputs: dict[str, Array],
+    asked: Sequence[str],
+    area: memoryview | None,
+    more_room: Callable[[int], memoryview | None],
+) -> Answer:
+    """An answer with these, the large ones written to memory of the other side: the area that came with the call if they
+    fit, else one that is asked for.
 
     Raises ValueError where one does not travel: that is no fault of the caller's.
     """
     notes = _notes(outputs, asked)
     arrays = [outputs[name] for name in asked or outputs]
+    places: dict[int, int] = {}
+    end = 0
+    for i, array in enumerate(arrays):
+        if array.nbytes >= INLINE_MAX and type_of(array.dtype) not in (Type.NULL, Type.STRING):
+            places[i] = end
+            end = -(-(end + array.nbytes) // ALIGNMENT) * ALIGNMENT
+    if end and (area is None or end > len(area)):
+        area = more_room(end)
     pieces = []
-    if area is not None:
-        at = 0
-        for i, array in enumerate(arrays):
-            size = array.nbytes
-            if size < INLINE_MAX or array.dtype.kind not in "biuf" or not array.dtype.isnative or at + size > len(area):
-                continue
-            if type_of(array.dtype) is Type.NULL:
-                continue
-            written: Array = np.ndarray(array.shape, array.dtype, area, at)
+    if end and area is not None:
+        for i, place in places.items():
+            array = arrays[i]
+            written: Array = np.ndarray(array.shape, array.dtype.newbyteorder("<"), area, place)
             np.copyto(written, array)
             arrays[i] = written
-            pieces.append(Piece(i, 0, at, size))
-            at = -(-(at + size) // ALIGNMENT) * ALIGNMENT
+            pieces.append(Piece(i, 0, place, array.nbytes))
+    elsewhere = frozenset(places) if pieces else frozenset()
     try:
-        return Answer(
-            Kind.ANSWER,
-            encode_infer_response(arrays, elsewhere=frozenset(piece.tensor for piece in pieces)),
-            pieces,
-            notes,
-        )
+        return Answer(Kind.ANSWER, encode_infer_response(arrays, elsewhere=elsewhere), pieces, notes)
     except ServiceError as error:
         raise ValueError(f"the model gave an answer that cannot travel: {error.message}") from None
 
 
 def _notes(outputs: Mapping[str, Array], asked: Sequence[str]) -> bytes:
     """What an answer has no place for: names that nobody asked for, and which outputs are bool."""
-    notes: dict[str, object] = {}
-    if not asked:
-        notes["names"] = list(outputs)
-    bools = [place for place, name in enumerate(asked or outputs) if outputs[name].dtype == np.bool_]
-    if bools:
-        notes["bools"] = bools
-    return json.dumps(notes).encode() if notes else b""
+    names = () if asked else tuple(outputs)
+    bools = tuple([place for place, name in enumerate(asked or outputs) if outputs[name].dtype == np.bool_])
+    return notes_to_bytes(names, bools) if names or bools else b""

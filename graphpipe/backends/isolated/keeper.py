@@ -404,7 +404,11 @@ class Keeper:
             return
         lane = owed.lane
         try:
-            if lane.frames.step() is None:
+            frame = lane.frames.step()
+            if frame is None:
+                return
+            if frame.kind == Kind.ROOM:
+                lane.frames.send(Kind.END)  # it needs none for an answer that nobody waits for
                 return
         except BlockingIOError:
             return

@@ -20,6 +20,7 @@ from graphpipe.backends.isolated.hello import Loaded, Order
 from graphpipe.backends.isolated.interpreter import environment_of, interpreter, path_for
 from graphpipe.backends.isolated.keeper import Keeper
 from graphpipe.backends.isolated.limits import thread_variables
+from graphpipe.backends.isolated.notes import notes_from_bytes
 from graphpipe.backends.isolated.process import Lane, Process
 from graphpipe.backends.isolated.sharing import Sharing, Told
 from graphpipe.backends.options import LoadOptions
@@ -46,6 +47,8 @@ class IsolatedModel:
     shares_memory = False
     # A call never takes longer than it is told.
     keeps_deadlines = True
+    # It takes inputs where they are, if they are in segments.
+    shares_segments = True
 
     def __init__(self, source: str, options: LoadOptions, backend: str = "", name: str = "") -> None:
         if not sys.platform.startswith("linux"):
@@ -118,13 +121,16 @@ class IsolatedModel:
             lane.frames.send(
                 Kind.CALL,
                 told.segments,
-                timeout_ms=min(int(left * 1000) + 1, _TIMEOUT_MS_MAX) if is_told else 0,
+                timeout_ms=max(1, min(int(left * 1000), _TIMEOUT_MS_MAX)) if is_told else 0,
                 pieces=told.pieces,
                 descriptors=told.descriptors,
             )
             is_sent = True
             frame = lane.frames.step()
-            while frame is None:
+            while frame is None or frame.kind == Kind.ROOM:
+                if frame is not None:
+                    pieces, descriptors = self._sharing.more_room(told, frame)
+                    lane.frames.send(Kind.AREA, pieces=pieces, descriptors=descriptors)
                 lane.set_timeout(max(until - monotonic(), 0.001))
                 frame = lane.frames.step()
         except TimeoutError:
@@ -151,9 +157,9 @@ class IsolatedModel:
             arrays = self._sharing.read(told, frame)
             names: Sequence[str] = asked
             if frame.notes:
-                notes = json.loads(frame.notes)
-                names = notes.get("names", asked)
-                for place in notes.get("bools", ()):
+                unasked, bools = notes_from_bytes(frame.notes)
+                names = unasked or asked
+                for place in bools:
                     arrays[place] = arrays[place].view(np.bool_)
             return dict(zip(names, arrays, strict=True))
         if frame.kind == Kind.REFUSED:

@@ -21,7 +21,7 @@ from graphpipe.memory.places import Place, place_of
 from graphpipe.wire.messages import decode_infer_response, encode_request
 from graphpipe.wire.writer import ALIGNMENT, Segment
 
-__all__ = ["Sharing", "Told", "aligned"]
+__all__ = ["Sharing", "Told"]
 
 Array = NDArray[Any]
 
@@ -29,6 +29,7 @@ Array = NDArray[Any]
 _ANSWERS_MAX = 256
 _KNOWN_BYTES_MAX = 8192
 _IDLE_MAX = 1 << 30
+_ROOM_MAX = 1 << 40
 
 
 @dataclass(eq=False)
@@ -105,7 +106,7 @@ class Sharing:
                 places[i] = place
             else:
                 copied.append((i, total))
-                total = aligned(total + array.nbytes)
+                total = _aligned(total + array.nbytes)
         view = self.pool.lease(total) if copied else None
         if view is None:
             return
@@ -117,6 +118,20 @@ class Sharing:
             if place is None:  # the pool has no more segments: it goes in the message
                 return
             arrays[i], places[i] = copy, place
+
+    def more_room(self, told: Told, asked: Frame) -> tuple[list[Piece], list[int]]:
+        """Memory for an answer that needs more than it got, as the pieces and the descriptors to send; none if there is
+        none. Raises TornFrame for what is no such wish.
+        """
+        if len(asked.pieces) != 1 or not INLINE_MAX <= asked.pieces[0].length < _ROOM_MAX:
+            raise TornFrame("memory was asked for, and not said how much")
+        told.area = self.pool.lease(asked.pieces[0].length)
+        found = None if told.area is None else place_of(np.frombuffer(told.area, np.uint8))
+        if found is None:
+            told.area = None
+            return [], []
+        told.held = (told.held, found)
+        return [Piece(AREA, 0, found.offset, found.length)], [found.fd]
 
     def read(self, told: Told, frame: Frame) -> list[Array]:
         """The outputs of an answer. Raises TornFrame or MalformedMessage for what is none."""
@@ -130,7 +145,7 @@ class Sharing:
                     raise TornFrame("an output is said to be outside of the memory that was given")
                 elsewhere[piece.tensor] = told.area[piece.offset : piece.offset + piece.length]
         arrays = decode_infer_response(frame.message, elsewhere=elsewhere).outputs
-        if elsewhere or len(frame.message) >= INLINE_MAX:
+        if elsewhere:
             self._learn(told.segments[0], arrays)
         return arrays
 
@@ -139,13 +154,13 @@ class Sharing:
         need = 0
         for array in arrays:
             if array.nbytes >= INLINE_MAX and array.dtype.kind in "biuf":
-                need = aligned(need + array.nbytes)
+                need = _aligned(need + array.nbytes)
         if type(known_by) is bytes and len(known_by) <= _KNOWN_BYTES_MAX and need > self._answers.get(known_by, 0):
             if len(self._answers) >= _ANSWERS_MAX:
                 self._answers.clear()
             self._answers[known_by] = need
 
 
-def aligned(size: int) -> int:
+def _aligned(size: int) -> int:
     """The next multiple of what tensors are aligned to."""
     return -(-size // ALIGNMENT) * ALIGNMENT

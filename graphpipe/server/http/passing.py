@@ -4,15 +4,18 @@ The event loop's own transports read without room for anything but bytes, and th
 them. So a connection that wants to pass memory goes on with this one, over a duplicate of its socket, and behaves as
 before in all else: ``Line`` and aiohttp find the same methods, with the same meaning, on either loop.
 
-Descriptors that come are the process's own from then on: each is closed here, unless somebody takes it.
+Descriptors that come are the process's own from then on: each is closed here, unless somebody takes it. None is touched
+before: even to close what a stranger sent may take long.
 """
 
 from __future__ import annotations
 
 import array
 import asyncio
+import contextlib
 import os
 import socket
+import threading
 from collections import deque
 from collections.abc import Sequence
 from itertools import islice
@@ -21,10 +24,11 @@ from typing import Any, cast
 from graphpipe.server.http.memory_fields import DESCRIPTORS_MAX
 from graphpipe.wire import Segment
 
-__all__ = ["PassingTransport", "Waiting", "can_pass", "close_all"]
+__all__ = ["PassingTransport", "Waiting", "can_pass"]
 
-# The kernel closes what comes at once beyond that, and says so.
-_CONTROL_BYTES = socket.CMSG_SPACE(DESCRIPTORS_MAX * array.array("i").itemsize) if hasattr(socket, "CMSG_SPACE") else 0
+# With one write, by the kernel. With less room it would close some itself, here and now.
+_AT_ONCE_MAX = 253
+_CONTROL_BYTES = socket.CMSG_SPACE(_AT_ONCE_MAX * array.array("i").itemsize) if hasattr(socket, "CMSG_SPACE") else 0
 # No program that this one starts inherits them.
 _FLAGS = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 _LOST = getattr(socket, "MSG_CTRUNC", 0)
@@ -38,15 +42,46 @@ _HIGH_WATER = 64 * 1024
 
 
 class Waiting:
-    """Counts the descriptors that have come and belong to no request yet: on all connections together, so that callers who
-    send nothing else leave some for files and for other callers.
-    """
+    """The descriptors that have come and belong to no request: on all connections together, so that callers who send
+    nothing else leave some for files and for other callers. ``count`` of them may become a request's.
 
-    __slots__ = ("count", "most")
+    The others are closed in a thread: what a stranger has sent may make whoever closes it last wait for long.
+    """
 
     def __init__(self, most: int) -> None:
         self.most = most
         self.count = 0
+        self._unwanted: deque[int] = deque()
+        self._lock = threading.Lock()
+        self._closer: threading.Thread | None = None
+
+    @property
+    def is_full(self) -> bool:
+        """Whether nobody else should begin to send some."""
+        return self.count + len(self._unwanted) >= self.most
+
+    def close(self, descriptors: Sequence[int]) -> None:
+        """Close these, soon."""
+        if not descriptors:
+            return
+        with self._lock:
+            self._unwanted += descriptors
+            if self._closer is None:
+                closer = threading.Thread(target=self._close, name="closer", daemon=True)
+                with contextlib.suppress(RuntimeError):  # the machine has none to give: the next one closes them too
+                    closer.start()
+                    self._closer = closer
+
+    def _close(self) -> None:
+        while True:
+            with self._lock:
+                if not self._unwanted:
+                    self._closer = None
+                    return
+                descriptor = self._unwanted[0]
+            with contextlib.suppress(OSError):  # of what it is, that something else went wrong
+                os.close(descriptor)
+            self._unwanted.popleft()
 
 
 def can_pass(transport: asyncio.BaseTransport) -> bool:
@@ -116,7 +151,7 @@ class PassingTransport(asyncio.Transport):
     def keep_none(self) -> None:
         """Nobody takes any from now on."""
         self._keeps = False
-        self._drop_descriptors()
+        self.drop_descriptors()
 
     def _keep(self, control: Sequence[tuple[int, int, bytes]], flags: int) -> None:
         numbers = array.array("i")
@@ -131,11 +166,12 @@ class PassingTransport(asyncio.Transport):
             or len(self._came) > DESCRIPTORS_MAX
             or self._waiting.count > self._waiting.most
         ):
-            self._drop_descriptors()
+            self.drop_descriptors()
             self._lacks = True
 
-    def _drop_descriptors(self) -> None:
-        close_all(self.take_descriptors()[0])
+    def drop_descriptors(self) -> None:
+        """Nobody wants those that have come."""
+        self._waiting.close(self.take_descriptors()[0])
 
     # --- in ---
 
@@ -330,14 +366,8 @@ class PassingTransport(asyncio.Transport):
         try:
             protocol.connection_lost(error)
         finally:
-            self._drop_descriptors()
+            self.drop_descriptors()
             self._socket.close()
-
-
-def close_all(descriptors: Sequence[int]) -> None:
-    """Close descriptors that somebody sent."""
-    for descriptor in descriptors:
-        os.close(descriptor)
 
 
 class _Nobody(asyncio.Protocol):

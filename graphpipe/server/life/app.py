@@ -74,7 +74,9 @@ class App:
         self.state.on_cut = self._cut.set
         self.counters = counters or Counters([model.name for model, _ in models])
         self.state.workers = lambda: (self.counters.workers_live, self.counters.workers_wanted)
-        self.pool = BufferPool(settings.in_flight_cap())
+        # What lies in segments reaches a model in another process without a copy.
+        is_shared = any(getattr(model, "shares_segments", False) for _, model in models)
+        self.pool = BufferPool(settings.in_flight_cap(), shared=is_shared)
         self.admission = Admission(self.pool, settings.body_bytes_max, settings.admission_wait_s)
         causes = Causes(settings.log_values, settings.debug)
         services = build(models, self.counters, lambda: self.admission.is_full, causes)

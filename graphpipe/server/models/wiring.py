@@ -111,6 +111,8 @@ def _service(
         rereads=stage is not runner,
     )
     meter.follow(service.numbers)
+    if (numbers := getattr(model, "numbers", None)) is not None:
+        meter.follow(numbers)
     return service
 
 
