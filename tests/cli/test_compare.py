@@ -91,14 +91,14 @@ def test_the_status_says_what_is_over_a_limit(graphpipe, here):
     ("arguments", "words"),
     [
         (["digits.onnx", "--data", "digits.npz"], "name two or more"),
-        (["digits.onnx", "digits.onnx"], "give --data"),
+        (["digits.onnx", "digits.onnx"], "there is nothing to ask; give data"),
         (["a=digits.onnx", "a=digits.onnx", "--data", "digits.npz"], "two models are called 'a'"),
         (["digits.onnx", "digits.onnx", "--data", "none.npz"], "no such file or folder"),
         (["digits.onnx", "none.onnx", "--data", "digits.npz"], "none.onnx"),
         (["digits.onnx", "digits.onnx", "--data", "digits.npz", "--picture", "a.png"], "expected a file .svg"),
         (["digits.onnx", "digits.onnx", "--data", "digits.npz", "--json", "no/a.json"], "no such folder"),
         (["digits.onnx", "digits.onnx", "--data", "digits.npz", "--metric", "near_models:nothing"], "has no 'nothing'"),
-        (["digits.onnx", "digits.onnx", "--problem", "problem.toml"], "the problem has no tests"),
+        (["digits.onnx", "digits.onnx", "--problem", "problem.toml"], "there is nothing to ask: the problem has no tests"),
         (
             ["digits.onnx", "digits.onnx", "--data", "digits.npz", "--tags", "serve"],
             "--tags does nothing for any of the 2",
