@@ -7,6 +7,7 @@ import os
 import random
 import socket
 import struct
+import traceback
 from collections.abc import Iterator
 
 import pytest
@@ -126,6 +127,10 @@ def test_a_failure_is_made_again_with_its_kind_words_places_and_causes():
         "raise_it",
     ]
     assert names[-1][0] == __file__
+    # As a log shows it.
+    shown = "".join(traceback.format_tb(made.__traceback__))
+    assert f"line {names[-1][2]}, in raise_it" in shown
+    assert 'raise ZeroDivisionError("second") from error' in shown
 
 
 @pytest.mark.parametrize("text", [b"", b"{}", b"[]", b"[1]", b'[{"module": 1}]', b"nothing"])

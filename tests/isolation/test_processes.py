@@ -44,6 +44,20 @@ def test_nothing_is_left_of_a_model_that_could_not_be_loaded(nothing_left):
         graphpipe.load(source("no_such_function"), isolate=2)
 
 
+def test_calls_that_fail_let_go_of_their_memory(nothing_left):
+    with graphpipe.load(source("act"), isolate=1) as model:
+        large = np.ones(LARGE, np.float32)
+        for deed in ("error", "refuse", "exit", "leave", ""):
+            try:
+                model.infer({"what": word(deed), "x": large})
+            except graphpipe.GraphPipeError:
+                assert deed
+            assert model.model._sharing.pool.leased_bytes == 0, deed
+        with pytest.raises(graphpipe.TimedOut):
+            model.infer({"what": word("sleep"), "x": large * 0.2}, timeout=0.01)
+        eventually(lambda: model.model._sharing.pool.leased_bytes == 0, "what is owed is held for ever")
+
+
 def test_a_model_that_hangs_does_not_hold_up_its_end(nothing_left):
     model = graphpipe.load(source("act"), isolate=1)
     thread = threading.Thread(

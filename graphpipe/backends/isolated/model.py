@@ -161,7 +161,10 @@ class IsolatedModel:
             ) from None
         if isinstance(said, dict):
             return said
-        raise said
+        try:
+            raise said
+        finally:
+            del said  # it remembers this frame
 
     def _said(self, told: Told, frame: Frame, asked: tuple[str, ...]) -> dict[str, Array] | Exception:
         """The outputs of an answer, or the error that it tells of. Raises anything for what is no answer."""
