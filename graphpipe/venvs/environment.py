@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from graphpipe.errors import LoadError
+from graphpipe.venvs.program import run_program
 from graphpipe.venvs.requirement import Requirement, Version
 from graphpipe.words import first_line, visible
 
@@ -30,6 +30,7 @@ __all__ = [
     "here",
     "interpreter",
     "named",
+    "root_folder",
 ]
 
 RECORD = "graphpipe-venv.json"
@@ -91,24 +92,26 @@ class Environment:
 # --- which there are --------------------------------------------------------------------------------------------------
 
 
-def folder_of(name: str = "") -> Path:
-    """Where an environment of this name lies, or all of them. Raises ValueError for what cannot be a name."""
+def root_folder() -> Path:
+    """Where they all lie. Raises ValueError where there is no home folder."""
     home = os.environ.get("GRAPHPIPE_VENVS") or "~/.graphpipe/venvs"
     try:
-        root = Path(home).expanduser().absolute()
+        return Path(home).expanduser().absolute()
     except RuntimeError:
         raise ValueError(f"there is no home folder for {home}; GRAPHPIPE_VENVS says where environments lie") from None
-    if not name:
-        return root
+
+
+def folder_of(name: str) -> Path:
+    """Where the one of this name lies, or would. Raises ValueError for what cannot be a name."""
     if not _NAME.fullmatch(name):
         raise ValueError(f"{visible(name[:100])!r} is no name; expected up to 64 letters, digits and . _ -")
-    return root / name
+    return root_folder() / name
 
 
 def environments() -> Iterator[Environment]:
     """All that have been made, by name. One whose record cannot be read is left out."""
     try:
-        names = sorted(os.listdir(folder_of()))
+        names = sorted(os.listdir(root_folder()))
     except (FileNotFoundError, NotADirectoryError):
         return
     for name in names:
@@ -140,22 +143,14 @@ def here() -> Environment:
 
 def environment_at(python: str, name: str = "") -> Environment:
     """What an interpreter says of itself. Raises LoadError for one that does not run, or is none."""
+    ended = run_program([python, "-I", "-c", _ASK], _ANSWER_S_MAX, _ANSWER_BYTES_MAX)
+    if ended.is_late:
+        raise LoadError(f"{python} said nothing of itself in {_ANSWER_S_MAX:g} s")
+    last = ended.last[-1] if ended.last else f"status {ended.status}"  # warnings may come first
+    if ended.status:
+        raise LoadError(f"{python} is no Python that runs: {last[:300]}")
     try:
-        done = subprocess.run(
-            [python, "-I", "-c", _ASK],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=_ANSWER_S_MAX,
-            check=False,
-        )
-        if done.returncode:
-            said = done.stderr.decode(errors="replace").strip().splitlines() or [f"status {done.returncode}"]
-            raise LoadError(f"{python} is no Python that runs: {visible(said[-1][:300])}")
-        return _read(json.loads(done.stdout[:_ANSWER_BYTES_MAX]), python, name)
-    except subprocess.TimeoutExpired:
-        raise LoadError(f"{python} said nothing of itself in {_ANSWER_S_MAX:.0f} s") from None
-    except OSError as error:
-        raise LoadError(f"{python} is no Python that runs: {error.strerror or error}") from None
+        return _read(json.loads(last), python, name)
     except ValueError as error:
         raise LoadError(f"{python} does not answer as a Python does: {first_line(error)}") from None
 

@@ -14,23 +14,21 @@ import fcntl
 import json
 import os
 import shutil
-import signal
-import subprocess
 import sys
-import threading
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from time import monotonic
 
 from graphpipe.errors import LoadError
-from graphpipe.venvs.environment import RECORD, Environment, environment_at, folder_of, named
+from graphpipe.venvs.environment import RECORD, Environment, environment_at, folder_of, named, root_folder
+from graphpipe.venvs.program import run_program
 from graphpipe.venvs.requirement import Requirement, Version
 from graphpipe.words import visible
 
 __all__ = ["MAKING_S_MAX", "create", "remove"]
 
 MAKING_S_MAX = 3600.0
-_SAID_LINES = 12
+_SAID_BYTES_MAX = 64 << 20
 _NEEDED = "numpy>=1.26"
 _OLDEST = "3.9"
 
@@ -115,7 +113,7 @@ def _clear(folder: Path) -> None:
 @contextlib.contextmanager
 def _held(name: str) -> Iterator[None]:
     """Hold the name. Raises ValueError while somebody else does."""
-    root = folder_of()
+    root = root_folder()
     root.mkdir(parents=True, exist_ok=True)
     with (root / f".{name}.lock").open("w") as file:  # stays: to remove a lock's file breaks the lock
         try:
@@ -132,7 +130,7 @@ class _Installer:
         self._folder = folder
         self._say = say
         self._limit_s = limit_s
-        self._over = False
+        self._until = monotonic() + limit_s
 
     def make(
         self, python: str, requirements: Sequence[str], files: Sequence[str | os.PathLike[str]], index: str
@@ -153,51 +151,11 @@ class _Installer:
             self._run([target, "-I", "-m", "pip", "install", "--disable-pip-version-check", *options, *wanted])
 
     def _run(self, command: Sequence[str]) -> None:
-        clean = {key: value for key, value in os.environ.items() if key not in _OURS}
-        try:
-            process = subprocess.Popen(
-                command, env=clean, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )  # fmt: skip
-        except OSError as error:
-            raise LoadError(f"{command[0]}: {error.strerror or error}") from None
-        last: deque[str] = deque(maxlen=_SAID_LINES)
-        timer = threading.Timer(self._limit_s, self._end, [process])
-        timer.daemon = True
-        timer.start()
-        try:
-            assert process.stdout is not None
-            # A line that never ends is cut.
-            for piece in iter(lambda: process.stdout.readline(4096), b""):  # type: ignore[union-attr]
-                if line := visible(piece.decode(errors="replace").rstrip()):
-                    last.append(line)
-                    self._say(line)
-            status = process.wait()
-        finally:
-            timer.cancel()
-            if process.poll() is None:
-                _kill(process)
-            if process.stdout is not None:
-                process.stdout.close()
-        if self._over:
-            raise LoadError(f"it was not installed within {self._limit_s:.0f} s")
-        if status:
-            raise LoadError("it cannot be installed:\n" + "\n".join(last))
-
-    def _end(self, process: subprocess.Popen[bytes]) -> None:
-        self._over = True
-        _kill(process)
-
-
-# What this interpreter was told, and is none of another's business.
-_OURS = frozenset({"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "CONDA_PREFIX", "PYTHONSAFEPATH"})
-
-
-def _kill(process: subprocess.Popen[bytes]) -> None:
-    """End a program and all that it has started."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+        ended = run_program(command, self._until - monotonic(), _SAID_BYTES_MAX, self._say)
+        if ended.is_late:
+            raise LoadError(f"it was not installed within {self._limit_s:g} s")
+        if ended.status:
+            raise LoadError("it cannot be installed:\n" + "\n".join(ended.last))
 
 
 def _uv() -> str | None:
