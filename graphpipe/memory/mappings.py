@@ -15,7 +15,7 @@ import weakref
 from collections import OrderedDict
 
 from graphpipe.memory.discard import discard
-from graphpipe.memory.segment import GROW, SHRINK, device, map_shared, seals_of
+from graphpipe.memory.segment import GROW, SHRINK, device, make_private, map_shared, seals_of
 
 __all__ = ["Mapped", "Mappings", "Refused"]
 
@@ -139,6 +139,18 @@ class Mappings:
             self._bytes -= oldest.size
             gone.append(oldest)
         return gone
+
+    def part(self, mapped: Mapped) -> None:
+        """What is looked at of a segment becomes this process's own memory, with the bytes that it has now and at the same
+        address; when the segment is shown again, it is mapped again. For who is about to let others write to it.
+
+        Raises OSError where there is no memory for it.
+        """
+        make_private(mapped._memory, mapped.size)
+        with self._lock:
+            if self._mapped.get(mapped.key) is mapped:
+                del self._mapped[mapped.key]
+                self._bytes -= mapped.size
 
     def close(self) -> None:
         """Let go of everything. What somebody looks at stays mapped until he does not."""
