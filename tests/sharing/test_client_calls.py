@@ -60,14 +60,14 @@ def test_many_tensors_share_a_segment_and_text_stays_in_the_message(tmp_path: Pa
     inputs = {
         "a": LARGE,
         "text": np.array(["Grüße", b"\0"], object),
-        "b": np.arange(10_000, dtype=np.int16),
+        "b": np.arange(50_000, dtype=np.int16),
         "small": X,
         "none": np.empty((0, 3)),
         "c": np.float64(3),
     }
     with hand_made(tmp_path, looking(run)) as server, graphpipe.Client(server.url) as client:
         found = client.infer(inputs, list(inputs))
-    assert requests[0].places == {0: (0, 0, 400_000), 2: (0, 400_000, 20_000)}
+    assert requests[0].places == {0: (0, 0, 400_000), 2: (0, 400_000, 100_000)}
     assert found["text"].tolist() == ["Grüße".encode(), b"\0"]
     for name in ("a", "b", "small", "none", "c"):
         assert found[name].dtype == np.asarray(inputs[name]).dtype

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import os
 import signal
@@ -67,6 +68,26 @@ def test_nothing_is_left_after_close(tmp_path: Path) -> None:
         client.close()
         assert np.array_equal(kept, 2 * LARGE)
         del array, kept
+        until_none_is_left()
+
+
+def test_nothing_is_left_of_an_asynchronous_client(tmp_path: Path) -> None:
+    async def main(url: str) -> None:
+        async with graphpipe.AsyncClient(url) as client:
+            array = await client.empty("x", LARGE.shape, "float32")
+            array[:] = LARGE
+            for _ in range(3):
+                assert np.array_equal(await client.execute(array), 2 * LARGE)
+                with pytest.raises(TimedOut):
+                    await client.execute(LARGE - 1, timeout=0.05)
+
+    def run(shown: Shown) -> bytes:
+        if shown.inputs[0][0] < 0:
+            time.sleep(0.3)
+        return doubled(shown)
+
+    with hand_made(tmp_path, looking(run)) as server:
+        asyncio.run(main(server.url))
         until_none_is_left()
 
 
