@@ -166,8 +166,13 @@ def test_an_empty_array_has_the_type_that_the_model_takes(tmp_path: Path) -> Non
         assert (array.dtype, array.shape, array.flags.writeable) == (np.float32, (300, 100), True)
         assert client.empty("x:0", ()).shape == ()
         assert client.empty("x", (0, 3)).size == 0
+        assert client.empty("x", np.int64(100_000)).shape == client.empty("x", [np.int32(100_000)]).shape == (100_000,)
         with pytest.raises(InvalidRequest, match=r"which type an input 'z' is .*dtype='float32'"):
             client.empty("z", 3)
+        with pytest.raises(InvalidRequest, match="name is a text"):
+            client.empty(3, 3, "float32")  # type: ignore[arg-type]
+        with pytest.raises(TypeError):
+            client.empty("x", (1.5, 100_000))  # type: ignore[arg-type]
         with pytest.raises(ValueError, match="negative"):
             client.empty("x", (-1, 100_000))
         text = client.empty("x", 100_000, object)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import os
+import resource
 import signal
 import time
 from collections.abc import Iterator
@@ -120,6 +122,31 @@ def test_calls_that_fail_leave_nothing(tmp_path: Path) -> None:
                 client.execute(LARGE + i, timeout=0.05 if i % 2 else 10)
         client.close()
         until_none_is_left()
+
+
+def test_where_no_descriptor_is_left_bytes_are_sent(tmp_path: Path) -> None:
+    with hand_made(tmp_path, looking(doubled)) as server, graphpipe.Client(server.url) as client:
+        assert np.array_equal(client.execute(LARGE[:10]), LARGE[:10])  # on a connection that is kept
+
+        def work() -> None:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (300, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+            with graphpipe.Client(server.url) as mine:
+                mine.execute(LARGE[:10])
+                shown = mine.empty("x", LARGE.shape, "float32")
+                shown[:] = LARGE
+                taken = []
+                with contextlib.suppress(OSError):
+                    while True:
+                        taken.append(os.open(os.devnull, os.O_RDONLY))
+                assert np.array_equal(mine.execute(LARGE), LARGE)
+                assert np.array_equal(mine.execute(shown), LARGE)
+                assert mine.empty("x", LARGE.shape, "float32").shape == LARGE.shape
+                for fd in taken:
+                    os.close(fd)
+                assert np.array_equal(mine.execute(shown), 2 * LARGE)
+                assert np.array_equal(mine.execute(LARGE), 2 * LARGE)
+
+        in_child(work)
 
 
 def in_child(work: object) -> None:
