@@ -113,6 +113,12 @@ FAMILIES = (
     Family("graphpipe_cache_evicted", "counter", "model", "Rows dropped to hold the row cache's limit."),
     Family("graphpipe_cache_left_out", "counter", "model", "Rows not written for want of room, time or a disk."),
     Family("graphpipe_cache_errors", "counter", "model", "Failures of the row cache: damaged rows, failed writes."),
+    Family(
+        "graphpipe_shown_bytes",
+        "counter",
+        "model",
+        "Bytes of tensors that callers on this host showed, and did not send.",
+    ),
     Family("graphpipe_abandoned_requests", "counter", "model", "Requests whose callers left before their answer."),
     Family("graphpipe_queue_requests", "gauge", "model", "Requests that wait for a batch, or a thread of the model."),
     Family(
