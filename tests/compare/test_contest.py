@@ -238,6 +238,15 @@ def test_the_tests_of_a_problem_are_asked_where_there_are_no_data():
             graphpipe.compare([rowsum, rowsum], problem=nothing)
 
 
+def test_numbers_of_another_type_are_refused_call_by_call_or_converted():
+    data = {"x": X.astype(np.float64)}
+    found = graphpipe.compare([rowsum, rowsum], data, problem=SUM, batch=5)
+    assert [model.errors for model in found.models] == [2, 2]
+    assert "input 'x' is float64, but the model takes float32" in found.table()
+    found = graphpipe.compare([rowsum, rowsum], data, problem=SUM, batch=5, cast=True)
+    assert [model.errors for model in found.models] == [0, 0]
+
+
 def test_names_of_models_are_told_apart(tmp_path):
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
