@@ -1,5 +1,6 @@
-"""Every call is asked of every model, one right after the other, and each begins every so many times: whatever else
-happens on the machine happens to all, and the ratio of two neighbouring times knows nothing of it.
+"""Every call is asked of every model, one right after the other: whatever else happens on the machine happens to all, and
+the ratio of two neighbouring times knows nothing of it. The order is drawn anew, and then turned round once: whoever always
+came behind the same one would find its traces in the caches.
 
 The first model is the reference. A model that fails on a call is counted, and the others go on; one that fails on very many
 in a row is asked no more.
@@ -8,6 +9,7 @@ in a row is asked no more.
 from __future__ import annotations
 
 import math
+import random
 from array import array
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -123,7 +125,8 @@ class Contest:
         self.differences: dict[tuple[str, str, str], Difference] = {}
         self.calls = self.rows = self.passes = 0
         self._timeout_s, self._cast = timeout_s, cast
-        self._turn = 0
+        self._order, self._turns = [*self.contenders], 0
+        self._chance = random.Random(0)
 
     def warm_up(self, rounds: int) -> None:
         """Ask the first call so many times, and count nothing."""
@@ -174,10 +177,13 @@ class Contest:
         return {name: _read_only(value) for name, value in inputs.items()}
 
     def _in_turn(self) -> list[Contender]:
-        """All of them, each first every so many times."""
-        self._turn += 1
-        at = self._turn % len(self.contenders)
-        return [*self.contenders[at:], *self.contenders[:at]]
+        """All of them, in an order that nobody has for long."""
+        self._turns += 1
+        if self._turns % 2:
+            self._chance.shuffle(self._order)
+        else:
+            self._order.reverse()
+        return self._order
 
     def _compare(self, call: Call, inputs: Arrays, answers: Mapping[str, Arrays]) -> None:
         truth = {name: _read_only(_comparable(value)) for name, value in call.truth.items()}
