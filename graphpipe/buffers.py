@@ -252,11 +252,16 @@ class BufferPool:
             self._half_warm.discard(buffer)
             self._idle_bytes += buffer.leased
             buffer.leased = 0
-            if 2 * buffer.warm >= buffer.size:
+            if 2 * buffer.warm >= buffer.size and self._may_be_used_again(buffer):
                 self._idle.setdefault(buffer.size, []).append(buffer)
-            else:  # addresses with hardly any memory behind them
+            else:  # or addresses with hardly any memory behind them
                 self._idle_bytes -= buffer.warm
         self._fit()
+
+    def _may_be_used_again(self, buffer: _Buffer) -> bool:
+        if buffer.segment is not None:
+            return not buffer.segment.spent
+        return self._segments is None  # else the next one may be a segment
 
     def _fit(self) -> None:
         """Let go of idle memory, largest buffers first, until it fits beside the rest."""

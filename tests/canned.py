@@ -56,6 +56,10 @@ class Caller:
         self.head, _, self._buffer = self._buffer.partition(b"\r\n\r\n")
         return self.head
 
+    def unread_head(self) -> None:
+        """Have the head that was read last be the next one again."""
+        self._buffer = self.head + b"\r\n\r\n" + self._buffer
+
     def read_request(self) -> bytes:
         """The body of the next request; empty if the caller left. Counts it."""
         if not self.read_head():

@@ -223,7 +223,7 @@ func TestMalformedErrorsAreIgnoredOnlyBesideOutputs(t *testing.T) {
 		response := w.child(w.slot(), layoutFailedResponse)
 		w.point(response.field(8))
 		w.uint32(1 << 20) // errors, more than there are bytes for
-		w.tensors(response.field(4), outputs)
+		w.tensors(response.field(4), outputs, nil)
 		all, _ := w.finish()
 		resp, err := DecodeInferResponse(all.joined())
 		if outputs == nil && !errors.Is(err, ErrMalformed) {

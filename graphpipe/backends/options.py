@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from graphpipe.kinds import integer, names, number, path, paths, processes, size, switch, text
+from graphpipe.kinds import definition, integer, names, number, path, paths, processes, size, switch, text
 from graphpipe.setting import setting
+
+if TYPE_CHECKING:
+    from graphpipe.problem import Problem
 
 __all__ = ["LoadOptions"]
 
@@ -42,6 +46,11 @@ class LoadOptions:
     pad: tuple[str, ...] = setting(
         (), "Models", names("NAME:AXIS:VALUE"),
         "Fill up inputs that are short along an axis of fixed size: input_ids:1:0,attention_mask:1:0.",
+    )  # fmt: skip
+    problem: str | Problem = setting(  # noqa: RUF009 - it makes a field
+        "", "Models", definition("Problem"),
+        "Definition of the problem that the model answers (docs/problems.md): checked at load, tested before requests are "
+        "welcome, and kept to in every answer.",
     )  # fmt: skip
     custom_ops: tuple[str, ...] = setting(
         (), "Models", paths(), "Libraries of operators to load first, separated by commas."

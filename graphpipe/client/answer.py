@@ -23,6 +23,7 @@ class AnswerReader:
     """Takes in one answer of the server at ``url``; ``reply`` is there when all of it is.
 
     ``scratch`` has SCRATCH_BYTES and is the reader's own until then; bodies larger than ``bytes_max`` are not taken.
+    ``upgrade`` is the protocol that the server was asked to go on with, if it was: its yes is an answer.
     """
 
     __slots__ = (
@@ -34,12 +35,14 @@ class AnswerReader:
         "_head",
         "_pool",
         "_scratch",
+        "_upgrade",
         "_url",
         "reply",
     )
 
-    def __init__(self, url: str, scratch: memoryview, pool: BufferPool, bytes_max: int) -> None:
+    def __init__(self, url: str, scratch: memoryview, pool: BufferPool, bytes_max: int, upgrade: str = "") -> None:
         self.reply: Reply | None = None
+        self._upgrade = upgrade
         self._url = url
         self._scratch = scratch
         self._pool = pool
@@ -106,6 +109,9 @@ class AnswerReader:
             if head.status >= 200:
                 break
             if head.status == 101:
+                if self._upgrade and head.upgrade == self._upgrade and end == self._filled:
+                    self._head, self.reply = head, Reply(head, memoryview(b""))
+                    return
                 raise NoAnswer(f"{self._url} switched to another protocol, which nobody asked for")
             # 100 Continue and its kind: the answer comes after it.
             self._filled -= end

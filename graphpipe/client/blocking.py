@@ -9,6 +9,8 @@ from time import monotonic
 from types import TracebackType
 from typing import Any, Literal, TypeVar, overload
 
+from numpy.typing import DTypeLike
+
 from graphpipe.arguments import seconds
 from graphpipe.arrays import OutputsAs
 from graphpipe.buffers import BufferPool
@@ -16,8 +18,10 @@ from graphpipe.client.calls import Array, Reply
 from graphpipe.client.connection import Connection
 from graphpipe.client.failures import NotSent
 from graphpipe.client.http1 import request_head
+from graphpipe.client.memory import Tensors, is_possible
 from graphpipe.client.options import ANSWER_BYTES_MAX, Options, made_anew, pickled
-from graphpipe.client.steps import Calls, Steps
+from graphpipe.client.same_host import SameHost
+from graphpipe.client.steps import Calls, Request, Steps
 from graphpipe.errors import GraphPipeError
 from graphpipe.frames import Frame
 from graphpipe.signature import Signature
@@ -79,7 +83,9 @@ class Client:
         # No lock: appending and popping are whole steps, and a child must not find one held by its parent's threads.
         self._idle: list[Connection] = []
         self._buffers = BufferPool(1 << 62, _IDLE_BUFFER_BYTES_MAX)
-        self._calls = Calls(self._options.address)
+        possible = is_possible(self._options.address)
+        self._same_host = SameHost(self._options, self._buffers) if possible else None
+        self._calls = Calls(self._options.address, self._same_host.memory if self._same_host else None)
 
     @property
     def url(self) -> str:
@@ -210,11 +216,24 @@ class Client:
         """What the model takes and gives: asked when it is first wanted, and whenever ``metadata`` is."""
         return self._run(self._calls.signature(), None, None)
 
+    def empty(self, name: str, shape: int | Sequence[int], dtype: DTypeLike | None = None) -> Array:
+        """An array for the input called ``name``, to be filled: its elements are anything. It has the element type that the
+        model takes, unless ``dtype`` says another.
+
+        A server on the same Unix socket reads it where it lies: fill it anew when the call has been answered, not before.
+        Anywhere else, and after many of them, it is an array like any other.
+
+        Raises InvalidRequest if nobody says the type, and what a call raises where the model is asked for it.
+        """
+        return self._run(self._calls.empty(name, shape, dtype), None, None)
+
     # --- connections ---
 
     def close(self) -> None:
         """Close the idle connections, and the others as their calls end; a call afterwards is an error."""
         self._closed = True
+        if self._same_host is not None:
+            self._same_host.closed = True
         self.close_idle()
 
     def close_idle(self) -> None:
@@ -223,6 +242,8 @@ class Client:
         idle, self._idle = self._idle, []
         for connection in idle:
             connection.close()
+        if self._same_host is not None:
+            self._same_host.close_idle()
 
     def __enter__(self) -> Client:
         return self
@@ -252,15 +273,23 @@ class Client:
         deadline = monotonic() + (self._options.timeout if timeout is None else seconds(timeout))
         start = self._options.start(headers)
         try:
-            segments = next(steps)
+            request = next(steps)
             while True:
-                segments = steps.send(self._call(start, segments, deadline))
+                request = steps.send(self._call(start, request, deadline))
         except StopIteration as done:
             value: T = done.value
             return value
 
-    def _call(self, start: bytes, segments: list[Segment], deadline: float) -> Reply:
+    def _call(self, start: bytes, request: Request, deadline: float) -> Reply:
         self._part_from_parent()
+        if isinstance(request, Tensors):
+            if self._same_host is not None:
+                reply = self._same_host.call(start, request, deadline, self._put_back)
+                if reply is not None:
+                    return reply
+            segments = request.as_bytes()
+        else:
+            segments = request
         left_ms = max(1, int((deadline - monotonic()) * 1000))
         head = request_head(start, sum(map(len, segments)), left_ms)
         connection = self._take()
@@ -268,7 +297,7 @@ class Client:
             try:
                 return self._call_on(connection, head, segments, deadline)
             except NotSent:
-                pass
+                self._renewed()
         return self._call_on(Connection(self._options, deadline), head, segments, deadline)
 
     def _call_on(self, connection: Connection, head: bytes, segments: list[Segment], deadline: float) -> Reply:
@@ -292,6 +321,12 @@ class Client:
             if connection.still_open():
                 return connection
             connection.close()
+            self._renewed()
+
+    def _renewed(self) -> None:
+        """It may be another server by now."""
+        if self._same_host is not None:
+            self._same_host.memory.may_be_taken()
 
     def _put_back(self, connection: Connection) -> None:
         if connection.reusable and not self._closed and len(self._idle) < _IDLE_CONNECTIONS_MAX:

@@ -5,6 +5,7 @@ Shared by all clients; whoever has a socket brings it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,10 +42,11 @@ _REASONS = {
 
 @dataclass(slots=True)
 class Reply:
-    """An answer as it came: its head and its whole body."""
+    """An answer as it came: its head and its whole body; ``elsewhere`` has the bytes of outputs that are not in that."""
 
     head: ResponseHead
     body: memoryview
+    elsewhere: Mapping[int, memoryview] | None = None
 
 
 def fit(value: object, name: str | None, place: int, meta: MetadataResponse, cast: bool) -> object:
@@ -74,7 +76,10 @@ def outputs_of(reply: Reply, address: Address, asked: int) -> list[Array]:
     if reply.head.status != 200:
         raise error_of(reply, address)
     try:
-        response = decode_infer_response(reply.body)
+        if reply.elsewhere is None:
+            response = decode_infer_response(reply.body)
+        else:
+            response = decode_infer_response(reply.body, elsewhere=reply.elsewhere)
     except MalformedMessage as error:
         raise NoAnswer(f"{address.url} answered with {_no_message(reply, 'message', error)}") from None
     if response.errors:

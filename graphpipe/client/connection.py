@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import select
 import socket
 import ssl
@@ -15,7 +16,7 @@ from graphpipe.buffers import BufferPool
 from graphpipe.client.answer import SCRATCH_BYTES, AnswerReader
 from graphpipe.client.calls import Reply
 from graphpipe.client.dialing import connected
-from graphpipe.client.failures import never_arrived, not_in_time, refused_late, unanswered, unreachable
+from graphpipe.client.failures import NotSent, never_arrived, not_in_time, refused_late, unanswered, unreachable
 from graphpipe.client.options import Options
 from graphpipe.errors import NoAnswer, TimedOut
 from graphpipe.wire import Segment
@@ -103,16 +104,28 @@ class Connection:
             return False
         return not self._poll.poll(0)
 
-    def call(self, head: bytes, segments: Sequence[Segment], deadline: float, pool: BufferPool) -> Reply:
+    def call(
+        self,
+        head: bytes,
+        segments: Sequence[Segment],
+        deadline: float,
+        pool: BufferPool,
+        *,
+        fds: Sequence[int] = (),
+        upgrade: str = "",
+    ) -> Reply:
         """Send a request and receive the whole answer. ``deadline`` is monotonic seconds.
+
+        ``fds`` are descriptors that go with its first byte, over a Unix socket; ``upgrade`` is the protocol that it asks to
+        go on with.
 
         Raises NotSent if a reused connection turned out closed, TimedOut after the deadline, NoAnswer for whatever else
         is not an answer.
         """
         self.reusable = sent = False
-        answer = AnswerReader(self._address.url, self._scratch, pool, self._answer_bytes_max)
+        answer = AnswerReader(self._address.url, self._scratch, pool, self._answer_bytes_max, upgrade)
         try:
-            sent = self._send([head, *segments], answer, deadline)
+            sent = self._send([head, *segments], answer, deadline, fds)
             if sent:
                 self._wait(_READ, deadline)
             while answer.reply is None and self._receive(answer, deadline):
@@ -131,16 +144,20 @@ class Connection:
         self._bytes_sent_before += len(head) + sum(map(len, segments))
         return answer.reply
 
-    def _send(self, pieces: Sequence[Segment], answer: AnswerReader, deadline: float) -> bool:
+    def _send(self, pieces: Sequence[Segment], answer: AnswerReader, deadline: float, fds: Sequence[int] = ()) -> bool:
         """Send everything and say True, or stop and say False because the answer came first, or the end."""
         queue = [piece for piece in pieces if len(piece)]
         one_by_one = isinstance(self._socket, ssl.SSLSocket) or not _GATHERS
         at = 0
         while at < len(queue):
             try:
-                taken = (
-                    self._socket.send(queue[at]) if one_by_one else self._socket.sendmsg(queue[at : at + _PIECES_MAX])
-                )
+                if fds:
+                    taken = self._send_with(fds, queue[at : at + _PIECES_MAX])
+                    fds = ()
+                elif one_by_one:
+                    taken = self._socket.send(queue[at])
+                else:
+                    taken = self._socket.sendmsg(queue[at : at + _PIECES_MAX])
             except (BlockingIOError, ssl.SSLWantWriteError):
                 came_in = self._wait(_READ | _WRITE, deadline) & ~_WRITE
                 if came_in and (not self._receive(answer, deadline, wait=False) or answer.began):
@@ -155,6 +172,15 @@ class Connection:
             if taken:
                 queue[at] = memoryview(queue[at])[taken:]
         return True
+
+    def _send_with(self, fds: Sequence[int], pieces: Sequence[Segment]) -> int:
+        try:
+            return socket.send_fds(self._socket, pieces, list(fds))
+        except OSError as error:
+            # So many are on their way already that the kernel takes no more.
+            if error.errno != errno.ETOOMANYREFS:
+                raise
+            raise NotSent(f"no descriptors can be passed to {self._address.url}: {error.strerror}") from None
 
     def _receive(self, answer: AnswerReader, deadline: float, *, wait: bool = True) -> bool:
         """Take in what has come, after a wait if need be. False: the server closed its side."""

@@ -26,8 +26,9 @@ _OURS = {
 # These frame the message, or are said by the call itself.
 _NOT_TO_SET = frozenset(
     (
-        "accept-encoding", "connection", "content-encoding", "content-length", "expect", "graphpipe-timeout-ms", "host",
-        "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade",
+        "accept-encoding", "connection", "content-encoding", "content-length", "expect", "graphpipe-memory",
+        "graphpipe-memory-answer", "graphpipe-timeout-ms", "host", "keep-alive", "proxy-connection", "te", "trailer",
+        "transfer-encoding", "upgrade",
     )
 )  # fmt: skip
 _NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")

@@ -25,7 +25,11 @@ def request_head(start: bytes, length: int, timeout_ms: int) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class ResponseHead:
-    """What the head of an answer says. ``length`` is None where the body is chunked or ends with the connection."""
+    """What the head of an answer says. ``length`` is None where the body is chunked or ends with the connection.
+
+    ``memory`` and ``kept`` say what has become of memory that a request showed (client/memory.py); ``upgrade`` is the
+    protocol that a connection goes on with.
+    """
 
     status: int
     content_type: str
@@ -35,6 +39,9 @@ class ResponseHead:
     location: str
     server: str
     retry_after_s: float | None
+    memory: str = ""
+    kept: str = ""
+    upgrade: str = ""
 
 
 def parse_head(head: bytes) -> ResponseHead:
@@ -54,7 +61,7 @@ def _parse(head: bytes) -> ResponseHead:
     status = int(status_line[2])
     length: int | None = None
     chunked, content_type, location, server = False, "", "", ""
-    retry_after = date = b""
+    retry_after = date = memory = kept = upgrade = b""
     keep_alive = status_line[1] == b"1"
     for line in lines[1:-2]:
         name, colon, value = line.partition(b":")
@@ -85,7 +92,13 @@ def _parse(head: bytes) -> ResponseHead:
             retry_after = value
         elif name == b"date":
             date = value
-    if status in (204, 304):
+        elif name == b"graphpipe-memory":
+            memory = value
+        elif name == b"graphpipe-memory-kept":
+            kept = value
+        elif name == b"upgrade":
+            upgrade = value
+    if status in (101, 204, 304):
         length, chunked = 0, False
     elif chunked:
         # With both lengths there, only one of them is right: nobody knows where the next answer would begin.
@@ -94,7 +107,10 @@ def _parse(head: bytes) -> ResponseHead:
     elif length is None:
         keep_alive = False
     retry_after_s = _retry_after_s(retry_after, date) if retry_after else None
-    return ResponseHead(status, content_type, length, chunked, keep_alive, location, server, retry_after_s)
+    return ResponseHead(
+        status, content_type, length, chunked, keep_alive, location, server, retry_after_s,
+        memory.decode("latin-1"), kept.decode("latin-1"), upgrade.decode("latin-1").lower(),
+    )  # fmt: skip
 
 
 def _retry_after_s(value: bytes, date: bytes) -> float | None:

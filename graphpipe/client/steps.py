@@ -9,29 +9,39 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any, TypeVar
 
+import numpy as np
+
 from graphpipe.arguments import flag, named_tensors, names, one_input, one_tensor, some_outputs, tensors, text
 from graphpipe.arrays import OutputsAs, has_own_type
 from graphpipe.client.address import Address
 from graphpipe.client.calls import Array, Reply, fit, metadata_of, outputs_of, signature_of
+from graphpipe.client.memory import LARGE_FROM, Memory, Tensors, tensors_of
 from graphpipe.errors import InvalidRequest
 from graphpipe.forms import in_form
 from graphpipe.frames import Frame, inputs_of, is_frame, tensor_of_one
 from graphpipe.signature import Signature
 from graphpipe.wire import MetadataResponse, Segment
 from graphpipe.wire.messages import encode_metadata_request, encode_request
+from graphpipe.words import quoted
 
-__all__ = ["Calls", "Steps"]
+__all__ = ["Calls", "Request", "Steps"]
 
 T = TypeVar("T")
 
-Steps = Generator[list[Segment], Reply, T]
+# What is many bytes need not be sent as such, if whoever has the socket knows of another way.
+Request = list[Segment] | Tensors
+Steps = Generator[Request, Reply, T]
 
 
 class Calls:
-    """The calls to one model. Its metadata is remembered between them."""
+    """The calls to one model. Its metadata is remembered between them.
 
-    def __init__(self, address: Address) -> None:
+    With ``memory`` large tensors are not made bytes of: they may be shown.
+    """
+
+    def __init__(self, address: Address, memory: Memory | None = None) -> None:
         self._address = address
+        self._memory = memory
         self._metadata: MetadataResponse | None = None
 
     @property
@@ -107,6 +117,27 @@ class Calls:
         self._metadata = metadata_of(reply, self._address)
         return self._metadata
 
+    def empty(self, name: str, shape: int | Sequence[int], dtype: Any) -> Steps[Array]:
+        """An array for the input called ``name``, whose elements are anything yet, in the type that the model takes unless
+        one is said; in memory that can be shown, where there is some.
+
+        Raises InvalidRequest if no type is said, here or by the model.
+        """
+        dims = (shape,) if isinstance(shape, int) else tuple(shape)
+        if dtype is None:
+            signature = yield from self.signature()
+            # x and x:0 are the same tensor to TensorFlow's callers.
+            plain = name.removesuffix(":0")
+            dtype = next((spec.dtype for spec in signature.inputs if spec.name.removesuffix(":0") == plain), None)
+            if dtype is None:
+                raise InvalidRequest(
+                    f"the model does not say of which type an input {quoted(name)} is (it takes {signature}); say it: "
+                    "dtype='float32'"
+                )
+        if self._memory is None:
+            return np.empty(dims, dtype)
+        return self._memory.empty(dims, np.dtype(dtype))
+
     def signature(self) -> Steps[Signature]:
         """What the model takes and gives, asked if nobody has."""
         return signature_of(self._metadata or (yield from self.metadata()))
@@ -116,8 +147,16 @@ class Calls:
     ) -> Steps[list[Array]]:
         """Tensors under names, where "" is the default at its place; everything has been checked."""
         if not cast and all(map(has_own_type, inputs)):
-            reply = yield encode_request(inputs, names, asked, config)
-            return outputs_of(reply, self._address, len(asked))
+            memory = self._memory
+            tensors = None if memory is None else memory.tensors(inputs, names, asked, config)
+            reply = yield tensors or encode_request(inputs, names, asked, config)
+            outputs = outputs_of(reply, self._address, len(asked))
+            if memory is not None:
+                if tensors is None and len(reply.body) >= LARGE_FROM:
+                    tensors = tensors_of(inputs, names, asked, config)
+                if tensors is not None:
+                    memory.learn(tensors, outputs)
+            return outputs
 
         def run(meta: MetadataResponse) -> Steps[list[Array]]:
             fitted = [fit(value, names[i] if i < len(names) else "", i, meta, cast) for i, value in enumerate(inputs)]

@@ -76,6 +76,17 @@ class Mappings:
     def __len__(self) -> int:
         return len(self._mapped)
 
+    @property
+    def size(self) -> int:
+        """How many bytes they have together."""
+        return self._bytes
+
+    def forget_oldest(self) -> None:
+        """Let go of the segment that was not shown for longest, if there is one."""
+        with self._lock:
+            if self._mapped:
+                self._bytes -= self._mapped.popitem(last=False)[1].size
+
     def take(self, fd: int) -> Mapped:
         """The segment behind a descriptor that was received, which is closed in every case.
 

@@ -9,7 +9,6 @@ Making one costs much more than using one again: its pages are touched for the f
 from __future__ import annotations
 
 import ctypes
-import fcntl
 import functools
 import mmap
 import os
@@ -25,7 +24,7 @@ __all__ = ["GROW", "SHRINK", "Segment", "available", "device", "make_private", "
 _MFD_CLOEXEC, _MFD_ALLOW_SEALING = 1, 2
 _F_ADD_SEALS, _F_GET_SEALS = 1033, 1034
 _SEAL, SHRINK, GROW = 1, 2, 4
-_MAP_SHARED, _MAP_FIXED = 1, 16
+_MAP_SHARED, _MAP_PRIVATE, _MAP_FIXED = 1, 2, 16
 _MREMAP_MAYMOVE, _MREMAP_FIXED = 1, 2
 _MAP_FAILED = ctypes.c_void_p(-1).value
 
@@ -34,10 +33,11 @@ class Segment:
     """``size`` bytes of memory that can be shown to other processes: by ``fd``, which lives as long as this object.
 
     ``memory`` and ``view``, both writable, live as long as anybody looks at them; ``address`` is their first byte's.
-    ``key`` tells segments apart, in every process that sees them: device and inode.
+    ``key`` tells segments apart, in every process that sees them: device and inode. One that is ``spent`` is not used again
+    for something else: a process that we know nothing of may look at it.
     """
 
-    __slots__ = ("__weakref__", "address", "fd", "key", "memory", "size", "view")
+    __slots__ = ("__weakref__", "address", "fd", "key", "memory", "size", "spent", "view")
 
     def __init__(self, fd: int, size: int, memory: mmap.mmap) -> None:
         self.fd = fd
@@ -47,6 +47,7 @@ class Segment:
         self.address = _address_of(memory)
         status = os.fstat(fd)
         self.key = status.st_dev, status.st_ino
+        self.spent = False
         weakref.finalize(self, os.close, fd).atexit = False
         _enter(self)
 
@@ -56,6 +57,8 @@ class Segment:
 
         Raises OSError where the system has none to give: no descriptor, no memory, or no such thing (``available``).
         """
+        import fcntl  # which not every system has
+
         fd = _memfd()
         try:
             os.ftruncate(fd, size)
@@ -131,6 +134,8 @@ def seals_of(fd: int) -> int:
 
     Raises OSError for what is none, and asks nobody about it: no file system, however strange, can make us wait.
     """
+    import fcntl
+
     return fcntl.fcntl(fd, _F_GET_SEALS)
 
 
@@ -152,12 +157,37 @@ _entering = threading.Lock()
 
 def _enter(segment: Segment) -> None:
     global _known
+    _watch_forks()
     with _entering:
         # A segment's addresses are used again only after it is gone.
         alive = [each for ref in _known[1] if (each := ref()) is not None]
         alive.append(segment)
         alive.sort(key=lambda each: each.address)
         _known = [each.address for each in alive], [weakref.ref(each) for each in alive]
+
+
+@functools.cache
+def _watch_forks() -> None:
+    os.register_at_fork(before=_before_fork, after_in_child=_after_fork)
+
+
+def _before_fork() -> None:
+    """The child will look at what is looked at here, so nothing else may come there."""
+    for ref in _known[1]:
+        if (segment := ref()) is not None:
+            segment.spent = True
+
+
+def _after_fork() -> None:
+    """In the child: what it writes to memory that was its parent's does not show there, as with any other memory. So it is
+    not what the descriptor shows any more.
+    """
+    global _known, _entering
+    (_, refs), _known, _entering = _known, ([], []), threading.Lock()
+    flags = _MAP_PRIVATE | _MAP_FIXED
+    for ref in refs:
+        if (segment := ref()) is not None:
+            _libc().mmap(segment.address, segment.size, mmap.PROT_READ | mmap.PROT_WRITE, flags, segment.fd, 0)
 
 
 def _address_of(memory: mmap.mmap) -> int:

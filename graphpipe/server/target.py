@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, NoReturn
 
 from graphpipe.errors import ServiceError, service_error
 from graphpipe.server.models.service import Service
 from graphpipe.server.numbers.families import PLACES
+from graphpipe.server.protocols.beside import Beside
 from graphpipe.server.protocols.protocol import Answer, Endpoint
 
 __all__ = ["Target"]
@@ -20,7 +22,7 @@ class Target:
 
     Made once for a head that callers repeat, so that another dialect costs a request nothing. ``waits``: there may be a
     queue for it, in which it matters who asks. ``who`` that is, where it is told by a key. ``protocol`` is the dialect's
-    place among those that are counted.
+    place among those that are counted. ``beside`` answers a request whose caller shows memory, where the dialect can.
     """
 
     service: Service | None
@@ -29,13 +31,20 @@ class Target:
     waits: bool = True
     protocol: int = 0
     who: Hashable = None
+    beside: Callable[[Beside, memoryview | bytes, float | None, str], Coroutine[Any, Any, Answer]] | None = None
 
     @classmethod
     def of(cls, endpoint: Endpoint, protocol: str, who: Hashable = None) -> Target:
         """The target that an endpoint is, for whoever speaks this protocol."""
         service = endpoint.service
         waits = service is not None and service.at_once is None
-        return cls(service, endpoint.answer, endpoint.admit, waits, PLACES[protocol], who)
+        beside = getattr(endpoint, "answer_beside", None)
+        return cls(service, endpoint.answer, endpoint.admit, waits, PLACES[protocol], who, beside)
+
+    def given(self, beside: Beside) -> Target:
+        """The same for one request, whose caller shows this memory."""
+        assert self.beside is not None, "memory is given to a target that takes none"
+        return replace(self, answer=partial(self.beside, beside))
 
     @classmethod
     def refusing(cls, error: ServiceError, protocol: str) -> Target:

@@ -56,16 +56,16 @@ def arrays_of(
     None if others lie elsewhere than these were read to. Raises MalformedMessage where a tensor has another number of bytes.
     """
     arrays = []
+    away = 0
     for i, tensor in enumerate(tensors):
         if tensor.start != AWAY:
-            if i in elsewhere:
-                return None
             arrays.append(np.ndarray(tensor.shape, tensor.dtype, message, tensor.start))
         elif i not in elsewhere:
             return None
         else:
+            away += 1
             arrays.append(array_over(i, tensor, elsewhere[i]))
-    return arrays if all(i < len(tensors) for i in elsewhere) else None
+    return arrays if away == len(elsewhere) else None
 
 
 def array_over(i: int, tensor: ReadTensor, data: memoryview) -> NDArray[Any]:

@@ -131,8 +131,7 @@ def encode_request(
     input_names: Sequence[str] = (),
     output_names: Sequence[str] = (),
     config: str = "",
-    *,
-    elsewhere: Set[int] = frozenset(),
+    elsewhere: Set[int] | None = None,
 ) -> list[Segment]:
     """An InferRequest as segments.
 
@@ -171,7 +170,7 @@ def encode_request(
 
 
 def encode_infer_response(
-    outputs: Sequence[object], errors: Sequence[ErrorInfo] = (), *, elsewhere: Set[int] = frozenset()
+    outputs: Sequence[object], errors: Sequence[ErrorInfo] = (), elsewhere: Set[int] | None = None
 ) -> list[Segment]:
     """An InferResponse as segments; the same rules as encode_request."""
     if elsewhere:
@@ -391,7 +390,6 @@ def decode_request(
 def decode_infer_response(
     buffer: memoryview | bytes | bytearray,
     memory: LayoutMemory[None] | None = None,
-    *,
     elsewhere: Mapping[int, memoryview] | None = None,
 ) -> InferResponse:
     """The body of an answer to an InferRequest. The arrays borrow ``buffer`` and are writable if it is.

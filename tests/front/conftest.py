@@ -41,5 +41,6 @@ def ways(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Way]]:
             "odd": Way(tcp),
             "HTTP/1.0": Way(tcp),
             "unix": Way(unix),
+            "passing": Way(unix, passing=True),
             "tls": Way(tls, trusting),
         }

@@ -22,6 +22,8 @@ from graphpipe.server.settings.values import ModelSettings, Settings
 from graphpipe.signature import Signature, TensorSpec
 from tests.raw_http import Wire
 
+UPGRADE = b"GET / HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: graphpipe-memory/1\r\n\r\n"
+
 
 class InProcess:
     """A running App, with the loop that it runs on."""
@@ -31,6 +33,7 @@ class InProcess:
         self.url = url
         self.loop = loop
         self.grpc_url = grpc_url
+        self.passing = False  # whether a test is to speak to it by connections that pass memory
 
     def ask(self, question: Callable[[], Any]) -> Any:
         """What ``question`` answers on the server's own loop."""
@@ -47,9 +50,14 @@ class Way:
 
     server: InProcess
     tls: ssl.SSLContext | None = None
+    passing: bool = False  # a connection by which memory can be passed
 
     def wire(self) -> Wire:
-        return Wire(self.server.url, 10, self.tls)
+        wire = Wire(self.server.url, 10, self.tls)
+        if self.passing:
+            wire.send(UPGRADE)
+            assert wire.answer().status == 101
+        return wire
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import trustme
 
-from tests.front.servers import Function, InProcess, in_process
+from tests.front.servers import UPGRADE, Function, InProcess, in_process
 from tests.front.test_room import WAYS, held, message, request, until
 
 MIB = 1 << 20
@@ -35,7 +35,7 @@ def authority() -> trustme.CA:
     return trustme.CA()
 
 
-@pytest.fixture(scope="module", params=["tcp", "tls", "unix"])
+@pytest.fixture(scope="module", params=["tcp", "tls", "unix", "passing"])
 def server(request: pytest.FixtureRequest, authority: trustme.CA, tmp_path_factory: Any) -> Iterator[InProcess]:
     tls = None
     if request.param == "tls":
@@ -46,8 +46,9 @@ def server(request: pytest.FixtureRequest, authority: trustme.CA, tmp_path_facto
     def much(inputs: Mapping[str, Any]) -> Mapping[str, Any]:
         return {"y": np.zeros(ANSWER_BYTES, np.uint8)}
 
-    listen = f"unix:{folder}/s" if request.param == "unix" else "127.0.0.1:0"
+    listen = f"unix:{folder}/s" if request.param in ("unix", "passing") else "127.0.0.1:0"
     with in_process({"m": Function(much)}, listen=listen, tls=tls, send_timeout_s=0.5) as running:
+        running.passing = request.param == "passing"
         yield running
 
 
@@ -60,6 +61,9 @@ def connect(server: InProcess, authority: trustme.CA) -> socket.socket:
     connection.settimeout(20)
     if is_unix:
         connection.connect(server.url[len("unix:") :])
+        if server.passing:
+            connection.sendall(UPGRADE)
+            assert connection.recv(4096).startswith(b"HTTP/1.1 101 ")
         return connection
     connection.connect((url.hostname, url.port))
     if url.scheme == "https":

@@ -23,8 +23,8 @@ from tests.raw_http import Answer, Wire
 BODY = b"".join(encode_request([np.arange(6, dtype=np.float32)], ["x"]))
 LENGTH = f"Content-Length: {len(BODY)}"
 GZIPPED = gzip.compress(BODY)
-ALL = ("hot", "odd", "unix", "tls", "HTTP/1.0")
-NEW = ("hot", "odd", "unix", "tls")  # what HTTP/1.0 knows nothing of
+ALL = ("hot", "odd", "unix", "passing", "tls", "HTTP/1.0")
+NEW = ("hot", "odd", "unix", "passing", "tls")  # what HTTP/1.0 knows nothing of
 
 
 @dataclass(frozen=True)
@@ -285,7 +285,7 @@ def test_whoever_speaks_http_1_0_is_never_told_to_continue(ways: dict[str, Way],
         assert wire.answer().status == 200
 
 
-@pytest.mark.parametrize("way", ["hot", "odd", "unix"])
+@pytest.mark.parametrize("way", ["hot", "odd", "unix", "passing"])
 @pytest.mark.parametrize("name", ["an inference", "a description", "chunked", "a request in front of another"])
 def test_a_caller_who_has_said_all_and_closes_his_side_gets_his_answer(
     ways: dict[str, Way], name: str, way: str
@@ -298,7 +298,7 @@ def test_a_caller_who_has_said_all_and_closes_his_side_gets_his_answer(
         assert wire.ended()
 
 
-@pytest.mark.parametrize("way", ["hot", "odd", "unix"])
+@pytest.mark.parametrize("way", ["hot", "odd", "unix", "passing"])
 def test_half_a_request_is_not_waited_for_once_its_sender_has_closed_his_side(ways: dict[str, Way], way: str) -> None:
     for cut in (-1, -len(BODY), -len(BODY) - 10):
         with ways[way].wire() as wire:
@@ -307,7 +307,7 @@ def test_half_a_request_is_not_waited_for_once_its_sender_has_closed_his_side(wa
             assert wire.ended()
 
 
-@pytest.mark.parametrize("way", ["hot", "odd", "unix", "HTTP/1.0"])
+@pytest.mark.parametrize("way", ["hot", "odd", "unix", "passing", "HTTP/1.0"])
 @pytest.mark.parametrize("how", ["by a reset", "in silence", "after he closed his side"])
 def test_a_caller_who_is_gone_is_noticed_while_his_model_runs(tmp_path: Path, way: str, how: str) -> None:
     may_go, began = threading.Event(), threading.Event()
@@ -317,13 +317,13 @@ def test_a_caller_who_is_gone_is_noticed_while_his_model_runs(tmp_path: Path, wa
         assert may_go.wait(20)
         return {"y": inputs["x"]}
 
-    listen = f"unix:{tmp_path}/s" if way == "unix" else "127.0.0.1:0"
+    listen = f"unix:{tmp_path}/s" if way in ("unix", "passing") else "127.0.0.1:0"
     with in_process({"m": Function(slow)}, listen=listen) as server:
         try:
-            with Way(server).wire() as wire:
+            with Way(server, passing=way == "passing").wire() as wire:
                 wire.send(TABLE["an inference"].on(way))
                 assert began.wait(10)
-                if how == "by a reset" and way != "unix":
+                if how == "by a reset" and way not in ("unix", "passing"):
                     wire.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
                 if how == "after he closed his side":
                     wire.socket.shutdown(socket.SHUT_WR)
@@ -334,7 +334,7 @@ def test_a_caller_who_is_gone_is_noticed_while_his_model_runs(tmp_path: Path, wa
             may_go.set()
 
 
-@pytest.mark.parametrize("way", ["hot", "odd", "unix"])
+@pytest.mark.parametrize("way", ["hot", "odd", "unix", "passing"])
 def test_a_caller_who_closed_his_side_is_waited_for_as_long_as_his_model_takes(tmp_path: Path, way: str) -> None:
     may_go = threading.Event()
 
@@ -342,8 +342,11 @@ def test_a_caller_who_closed_his_side_is_waited_for_as_long_as_his_model_takes(t
         assert may_go.wait(20)
         return {"y": inputs["x"]}
 
-    listen = f"unix:{tmp_path}/s" if way == "unix" else "127.0.0.1:0"
-    with in_process({"m": Function(slow)}, listen=listen) as server, Way(server).wire() as wire:
+    listen = f"unix:{tmp_path}/s" if way in ("unix", "passing") else "127.0.0.1:0"
+    with (
+        in_process({"m": Function(slow)}, listen=listen) as server,
+        Way(server, passing=way == "passing").wire() as wire,
+    ):
         row = TABLE["an inference"]
         wire.send(row.on(way))
         wire.socket.shutdown(socket.SHUT_WR)

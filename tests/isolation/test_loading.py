@@ -78,9 +78,9 @@ def test_false_is_no_process():
 def test_an_interpreter_is_named_by_its_path(tmp_path):
     with graphpipe.load(source("double"), python=sys.executable) as model:
         assert (model.execute(np.ones(3)) == 2).all()
-    with pytest.raises(LoadError, match=r"there is no interpreter .*graphpipe venv create"):
+    with pytest.raises(LoadError, match="there is no interpreter"):
         graphpipe.load(source("double"), python=str(tmp_path / "python"))
-    with pytest.raises(LoadError, match="nobody_made_this/bin/python|nobody_made_this"):
+    with pytest.raises(LoadError, match="nobody_made_this"):
         graphpipe.load(source("double"), python="nobody_made_this")
 
 

@@ -35,6 +35,8 @@ DESCRIPTORS_MAX = 16
 _SEGMENTS_MAX = 512
 _SCRATCH = 128 * 1024
 _ANCILLARY = socket.CMSG_SPACE(DESCRIPTORS_MAX * 4)
+# A plain number: the enumeration's own would cost each frame 3 us.
+_TRUNCATED = int(socket.MSG_CTRUNC)
 # In place of a tensor's number: where outputs may be written.
 AREA = 2**32 - 1
 
@@ -138,7 +140,7 @@ class Frames:
         if self._takes_descriptors:
             count, ancillary, flags, _ = self.socket.recvmsg_into([room], _ANCILLARY)
             self._keep(ancillary)
-            if flags & socket.MSG_CTRUNC:
+            if flags & _TRUNCATED:
                 raise TornFrame("more descriptors came than are taken")
         else:
             count = self.socket.recv_into(room)

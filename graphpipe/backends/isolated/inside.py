@@ -29,6 +29,7 @@ from graphpipe.backends.isolated.failures import failure_to_bytes
 from graphpipe.backends.isolated.frames import AREA, INLINE_MAX, Frame, Frames, Kind, Piece, TornFrame
 from graphpipe.backends.isolated.hello import Loaded, Order
 from graphpipe.backends.isolated.limits import limit
+from graphpipe.backends.isolated.notes import notes_to_bytes
 from graphpipe.backends.isolated.shown import Shown
 from graphpipe.backends.model import Model, named_arrays, timed
 from graphpipe.backends.owned import read_only
@@ -234,15 +235,15 @@ def _answered(
     if end and (area is None or end > len(area)):
         area = more_room(end)
     pieces = []
-    if area is not None:
+    if end and area is not None:
         for i, place in places.items():
             array = arrays[i]
             written: Array = np.ndarray(array.shape, array.dtype.newbyteorder("<"), area, place)
             np.copyto(written, array)
             arrays[i] = written
             pieces.append(Piece(i, 0, place, array.nbytes))
+    elsewhere = frozenset(places) if pieces else frozenset()
     try:
-        elsewhere = frozenset(piece.tensor for piece in pieces)
         return Answer(Kind.ANSWER, encode_infer_response(arrays, elsewhere=elsewhere), pieces, notes)
     except ServiceError as error:
         raise ValueError(f"the model gave an answer that cannot travel: {error.message}") from None
@@ -250,10 +251,6 @@ def _answered(
 
 def _notes(outputs: Mapping[str, Array], asked: Sequence[str]) -> bytes:
     """What an answer has no place for: names that nobody asked for, and which outputs are bool."""
-    notes: dict[str, object] = {}
-    if not asked:
-        notes["names"] = list(outputs)
-    bools = [place for place, name in enumerate(asked or outputs) if outputs[name].dtype == np.bool_]
-    if bools:
-        notes["bools"] = bools
-    return json.dumps(notes).encode() if notes else b""
+    names = () if asked else tuple(outputs)
+    bools = tuple([place for place, name in enumerate(asked or outputs) if outputs[name].dtype == np.bool_])
+    return notes_to_bytes(names, bools) if names or bools else b""

@@ -93,6 +93,10 @@ class Admission:
         except OSError as error:
             raise Overloaded(f"no memory for {size} bytes ({error.strerror}); try again") from None
 
+    def count(self, thing: object, size: int) -> bool:
+        """Hold so many bytes until ``thing`` is gone; False if there is no room."""
+        return self._pool.count(thing, size)
+
     def hold(self, size: int) -> None:
         """So many bytes are there that no lease counts: small bodies, answers. Below 0: they are gone."""
         self._pool.put_aside(size)

@@ -30,6 +30,8 @@ class Body:
     What comes of a ``chunked`` one is taken apart here; of one that aiohttp has taken apart, ``ended`` says where it ends.
     ``grows`` is told how many bytes one without a length has, before they are taken, and may raise.
 
+    So many bytes come ``beside`` it, all at once as soon as there is room.
+
     ``held`` of them are counted as long as somebody looks at them, which the owner has to say; what is leased counts itself.
     Raises TooLarge.
     """
@@ -43,6 +45,7 @@ class Body:
         "_lease",
         "_seen",
         "begun",
+        "beside",
         "expected",
         "filled",
         "held",
@@ -52,7 +55,13 @@ class Body:
     )
 
     def __init__(
-        self, admission: Admission, length: int | None, grows: Callable[[int], None], *, chunked: bool = False
+        self,
+        admission: Admission,
+        length: int | None,
+        grows: Callable[[int], None],
+        *,
+        chunked: bool = False,
+        beside: int = 0,
     ) -> None:
         self._admission = admission
         self._grows = grows
@@ -64,6 +73,7 @@ class Body:
         self._gathered = bytearray()
         self.filled = self.held = self.expected = self.mark = self._seen = self._counted = 0
         self.begun = False
+        self.beside = beside
         self.number = admission.next_number()
         if length is not None and length >= POOLED_FROM:
             self._lease = admission.lease(length)
@@ -71,12 +81,12 @@ class Body:
     @property
     def rest(self) -> int:
         """How much is still to come that is not counted yet, as far as anybody knows."""
-        return 0 if self.length is None else self.length - max(self.filled, self._counted)
+        return self.beside if self.length is None else self.length - max(self.filled, self._counted) + self.beside
 
     @property
     def is_small(self) -> bool:
         """Whether it needs no lease."""
-        return self.length is not None and self.length < POOLED_FROM
+        return self.length is not None and self.length + self.beside < POOLED_FROM
 
     @property
     def is_whole(self) -> bool:

@@ -19,6 +19,9 @@ from graphpipe.server.exchange import Exchange, peer_of
 from graphpipe.server.http.cycle import Cycle
 from graphpipe.server.http.head import HEAD_BYTES_MAX, may_begin, request_id_of, version_of
 from graphpipe.server.http.line import Line
+from graphpipe.server.http.memory_cycle import MemoryCycle
+from graphpipe.server.http.memory_fields import SWITCHING, is_upgrade
+from graphpipe.server.http.passing import PassingTransport, can_pass
 from graphpipe.server.http.refusal import HEAD_TOO_LARGE, NOT_SPOKEN
 from graphpipe.server.http.shared import TICK_S, Shared, Successor
 from graphpipe.server.http.states import (
@@ -102,7 +105,11 @@ class Connection(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._line = line = Line(cast(asyncio.Transport, transport))
-        self._cycle = Cycle(self, line, self._shared, self._exchange)
+        shared = self._shared
+        if isinstance(transport, PassingTransport) and shared.sharing is not None:
+            self._cycle = MemoryCycle(self, line, shared, self._exchange, transport, shared.sharing)
+        else:
+            self._cycle = Cycle(self, line, shared, self._exchange)
         line.open()
         self.peer = self._exchange.peer = peer_of(transport)
         if self.peer is None:
@@ -202,6 +209,8 @@ class Connection(asyncio.BufferedProtocol):
         if request is None:
             if head == _PREFACE and shared.h2 is not None and not self._cycle.served:
                 self._go_on(shared.h2(), data)
+            elif is_upgrade(head) and self._can_pass():
+                self._pass(data[end:])
             elif version_of(head) not in _VERSIONS:
                 self._cycle.refuse_head(505, NOT_SPOKEN, head, request_id_of(head))
             else:
@@ -260,6 +269,39 @@ class Connection(asyncio.BufferedProtocol):
             return
         line.resume_reading()
         successor.receive(data)
+
+    def _can_pass(self) -> bool:
+        """Whether the caller may pass memory on this connection. Said by none that was served already: what he has sent
+        before may hold descriptors, which are lost.
+        """
+        sharing, line = self._shared.sharing, self._line
+        if sharing is None or sharing.waiting.is_full:
+            return False
+        return not self._cycle.served and line.leaver is None and can_pass(line.transport)
+
+    def _pass(self, data: bytes) -> None:
+        """Go on as another connection, by which descriptors come too: from these bytes on."""
+        line, shared = self._line, self._shared
+        assert shared.sharing is not None
+        try:
+            transport = PassingTransport(line.transport, asyncio.get_running_loop(), shared.sharing.waiting)
+        except OSError:  # no descriptor is left: he may try again
+            self._cycle.refuse_head(503, "no descriptor is left for this; try again")
+            return
+        self.state = GONE
+        shared.leave(self)
+        self._cycle.leave()
+        successor = shared()
+        transport.write(SWITCHING)
+        transport.open(cast(asyncio.BaseProtocol, successor))
+        if data:
+            successor.begin_with(data)
+
+    def begin_with(self, data: bytes) -> None:
+        """So much has come already of its first request."""
+        if self.state == WAITING:
+            self.state, self._arrived = ARRIVED, data
+            self._shared.take_next(self)
 
     # --- its answer is there, and what follows ---
 

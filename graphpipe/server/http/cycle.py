@@ -15,12 +15,14 @@ import logging
 from dataclasses import replace
 from typing import Protocol
 
+from graphpipe.buffers import POOLED_FROM
 from graphpipe.errors import ModelFailed, ServiceError, service_error
 from graphpipe.server.exchange import Exchange
 from graphpipe.server.http.admission import Admission
 from graphpipe.server.http.body import Body, too_slow
 from graphpipe.server.http.head import asked_in
 from graphpipe.server.http.line import Line, slices
+from graphpipe.server.http.memory_fields import MemoryRefused, Shown
 from graphpipe.server.http.refusal import response_head
 from graphpipe.server.http.request import Request
 from graphpipe.server.http.shared import TICK_S, Shared, TurnTaker
@@ -112,14 +114,17 @@ class Cycle:
         head, admission = request.head, self._shared.admission
         self._exchange.start(request.target.service, request.target.protocol)
         try:
-            request.target.admit(max(request.length, len(data)))
-            admission.check(request.length)
-            self._exchange.enter(request.target, request.length)
-            self.body = body = _body(admission, request.length, self._exchange)
+            request.target.admit(max(request.size, len(data)))
+            admission.check(request.size)
+            self._exchange.enter(request.target, request.size)
+            if head.shown is not None:
+                self._take_beside(request, head.shown)
+            self.body = body = _body(admission, request, self._exchange)
             self._carrier.take_early(data[len(data) - body.take(data) :])
         except ServiceError as error:
             rest = request.length - len(data)  # below 0: nobody knows
-            self._refuse(error, more_to_come=rest != 0, rest=rest if request.small else 0)
+            is_little = request.small or (head.shown is not None and request.length < POOLED_FROM)
+            self._refuse(error, more_to_come=rest != 0, rest=rest if is_little else 0)
             return
         if head.timeout_ms is not None:
             self._exchange.limit(head.timeout_ms, self._late)
@@ -127,6 +132,12 @@ class Cycle:
             self._wait_for_room(body)
         else:
             self._receive()
+
+    def _take_beside(self, request: Request, shown: Shown) -> None:
+        """Take what its caller shows. Raises MemoryRefused, and here it always does."""
+        raise MemoryRefused(
+            "memory is shown on a connection over a Unix socket that was upgraded to graphpipe-memory/1; send the bytes"
+        )
 
     def take_more(self, body: Body, count: int) -> None:
         """So much has come into the body's ``window``."""
@@ -203,7 +214,7 @@ class Cycle:
         assert body is not None
         assert request is not None
         if request.length < 0:
-            request = replace(request, length=body.filled)
+            request = replace(request, length=body.filled, size=body.filled)
         self._held = body.held
         self.answer(request, body.let_go())
         if self._held and self._carrier.state != SENDING and not self._exchange.waits:
@@ -241,7 +252,8 @@ class Cycle:
             error = ModelFailed("the server failed on this request; its log has the cause")
         self._refuse(error)
 
-    def _finish(self, segments: list[Segment], rows: int, fields: Fields = ()) -> None:
+    def _finish(self, segments: list[Segment], rows: int, fields: Fields = (), written: int = 0) -> None:
+        """Send the answer. So many bytes of it were ``written`` to where the caller has them."""
         shared, request, line = self._shared, self._request, self._line
         assert request is not None
         asked, length = request.head, sum(map(len, segments))
@@ -253,7 +265,7 @@ class Cycle:
             head = head[:-2] + b"Connection: keep-alive\r\n\r\n"
         if asked.request_id:
             head = head[:-2] + f"X-Request-Id: {asked.request_id}\r\n\r\n".encode("latin-1")
-        self._exchange.finish(200, line.transport, request.length, length, rows, asked)
+        self._exchange.finish(200, line.transport, request.size, length + written, rows, asked)
         if length <= _JOIN_MAX:
             shared.write_soon(self._carrier, b"".join((head, *segments)))
         elif line.is_tls:
@@ -305,9 +317,11 @@ class Cycle:
 
     # --- or it is not ---
 
-    def _refuse(self, error: ServiceError, *, more_to_come: bool = False, rest: int = 0) -> None:
-        """Say no. If more of the body is to come, that is the end of the connection, unless it is known to be little:
-        ``rest`` bytes, which are skipped. Under overload it would cost more to let everybody connect anew.
+    def _refuse(self, error: ServiceError, *, more_to_come: bool = False, rest: int = 0, fields: Fields = ()) -> None:
+        """Say no, with these ``fields`` in the head.
+
+        If more of the body is to come, that is the end of the connection, unless it is known to be little: ``rest`` bytes,
+        which are skipped. Under overload it would cost more to let everybody connect anew.
         """
         request, shared, carrier = self._request, self._shared, self._carrier
         assert request is not None
@@ -315,8 +329,12 @@ class Cycle:
         if (more_to_come and not is_skipped) or shared.state.draining or carrier.is_old():
             self.keep_alive = False
         answer, length = shared.refusal(error, request.head, self.keep_alive)
+        if fields:
+            end = len(answer) - length - 2
+            more = "".join([f"{name}: {value}\r\n" for name, value in fields]).encode("latin-1")
+            answer = answer[:end] + more + answer[end:]
         transport = self._line.transport
-        self._exchange.finish(error.http_status, transport, max(0, request.length), length, 0, request.head)
+        self._exchange.finish(error.http_status, transport, max(0, request.size), length, 0, request.head)
         if not more_to_come:
             carrier.state = ANSWERING  # until it is written
             shared.write_soon(carrier, answer)
@@ -341,8 +359,11 @@ class Cycle:
         self._carrier.discard()
 
 
-def _body(admission: Admission, length: int, exchange: Exchange) -> Body:
-    return Body(admission, None if length < 0 else length, exchange.grow, chunked=length < 0)
+def _body(admission: Admission, request: Request, exchange: Exchange) -> Body:
+    length = request.length
+    if length < 0:
+        return Body(admission, None, exchange.grow, chunked=True)
+    return Body(admission, length, exchange.grow, beside=request.size - length)
 
 
 def _plain(status: int, message: str, request_id: str) -> tuple[bytes, int]:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from graphpipe.errors import InvalidRequest
+from graphpipe.server.http.memory_fields import MemoryRefused, Shown, shown_in
 from graphpipe.server.numbers.caller import Caller
 from graphpipe.server.protocols.path import path_of
 
@@ -80,7 +81,7 @@ class Head:
     """What a hot request's head says. ``timeout_ms`` is None where the caller gave none, ``length`` -1 for a body in chunks.
 
     ``is_old`` is HTTP/1.0, where a connection is kept only for those who ask for it, and has to be told to them.
-    ``caller`` is whose key it has, where keys are asked for.
+    ``caller`` is whose key it has, where keys are asked for; ``shown`` is memory that comes beside the body.
     """
 
     method: ClassVar[str] = "POST"
@@ -94,6 +95,7 @@ class Head:
     timeout_ms: int | None
     request_id: str
     caller: Caller | None = None
+    shown: Shown | None = None
 
 
 def parse(head: bytes) -> Head | None:
@@ -131,6 +133,14 @@ def parse(head: bytes) -> Head | None:
         return None
     if _TIMEOUT in fields and not _is_timeout(timeout):
         return None
+    shown = None
+    if _MEMORY in fields or _MEMORY_ANSWER in fields:
+        if length is None:
+            return None
+        try:
+            shown = shown_in(fields.get(_MEMORY), fields.get(_MEMORY_ANSWER))
+        except MemoryRefused:  # who takes it over says so
+            return None
     return Head(
         line[1].decode("ascii"),
         -1 if length is None else int(length),
@@ -140,6 +150,8 @@ def parse(head: bytes) -> Head | None:
         b"application/vnd.graphpipe" in fields.get(b"accept", b"").lower(),
         int(timeout) if timeout else None,
         request_id(fields.get(_REQUEST_ID, b"")),
+        None,
+        shown,
     )
 
 
@@ -162,6 +174,7 @@ class Passing:
             self.timeout_ms,
             self.request_id,
             head.caller,
+            head.shown,
         )
 
 
@@ -238,13 +251,25 @@ def _is_timeout(value: bytes) -> bool:
 
 _TIMEOUT = b"graphpipe-timeout-ms"
 _REQUEST_ID = b"x-request-id"
+_MEMORY, _MEMORY_ANSWER = b"graphpipe-memory", b"graphpipe-memory-answer"
 _REQUEST_ID_FIELD = re.compile(rb"\r\nx-request-id:([^\r\n]*)\r\n", re.IGNORECASE)
 _REQUEST_ID_MAX = 128
 _ACCEPT_ENCODING = re.compile(rb"\r\naccept-encoding:([^\r\n]*)(?=\r\n)", re.IGNORECASE)
 # Anything but visible ASCII is a question mark.
 _VISIBLE = bytes(byte if 0x21 <= byte <= 0x7E else ord("?") for byte in range(256))
 _ONCE = frozenset(
-    (b"content-length", b"transfer-encoding", b"host", b"connection", b"expect", b"accept", _TIMEOUT, _REQUEST_ID)
+    (
+        b"content-length",
+        b"transfer-encoding",
+        b"host",
+        b"connection",
+        b"expect",
+        b"accept",
+        _TIMEOUT,
+        _REQUEST_ID,
+        _MEMORY,
+        _MEMORY_ANSWER,
+    )
 )
 
 

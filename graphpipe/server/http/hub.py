@@ -16,6 +16,7 @@ from functools import partial
 
 from graphpipe.buffers import POOLED_FROM
 from graphpipe.errors import NotFound, ServiceError, Unsupported
+from graphpipe.memory.segment import available
 from graphpipe.server.exchange import Exchange
 from graphpipe.server.http.admission import Admission
 from graphpipe.server.http.codings import takes_gzip
@@ -24,6 +25,7 @@ from graphpipe.server.http.cors import has_origin
 from graphpipe.server.http.head import Head, accepted_codings, cut, field_of, parse
 from graphpipe.server.http.heads import Heads
 from graphpipe.server.http.keys import Keys, authorizations_in, is_page
+from graphpipe.server.http.memory import Sharing
 from graphpipe.server.http.refusal import error_headers, response_head
 from graphpipe.server.http.request import Request
 from graphpipe.server.http.shared import TICK_S, Member, Successor, TurnTaker
@@ -32,7 +34,7 @@ from graphpipe.server.numbers.counters import Counters
 from graphpipe.server.numbers.families import PLACES
 from graphpipe.server.protocols.dialects import Dialects
 from graphpipe.server.protocols.graphpipe import ERROR_TYPE
-from graphpipe.server.protocols.protocol import Fields
+from graphpipe.server.protocols.protocol import OCTETS, Fields
 from graphpipe.server.quotas.quotas import Quotas
 from graphpipe.server.settings.values import Settings
 from graphpipe.server.stages.turns import by_turns
@@ -42,8 +44,6 @@ from graphpipe.server.target import Target
 __all__ = ["Hub"]
 
 _SCRATCH_BYTES = 256 * 1024
-
-_OCTETS: Fields = (("Content-Type", "application/octet-stream"),)
 
 # Heads of answers and refusals that are remembered for a moment.
 _ANSWER_HEADS_MAX = 256
@@ -72,6 +72,8 @@ class Hub:
         self.state = state
         self.fallback = fallback
         self.h2: Callable[[], Successor] | None = None  # where gRPC is spoken
+        held_max = settings.in_flight_cap()
+        self.sharing = Sharing(held_max, held_max) if available() else None  # where memory can be passed
         self.tick = 0
         self.connections: set[Member] = set()
         self._peers: Counter[Hashable] = Counter()
@@ -130,13 +132,14 @@ class Hub:
             target = self._target(parsed, core)
             if target is None:
                 return None
-            small = 0 <= parsed.length < POOLED_FROM and parsed.length <= self.admission.body_bytes_max
-            request = Request(parsed, target, small, parsed.length)
+            size = parsed.length if parsed.shown is None else parsed.length + parsed.shown.size
+            small = 0 <= size < POOLED_FROM and size <= self.admission.body_bytes_max and parsed.shown is None
+            request = Request(parsed, target, small, parsed.length, size)
             if target.service is not None:
                 self._heads.saw(core, request)
         if passing is None:
             return request
-        return Request(passing.joined(request.head), request.target, request.small, request.length)
+        return Request(passing.joined(request.head), request.target, request.small, request.length, request.size)
 
     def _target(self, head: Head, core: bytes) -> Target | None:
         """Where a request goes, or what refuses it; None if its path leads nowhere. Finds out whose it is."""
@@ -169,7 +172,7 @@ class Hub:
         if head is None:
             if len(self.ok_heads) >= _ANSWER_HEADS_MAX:
                 self.ok_heads.clear()
-            (_, kind), *more = fields or _OCTETS
+            (_, kind), *more = fields or OCTETS
             head = self.ok_heads[key] = response_head(200, kind, length, dict(more))
         return head
 

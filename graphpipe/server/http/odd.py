@@ -33,6 +33,7 @@ from graphpipe.server.http.control import Control, Handlers
 from graphpipe.server.http.cors import Cors
 from graphpipe.server.http.head import is_host, request_id
 from graphpipe.server.http.keys import ANYBODY, NOBODY, OPEN, SCOPE_OF, Grant, Keys
+from graphpipe.server.http.memory_fields import MEMORY, MemoryRefused, shown_in
 from graphpipe.server.http.odd_connection import OddConnection, OddServer
 from graphpipe.server.http.readers import Readers
 from graphpipe.server.http.refusal import NOT_SPOKEN, error_headers
@@ -227,6 +228,7 @@ class Odd:
                 exchange.start(None, PLACES[dialect.protocol])
                 raise
             exchange.start(target.service, target.protocol)
+            _check_that_no_memory_is_shown(request.headers)
             inflating = self._coder.inflating(request)
             timeout_ms = _timeout_ms(request.headers.get(TIMEOUT_HEADER))
             if timeout_ms is not None:
@@ -449,6 +451,17 @@ def _check(request: web.BaseRequest) -> None:
     coding = request.headers.get("Transfer-Encoding", "chunked")
     if coding.lower() != "chunked":
         raise Unsupported(f"Transfer-Encoding {coding[:40]!r} is not understood here; chunked is", 501)
+
+
+def _check_that_no_memory_is_shown(headers: Mapping[str, str]) -> None:
+    """Raise MemoryRefused if some is: descriptors do not come this way."""
+    fields = [headers.get(name) for name in (MEMORY, f"{MEMORY}-Answer")]
+    memory, answer = [None if value is None else value.encode("utf-8", "surrogateescape") for value in fields]
+    if shown_in(memory, answer) is not None:
+        raise MemoryRefused(
+            "memory is shown by requests with a plain head and a length, on a connection over a Unix socket that was "
+            "upgraded to graphpipe-memory/1; send the bytes"
+        )
 
 
 def _timeout_ms(value: str | None) -> int | None:

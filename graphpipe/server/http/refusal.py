@@ -10,6 +10,7 @@ from math import ceil
 from graphpipe.errors import ServiceError
 from graphpipe.server.http.codings import NotTaken
 from graphpipe.server.http.head import HEAD_BYTES_MAX
+from graphpipe.server.http.memory_fields import MEMORY, MemoryRefused
 from graphpipe.server.protocols.protocol import WrongMethod
 from graphpipe.version import SERVER
 
@@ -38,6 +39,8 @@ def error_headers(error: ServiceError) -> dict[str, str]:
         return {"WWW-Authenticate": "Bearer"}
     if isinstance(error, WrongMethod):
         return {"Allow": error.allowed}
+    if isinstance(error, MemoryRefused):
+        return {MEMORY: "refused"}
     if isinstance(error, NotTaken):
         return {"Accept-Encoding": error.taken}
     return {}

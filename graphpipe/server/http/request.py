@@ -14,10 +14,11 @@ __all__ = ["Request"]
 class Request:
     """What a hot request's head asks for. The body of a ``small`` one is not worth a lease, and within all limits.
 
-    ``length`` is -1 for a body in chunks.
+    ``length`` is -1 for a body in chunks; ``size`` is the same with what its caller shows beside the body.
     """
 
     head: Head
     target: Target
     small: bool
     length: int
+    size: int

@@ -9,13 +9,14 @@ from typing import Protocol
 from graphpipe.errors import ServiceError
 from graphpipe.server.http.admission import Admission
 from graphpipe.server.http.head import Head
+from graphpipe.server.http.memory import Sharing
 from graphpipe.server.http.request import Request
 from graphpipe.server.numbers.meter import Meter
 from graphpipe.server.protocols.protocol import Fields
 from graphpipe.server.settings.values import Settings
 from graphpipe.server.state import State
 
-__all__ = ["TICK_S", "Member", "Shared", "Successor", "TurnTaker"]
+__all__ = ["TICK_S", "Heir", "Member", "Shared", "Successor", "TurnTaker"]
 
 # How often the time of every connection is looked at.
 TICK_S = 0.5
@@ -65,6 +66,16 @@ class Successor(Protocol):
         ...
 
 
+class Heir(Protocol):
+    """What goes on with a connection by which memory is passed: one like it, on another transport."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None: ...
+
+    def begin_with(self, data: bytes) -> None:
+        """So much has come already of its first request."""
+        ...
+
+
 class Shared(Protocol):
     """What a connection knows of what it shares with the others."""
 
@@ -77,8 +88,13 @@ class Shared(Protocol):
     nobody: Meter
     fallback: Callable[[], asyncio.Protocol]
     h2: Callable[[], Successor] | None
+    sharing: Sharing | None
     requests: dict[bytes, Request]
     ok_heads: dict[int | tuple[int, Fields], bytes]
+
+    def __call__(self) -> Heir:
+        """Another connection on this route."""
+        ...
 
     def open(self, connection: Member) -> int:
         """A connection is there. How many there are beyond the limit: it is to say so then, and to go."""

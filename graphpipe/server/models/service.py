@@ -15,7 +15,7 @@ __all__ = ["Service"]
 @dataclass(slots=True, weakref_slot=True, eq=False)
 class Service:
     """One model that is served. ``at_once`` is what its stage does without waiting, for a model that is quick; any other
-    has ``threads``.
+    has ``threads``. ``rereads``: a stage looks at inputs more than once, so they must not change meanwhile.
 
     Requests under way hold it: one that was retired is let go, by ``on_let_go``, when the last of them is over.
     """
@@ -28,6 +28,7 @@ class Service:
     cast: bool = False
     ignore_extra_inputs: bool = False
     threads: int = 0
+    rereads: bool = False
     _holders: int = 0
     _on_let_go: Callable[[Service], None] | None = None
 

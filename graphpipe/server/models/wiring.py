@@ -108,6 +108,7 @@ def _service(
         cast=settings.cast,
         ignore_extra_inputs=settings.ignore_extra_inputs,
         threads=0 if runner.quick else threads,
+        rereads=stage is not runner,
     )
     meter.follow(service.numbers)
     if (numbers := getattr(model, "numbers", None)) is not None:

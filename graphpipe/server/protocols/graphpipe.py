@@ -8,10 +8,11 @@ from __future__ import annotations
 import asyncio
 import difflib
 import logging
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import replace
+from functools import partial
 from time import perf_counter
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,10 +31,11 @@ from graphpipe.errors import (
 from graphpipe.server.models.directory import Directory
 from graphpipe.server.models.service import Service
 from graphpipe.server.numbers.failures import FAILURES
+from graphpipe.server.protocols.beside import Beside, copy, encode, places_field, to_copy
 from graphpipe.server.protocols.effort import text_bytes
 from graphpipe.server.protocols.foreign import body_words, path_words
 from graphpipe.server.protocols.path import segments
-from graphpipe.server.protocols.protocol import BY_MESSAGE, Answer, Field
+from graphpipe.server.protocols.protocol import BY_MESSAGE, OCTETS, Answer, Field
 from graphpipe.server.protocols.room import NeverRoom, Room
 from graphpipe.server.protocols.unsendable import unsendable
 from graphpipe.server.stages import Outputs, Request
@@ -56,6 +58,8 @@ from graphpipe.wire.dtypes import DTYPES
 
 __all__ = ["ERROR_TYPE", "GraphPipe", "GraphPipeEndpoint", "error_body"]
 
+T = TypeVar("T")
+
 log = logging.getLogger("graphpipe.service")
 
 ERROR_TYPE = "application/vnd.graphpipe"
@@ -64,6 +68,8 @@ ERROR_TYPE = "application/vnd.graphpipe"
 _RESERVED = frozenset(("control", "models", "metrics", "livez", "readyz", "v1", "v2"))
 # Copying this much on the event loop would be felt by the other callers.
 _OFF_LOOP_FROM = 256 * 1024
+# So would this of what a caller shows, where a thread has to be worth its while.
+_COPIED_ASIDE_FROM = 1 << 20
 # So would reading this much, if nothing like it was read before: it may be strings, each of which is work.
 _READ_ASIDE_FROM = 32 * 1024
 _PLANS_MAX = 256
@@ -192,10 +198,56 @@ class GraphPipeEndpoint:
             return self._infer(request, rows)
         return self._encoded(self._at_once(request), request.outputs, rows)
 
-    def _decode(self, body: memoryview | bytes) -> InferRequest | MetadataRequest:
+    async def answer_beside(
+        self, beside: Beside, body: memoryview | bytes, deadline: float | None = None, request_id: str = ""
+    ) -> Answer:
+        """The same for a request whose caller shows memory beside it.
+
+        Nothing is kept in mind of such requests but how their messages are read.
+        """
+        self.admit(len(body) + beside.size)
+        self.service.meter.add("graphpipe_shown_bytes", beside.size)
+        body = memoryview(body).toreadonly()
+        if len(body) >= _READ_ASIDE_FROM:
+            message = await _in_thread(partial(self._decode, body, beside.tensors))
+        else:
+            message = self._decode(body, beside.tensors)
+        del body  # the inputs hold it now; nobody else may
+        if not isinstance(message, InferRequest):
+            return await self._describe()
+        plan, rows = self._planned(message.head)
+        arrays = message.inputs
+        copied = to_copy(beside, arrays, message.head, all_of_it=self.service.rereads)
+        shown = [arrays[i] for i in beside.tensors.keys() - copied]
+        pairs = beside.settle(arrays, copied)
+        is_much = sum([ours.nbytes for ours, _ in pairs]) >= _COPIED_ASIDE_FROM
+        await _in_thread(partial(copy, pairs)) if is_much else copy(pairs)
+        is_much = not plan.plain and sum([array.nbytes for array in arrays]) >= _OFF_LOOP_FROM
+        inputs = await _in_thread(partial(plan.inputs, arrays)) if is_much else plan.inputs(arrays)
+        arrays.clear()
+        request = Request(inputs, plan.outputs, message.head.config, deadline, 0.0, request_id)
+        del message, inputs
+        outputs = await self.service.stage.infer(request)
+        given = [outputs[name] for name in request.outputs] if request.outputs else list(outputs.values())
+        del request, outputs
+        began = perf_counter()
+        places = beside.places(given)
+        fields = (*OCTETS, *places_field(places, given)) if places else ()
+        is_much = sum([array.nbytes for array in given]) >= _COPIED_ASIDE_FROM or any(map(_is_work, given))
+        try:
+            made = partial(encode, beside, given, places, shown)
+            segments = await _in_thread(made) if is_much else made()
+        except BaseException as error:
+            raise unsendable(self.service.name, error) from None
+        self.service.meter.encoded(rows, perf_counter() - began)
+        return segments, rows, fields
+
+    def _decode(
+        self, body: memoryview | bytes, elsewhere: Mapping[int, memoryview] | None = None
+    ) -> InferRequest | MetadataRequest:
         """A message that is read for the first time. Raises MalformedMessage, Unsupported, TooLarge or Overloaded."""
         try:
-            return decode_request(body, strings_max=self._strings_max, hold=self._room.hold)
+            return decode_request(body, strings_max=self._strings_max, hold=self._room.hold, elsewhere=elsewhere)
         except NeverRoom:
             raise
         except TooLarge as error:
@@ -350,6 +402,10 @@ class _ForMetadata(GraphPipeEndpoint):
 
     def _planned(self, head: RequestHead) -> tuple[Plan, int]:
         raise Forbidden(_NO_INFERENCE)
+
+
+async def _in_thread(function: Callable[[], T]) -> T:
+    return await asyncio.get_running_loop().run_in_executor(None, function)
 
 
 def _is_work(array: NDArray[Any]) -> bool:

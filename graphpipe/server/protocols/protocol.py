@@ -9,7 +9,7 @@ from graphpipe.errors import ServiceError, Unsupported
 from graphpipe.server.models.service import Service
 from graphpipe.wire import Segment
 
-__all__ = ["BY_MESSAGE", "Answer", "Dialect", "Endpoint", "Field", "Fields", "Rpcs", "WrongMethod"]
+__all__ = ["BY_MESSAGE", "OCTETS", "Answer", "Dialect", "Endpoint", "Field", "Fields", "Rpcs", "WrongMethod"]
 
 # What an answer's head says: Content-Type first.
 Fields = tuple[tuple[str, str], ...]
@@ -18,6 +18,9 @@ Answer = tuple[list[Segment], int] | tuple[list[Segment], int, Fields]
 # What a field of a request's head says, by its name in small letters; None where there is none. Raises InvalidRequest for
 # a field that came more than once.
 Field = Callable[[str], str | None]
+
+# A message of GraphPipe's.
+OCTETS: Fields = (("Content-Type", "application/octet-stream"),)
 
 # The scope of an endpoint whose messages say what a key must be good for.
 BY_MESSAGE = "message"

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from os import PathLike
 from typing import Literal, TypedDict
 
+from graphpipe.problem import Problem
+
 __all__ = ["Keywords"]
 
 
@@ -19,6 +21,7 @@ class Keywords(TypedDict, total=False):
     tags: Sequence[str]
     value_inputs: str | PathLike[str]
     pad: Sequence[str]
+    problem: str | PathLike[str] | Problem
     custom_ops: Sequence[str | PathLike[str]]
     model_sha256: str
     download_bytes_max: int | str
