@@ -125,6 +125,9 @@ func (c *Client) InferInto(ctx context.Context, req *InferRequest, buf []byte) (
 
 // ask sends a request in whichever way is quickest, and decodes its answer.
 func (c *Client) ask(ctx context.Context, req *InferRequest, message segments, buf []byte) (*InferResponse, []byte, error) {
+	if c.sameHost != nil && c.sameHost.allocated.isSpent(buf) {
+		buf = nil
+	}
 	if c.sameHost != nil && c.sameHost.fits(req) {
 		resp, answer, err := c.sameHost.infer(ctx, req, buf)
 		if !errors.Is(err, errAsBytes) {

@@ -18,9 +18,10 @@ const (
 	memoryKeptHeader   = "Graphpipe-Memory-Kept"
 	memoryRefused      = "refused"
 
-	shownFrom      = 64 << 10 // bytes of all tensors of numbers together; fewer are as quick in the message
-	shownEach      = 4 << 10
-	shownMax       = 64 // tensors
+	shownFrom      = 256 << 10 // bytes of all tensors of numbers together; fewer are as quick in the message
+	shownEach      = 16 << 10
+	shownMax       = 64       // tensors
+	roomFrom       = 64 << 10 // bytes of an output
 	descriptorsMax = 16
 	placeAlign     = 64
 	answerKindsMax = 256
@@ -37,6 +38,7 @@ var errAsBytes = errors.New("the server does not look at memory")
 type sameHost struct {
 	pool           *pool // of connections on which the server looks for descriptors
 	segments       segmentPool
+	allocated      segmentSet // by [Alloc]; no other server is shown it, for this one may look at it at any time
 	answerBytesMax int64
 
 	mu           sync.Mutex
@@ -143,7 +145,7 @@ func (s *sameHost) agree(ctx context.Context, c *connection) error {
 func (s *sameHost) learn(req *InferRequest, resp *InferResponse) {
 	room := 0
 	for i := range resp.Outputs {
-		if n := len(resp.Outputs[i].Data); n >= shownFrom {
+		if n := len(resp.Outputs[i].Data); n >= roomFrom {
 			room += aligned(n)
 		}
 	}

@@ -61,7 +61,7 @@ func (s *sameHost) lend(req *InferRequest, buf []byte) *showing {
 // showInPlace shows an input that lies in memory of [Alloc], unless that would be too many descriptors: one is left for what is
 // copied, and one for the answer.
 func (g *showing) showInPlace(i int, data []byte) bool {
-	s, at := segmentOf(data)
+	s, at := g.host.allocated.find(data)
 	if s == nil {
 		return false
 	}
@@ -102,7 +102,7 @@ func appendPlace(b []byte, number int, at int64, length int) []byte {
 // bringRoom says where outputs may be written: into the caller's own buffer if that can be shown, else into ours.
 func (g *showing) bringRoom(buf []byte) {
 	whole := buf[:cap(buf)]
-	if s, at := segmentOf(whole); s != nil {
+	if s, at := g.host.allocated.find(whole); s != nil {
 		skip := int(-at & (placeAlign - 1))
 		if len(whole) > skip && !g.holdsInputsIn(whole) {
 			number := slices.Index(g.segments, s)

@@ -26,6 +26,7 @@ from graphpipe.package.contents import Package, is_package, manifest_at
 from graphpipe.package.installed import version_of
 from graphpipe.package.manifest import Manifest
 from graphpipe.package.recorded import problem_of
+from graphpipe.problem import Problem
 from graphpipe.signature import Signature
 from graphpipe.venvs.environment import environment_at, environment_for, interpreter
 from graphpipe.venvs.requirement import Requirement
@@ -60,7 +61,12 @@ class PackagedModel:
 
     def self_test(self) -> None:
         """Run the package's tests. Raises TestFailed with what is different."""
-        problem_of(self._package.manifest, self._package.folder).check(self._posed)
+        self.problem.check(self._posed)
+
+    @property
+    def problem(self) -> Problem:
+        """The problem, with the package's tests. Raises PackageError where they cannot be read any more."""
+        return problem_of(self._package.manifest, self._package.folder)
 
     def __getattr__(self, name: str) -> Any:
         # kind, runtime, threads and whatever else a model may have.

@@ -81,10 +81,10 @@ examples:
 
 _PROBLEM_EXAMPLES = """\
 examples:
-  graphpipe problem digits.toml
-  graphpipe problem digits.toml digits.onnx
-  graphpipe problem digits.toml http://127.0.0.1:9000/models/digits
-  graphpipe problem digits.toml graph.pb --name-map pixels=some_namespace/in_x:0 --name-map label=out
+  graphpipe problem problem.toml
+  graphpipe problem problem.toml digits.onnx
+  graphpipe problem problem.toml http://127.0.0.1:9000/models/digits
+  graphpipe problem problem.toml models.py:classify --name-map probabilities=p
 
 A model that does not fit, or fails a test, ends it with status 1 and what is different. docs/problems.md has the format.
 """

@@ -22,7 +22,8 @@ Ask several models the same, and hold their answers against those of the first.
 
 A MODEL is what graphpipe-serve --model takes: a file or folder of any framework, a package, module:function, the URL of a
 server; NAME= in front is what it is called here. All of them are asked each call in turn. With --problem they are asked by
-its names and hold its promises; without it their own names say what is what.
+its names and hold its promises; without it their own names say what is what, or the problem of the first, if that is a
+package.
 """
 
 _EXAMPLES = """\
@@ -60,7 +61,7 @@ def command() -> Command:
             Argument("models", metavar="MODEL MODEL...", nargs=-1, required=True, type=Offered(source),
                      help="[NAME=]SOURCE; the first is the reference."),
             option("--problem", section=asked, metavar="FILE", type=click.Path(),
-                   help="The problem: what they take and give, in TOML, YAML or JSON."),
+                   help="What they take and give, in TOML, YAML or JSON.  [default: that of the first, if it is a package]"),
             option("--data", section=asked, metavar="PATH", type=click.Path(),
                    help="What they are asked.  [default: the tests of the problem]"),
             option("--batch", section=asked, metavar="N", type=click.IntRange(1), default=1, show_default=True,
@@ -113,8 +114,6 @@ def _compare(
 ) -> int:
     if len(models) < 2:
         raise click.UsageError("a model is compared with another; name two or more")
-    if data is None and problem is None:
-        raise click.UsageError("there is nothing to ask: give --data, or a --problem that has tests")
     if picture and Path(picture).suffix.lower() != ".svg":
         raise click.UsageError(f"--picture: expected a file .svg; {picture!r} came")
     for file in (json_file, picture):

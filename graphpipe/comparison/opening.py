@@ -18,7 +18,7 @@ from graphpipe.errors import LoadError
 from graphpipe.problem import Problem
 from graphpipe.signature import Signature
 
-__all__ = ["Named", "named", "opened"]
+__all__ = ["Named", "Opened", "named", "opened", "problem_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +59,23 @@ def named(models: Mapping[str, Any] | Sequence[Any]) -> list[Named]:
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A model that can be asked, how its inputs and outputs are called, and what it takes."""
+
+    name: str
+    source: str
+    model: Any
+    names: Names
+    signature: Signature
+
+
 @contextmanager
 def opened(
     models: Sequence[Named], problem: Problem | None, options: LoadOptions, said: Mapping[str, Said], backend: str = ""
-) -> Iterator[list[tuple[Named, Any, Names, Signature]]]:
-    """All models, each with how its inputs and outputs are called and what it takes; closed at the end if they were opened
-    here.
+) -> Iterator[tuple[list[Opened], Problem | None]]:
+    """All models, and the problem that they answer: the one that is given, or that the first one, a package, was made for.
+    What was opened here is closed at the end.
 
     Raises LoadError if one cannot be loaded, does not fit the problem, or takes other inputs than the first.
     """
@@ -73,26 +84,32 @@ def opened(
         refuse_unused([(each.name, kind_of(str(each.thing), backend), said) for each in sources])
     # As a server does: one thread for each call, whichever framework it is.
     options = replace(options, intra_threads=options.intra_threads or 1)
-    found: list[tuple[Named, Any, Names, Signature]] = []
+    found: list[Opened] = []
     with ExitStack() as stack:
         for each in models:
             model = each.thing
             if not callable(getattr(model, "execute_multi", None)):
                 model = loaded(model, options, backend if isinstance(model, str | Path) else "", each.name)
                 stack.callback(model.close)
-            signature: Signature = model.signature
+            inner = model.model if isinstance(model, LoadedModel) else model
+            own = getattr(inner, "problem", None)
+            if not found and problem is None and isinstance(own, Problem):
+                problem = own
             if problem is not None:
-                inner = model.model if isinstance(model, LoadedModel) else model
                 model = LoadedModel(problem.posed(inner, name=each.name), each.name)
-                signature = problem.signature
-            who = f"model {each.name!r}"
-            if problem is None and found:
-                names = names_of(found[0][3], signature, who)
-            else:
-                outputs = {spec.name: spec.name for spec in signature.outputs}
-                names = Names({spec.name: spec.name for spec in signature.inputs}, outputs or None)
-            found.append((each, model, names, signature))
-        yield found
+            found.append(_opened(each, model, None if problem is not None or not found else found[0].signature))
+        yield found, problem
+
+
+def _opened(each: Named, model: Any, reference: Signature | None) -> Opened:
+    """``reference`` is what the first model takes and gives, where names are to be found by it."""
+    signature: Signature = model.signature
+    if reference is not None:
+        names = names_of(reference, signature, f"model {each.name!r}")
+    else:
+        outputs = {spec.name: spec.name for spec in signature.outputs}
+        names = Names({spec.name: spec.name for spec in signature.inputs}, outputs or None)
+    return Opened(each.name, each.source, model, names, signature)
 
 
 def _without_login(source: str | Path) -> str:

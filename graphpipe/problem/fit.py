@@ -75,7 +75,7 @@ def _named(
         if name is None and not anything:
             there = f"its {what}s are {listed(list(known))}" if known else f"it has no {what}s"
             near = nearest(asked, known)
-            hint = f" (name_map={{{spec.name!r}: ...}} says another name)" if not near and known else ""
+            hint = " (a package's name_map, or that of Problem.posed, says another name)" if not near and known else ""
             wrong.append(f"the model has no {what} {quoted(asked)}{near or f'; {there}'}{hint}")
             continue
         name = asked if name is None else name

@@ -314,3 +314,17 @@ def test_the_import_stays_light():
     )
     said = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=True, text=True).stdout
     assert said == "False False\n"
+
+
+def test_a_package_brings_its_problem_and_its_tests(tmp_path):
+    (tmp_path / "sums.py").write_text("def add(x):\n    return {'y': x.sum(axis=1)}\n")
+    problem = Problem.of({"x": "float32[n, 2]"}, {"y": "float32[n]"}, name="sums")
+    graphpipe.package.create(
+        tmp_path / "sums.zip", model="sums:add", code=[tmp_path / "sums.py"], problem=problem,
+        test_data={"inputs": {"x": [[1, 2], [3, 4]]}, "outputs": {"y": [3, 7]}},
+    )  # fmt: skip
+    found = graphpipe.compare([tmp_path / "sums.zip", lambda x: {"y": x[:, 0] * np.float32(3)}, lambda x: {"y": x}])
+    assert (found.about.problem, found.about.calls, found.about.rows) == ("sums", 1, 2)
+    assert [model.errors for model in found.models] == [0, 0, 1]  # the third breaks the package's promises
+    assert differences(found, False)["function", "y"].max_abs == 2.0
+    assert differences(found, True)["sums", "y"].max_abs == 0

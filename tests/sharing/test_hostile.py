@@ -59,7 +59,7 @@ def innocent(server: InProcess) -> Iterator[None]:
     over.set()
     caller.join()
     assert not failed
-    until(lambda: (open_here(), mapped_here()) == (descriptors, mapped))
+    until(lambda: open_here() <= descriptors and mapped_here() <= mapped)
     assert server.ask(lambda: server.app.admission.held_bytes) == 0
     assert server.ask(lambda: server.app.hub.sharing.waiting.count) == 0
 

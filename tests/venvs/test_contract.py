@@ -28,15 +28,15 @@ globals().update({name: test for name, test in vars(contract).items() if name.st
 
 @dataclass(frozen=True)
 class Home:
-    """Where models run: a Python with packages, or ours; and which samples. Of those that its own version has to write,
-    ``writes`` has the names.
+    """Where models run: a Python with packages, or ours; and which samples. Those of ``own`` are modules beside this one,
+    and written there.
     """
 
     name: str
     python: str
     packages: tuple[str, ...]
     samples: tuple[str, ...]
-    writes: tuple[str, ...] = ()
+    own: tuple[str, ...] = ()
 
     def interpreter(self) -> str:
         return environment(self.name, self.python, *self.packages, make=True) if self.packages else ""
@@ -49,7 +49,7 @@ HOMES = (
     Home("onnxruntime118", "3.9", ("onnxruntime==1.18.1", NUMPY_1), ("onnx",)),
     Home(
         "tensorflow215", "3.11", ("tensorflow-cpu==2.15.1", NUMPY_1),
-        ("tensorflow_savedmodel", "tensorflow_graphdef", "tensorflow_keras"), writes=("tensorflow_keras",),
+        ("tensorflow_savedmodel", "tensorflow_graphdef"), ("keras2",),
     ),
     Home("torch112", "3.10", ("torch==1.12.1", NUMPY_1), ("torch_script", "torch_module")),
     Home("ours", "", (), ("python", "onnx", "tensorflow_savedmodel", "torch_script", "torch_export")),
@@ -57,13 +57,15 @@ HOMES = (
 BY_NAME = {home.name: home for home in HOMES}
 
 
-@pytest.fixture(scope="module", params=[(home.name, name) for home in HOMES for name in home.samples], ids="-".join)
+@pytest.fixture(
+    scope="module", params=[(home.name, name) for home in HOMES for name in home.samples + home.own], ids="-".join
+)
 def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Sample]]:
     """A name for it, and the sample as it is loaded there."""
     home, name = BY_NAME[request.param[0]], request.param[1]
     folder = tmp_path_factory.mktemp(name)
     python = home.interpreter()
-    made = written_there(python, name, folder) if name in home.writes else written_here(name, folder)
+    made = written_there(python, name, folder) if name in home.own else written_here(name, folder)
     options = {"isolate": 1} | ({"python": python} if python else {})
     # Memory that both processes see counts for both.
     yield name, replace(made, options={**made.options, **options}, copies_inputs=True)
@@ -80,7 +82,7 @@ def written_here(name: str, folder: Path) -> Sample:
 def written_there(python: str, name: str, folder: Path) -> Sample:
     code = (
         f"import sys; sys.path.append({str(ROOT)!r}); from pathlib import Path\n"
-        f"from tests.contract.samples.{name} import build\nmade = build(Path({str(folder)!r}))\n"
+        f"from tests.venvs.{name} import build\nmade = build(Path({str(folder)!r}))\n"
         "print(repr((made.source, made.strings, made.checks, made.has_symbols)))"
     )
     said = subprocess.run([python, "-c", code], capture_output=True, text=True, timeout=300, check=False)
@@ -121,7 +123,9 @@ def served(case: tuple[str, Sample]) -> Iterator[Server]:
 def test_it_runs_in_the_version_that_it_is_meant_to(case, model):
     """So that nobody holds ours to the contract twice."""
     options: dict[str, Any] = case[1].options
-    home = next(home for home in HOMES if case[0] in home.samples and bool(home.packages) == ("python" in options))
+    home = next(
+        home for home in HOMES if case[0] in home.samples + home.own and bool(home.packages) == ("python" in options)
+    )
     for package in home.packages[:1]:
         framework, _, version = package.partition("==")
         if framework != "numpy":

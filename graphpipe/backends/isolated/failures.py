@@ -6,10 +6,11 @@ It is made again on the other side as an exception of the same name with the sam
 
 from __future__ import annotations
 
+import functools
 import json
 import traceback
-from collections.abc import Sequence
-from types import CodeType, TracebackType
+from collections.abc import Generator, Sequence
+from types import FrameType, FunctionType, TracebackType
 from typing import Any
 
 __all__ = ["ModelRaised", "failure_from_bytes", "failure_to_bytes"]
@@ -80,28 +81,32 @@ def failure_from_bytes(text: bytes) -> ModelRaised:
 
 def _made(module: str, name: str, words: str) -> ModelRaised:
     plain = name.rpartition(".")[2][:_NAME_MAX]
-    if not plain.isidentifier():
-        plain = "ModelRaised"
-    kind: type[ModelRaised] = type(plain, (ModelRaised,), {"__module__": module[:_NAME_MAX]})
-    return kind(words)
+    return _class_of(module[:_NAME_MAX], plain if plain.isidentifier() else "ModelRaised")(words)
+
+
+@functools.lru_cache(maxsize=64)
+def _class_of(module: str, name: str) -> type[ModelRaised]:
+    return type(name, (ModelRaised,), {"__module__": module})
 
 
 def _with_frames(error: ModelRaised, frames: Sequence[Sequence[Any]]) -> ModelRaised:
-    """The error with a traceback of these frames. A traceback takes real ones: for each a function of its name and file is
-    made, which raises.
-    """
+    """The error with a traceback of these frames."""
     trace: TracebackType | None = None
     for file, line, name in reversed(frames):
-        trace = TracebackType(trace, _frame(str(file), int(line), str(name)), 0, max(1, int(line)))
+        # Without an instruction the line is the one that is told here.
+        trace = TracebackType(trace, _frame(str(file), str(name)), -1, max(1, int(line)))
     return error.with_traceback(trace)
 
 
-def _frame(file: str, line: int, name: str) -> Any:
-    code: CodeType = compile("raise AssertionError", file.replace("\0", "?"), "exec")
-    try:
-        exec(code.replace(co_name=name, co_firstlineno=max(1, line)), {"__name__": name})
-    except AssertionError as raised:
-        assert raised.__traceback__ is not None
-        assert raised.__traceback__.tb_next is not None
-        return raised.__traceback__.tb_next.tb_frame
-    raise AssertionError("unreachable")
+def _frame(file: str, name: str) -> FrameType:
+    """A frame of a function with this name, in this file. It is a generator's, which has not begun: unlike one that has
+    run, it knows nothing of ours, which would keep the memory of a call as long as somebody has the error.
+    """
+    code = _template.__code__.replace(co_filename=file, co_name=name)
+    made: Generator[None, None, None] = FunctionType(code, {"__name__": name})()
+    frame: FrameType = made.gi_frame  # type: ignore[attr-defined]
+    return frame
+
+
+def _template() -> Generator[None, None, None]:
+    yield

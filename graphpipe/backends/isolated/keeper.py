@@ -156,6 +156,11 @@ class Keeper:
         error.retry_after_s = max(0.1, min(starts, default=0.0) - monotonic()) if starts else 1.0
         return error
 
+    def process_ids(self) -> list[int]:
+        """The processes that have loaded the model, by their numbers."""
+        with self._changed:
+            return [place.process.pid for place in self._places if place.process is not None and place.process.is_up]
+
     def give(self, lane: Lane, took_s: float) -> None:
         """A call has its answer; the lane is free for the next one."""
         process = lane.process

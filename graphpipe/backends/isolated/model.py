@@ -153,6 +153,21 @@ class IsolatedModel:
         return frame
 
     def _read(self, told: Told, frame: Frame, asked: tuple[str, ...]) -> dict[str, Array]:
+        try:
+            said = self._said(told, frame, asked)
+        except Exception as error:  # whatever a process that has gone astray can make of an answer
+            raise ModelFailed(
+                f"the process of model {self._name!r} gave what is no answer: {type(error).__name__}: {error}"
+            ) from None
+        if isinstance(said, dict):
+            return said
+        try:
+            raise said
+        finally:
+            del said  # it remembers this frame
+
+    def _said(self, told: Told, frame: Frame, asked: tuple[str, ...]) -> dict[str, Array] | Exception:
+        """The outputs of an answer, or the error that it tells of. Raises anything for what is no answer."""
         if frame.kind == Kind.ANSWER:
             arrays = self._sharing.read(told, frame)
             names: Sequence[str] = asked
@@ -162,16 +177,20 @@ class IsolatedModel:
                 for place in bools:
                     arrays[place] = arrays[place].view(np.bool_)
             return dict(zip(names, arrays, strict=True))
-        if frame.kind == Kind.REFUSED:
-            said = json.loads(frame.notes)
-            raise service_error(said["code"], said["status"], said["message"], said["retry_after_s"])
         if frame.kind == Kind.FAILED:
-            raise failure_from_bytes(frame.notes)
-        raise ModelFailed(f"the process of model {self._name!r} gave a frame of kind {frame.kind}, which is no answer")
+            return failure_from_bytes(frame.notes)
+        if frame.kind != Kind.REFUSED:
+            raise TornFrame(f"a frame of kind {frame.kind}")
+        said = json.loads(frame.notes)
+        return service_error(said["code"], said["status"], said["message"], said["retry_after_s"])
 
     def empty(self, shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
         """An array of no particular content that reaches the processes without a copy."""
         return self._sharing.empty(shape, dtype)
+
+    def process_ids(self) -> list[int]:
+        """The processes that are up at this moment, by their numbers."""
+        return self._keeper.process_ids()
 
     def numbers(self) -> dict[str, float]:
         """How it is now, as metrics."""

@@ -228,7 +228,7 @@ class TorchModel:
         if strided and tensor.numel() * tensor.element_size() <= SURE_ABOVE_BYTES:
             return self._array(name, tensor).copy()
         # What comes from another device, or from another type, is copied on the way.
-        sure = not tensor.is_cpu or tensor.dtype == torch.bfloat16
+        sure = tensor.device.type != "cpu" or tensor.dtype == torch.bfloat16
         del tensor
         if not sure and strided:
             # Asked before there is an array, which holds the tensor too.

@@ -26,9 +26,8 @@ from graphpipe.wire import Segment
 
 __all__ = ["PassingTransport", "Waiting", "can_pass"]
 
-# With one write, by the kernel. With less room it would close some itself, here and now.
-_AT_ONCE_MAX = 253
-_CONTROL_BYTES = socket.CMSG_SPACE(_AT_ONCE_MAX * array.array("i").itemsize) if hasattr(socket, "CMSG_SPACE") else 0
+# The kernel closes what comes at once beyond that, and says so.
+_CONTROL_BYTES = socket.CMSG_SPACE(DESCRIPTORS_MAX * array.array("i").itemsize) if hasattr(socket, "CMSG_SPACE") else 0
 # No program that this one starts inherits them.
 _FLAGS = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 _LOST = getattr(socket, "MSG_CTRUNC", 0)
@@ -45,7 +44,8 @@ class Waiting:
     """The descriptors that have come and belong to no request: on all connections together, so that callers who send
     nothing else leave some for files and for other callers. ``count`` of them may become a request's.
 
-    The others are closed in a thread: what a stranger has sent may make whoever closes it last wait for long.
+    The others are closed in a thread: what a stranger has sent may make whoever closes it last wait for long. When there are
+    ``most``, no more are taken in: the kernel closes them.
     """
 
     def __init__(self, most: int) -> None:
@@ -57,7 +57,7 @@ class Waiting:
 
     @property
     def is_full(self) -> bool:
-        """Whether nobody else should begin to send some."""
+        """Whether no more are taken in."""
         return self.count + len(self._unwanted) >= self.most
 
     def close(self, descriptors: Sequence[int]) -> None:
@@ -74,14 +74,14 @@ class Waiting:
 
     def _close(self) -> None:
         while True:
+            while self._unwanted:
+                with contextlib.suppress(OSError):  # of what it is, that something else went wrong
+                    os.close(self._unwanted[0])
+                self._unwanted.popleft()
             with self._lock:
                 if not self._unwanted:
                     self._closer = None
                     return
-                descriptor = self._unwanted[0]
-            with contextlib.suppress(OSError):  # of what it is, that something else went wrong
-                os.close(descriptor)
-            self._unwanted.popleft()
 
 
 def can_pass(transport: asyncio.BaseTransport) -> bool:
@@ -160,12 +160,7 @@ class PassingTransport(asyncio.Transport):
                 numbers.frombytes(data[: len(data) - len(data) % numbers.itemsize])
         self._came += numbers
         self._waiting.count += len(numbers)
-        if (
-            not self._keeps
-            or flags & _LOST
-            or len(self._came) > DESCRIPTORS_MAX
-            or self._waiting.count > self._waiting.most
-        ):
+        if not self._keeps or flags & _LOST or len(self._came) > DESCRIPTORS_MAX:
             self.drop_descriptors()
             self._lacks = True
 
@@ -179,12 +174,13 @@ class PassingTransport(asyncio.Transport):
         if self._over or self._paused or self._closing:
             return
         protocol, data = self._protocol, b""
+        room = 0 if self._waiting.is_full else _CONTROL_BYTES
         try:
             if isinstance(protocol, asyncio.BufferedProtocol):
                 window = protocol.get_buffer(-1)
-                count, control, flags, _ = self._socket.recvmsg_into([window], _CONTROL_BYTES, _FLAGS)
+                count, control, flags, _ = self._socket.recvmsg_into([window], room, _FLAGS)
             else:
-                data, control, flags, _ = self._socket.recvmsg(_READ_BYTES, _CONTROL_BYTES, _FLAGS)
+                data, control, flags, _ = self._socket.recvmsg(_READ_BYTES, room, _FLAGS)
                 count = len(data)
         except (BlockingIOError, InterruptedError):
             return
