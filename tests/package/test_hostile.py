@@ -252,7 +252,7 @@ def test_a_test_that_is_no_message_is_refused_when_it_is_run(adder):
     changed(adder, "tests/0.request", b"\x10\0\0\0" * 100)
     with graphpipe.load(adder) as model:
         with pytest.raises(graphpipe.PackageError, match=r"tests/0.request cannot be read"):
-            model.model.self_test()
+            model.self_test()
 
 
 JSON = st.recursive(
@@ -294,7 +294,7 @@ def test_whatever_a_manifest_says_it_is_a_model_or_a_load_error(made, data, tmp_
     try:
         with graphpipe.load(folder) as model:
             str(model.signature)
-            model.model.self_test()
+            model.self_test()
     except graphpipe.LoadError:
         pass
     finally:

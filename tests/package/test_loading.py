@@ -107,7 +107,7 @@ def test_a_package_may_be_in_processes_of_its_own(tmp_path):
     package = python_adder(tmp_path / "p.zip", self_test=False)
     with graphpipe.load(package, isolate=2) as model:
         assert answer(model) == [3]
-        model.model.self_test()
+        model.self_test()
         assert str(model.signature) == "(x float32 [n], y float32 [n]) -> (out float32 [n])"
         assert len(model.version) == 64
 
