@@ -16,13 +16,15 @@ from typing import TYPE_CHECKING, Any
 from graphpipe.version import __version__
 
 if TYPE_CHECKING:
-    from graphpipe import errors, remote
+    from graphpipe import errors, package, remote
     from graphpipe.backends import LoadedModel, Model
     from graphpipe.backends.find import load
     from graphpipe.backends.options import LoadOptions
+    from graphpipe.backends.placeholder import placeholder
     from graphpipe.backends.python.hints import model
     from graphpipe.client import Client
     from graphpipe.client.asyncio_client import AsyncClient
+    from graphpipe.comparison.comparing import compare
     from graphpipe.errors import (
         DeadlineExceeded,
         Forbidden,
@@ -35,7 +37,10 @@ if TYPE_CHECKING:
         NotFound,
         NotReady,
         Overloaded,
+        PackageError,
+        ProblemError,
         ServiceError,
+        TestFailed,
         TimedOut,
         TooLarge,
         Unauthenticated,
@@ -43,11 +48,13 @@ if TYPE_CHECKING:
         Unsupported,
         UpstreamFailed,
     )
+    from graphpipe.problem import Case, Problem
     from graphpipe.server.serving import Serving, serve, serving
     from graphpipe.signature import Signature, TensorSpec
 
 __all__ = [
     "AsyncClient",
+    "Case",
     "Client",
     "DeadlineExceeded",
     "Forbidden",
@@ -63,10 +70,14 @@ __all__ = [
     "NotFound",
     "NotReady",
     "Overloaded",
+    "PackageError",
+    "Problem",
+    "ProblemError",
     "ServiceError",
     "Serving",
     "Signature",
     "TensorSpec",
+    "TestFailed",
     "TimedOut",
     "TooLarge",
     "Unauthenticated",
@@ -74,9 +85,12 @@ __all__ = [
     "Unsupported",
     "UpstreamFailed",
     "__version__",
+    "compare",
     "errors",
     "load",
     "model",
+    "package",
+    "placeholder",
     "remote",
     "serve",
     "serving",
@@ -84,18 +98,22 @@ __all__ = [
 
 _ERRORS = (
     "DeadlineExceeded", "Forbidden", "GraphPipeError", "InvalidRequest", "LoadError", "MalformedMessage", "ModelFailed",
-    "NoAnswer", "NotFound", "NotReady", "Overloaded", "ServiceError", "TimedOut", "TooLarge", "Unauthenticated",
-    "Unreachable", "Unsupported", "UpstreamFailed",
+    "NoAnswer", "NotFound", "NotReady", "Overloaded", "PackageError", "ProblemError", "ServiceError", "TestFailed",
+    "TimedOut", "TooLarge", "Unauthenticated", "Unreachable", "Unsupported", "UpstreamFailed",
 )  # fmt: skip
 
 _HOMES = {
     "AsyncClient": "graphpipe.client.asyncio_client",
     "Client": "graphpipe.client.blocking",
+    "compare": "graphpipe.comparison.comparing",
     "load": "graphpipe.backends",
     "LoadOptions": "graphpipe.backends",
     "LoadedModel": "graphpipe.backends",
     "Model": "graphpipe.backends",
     "model": "graphpipe.backends.python.hints",
+    "placeholder": "graphpipe.backends.placeholder",
+    "Case": "graphpipe.problem",
+    "Problem": "graphpipe.problem",
     "Serving": "graphpipe.server.serving",
     "serve": "graphpipe.server.serving",
     "serving": "graphpipe.server.serving",
@@ -106,7 +124,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("errors", "remote"):
+    if name in ("errors", "package", "remote"):
         return importlib.import_module(f"graphpipe.{name}")
     home = _HOMES.get(name)
     if home is None:

@@ -18,6 +18,9 @@
     |   +-- Unreachable         no connection could be made: the model did not run
     |   +-- TimedOut            the client's own timeout passed (also a TimeoutError)
     +-- LoadError               a model could not be loaded
+        +-- PackageError        a package could not be made, or is not what it says
+        +-- ProblemError        a problem's definition makes no sense (also a ValueError)
+        +-- TestFailed          a model's answer to a test of its problem is not the expected one
 
 The codes are part of the wire (docs/wire.md) and never change. A client raises the class of the code that the server
 sent, with the status that came. A server that sends no code (the original does not) is judged by its status alone:
@@ -40,7 +43,10 @@ __all__ = [
     "NotFound",
     "NotReady",
     "Overloaded",
+    "PackageError",
+    "ProblemError",
     "ServiceError",
+    "TestFailed",
     "TimedOut",
     "TooLarge",
     "Unauthenticated",
@@ -180,6 +186,20 @@ class TimedOut(NoAnswer, TimeoutError):
 
 class LoadError(GraphPipeError):
     """A model could not be loaded; the message says which one, why, and how to mend it."""
+
+
+class PackageError(LoadError):
+    """A package could not be made, or is not what its manifest says."""
+
+
+class ProblemError(LoadError, ValueError):
+    """A problem's definition makes no sense; the message says at which place, and what was expected there."""
+
+
+class TestFailed(LoadError):
+    """A model's answer to a test of its problem is not the one that was expected; the message has the difference."""
+
+    __test__ = False  # its name is no test's
 
 
 _BY_CODE: dict[int, type[ServiceError]] = {

@@ -21,6 +21,7 @@ __all__ = [
     "choice",
     "choices",
     "count",
+    "definition",
     "integer",
     "integers",
     "names",
@@ -28,6 +29,7 @@ __all__ = [
     "origins",
     "path",
     "paths",
+    "processes",
     "size",
     "switch",
     "text",
@@ -96,6 +98,18 @@ _ADDRESS = "expected HOST:PORT, [IPv6]:PORT, unix:PATH or a port"
 def path(metavar: str = "FILE") -> Kind:
     """A path, relative to the folder that the command is given in."""
     return Kind(metavar, "str | PathLike[str]", _path, is_path=True)
+
+
+def definition(of: str) -> Kind:
+    """A path of a file that defines something, or in Python the thing itself, which is of the class called ``of``."""
+
+    def read(value: object) -> Any:
+        return value if any(kind.__name__ == of for kind in type(value).__mro__) else _path(value)
+
+    def write(value: Any) -> str:
+        return _toml(value if isinstance(value, str) else f"<{of} in Python>")
+
+    return Kind("FILE", f"str | PathLike[str] | {of}", read, write, is_path=True)
 
 
 def names(metavar: str = "NAMES", least: int = 1) -> Kind:
@@ -169,6 +183,18 @@ def integer(least: int = 0, most: int | None = None, metavar: str = "N") -> Kind
         raise ValueError(f"expected a whole number {_range(least, most)}")
 
     return Kind(metavar, "int", read)
+
+
+def processes(most: int) -> Kind:
+    """A number of processes; True is one, False none."""
+    whole = integer(0, most)
+
+    def read(value: object) -> int:
+        if isinstance(value, bool) or (isinstance(value, str) and value.strip().lower() in (*_TRUE, *_FALSE)):
+            value = int(switch().read(value))
+        return int(whole.read(value))
+
+    return Kind("N", "int | bool", read)
 
 
 def integers(least: int = 0, most: int | None = None, metavar: str = "N,N,...") -> Kind:

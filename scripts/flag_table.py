@@ -43,6 +43,7 @@ def keywords(call: str, name: str, flags: Sequence[Flag]) -> str:
         f'"""The keywords of ``{call}``, for type checkers: written by scripts/flag_table.py."""', "",
         "from __future__ import annotations", "",
         "from collections.abc import Sequence", "from os import PathLike", f"from typing import {typing}", "",
+        *(["from graphpipe.problem import Problem", ""] if "Problem" in types else []),
         f'__all__ = ["{name}"]', "", "",
         f"class {name}(TypedDict, total=False):",
         '    """Every setting, by the name of its field; docs/serving.md says what each does."""',

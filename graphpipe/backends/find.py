@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -22,6 +23,7 @@ from graphpipe.backends.options import LoadOptions
 from graphpipe.backends.pad import padded
 from graphpipe.backends.unused import Kind, Said, refuse_unused
 from graphpipe.errors import LoadError
+from graphpipe.problem import Problem
 from graphpipe.setting import declared_in, read_keywords
 from graphpipe.signature import Signature
 from graphpipe.sources.web import check_sha256, fetch, file_name, is_model_url
@@ -37,6 +39,7 @@ __all__ = [
     "loading",
     "open_model",
     "opened",
+    "refuse_to_isolate",
 ]
 
 
@@ -47,8 +50,8 @@ def load(
 
     ``source`` is what ``graphpipe-serve --model`` takes, and its kind is found by what it is: a file
     (``model.onnx``), the URL of one, a SavedModel's folder, one that holds one model, ``module:function``, a server's
-    URL, ``echo``. A function of arrays, or a PyTorch module, is taken as it is. ``backend`` forces a kind.
-    ``options`` are those of LoadOptions, by name.
+    URL, ``placeholder:problem.toml``, ``echo``. A function of arrays, or a PyTorch module, is taken as it is. ``backend``
+    forces a kind. ``options`` are those of LoadOptions, by name.
 
     Raises LoadError, with one line that says why, also for an option that does nothing for such a model; TypeError for
     an option that does not exist or is of another kind.
@@ -75,14 +78,15 @@ def loaded(
         called = name or default_name(source)
         if said:
             refuse_unused([(called, kind_of(source, backend), said)])
-        model, kind = opened(source, options, backend)
+        model, kind = opened(source, options, backend, called)
     else:
         called = name or re.sub(r"\W", "", getattr(source, "__name__", "") or type(source).__name__)  # not <lambda>
         if backend:
             raise LoadError(f"{called}: --backend is for sources, and this is {a_kind(source)} already")
+        refuse_to_isolate(called, options)
         with loading(called):
             adopted, kind = adopting(source, called, options)
-            model = padded(adopted, options.pad)
+            model = _as_told(adopted, options, called)
     if said:
         refuse_unused([(called, kind, said)])
     with loading(called):
@@ -107,8 +111,8 @@ def open_model(source: str, options: LoadOptions, backend: str = "") -> Model:
     return opened(source, options, backend)[0]
 
 
-def opened(source: str, options: LoadOptions, backend: str = "") -> tuple[Model, Kind]:
-    """The bare model of a source, and what it is. Raises LoadError."""
+def opened(source: str, options: LoadOptions, backend: str = "", name: str = "") -> tuple[Model, Kind]:
+    """The bare model of a source, and what it is; ``name`` is what it is called in errors. Raises LoadError."""
     given = source
     if _is_download(source, backend):
         fetched = fetch(
@@ -123,14 +127,38 @@ def opened(source: str, options: LoadOptions, backend: str = "") -> tuple[Model,
         source = _one_model(source, backend)
         if options.model_sha256:
             check_sha256(source, options.model_sha256)
+    model: Model
     with loading(source):
         chosen = _backend_of(source, backend)
-        if chosen.named is not None:
+        if _is_download(given, backend):
+            chosen.fetched(source, options)
+        if (options.isolate or options.python) and not chosen.isolates:
+            # Known here as far as its words say; whatever is run of it is run there.
+            from graphpipe.backends.isolated.model import IsolatedModel  # not everybody's
+
+            isolated = IsolatedModel(source, replace(options, problem=""), backend, name or default_name(given))
+            loaded_by = isolated.loaded
+            kind = Kind(loaded_by.backend, {*loaded_by.uses, *_uses_of_all(given, backend)})
+            model, options = isolated, replace(options, pad=())  # which is done there
+        elif chosen.named is not None:
             model, kind = adopting(chosen.named(source), source, options)
-            kind = Kind(kind.backend, {*kind.uses, "model_sha256"})
+            kind = Kind(kind.backend, {*kind.uses, "model_sha256", *_OF_ISOLATION})
         else:
             model, kind = chosen.open(source, options), _kind(chosen, source, given, backend)
-        return padded(model, options.pad), kind
+        with ExitStack() as undo:
+            undo.callback(model.close)
+            told = _as_told(model, options, name or default_name(given))
+            undo.pop_all()
+        return told, kind
+
+
+def _as_told(model: Model, options: LoadOptions, name: str) -> Model:
+    """The model behind its paddings and its problem, where it was told any."""
+    model = padded(model, options.pad)
+    if not options.problem:
+        return model
+    problem = Problem.read(options.problem) if isinstance(options.problem, str) else options.problem
+    return problem.posed(model, name=name)
 
 
 def kind_of(source: str, backend: str = "") -> Kind | None:
@@ -148,10 +176,29 @@ def kind_of(source: str, backend: str = "") -> Kind | None:
 
 
 def _kind(chosen: Backend, source: str, given: str, backend: str) -> Kind:
+    return Kind(chosen.name, {*chosen.uses(source), *_uses_of_all(given, backend)})
+
+
+def _uses_of_all(given: str, backend: str) -> set[str]:
+    """The options that matter to whatever a source turns out to be."""
     about_files = {"model_sha256", *(_OF_DOWNLOADS if _is_download(given, backend) else ())}
-    return Kind(chosen.name, {*chosen.uses(source), "pad", *about_files})
+    return {*_EVERYBODYS, *about_files, *_OF_ISOLATION}
 
 
+# What is done to any model.
+_EVERYBODYS = ("pad", "problem")
+
+
+def refuse_to_isolate(name: str, options: LoadOptions) -> None:
+    """Raise LoadError if a Python object of this process is to run in another."""
+    if options.isolate or options.python:
+        raise LoadError(
+            f"{name}: what is in this program already cannot run in a process of its own; name it, so that it can be found "
+            "there: module:function, or path/to/file.py:function"
+        )
+
+
+_OF_ISOLATION = ("isolate", "python", "isolate_timeout_s", "isolate_memory_bytes", "isolate_cpus")
 _OF_DOWNLOADS = ("download_bytes_max", "download_timeout_s", "download_private")
 
 
@@ -187,14 +234,14 @@ def adopting(thing: object, name: str, options: LoadOptions) -> tuple[Model, Kin
         except Exception as error:
             raise LoadError(f"{name}: making one raised {in_words(error)}") from error
     if isinstance(thing, Model) and isinstance(thing.signature, Signature):
-        return thing, Kind("python", {"pad"})
+        return thing, Kind("python", _EVERYBODYS)
     # The one for functions last: it takes or refuses all that is left.
     for candidate in sorted(backends(), key=lambda candidate: candidate.name == "python"):
         if made_by and candidate.name == "python" and not callable(thing):
             raise LoadError(f"{name}: {neither(thing, name, made_by)}")
         model = candidate.adopt(thing, name, options)
         if model is not None:
-            return model, Kind(candidate.name, {*candidate.uses(""), "pad"})
+            return model, Kind(candidate.name, {*candidate.uses(""), *_EVERYBODYS})
     raise LoadError(f"{name}: {made_by or a_kind(thing)} is no model")
 
 
@@ -235,6 +282,8 @@ def default_name(source: str) -> str:
     if "://" in source or source.startswith(("remote:", "unix:")):
         words: list[str] = re.findall(r"[A-Za-z0-9_.-]+", source.removeprefix("remote:").partition("?")[0])
         return words[-1] if "/models/" in source else (words[1:] or ["model"])[0]
+    if source.startswith("placeholder:"):
+        return Path(source.removeprefix("placeholder:")).stem or "placeholder"
     if match := re.fullmatch(r"(?:[\w.]+|.+\.py):([\w.]+)", source):
         return match[1]
     if os.path.isdir(source):

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from os import PathLike
 from typing import TypedDict
 
+from graphpipe.problem import Problem
+
 __all__ = ["LoadKeywords"]
 
 
@@ -19,6 +21,7 @@ class LoadKeywords(TypedDict, total=False):
     tags: Sequence[str]
     value_inputs: str | PathLike[str]
     pad: Sequence[str]
+    problem: str | PathLike[str] | Problem
     custom_ops: Sequence[str | PathLike[str]]
     model_sha256: str
     download_bytes_max: int | str
@@ -36,3 +39,10 @@ class LoadKeywords(TypedDict, total=False):
     intra_threads: int
     bfloat16: bool
     channels_last: bool
+
+    # Isolation
+    isolate: int | bool
+    python: str | PathLike[str]
+    isolate_timeout_s: float
+    isolate_memory_bytes: int | str
+    isolate_cpus: int

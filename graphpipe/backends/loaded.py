@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, overload
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from graphpipe.arguments import flag, named_tensors, names, one_input, one_tensor, seconds, some_outputs, tensors, text
 from graphpipe.arrays import OutputsAs, array_of, has_own_type
 from graphpipe.backends.failure import ends_the_program, refusal
 from graphpipe.backends.model import Model, named_arrays, owned
 from graphpipe.backends.options import LoadOptions
+from graphpipe.backends.sealed import Sealed
 from graphpipe.backends.waiting import BoundedRuns
-from graphpipe.errors import DeadlineExceeded, GraphPipeError, ModelFailed, TimedOut
+from graphpipe.errors import DeadlineExceeded, GraphPipeError, InvalidRequest, ModelFailed, TimedOut
 from graphpipe.forms import in_form
 from graphpipe.frames import Frame, inputs_of, is_frame, tensor_of_one
 from graphpipe.signature import Plan, Signature, fitted
@@ -66,6 +68,7 @@ class LoadedModel:
         self.source, self.options, self.backend = source, options, backend
         self.closed = False
         self._bounded = BoundedRuns()
+        self._keeps_deadlines = bool(getattr(model, "keeps_deadlines", False))
         self._run = owned(model, inputs_are_ours=False)
         self._plans: tuple[Signature, dict[_PlanKey, Plan]] = (model.signature, {})
 
@@ -88,6 +91,34 @@ class LoadedModel:
     def description(self) -> str:
         """A sentence for people; may be empty."""
         return str(getattr(self.model, "description", ""))
+
+    # --- arrays that have their way behind them ---
+
+    def empty(self, name: str, shape: Sequence[int], dtype: DTypeLike | None = None) -> Array:
+        """An array for an input, of no particular content, where the model takes it from: to one that is isolated it goes
+        without a copy. ``dtype`` is the input's own, unless it has none or another is said.
+
+        Raises InvalidRequest if nobody says the type, ValueError or TypeError for what is no shape.
+        """
+        said = next((spec.dtype for spec in self.signature.inputs if spec.name == name), None)
+        kind = said if dtype is None else np.dtype(dtype)
+        if kind is None:
+            raise InvalidRequest(f"nothing says the type of input {name!r}; say it: empty({name!r}, shape, 'float32')")
+        dims = tuple(operator.index(dim) for dim in shape)
+        if min(dims, default=0) < 0:
+            raise ValueError(f"shape {list(dims)} has a dimension below 0")
+        own = getattr(self.model, "empty", None)
+        return np.empty(dims, kind) if own is None else own(dims, kind)
+
+    def seal(self, name: str, value: object) -> Array | Sealed:
+        """An input that is on its way from now on, for ``infer`` to take in place of the value, once or several times. The
+        value must not change before that call; to a model in this process it goes as it is.
+
+        Raises InvalidRequest if it is no array.
+        """
+        array = self._fitted(name, value)
+        own = getattr(self.model, "empty", None)
+        return array if own is None or array.dtype.kind not in "biuf" else Sealed(array, own(array.shape, array.dtype))
 
     # --- calls: those of a client ---
 
@@ -279,7 +310,7 @@ class LoadedModel:
         def work() -> dict[str, Array]:
             return named_arrays(self._run(plan.inputs(arrays), plan.outputs or None, config, timeout_s), plan.outputs)
 
-        run = None if timeout_s is None else self._bounded.begin(work)
+        run = None if timeout_s is None or self._keeps_deadlines else self._bounded.begin(work)
         late = f"model {self.name!r} gave no answer in {timeout_s} s"
         if run is not None and not run.over.wait(timeout_s):
             run.leave()
@@ -311,6 +342,8 @@ class LoadedModel:
     def _fitted(self, name: str, value: object) -> Array:
         if type(value) is np.ndarray:
             return value
+        if type(value) is Sealed:
+            return value.array()
         if has_own_type(value):
             return array_of(value, repr(name))
         dtype = next((spec.dtype for spec in self.signature.inputs if spec.name == name), None)

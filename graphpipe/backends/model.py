@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -13,11 +12,11 @@ from graphpipe.arrays import array_of
 from graphpipe.backends.owned import own, read_only
 from graphpipe.errors import ServiceError
 from graphpipe.signature import Signature
+from graphpipe.timed import Call, timed
 
 __all__ = ["Model", "named_arrays", "owned", "timed"]
 
 Array = NDArray[Any]
-Call = Callable[[Mapping[str, Array], Sequence[str] | None, str, float | None], dict[str, Array]]
 
 
 @runtime_checkable
@@ -33,7 +32,13 @@ class Model(Protocol):
 
     ``shares_memory = False`` says that it writes to no input, and gives only arrays that may be written to and that
     nobody else holds; others are shown their inputs read-only, and what they give is looked at (owned.py).
+    ``keeps_deadlines = True`` says that no call of it lasts longer than its ``timeout_s``.
+    ``shares_segments = True`` says that inputs in shared memory (``memory/``) are taken where they are, and ``numbers``
+    gives what it counts itself, by the names of metrics.
     ``gives_inputs = True`` says that all it does is to give inputs back as they are.
+
+    A ``self_test`` is a method without arguments that raises where the model's answers are not what they should be: a
+    server calls it before it lets anybody ask.
 
     An ``infer`` that declares ``timeout_s`` is told how many seconds its caller will still wait (None: nobody said).
     Only a model that can pass this on, or stop in time, has a use for it.
@@ -58,21 +63,6 @@ class Model(Protocol):
     def close(self) -> None:
         """Give back what it holds. It is not called again afterwards."""
         ...
-
-
-def timed(model: Model) -> Call:
-    """The model's ``infer`` as a call with the inputs, the outputs, the config and the seconds that are left.
-
-    Whether the model wants to know the last is found out here, once.
-    """
-    infer: Any = model.infer
-    try:
-        parameters = inspect.signature(infer).parameters
-    except (TypeError, ValueError):  # not written in Python
-        parameters = {}  # type: ignore[assignment]
-    if "timeout_s" in parameters:
-        return lambda inputs, outputs, config, left_s: infer(inputs, outputs, config=config, timeout_s=left_s)
-    return lambda inputs, outputs, config, left_s: infer(inputs, outputs, config=config)
 
 
 def named_arrays(outputs: Any, wanted: Sequence[str]) -> dict[str, Array]:

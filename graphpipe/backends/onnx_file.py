@@ -16,7 +16,7 @@ from pathlib import Path
 from graphpipe.errors import LoadError
 from graphpipe.words import counted
 
-__all__ = ["check", "digest"]
+__all__ = ["check", "digest", "files_beside"]
 
 _NOT_ONNX = (
     (b"version https://git-lfs", "is a Git LFS pointer, not the model itself: git lfs pull"),
@@ -77,6 +77,11 @@ def digest(path: Path) -> str:
         with (path.parent / name).open("rb") as file:
             total.update(hashlib.file_digest(file, "sha256").digest())
     return total.hexdigest()
+
+
+def files_beside(path: Path) -> list[str]:
+    """The names of the files that hold tensors of this one, below its folder. Raises LoadError, as ``check`` does."""
+    return [name for name, is_used in _beside(path) if is_used]
 
 
 def _check_beside(path: Path, name: str, is_used: bool) -> None:

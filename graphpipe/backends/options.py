@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from graphpipe.kinds import integer, names, number, path, paths, size, switch, text
+from graphpipe.kinds import definition, integer, names, number, path, paths, processes, size, switch, text
 from graphpipe.setting import setting
+
+if TYPE_CHECKING:
+    from graphpipe.problem import Problem
 
 __all__ = ["LoadOptions"]
 
@@ -42,6 +46,11 @@ class LoadOptions:
     pad: tuple[str, ...] = setting(
         (), "Models", names("NAME:AXIS:VALUE"),
         "Fill up inputs that are short along an axis of fixed size: input_ids:1:0,attention_mask:1:0.",
+    )  # fmt: skip
+    problem: str | Problem = setting(  # noqa: RUF009 - it makes a field
+        "", "Models", definition("Problem"),
+        "Definition of the problem that the model answers (docs/problems.md): checked at load, tested before requests are "
+        "welcome, and kept to in every answer.",
     )  # fmt: skip
     custom_ops: tuple[str, ...] = setting(
         (), "Models", paths(), "Libraries of operators to load first, separated by commas."
@@ -92,4 +101,29 @@ class LoadOptions:
     upstream_tls_key: str = setting(
         "", "Models", path(), "PEM file with its key.", default_text="in the certificate's file",
         needs=("upstream_tls_cert",),
+    )  # fmt: skip
+    isolate: int = setting(
+        0, "Isolation", processes(64),
+        "Run the model in N processes of its own (N of each worker): its crash is an error of the calls under way and not "
+        "the server's end, and N calls of Python code run at once.",
+        default_text="in this process",
+    )  # fmt: skip
+    python: str = setting(
+        "", "Isolation", path("PYTHON"),
+        "Interpreter of these processes, by its path or its environment's name: it may have other versions of frameworks "
+        "and of Python, and needs nothing of ours. Without --isolate it is one process.",
+        default_text="this one",
+    )  # fmt: skip
+    isolate_timeout_s: float = setting(
+        300.0, "Isolation", number(0.1),
+        "A call, or a start, that takes longer than this hangs: its process is ended, and another one started.",
+        needs=("isolate", "python"),
+    )  # fmt: skip
+    isolate_memory_bytes: int = setting(
+        0, "Isolation", size(), "Memory of each of these processes; one that holds more is ended.",
+        default_text="no limit", needs=("isolate", "python"),
+    )  # fmt: skip
+    isolate_cpus: int = setting(
+        0, "Isolation", integer(0, 1024), "CPUs of each of these processes.",
+        default_text="all that this one may use", needs=("isolate", "python"),
     )  # fmt: skip

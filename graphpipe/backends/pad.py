@@ -148,8 +148,7 @@ def _value(text: str, value: str, spec: TensorSpec) -> Any:
         if dtype.kind == "f":
             with np.errstate(over="raise"):
                 return dtype.type(number)
-        # Through Python's own numbers: numpy refuses what the type cannot hold.
-        return np.array([number if isinstance(number, int) else _whole(number)], dtype)[0]
+        return _held(number, dtype)
     except (ValueError, OverflowError, FloatingPointError):
         raise LoadError(f"--pad {text}: {value!r} is not a value of {spec}") from None
 
@@ -158,10 +157,12 @@ def _exactly(value: str) -> int | float:
     return int(value) if re.fullmatch(r"[-+]?\d+", value) else float(value)
 
 
-def _whole(number: float) -> int:
-    if number != int(number):
+def _held(number: float, dtype: np.dtype[Any]) -> Any:
+    """A whole number in a type that can hold it. Raises ValueError or OverflowError for what it cannot."""
+    value = np.array([int(number)], dtype)[0]  # through Python's own numbers: numpy 2 refuses what does not fit
+    if int(value) != number:  # and numpy 1 turns it into another
         raise ValueError
-    return int(number)
+    return value
 
 
 def _relaxed(signature: Signature, paddings: Mapping[str, Sequence[_Padding]]) -> Signature:
@@ -208,7 +209,7 @@ def _fitting(value: Any, array: Array, name: str) -> Any:
             raise ValueError
         if array.dtype.kind == "f":
             return array.dtype.type(value)
-        return np.array([_whole(value)], array.dtype)[0]
+        return _held(value, array.dtype)
     except (ValueError, OverflowError):
         raise InvalidRequest(
             f"input {name!r} is {dtype_name(array.dtype)}, but it is filled up with {value}, which that cannot hold"

@@ -165,7 +165,8 @@ class Upstream:
             parts = [key.encode(), Path(cert).read_bytes() if cert else b""]
         except OSError as error:
             raise LoadError(f"--upstream-tls-cert {cert}: {error.strerror or error}") from None
-        return hashlib.blake2b(b"".join(len(part).to_bytes(8) + part for part in parts), person=b"upstream").hexdigest()
+        told_apart = b"".join(len(part).to_bytes(8, "big") + part for part in parts)
+        return hashlib.blake2b(told_apart, person=b"upstream").hexdigest()
 
 
 def _key_in(path: str) -> str:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from xml.sax.saxutils import escape
 
 import numpy as np
 from numpy.typing import NDArray
 
 from graphpipe.bench.quantiles import bins, percentiles
 from graphpipe.bench.results import Numbers, percent_key
-from graphpipe.words import visible
+from graphpipe.drawing import number, shortened, text, ticks
 
 __all__ = ["svg"]
 
@@ -34,8 +33,8 @@ def svg(title: str, subtitle: str, runs: Sequence[Numbers], latencies: Sequence[
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{height}" viewBox="0 0 {_WIDTH} {height}" '
         'font-family="system-ui, Helvetica, Arial, sans-serif" font-size="13" fill="#222">',
         f'<rect width="{_WIDTH}" height="{height}" fill="#fff"/>',
-        _text(_LEFT, 30, _short(title), size=16, weight="bold"),
-        _text(_LEFT, 50, _short(subtitle), fill="#555"),
+        text(_LEFT, 30, shortened(title, _TITLE_LETTERS), size=16, weight="bold"),
+        text(_LEFT, 50, shortened(subtitle, _TITLE_LETTERS), fill="#555"),
     ]
     targets = list(dict.fromkeys(run["target"] for run in runs))
     for i, (run, values) in enumerate(zip(runs, latencies, strict=True)):
@@ -47,8 +46,8 @@ def svg(title: str, subtitle: str, runs: Sequence[Numbers], latencies: Sequence[
 def _panel(top: int, run: Numbers, values: NDArray[np.float64], low: float, high: float, colour: str) -> Iterator[str]:
     bottom, plot_top = top + _PANEL - _AXIS, top + _PLOT_TOP
     errors = f", {run['errors']:,} errors" if run["errors"] else ", no errors"
-    yield _text(_LEFT, top + 14, _short(f"{run['load']} at {run['target']}"), weight="bold")
-    yield _text(
+    yield text(_LEFT, top + 14, shortened(f"{run['load']} at {run['target']}", _TITLE_LETTERS), weight="bold")
+    yield text(
         _LEFT, top + 31,
         f"{run['requests']:,} answers in {run['seconds']:.1f} s: {run['requests_per_s']:,g} requests/s, "
         f"{run['rows_per_s']:,g} rows/s{errors}", fill="#555",
@@ -68,7 +67,7 @@ def _panel(top: int, run: Numbers, values: NDArray[np.float64], low: float, high
 
     for count in range(0, ceiling + 1, step):
         yield f'<path d="M{_LEFT} {up(count):.1f}H{_WIDTH - _RIGHT}" stroke="#e3e3e3"/>'
-        yield _text(_LEFT - 8, up(count) + 4, f"{count:,}", anchor="end", fill="#555")
+        yield text(_LEFT - 8, up(count) + 4, f"{count:,}", anchor="end", fill="#555")
     for each in heap:
         if each.count:
             x, y = across(max(each.low, low)), up(each.count)
@@ -78,11 +77,11 @@ def _panel(top: int, run: Numbers, values: NDArray[np.float64], low: float, high
                 f"<title>{_ms(each.low)} to {_ms(each.high)} ms: {each.count:,} answers</title></rect>"
             )
     yield f'<path d="M{_LEFT} {bottom}H{_WIDTH - _RIGHT}" stroke="#222"/>'
-    for value in _ticks(low, high):
+    for value in ticks(low, high):
         yield f'<path d="M{across(value):.1f} {bottom}v5" stroke="#222"/>'
-        yield _text(across(value), bottom + 19, _ms(value), anchor="middle", fill="#555")
+        yield text(across(value), bottom + 19, _ms(value), anchor="middle", fill="#555")
     middle = (_LEFT + _WIDTH - _RIGHT) / 2
-    yield _text(
+    yield text(
         middle,
         bottom + 38,
         f"latency in ms, from when a request was {_from(run)} (logarithmic)",
@@ -90,7 +89,7 @@ def _panel(top: int, run: Numbers, values: NDArray[np.float64], low: float, high
         fill="#555",
     )
     centre = (bottom + plot_top) / 2
-    yield _text(18, centre, "answers", anchor="middle", fill="#555", turned=True)
+    yield text(18, centre, "answers", anchor="middle", fill="#555", turned=True)
     yield from _marks(run, values, across, plot_top, bottom)
 
 
@@ -98,7 +97,7 @@ def _marks(
     run: Numbers, values: NDArray[np.float64], across: Callable[[float], float], plot_top: int, bottom: int
 ) -> Iterator[str]:
     if not len(values):
-        yield _text((_LEFT + _WIDTH - _RIGHT) / 2, (plot_top + bottom) / 2, "no answer", anchor="middle", size=18)
+        yield text((_LEFT + _WIDTH - _RIGHT) / 2, (plot_top + bottom) / 2, "no answer", anchor="middle", size=18)
         return
     taken: list[tuple[int, float]] = []
     labels = []
@@ -108,9 +107,9 @@ def _marks(
         taken.append((level, x))
         y = plot_top - 8 - 16 * level
         yield f'<path d="M{x:.1f} {y - 10}V{bottom}" stroke="#222" stroke-dasharray="3 3"/>'
-        label = f"p{percent:g} {_number(run[percent_key(percent)])} ms"
+        label = f"p{percent:g} {number(run[percent_key(percent)])} ms"
         ends = x > _WIDTH - _RIGHT - _LABEL_COLUMNS
-        labels.append(_text(x - 5 if ends else x + 5, y, label, anchor="end" if ends else "start", halo=True))
+        labels.append(text(x - 5 if ends else x + 5, y, label, anchor="end" if ends else "start", halo="#fff"))
     yield from labels  # above the lines of others
 
 
@@ -121,17 +120,6 @@ def _ends(values: NDArray[np.float64]) -> tuple[float, float]:
     return low / 1.03, high * 1.03
 
 
-def _ticks(low: float, high: float) -> list[float]:
-    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    span = math.log10(high / low)
-    steps = (
-        (1, 2, 5) if span > 1.2 else (1, 1.5, 2, 3, 4, 5, 6, 8) if span > 0.4 else tuple(n / 10 for n in range(10, 100))
-    )
-    found = [step * 10.0**decade for decade in decades for step in steps]
-    inside = [value for value in found if low <= value <= high]
-    return inside[:: max(1, math.ceil(len(inside) / 14))]
-
-
 def _step(most: int) -> int:
     """A round number, of which about four make up ``most``."""
     wanted = max(most / 4, 1)
@@ -139,30 +127,9 @@ def _step(most: int) -> int:
     return int(next(factor * scale for factor in (1, 2, 5, 10) if factor * scale >= wanted))
 
 
-def _text(
-    x: float, y: float, words: str, *, anchor: str = "start", size: int = 0, weight: str = "", fill: str = "",
-    turned: bool = False, halo: bool = False,
-) -> str:  # fmt: skip
-    more = f' text-anchor="{anchor}"' if anchor != "start" else ""
-    more += f' font-size="{size}"' if size else ""
-    more += f' font-weight="{weight}"' if weight else ""
-    more += f' fill="{fill}"' if fill else ""
-    more += f' transform="rotate(-90 {x:.1f} {y:.1f})"' if turned else ""
-    more += ' stroke="#fff" stroke-width="4" paint-order="stroke" stroke-linejoin="round"' if halo else ""
-    return f'<text x="{x:.1f}" y="{y:.1f}"{more}>{escape(visible(words))}</text>'
-
-
 def _from(run: Numbers) -> str:
     return "due" if run["rate"] else "sent"
 
 
-def _short(words: str) -> str:
-    return words if len(words) <= _TITLE_LETTERS else f"{words[: _TITLE_LETTERS - 3]}..."
-
-
 def _ms(seconds: float) -> str:
-    return _number(1000 * seconds)
-
-
-def _number(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+    return number(1000 * seconds)

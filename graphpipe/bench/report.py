@@ -5,13 +5,13 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from graphpipe.bench.quantiles import bins, percentiles
 from graphpipe.bench.results import Numbers
+from graphpipe.table import cell, lines_of
 from graphpipe.words import counted, visible
 
 __all__ = ["as_csv", "as_text"]
@@ -47,11 +47,11 @@ def as_text(
         [
             *([visible(str(run["target"]))] if several else []),
             str(run["load"]),
-            *(_cell(run[key]) for _, key in _COLUMNS),
+            *(cell(run[key]) for _, key in _COLUMNS),
         ]
         for run in runs
     ]
-    lines += _table([heads, *rows], 2 if several else 1)
+    lines += lines_of([heads, *rows], 2 if several else 1)
     if len(runs) == 1:
         lines += _histogram(latencies[0], "due" if runs[0]["rate"] else "sent")
     for each in comparisons:
@@ -70,26 +70,6 @@ def as_csv(runs: Sequence[Numbers]) -> str:
     writer.writerow(names)
     writer.writerows([["" if run[name] is None else run[name] for name in names] for run in runs])
     return text.getvalue()
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return "-"
-    if isinstance(value, int):
-        return f"{value:,}"
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
-
-
-def _table(rows: list[list[str]], left: int) -> list[str]:
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = []
-    for row in rows:
-        padded = [
-            cell.ljust(width) if i < left else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        lines.append("  ".join(["", *padded]).rstrip())
-    return lines
 
 
 def _histogram(latencies: NDArray[np.float64], since: str) -> list[str]:

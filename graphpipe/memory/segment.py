@@ -18,13 +18,15 @@ import weakref
 from bisect import bisect_right
 from typing import Any
 
-__all__ = ["GROW", "SHRINK", "Segment", "available", "device", "map_shared", "seals_of", "segment_at"]
+__all__ = ["GROW", "SHRINK", "Segment", "available", "device", "make_private", "map_shared", "seals_of", "segment_at"]
 
 # Written here, since an interpreter that was built on an old system does not know them, wherever it runs.
 _MFD_CLOEXEC, _MFD_ALLOW_SEALING = 1, 2
 _F_ADD_SEALS, _F_GET_SEALS = 1033, 1034
 _SEAL, SHRINK, GROW = 1, 2, 4
 _MAP_SHARED, _MAP_PRIVATE, _MAP_FIXED = 1, 2, 16
+_MREMAP_MAYMOVE, _MREMAP_FIXED = 1, 2
+_MAP_FAILED = ctypes.c_void_p(-1).value
 
 
 class Segment:
@@ -107,6 +109,24 @@ def map_shared(fd: int, size: int) -> mmap.mmap:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
     return memory
+
+
+def make_private(memory: mmap.mmap, size: int) -> None:
+    """Put a copy of a mapping in its place, in one step: who looks at it sees the same bytes, and those of others no more.
+
+    Raises OSError where there is no memory for it; then nothing has changed.
+    """
+    libc, target = _libc(), _address_of(memory)
+    # Not an mmap of Python's: its addresses are given away here, and it would unmap whoever has them later.
+    copy = libc.mmap(None, size, mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, -1, 0)
+    if copy == _MAP_FAILED:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    ctypes.memmove(copy, target, size)
+    if libc.mremap(copy, size, size, _MREMAP_MAYMOVE | _MREMAP_FIXED, target) != target:
+        number = ctypes.get_errno()
+        libc.munmap(copy, size)
+        raise OSError(number, os.strerror(number))
 
 
 def seals_of(fd: int) -> int:
@@ -196,4 +216,7 @@ def _libc() -> Any:
         ctypes.c_int,
         ctypes.c_long,
     )
+    libc.mremap.restype = ctypes.c_void_p
+    libc.mremap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t, ctypes.c_int, ctypes.c_void_p)
+    libc.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
     return libc

@@ -22,7 +22,7 @@ from typing import IO, Any, cast
 from graphpipe.errors import LoadError
 from graphpipe.words import first_line
 
-__all__ = ["is_archive", "unpacked"]
+__all__ = ["is_archive", "one_file", "unpack", "unpacked"]
 
 # More files than any model has: each costs memory to list, and an inode to unpack.
 _MEMBERS_MAX = 100_000
@@ -52,22 +52,57 @@ def unpacked(path: Path, bytes_max: int) -> Path:
     folder = path.with_name(f"{path.name}.d")
     if not folder.is_dir() or folder.stat().st_mtime < path.stat().st_mtime:
         beside = path.with_name(f"{path.name}.new")
-        shutil.rmtree(beside, ignore_errors=True)
-        try:
-            beside.mkdir()
-            _unpack(path, beside, bytes_max)
-        except LoadError:
-            shutil.rmtree(beside, ignore_errors=True)
-            raise
-        except Exception as error:
-            # Of damaged bytes the libraries below raise whatever they stumble over.
-            shutil.rmtree(beside, ignore_errors=True)
-            raise _unusable(path, first_line(error)) from None
+        unpack(path, beside, bytes_max)
         shutil.rmtree(folder, ignore_errors=True)
         beside.rename(folder)
         folder.touch()
     inside = [item for item in folder.iterdir() if not item.name.startswith(".")]
     return inside[0] if len(inside) == 1 else folder
+
+
+def unpack(path: Path, folder: Path, bytes_max: int) -> None:
+    """Put all that an archive holds into a new folder, in the place of whatever is there. Raises LoadError, as ``unpacked``
+    does; then there is no folder.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        folder.mkdir()
+        _unpack(path, folder, bytes_max)
+    except LoadError:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    except Exception as error:
+        # Of damaged bytes the libraries below raise whatever they stumble over.
+        shutil.rmtree(folder, ignore_errors=True)
+        raise _unusable(path, first_line(error)) from None
+
+
+def one_file(path: Path, name: str, bytes_max: int) -> tuple[PurePosixPath, bytes] | None:
+    """One small file of a zip archive, and its place there: at the top, or in a folder that is. None if there is none.
+
+    Raises LoadError for what is no zip archive, is damaged or encrypted, or holds such a file twice, or a larger one.
+    """
+    try:
+        with _of_zip(path, bytes_max) as members:
+            found = [each for each in members if each.place.name == name and len(each.place.parts) <= 2]
+            found = [each for each in found if len(each.place.parts) == 1] or found
+            if not found:
+                return None
+            if len(found) > 1:
+                raise _unusable(path, f"it holds {name} {len(found)} times")
+            if found[0].kind:
+                raise _unusable(path, f"{name} is {found[0].kind}")
+            content = bytearray()
+            with found[0].opened() as file:
+                while piece := file.read(_HEADER_BYTES_MAX):
+                    content += piece
+                    if len(content) > bytes_max:
+                        raise _unusable(path, f"{name} has more than {bytes_max} bytes")
+            return found[0].place, bytes(content)
+    except LoadError:
+        raise
+    except Exception as error:
+        raise _unusable(path, first_line(error)) from None
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,8 +24,8 @@ __all__ = ["io_of", "metadata_of", "spec_of"]
 
 _SPEC = re.compile(
     r"\s*(?P<spec>(?:any|bool|string|u?int(?:8|16|32|64)|float(?:16|32|64))"
-    # Possessive: a description may be megabytes, and there is nothing to try twice.
-    r'(?:\[(?:[^\]"]++|"(?:[^"\\]++|\\.)*+")*+\])?(?:\.\.\.)?)\s*(?:; ?(?P<words>.*))?',
+    # Unrolled, so that nothing is tried twice: a description may be megabytes.
+    r'(?:\[[^\]"]*(?:"[^"\\]*(?:\\.[^"\\]*)*"[^\]"]*)*\])?(?:\.\.\.)?)\s*(?:; ?(?P<words>.*))?',
     re.DOTALL,
 )
 _BOOL = np.dtype(bool)

@@ -37,6 +37,7 @@ def open_file(path: Path, options: LoadOptions) -> Model:
             "call it before it is saved, or save it as a SavedModel with model.export()"
         )
     tensors, structure = _inputs(keras, loaded)
+    map_structure, flatten_with_path = _trees(keras)
     inputs = [_input(tf, path, name, tensor) for name, tensor in tensors.items()]
     names: list[str] = []
 
@@ -49,8 +50,8 @@ def open_file(path: Path, options: LoadOptions) -> Model:
     )
     def function(*tensors: Any) -> list[Any]:
         given = dict(zip(map(id, loaded.inputs), tensors, strict=True))
-        result = loaded(keras.tree.map_structure(lambda tensor: given[id(tensor)], structure), training=False)
-        found = [(where, value) for where, value in keras.tree.flatten_with_path(result) if value is not None]
+        result = loaded(map_structure(lambda tensor: given[id(tensor)], structure), training=False)
+        found = [(where, value) for where, value in flatten_with_path(result) if value is not None]
         names[:] = _output_names(loaded, [where for where, _ in found])
         return [value for _, value in found]
 
@@ -87,6 +88,14 @@ def _safe_mode(on: bool) -> AbstractContextManager[Any]:
     return scope
 
 
+def _trees(keras: Any) -> tuple[Any, Any]:
+    """How inputs and outputs within dicts and lists are gone through. Keras 2 had TensorFlow do that."""
+    if hasattr(keras, "tree"):
+        return keras.tree.map_structure, keras.tree.flatten_with_path
+    nest = importlib.import_module("tensorflow.python.util.nest")
+    return nest.map_structure, nest.flatten_with_tuple_paths
+
+
 def _inputs(keras: Any, model: Any) -> tuple[dict[str, Any], Any]:
     """The inputs by name, in order, and how a call wants them together."""
     structure = getattr(model, "input", model.inputs[0])  # a Sequential has one, and does not say how it is given
@@ -102,7 +111,9 @@ def _input(tf: Any, path: Path, name: str, tensor: Any) -> TensorSpec:
             raise LoadError(
                 f"{path}: input {name!r} is {kind}, which has no form on the wire; save a model that takes it dense"
             )
-    return spec_of(path, "input", name, tf.as_dtype(str(tensor.dtype)), tf.TensorShape(tensor.shape))
+    return spec_of(
+        path, "input", name, tf.as_dtype(getattr(tensor.dtype, "name", tensor.dtype)), tf.TensorShape(tensor.shape)
+    )
 
 
 def _output_names(model: Any, places: Sequence[tuple[Any, ...]]) -> list[str]:

@@ -225,14 +225,15 @@ class TorchModel:
     def _own(self, found: Mapping[str, Any], name: str) -> Array:
         torch, tensor = self.placement.torch, found[name]
         strided = tensor.layout == torch.strided
-        if strided and tensor.nbytes <= SURE_ABOVE_BYTES:
+        if strided and tensor.numel() * tensor.element_size() <= SURE_ABOVE_BYTES:
             return self._array(name, tensor).copy()
         # What comes from another device, or from another type, is copied on the way.
-        sure = not tensor.is_cpu or tensor.dtype == torch.bfloat16
+        sure = tensor.device.type != "cpu" or tensor.dtype == torch.bfloat16
         del tensor
         if not sure and strided:
             # Asked before there is an array, which holds the tensor too.
-            sure = _holders(torch, found, name) == _alone(torch)
+            alone = _alone(torch)
+            sure = bool(alone) and _holders(torch, found, name) == alone
         array = self._array(name, found[name])
         return array if sure and array.flags.forc else array.copy()
 

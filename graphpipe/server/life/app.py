@@ -29,7 +29,7 @@ from graphpipe.server.http.odd import Odd
 from graphpipe.server.http.passing import take_none
 from graphpipe.server.http.tls import TlsContext
 from graphpipe.server.life.events import Loaded
-from graphpipe.server.life.warmup import warm_up
+from graphpipe.server.life.warmup import prove, warm_up
 from graphpipe.server.models.directory import Directory
 from graphpipe.server.models.service import Service
 from graphpipe.server.models.wiring import build
@@ -75,7 +75,9 @@ class App:
         self.state.on_cut = self._cut.set
         self.counters = counters or Counters([model.name for model, _ in models])
         self.state.workers = lambda: (self.counters.workers_live, self.counters.workers_wanted)
-        self.pool = BufferPool(settings.in_flight_cap())
+        # What lies in segments reaches a model in another process without a copy.
+        is_shared = any(getattr(model, "shares_segments", False) for _, model in models)
+        self.pool = BufferPool(settings.in_flight_cap(), shared=is_shared)
         self.admission = Admission(self.pool, settings.body_bytes_max, settings.admission_wait_s)
         causes = Causes(settings.log_values, settings.debug)
         services = build(models, self.counters, lambda: self.admission.is_full, causes)
@@ -114,10 +116,17 @@ class App:
     ) -> None:
         """Warm the models up, then listen: from here on requests are welcome. ``side`` is for metrics and health, ``grpc``
         for callers of gRPC alone, who are welcome at ``listener`` too; its TLS is ``grpc_tls``, else the other's.
+
+        Raises LoadError for a model that fails its own test.
         """
         for service in self.directory:
             began = perf_counter()
             why = await in_thread(warm_up, service.model, self._warmups[service.name])
+            try:
+                await in_thread(prove, service.model, service.name)
+            except LoadError:
+                await self._close_services()
+                raise
             seconds = self._load_seconds.get(service.name, 0.0) + perf_counter() - began
             service.meter.gauge("graphpipe_model_load_seconds", seconds)
             if why:

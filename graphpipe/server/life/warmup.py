@@ -1,4 +1,4 @@
-"""The first calls of a model are its slowest: they are made here, before anybody waits for them."""
+"""The first calls of a model are its slowest: they are made here, before anybody waits for them. So are its own tests."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graphpipe.backends.model import Model
-from graphpipe.errors import GraphPipeError
+from graphpipe.errors import GraphPipeError, LoadError, let_go
 from graphpipe.signature import Signature, TensorSpec
 from graphpipe.words import first_line
 
-__all__ = ["warm_up"]
+__all__ = ["prove", "warm_up"]
 
 # A made-up input larger than this would cost more than it saves.
 _ELEMENTS_MAX = 50_000_000
@@ -36,6 +36,16 @@ def warm_up(model: Model, calls: int) -> str:
         except BaseException as error:  # sys.exit is one, and so is a panic of an extension in Rust
             return _reason(error)
     return ""
+
+
+def prove(model: Model, name: str) -> None:
+    """Have a model that can test itself do so. Raises LoadError: one that gives wrong answers is not to be served."""
+    try:
+        test = getattr(model, "self_test", None)
+        if callable(test):
+            test()
+    except BaseException as error:  # sys.exit is one
+        raise LoadError(f"model {name!r} failed its own test: {_reason(error)}") from let_go(error)
 
 
 def _reason(error: BaseException) -> str:

@@ -50,7 +50,7 @@ def load_models(
     loaded, kinds = [], []
     for model in models:
         began = perf_counter()
-        opened_one, kind = opened(model.source, _one_thread(model.options), model.backend)
+        opened_one, kind = opened(model.source, _one_thread(model.options), model.backend, model.name)
         loaded.append((model, opened_one))
         kinds.append((model.name, kind, model.said))
         if seconds is not None:
@@ -111,6 +111,8 @@ def _service(
         rereads=stage is not runner,
     )
     meter.follow(service.numbers)
+    if (numbers := getattr(model, "numbers", None)) is not None:
+        meter.follow(numbers)
     return service
 
 

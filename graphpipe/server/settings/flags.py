@@ -20,7 +20,7 @@ Scope = Literal["server", "model", "command"]
 Home = type[Settings] | type[ModelSettings] | type[LoadOptions]
 
 # As help shows them.
-SECTIONS = ("Models", "Speed", "Batching", "Row cache", "Network", "Limits", "Operation", "Configuration")
+SECTIONS = ("Models", "Speed", "Isolation", "Batching", "Row cache", "Network", "Limits", "Operation", "Configuration")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +84,9 @@ def _of(home: Home) -> list[Flag]:
 
 _MODEL = Declared(
     "Models", text("[NAME=]SOURCE"),
-    "A model to serve: an ONNX, TorchScript, .pt2, frozen TensorFlow or Keras file, a SavedModel's folder, "
-    "the URL of such a file, module:function, the URL of another server, or echo. Repeat it to serve several: each "
-    "at /models/NAME, the first at / too. NAME is the file's stem unless given.",
+    "A model to serve: an ONNX, TorchScript, .pt2, frozen TensorFlow or Keras file, a SavedModel's folder, a package, "
+    "the URL of such a file, module:function, the URL of another server, placeholder:PROBLEM, or echo. Repeat it to "
+    "serve several: each at /models/NAME, the first at / too. NAME is the file's stem unless given.",
     short="m", original_env="GP_MODEL",
 )  # fmt: skip
 _DEMO = Declared(

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from os import PathLike
 from typing import Literal, TypedDict
 
+from graphpipe.problem import Problem
+
 __all__ = ["Keywords"]
 
 
@@ -19,6 +21,7 @@ class Keywords(TypedDict, total=False):
     tags: Sequence[str]
     value_inputs: str | PathLike[str]
     pad: Sequence[str]
+    problem: str | PathLike[str] | Problem
     custom_ops: Sequence[str | PathLike[str]]
     model_sha256: str
     download_bytes_max: int | str
@@ -40,6 +43,13 @@ class Keywords(TypedDict, total=False):
     bfloat16: bool
     channels_last: bool
     threads: int
+
+    # Isolation
+    isolate: int | bool
+    python: str | PathLike[str]
+    isolate_timeout_s: float
+    isolate_memory_bytes: int | str
+    isolate_cpus: int
 
     # Batching
     batch_rows_max: int

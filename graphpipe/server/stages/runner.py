@@ -165,7 +165,8 @@ class ModelRunner:
         deadline = time.monotonic() + _CLOSE_S
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
-        if not any(thread.is_alive() for thread in self._threads):
+        # One that keeps deadlines does not run in this process: what it still does ends with it.
+        if not any(thread.is_alive() for thread in self._threads) or getattr(self._model, "keeps_deadlines", False):
             try:
                 self._model.close()
             except BaseException as error:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from graphpipe.backends import LoadOptions, Model
+from graphpipe.problem import Problem
 from graphpipe.server.settings.values import ModelSettings
 from graphpipe.server.stages.cache.origin import origin
 from graphpipe.sources.digest import digest_of
@@ -31,13 +32,18 @@ _LOADING_ONLY = {
     "download_timeout_s",
     "download_private",
     "trust_model",
+    # Under which interpreter it runs does matter.
+    "isolate",
+    "isolate_timeout_s",
+    "isolate_memory_bytes",
+    "isolate_cpus",
     "upstream_api_key_file",
     "upstream_tls_ca",
     "upstream_tls_cert",
     "upstream_tls_key",
 }
 # Files, which count by what they hold.
-_FILES = {"custom_ops", "value_inputs"}
+_FILES = {"custom_ops", "problem", "value_inputs"}
 # How many calls run, wait and are remembered. The name is the store's folder; ``source`` and ``options`` have their own
 # place below, and so does the declared version.
 _SERVING_ONLY = {
@@ -82,7 +88,9 @@ def _told(settings: LoadOptions | ModelSettings, left_out: Iterable[str]) -> dic
     for field in fields(settings):
         if field.name not in left_out:
             value = getattr(settings, field.name)
-            if field.name in _FILES:
+            if isinstance(value, Problem):
+                value = json.dumps(value.to_dict())
+            elif field.name in _FILES:
                 value = [_content(path) for path in ([value] if isinstance(value, str) else value)]
             told[field.name] = value if isinstance(value, str | int | float | list | tuple | None) else repr(value)
     return told

@@ -1,0 +1,112 @@
+"""What a model raised, told from one process to another: kinds, words and places, the first of a chain first.
+
+It is made again on the other side as an exception of the same name with the same frames, so that logs, masks and
+``--debug`` treat it like one of a model in the same process. Nothing of it is run: a name is a name.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import traceback
+from collections.abc import Generator, Sequence
+from types import FrameType, FunctionType, TracebackType
+from typing import Any
+
+__all__ = ["ModelRaised", "failure_from_bytes", "failure_to_bytes"]
+
+_CHAIN_MAX = 20
+_FRAMES_MAX = 60
+_WORDS_MAX = 4000
+_NAME_MAX = 200
+
+
+class ModelRaised(Exception):
+    """What a model in another process raised. The classes of those that come are made with its own name."""
+
+
+def failure_to_bytes(error: BaseException, leave_out: str) -> bytes:
+    """An exception, and what led to it, as JSON; without the frames of the file ``leave_out``, which called the model."""
+    chain = []
+    for each in _chain(error):
+        kind = type(each)
+        chain.append(
+            {
+                "module": str(kind.__module__)[:_NAME_MAX],
+                "name": str(kind.__qualname__)[:_NAME_MAX],
+                "words": _words(each),
+                "frames": _frames(each.__traceback__, leave_out),
+            }
+        )
+    return json.dumps(chain).encode()
+
+
+def _chain(error: BaseException) -> list[BaseException]:
+    chain: list[BaseException] = []
+    current: BaseException | None = error
+    while current is not None and all(current is not each for each in chain) and len(chain) < _CHAIN_MAX:
+        chain.append(current)
+        current = current.__cause__ or (None if current.__suppress_context__ else current.__context__)
+    return chain[::-1]
+
+
+def _words(error: BaseException) -> str:
+    try:
+        return str(error)[:_WORDS_MAX]
+    except BaseException as failed:  # an error's own methods may do anything
+        return f"(its words cannot be had: {type(failed).__name__} is raised)"
+
+
+def _frames(trace: TracebackType | None, leave_out: str) -> list[tuple[str, int, str]]:
+    try:
+        frames = [(each.filename, each.lineno or 0, each.name) for each in traceback.extract_tb(trace)]
+    except BaseException:
+        return []
+    return [frame for frame in frames if frame[0] != leave_out][-_FRAMES_MAX:]
+
+
+def failure_from_bytes(text: bytes) -> ModelRaised:
+    """The exception that was told of, with what led to it as its cause. Raises ValueError for what tells of none."""
+    chain = json.loads(text)
+    if not isinstance(chain, list) or not chain:
+        raise ValueError("no failure is told of")
+    made: ModelRaised | None = None
+    for said in chain[:_CHAIN_MAX]:
+        error = _made(str(said["module"]), str(said["name"]), str(said["words"])[:_WORDS_MAX])
+        error.__cause__ = made
+        made = _with_frames(error, said["frames"][:_FRAMES_MAX])
+    assert made is not None
+    return made
+
+
+def _made(module: str, name: str, words: str) -> ModelRaised:
+    plain = name.rpartition(".")[2][:_NAME_MAX]
+    return _class_of(module[:_NAME_MAX], plain if plain.isidentifier() else "ModelRaised")(words)
+
+
+@functools.lru_cache(maxsize=64)
+def _class_of(module: str, name: str) -> type[ModelRaised]:
+    return type(name, (ModelRaised,), {"__module__": module})
+
+
+def _with_frames(error: ModelRaised, frames: Sequence[Sequence[Any]]) -> ModelRaised:
+    """The error with a traceback of these frames."""
+    trace: TracebackType | None = None
+    for file, line, name in reversed(frames):
+        # Without an instruction the line is the one that is told here.
+        trace = TracebackType(trace, _frame(str(file), str(name)), -1, max(1, int(line)))
+    return error.with_traceback(trace)
+
+
+def _frame(file: str, name: str) -> FrameType:
+    """A frame of a function with this name, in this file. It is a generator's, which has not begun: unlike one that has
+    run, it knows nothing of ours, which would keep the memory of a call as long as somebody has the error.
+    """
+    code = _template.__code__.replace(co_filename=file, co_name=name)
+    made: Generator[None, None, None] = FunctionType(code, {"__name__": name})()
+    frame: FrameType = made.gi_frame  # type: ignore[attr-defined]
+    return frame
+
+
+def _template() -> Generator[None, None, None]:
+    yield

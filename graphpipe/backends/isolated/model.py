@@ -1,0 +1,218 @@
+"""A model whose calls run in other processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import weakref
+from collections.abc import Mapping, Sequence
+from functools import partial
+from time import monotonic
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from graphpipe.backends.isolated.failures import failure_from_bytes
+from graphpipe.backends.isolated.frames import Frame, Kind, TornFrame
+from graphpipe.backends.isolated.hello import Loaded, Order
+from graphpipe.backends.isolated.interpreter import environment_of, interpreter, path_for
+from graphpipe.backends.isolated.keeper import Keeper
+from graphpipe.backends.isolated.limits import thread_variables
+from graphpipe.backends.isolated.notes import notes_from_bytes
+from graphpipe.backends.isolated.process import Lane, Process
+from graphpipe.backends.isolated.sharing import Sharing, Told
+from graphpipe.backends.options import LoadOptions
+from graphpipe.errors import DeadlineExceeded, GraphPipeError, LoadError, ModelFailed, service_error
+from graphpipe.machine import usable_cpus
+from graphpipe.signature import Signature
+
+__all__ = ["IsolatedModel"]
+
+Array = NDArray[Any]
+
+_LANES_MAX = 64
+_TIMEOUT_MS_MAX = 2**32 - 1
+
+
+class IsolatedModel:
+    """A model in processes of its own. Safe in threads.
+
+    ``source`` is something on this machine, or what needs nothing of it: it is fetched already. Raises LoadError with the
+    child's own words where it cannot be loaded there.
+    """
+
+    # Every answer is in memory of its own.
+    shares_memory = False
+    # A call never takes longer than it is told.
+    keeps_deadlines = True
+    # It takes inputs where they are, if they are in segments.
+    shares_segments = True
+
+    def __init__(self, source: str, options: LoadOptions, backend: str = "", name: str = "") -> None:
+        if not sys.platform.startswith("linux"):
+            raise LoadError(f"{source}: models are isolated on Linux alone")
+        self._name = name or source
+        self._pid = os.getpid()
+        self._timeout_s = options.isolate_timeout_s
+        count = options.isolate or 1
+        python = interpreter(options.python, source)
+        path, is_whole = path_for(python)
+        variables = environment_of(python, thread_variables(options.isolate_cpus))
+
+        def start(number: int) -> Process:
+            order = Order(
+                source, backend, options, path, is_whole, os.getcwd(), options.isolate_memory_bytes,
+                _cpus_of(number, options.isolate_cpus),
+            )  # fmt: skip
+            return Process(number, python, order, variables, self_name)
+
+        self_name = self._name
+        keeper = Keeper(self._name, count, start, partial(_lanes, count), self._timeout_s, options.isolate_memory_bytes)
+        self._keeper = keeper
+        # Nobody may remember to close it.
+        self._finalizer = weakref.finalize(self, keeper.stop)
+        try:
+            loaded = keeper.wait_until_loaded()
+        except BaseException:
+            keeper.close()
+            raise
+        self.loaded = loaded
+        self.signature: Signature = loaded.signature
+        self.version = loaded.version
+        self.description = loaded.description
+        self.runtime = loaded.runtime
+        self.kind = loaded.kind
+        if loaded.signature_name:
+            self.signature_name = loaded.signature_name
+        if loaded.method_name:
+            self.method_name = loaded.method_name
+        self.threads = count * _lanes(count, loaded)
+        self._sharing = Sharing()
+
+    def infer(
+        self,
+        inputs: Mapping[str, Array],
+        outputs: Sequence[str] | None = None,
+        *,
+        config: str = "",
+        timeout_s: float | None = None,
+    ) -> dict[str, Array]:
+        """Have one of the processes run it."""
+        if os.getpid() != self._pid:
+            raise GraphPipeError(f"model {self._name!r} was loaded in another process; load it anew in this one")
+        began = monotonic()
+        limit_s = self._timeout_s if timeout_s is None else min(timeout_s, self._timeout_s)
+        if limit_s <= 0:
+            raise DeadlineExceeded(f"the caller's deadline passed before model {self._name!r} was asked")
+        asked = tuple(outputs or ())
+        told = self._sharing.tell(inputs, asked, config)
+        until = began + limit_s
+        lane = self._keeper.take(until)
+        frame = self._ask(lane, told, began, until, timeout_s is not None)
+        return self._read(told, frame, asked)
+
+    def _ask(self, lane: Lane, told: Told, began: float, until: float, is_told: bool) -> Frame:
+        left = until - monotonic()
+        is_sent = False
+        try:
+            lane.set_timeout(max(left, 0.001) if is_told else self._timeout_s)
+            lane.frames.send(
+                Kind.CALL,
+                told.segments,
+                timeout_ms=max(1, min(int(left * 1000), _TIMEOUT_MS_MAX)) if is_told else 0,
+                pieces=told.pieces,
+                descriptors=told.descriptors,
+            )
+            is_sent = True
+            frame = lane.frames.step()
+            while frame is None or frame.kind == Kind.ROOM:
+                if frame is not None:
+                    pieces, descriptors = self._sharing.more_room(told, frame)
+                    lane.frames.send(Kind.AREA, pieces=pieces, descriptors=descriptors)
+                lane.set_timeout(max(until - monotonic(), 0.001))
+                frame = lane.frames.step()
+        except TimeoutError:
+            if not is_sent:
+                raise self._keeper.lost(lane, "did not take its call and was ended") from None
+            self._keeper.owe(lane, told, began)
+            raise DeadlineExceeded(
+                f"model {self._name!r} gave no answer in {until - began:.3g} s"
+                + ("" if is_told else " (--isolate-timeout-s)")
+            ) from None
+        except (TornFrame, OSError) as error:
+            raise self._keeper.lost(lane, f"closed its connection ({error}) and was ended") from None
+        except BaseException:  # somebody's Ctrl-C
+            if is_sent:
+                self._keeper.owe(lane, told, began)
+            else:
+                self._keeper.lost(lane, "got half a call and was ended")
+            raise
+        self._keeper.give(lane, monotonic() - began)
+        return frame
+
+    def _read(self, told: Told, frame: Frame, asked: tuple[str, ...]) -> dict[str, Array]:
+        try:
+            said = self._said(told, frame, asked)
+        except Exception as error:  # whatever a process that has gone astray can make of an answer
+            raise ModelFailed(
+                f"the process of model {self._name!r} gave what is no answer: {type(error).__name__}: {error}"
+            ) from None
+        if isinstance(said, dict):
+            return said
+        try:
+            raise said
+        finally:
+            del said  # it remembers this frame
+
+    def _said(self, told: Told, frame: Frame, asked: tuple[str, ...]) -> dict[str, Array] | Exception:
+        """The outputs of an answer, or the error that it tells of. Raises anything for what is no answer."""
+        if frame.kind == Kind.ANSWER:
+            arrays = self._sharing.read(told, frame)
+            names: Sequence[str] = asked
+            if frame.notes:
+                unasked, bools = notes_from_bytes(frame.notes)
+                names = unasked or asked
+                for place in bools:
+                    arrays[place] = arrays[place].view(np.bool_)
+            return dict(zip(names, arrays, strict=True))
+        if frame.kind == Kind.FAILED:
+            return failure_from_bytes(frame.notes)
+        if frame.kind != Kind.REFUSED:
+            raise TornFrame(f"a frame of kind {frame.kind}")
+        said = json.loads(frame.notes)
+        return service_error(said["code"], said["status"], said["message"], said["retry_after_s"])
+
+    def empty(self, shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
+        """An array of no particular content that reaches the processes without a copy."""
+        return self._sharing.empty(shape, dtype)
+
+    def process_ids(self) -> list[int]:
+        """The processes that are up at this moment, by their numbers."""
+        return self._keeper.process_ids()
+
+    def numbers(self) -> dict[str, float]:
+        """How it is now, as metrics."""
+        return {"graphpipe_isolated_restarts": float(self._keeper.restarts)}
+
+    def close(self) -> None:
+        """Let calls finish for a moment, and end the processes."""
+        self._finalizer.detach()
+        self._keeper.close()
+
+
+def _lanes(count: int, loaded: Loaded) -> int:
+    """How many calls one of so many processes takes at once: one of Python's own code, which would only take turns."""
+    if loaded.threads:
+        return min(_LANES_MAX, loaded.threads)
+    return 1 if loaded.backend == "python" else max(1, usable_cpus() // count)
+
+
+def _cpus_of(number: int, count: int) -> tuple[int, ...]:
+    """The CPUs of one of the processes: each has others, as long as there are any."""
+    if not count:
+        return ()
+    ours = sorted(os.sched_getaffinity(0))
+    count = min(count, len(ours))
+    return tuple(sorted(ours[(number * count + i) % len(ours)] for i in range(count)))

@@ -1,0 +1,139 @@
+"""Frames from a side that has gone astray."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import socket
+import struct
+import traceback
+from collections.abc import Iterator
+
+import pytest
+
+from graphpipe.backends.isolated.failures import ModelRaised, failure_from_bytes, failure_to_bytes
+from graphpipe.backends.isolated.frames import Frames, Kind, Piece, TornFrame
+from tests.isolation.conftest import held
+
+
+@pytest.fixture
+def ends() -> Iterator[tuple[Frames, Frames]]:
+    ours, theirs = socket.socketpair()
+    ours.settimeout(10)
+    theirs.settimeout(10)
+    pair = Frames(ours, takes_descriptors=True), Frames(theirs)
+    yield pair
+    for each in pair:
+        each.close()
+
+
+def head(kind: int = Kind.CALL, pieces: int = 0, notes: int = 0, message: int = 0) -> bytes:
+    return struct.pack("<BxHIIQ", kind, pieces, 0, notes, message)
+
+
+@pytest.mark.parametrize("size", [0, 1, 5000, 200_000, 1_000_000])
+def test_what_is_sent_is_received(ends, size):
+    import threading
+
+    ours, theirs = ends
+    segments = [b"a" * (size // 2), memoryview(b"b" * (size - size // 2))]
+    pieces = [Piece(3, 1, 64, 7), Piece(2**32 - 1, 0, 0, 2**40)]
+    sending = threading.Thread(
+        target=lambda: theirs.send(Kind.ANSWER, segments, timeout_ms=5, pieces=pieces, notes=b"{}")
+    )
+    sending.start()
+    frame = ours.receive()
+    sending.join()
+    assert (frame.kind, frame.timeout_ms, frame.pieces, frame.notes) == (Kind.ANSWER, 5, pieces, b"{}")
+    assert bytes(frame.message) == b"a" * (size // 2) + b"b" * (size - size // 2)
+    assert not ours.is_amid
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        head(pieces=60_000),
+        head(notes=2**32 - 1),
+        head(message=2**62),
+        head() + b"more",
+        head(message=3) + b"abcd",
+    ],
+    ids=["pieces", "notes", "message", "behind", "behind a message"],
+)
+def test_what_is_over_a_limit_or_comes_behind_is_refused_before_memory_is_taken(ends, sent):
+    ours, theirs = ends
+    theirs.socket.sendall(sent)
+    with pytest.raises(TornFrame):
+        ours.receive()
+
+
+def test_a_side_that_has_gone_in_the_middle_is_noticed(ends):
+    ours, theirs = ends
+    theirs.socket.sendall(head(message=100) + b"abc")
+    theirs.close()
+    with pytest.raises(TornFrame, match="gone"):
+        ours.receive()
+
+
+def test_too_many_descriptors_and_those_of_half_a_frame_are_closed():
+    before = held()
+    for count, sent in ((16, head(message=10)), (17, head()), (200, head())):
+        ours, theirs = socket.socketpair()
+        frames = Frames(ours, takes_descriptors=True)
+        ours.settimeout(10)
+        numbers = [os.open("/dev/null", os.O_RDONLY) for _ in range(count)]
+        socket.send_fds(theirs, [sent], numbers)
+        for number in numbers:
+            os.close(number)
+        theirs.close()
+        with pytest.raises(TornFrame):
+            frames.receive()
+        frames.close()
+    assert held() == before
+
+
+def test_random_bytes_are_frames_or_torn(ends):
+    chance = random.Random(1)
+    for _ in range(300):
+        ours, theirs = socket.socketpair()
+        frames = Frames(ours, takes_descriptors=True)
+        theirs.sendall(chance.randbytes(chance.randrange(1, 60)))
+        theirs.close()
+        with contextlib.suppress(TornFrame):
+            frames.receive()
+        frames.close()
+
+
+def test_a_failure_is_made_again_with_its_kind_words_places_and_causes():
+    def raise_it() -> None:
+        try:
+            raise KeyError("first")
+        except KeyError as error:
+            raise ZeroDivisionError("second") from error
+
+    with pytest.raises(ZeroDivisionError) as raised:
+        raise_it()
+    made = failure_from_bytes(failure_to_bytes(raised.value, "nothing"))
+    assert isinstance(made, ModelRaised)
+    assert (type(made).__name__, type(made).__module__, str(made)) == ("ZeroDivisionError", "builtins", "second")
+    assert str(made.__cause__) == "'first'"
+    trace, names = made.__traceback__, []
+    while trace is not None:
+        names.append((trace.tb_frame.f_code.co_filename, trace.tb_frame.f_code.co_name, trace.tb_lineno))
+        trace = trace.tb_next
+    assert [name for _, name, _ in names] == [
+        "test_a_failure_is_made_again_with_its_kind_words_places_and_causes",
+        "raise_it",
+    ]
+    assert names[-1][0] == __file__
+    # As a log shows it.
+    shown = "".join(traceback.format_tb(made.__traceback__))
+    assert f"line {names[-1][2]}, in raise_it" in shown
+    assert 'raise ZeroDivisionError("second") from error' in shown
+
+
+@pytest.mark.parametrize("text", [b"", b"{}", b"[]", b"[1]", b'[{"module": 1}]', b"nothing"])
+def test_what_tells_of_no_failure_is_an_error_of_a_known_kind(text):
+    with pytest.raises((ValueError, KeyError, TypeError)):
+        failure_from_bytes(text)
