@@ -98,7 +98,10 @@ def test_the_status_says_what_is_over_a_limit(graphpipe, here):
         (["digits.onnx", "digits.onnx", "--data", "digits.npz", "--picture", "a.png"], "expected a file .svg"),
         (["digits.onnx", "digits.onnx", "--data", "digits.npz", "--json", "no/a.json"], "no such folder"),
         (["digits.onnx", "digits.onnx", "--data", "digits.npz", "--metric", "near_models:nothing"], "has no 'nothing'"),
-        (["digits.onnx", "digits.onnx", "--problem", "problem.toml"], "there is nothing to ask: the problem has no tests"),
+        (
+            ["digits.onnx", "digits.onnx", "--problem", "problem.toml"],
+            "there is nothing to ask: the problem has no tests",
+        ),
         (
             ["digits.onnx", "digits.onnx", "--data", "digits.npz", "--tags", "serve"],
             "--tags does nothing for any of the 2",
