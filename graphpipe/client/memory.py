@@ -9,9 +9,11 @@ goes when nobody here holds it any more, and holds nothing else before. docs/wir
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 import socket
+import threading
 import weakref
 from collections.abc import Sequence
 from itertools import pairwise
@@ -25,6 +27,7 @@ from graphpipe.buffers import POOLED_FROM, BufferPool
 from graphpipe.client.address import Address
 from graphpipe.client.calls import Array, Reply
 from graphpipe.errors import NoAnswer
+from graphpipe.machine import usable_cpus
 from graphpipe.memory.places import Place, place_of
 from graphpipe.memory.segment import Segment as SharedSegment
 from graphpipe.memory.segment import available
@@ -57,6 +60,8 @@ _SHOWN_FROM = POOLED_FROM
 _TENSORS_MAX = 64
 _FDS_MAX = 16
 _ALIGNMENT = 64
+# Larger tensors are copied by two threads: to start one takes about as long as to copy 1 MiB.
+_IN_TWO_FROM = 8 << 20
 _IDLE_BYTES_MAX = 256 << 20
 # Each segment costs a descriptor, of which a process may have 1024: who keeps more answers than this has them in
 # ordinary memory.
@@ -410,7 +415,40 @@ def _place_of(array: Array) -> Place | None:
     return None if array.dtype == np.bool_ and array.view(np.uint8).max() > 1 else place
 
 
+@functools.cache
+def _cpus() -> int:
+    return usable_cpus()
+
+
 def _copy(array: Array, target: Array) -> None:
+    """Copy a tensor to where it is shown."""
+    if target.nbytes < _IN_TWO_FROM or _cpus() < 2:
+        _copy_part(array, target)
+        return
+    if array.flags.c_contiguous:
+        array, target = array.reshape(-1), target.reshape(-1)
+    # Memory that can be shown has small pages, which makes a copy half as long again: two copy at once.
+    half = len(target) // 2
+    copied = False
+
+    def copy() -> None:
+        nonlocal copied
+        _copy_part(array[half:], target[half:])
+        copied = True
+
+    thread = threading.Thread(target=copy)
+    try:
+        thread.start()
+    except RuntimeError:  # no thread can be had
+        _copy_part(array, target)
+        return
+    _copy_part(array[:half], target[:half])
+    thread.join()
+    if not copied:
+        copy()
+
+
+def _copy_part(array: Array, target: Array) -> None:
     if array.dtype == np.bool_:
         np.not_equal(array.view(np.uint8), 0, out=target)
     else:
