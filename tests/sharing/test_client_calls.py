@@ -100,9 +100,23 @@ def test_calls_whose_answers_are_large_bring_room_for_them(tmp_path: Path) -> No
         assert len(requests) == 6
 
 
+def test_of_calls_with_many_words_nothing_is_kept(tmp_path: Path) -> None:
+    rooms: list[object] = []
+
+    def run(shown: Shown) -> bytes:
+        rooms.append(shown.area)
+        return doubled(shown)
+
+    with hand_made(tmp_path, looking(run)) as server, graphpipe.Client(server.url) as client:
+        for i in range(4):
+            assert np.array_equal(client.execute(LARGE, config="x" * 10_000), 2 * LARGE)
+            assert np.array_equal(client.execute(LARGE, f"{i}" * 5000), 2 * LARGE)
+    assert rooms == [None] * 8
+
+
 def test_what_two_threads_copy_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("graphpipe.client.memory._IN_TWO_FROM", 1)
-    monkeypatch.setattr("graphpipe.client.memory._cpus", lambda: 2)
+    monkeypatch.setattr("graphpipe.client.copying._IN_TWO_FROM", 1)
+    monkeypatch.setattr("graphpipe.client.copying._cpus", lambda: 2)
     odd = np.frombuffer(np.arange(300_001, dtype=np.uint8), bool)
     arrays = [
         LARGE, LARGE[1:], LARGE[None], LARGE[::-1], LARGE.reshape(1, 100, 1000).transpose(0, 2, 1), LARGE[::2][None],
