@@ -73,6 +73,7 @@ def command() -> Command:
             option("timeout_s", "--timeout-s", "--timeout", section=asked, metavar="SECONDS",
                    type=click.FloatRange(0, min_open=True),
                    help="For a call; one that takes longer is an error.  [default: none]"),
+            option("--cast", section=asked, is_flag=True, help="Convert numbers to the types that are taken."),
             option("--truth", section=compared, metavar="NAME[,NAME...]", default="",
                    help="What of the data is expected.  [default: all that is no input]"),
             option("--metric", section=compared, metavar="MODULE:FUNCTION",
@@ -102,6 +103,7 @@ def _compare(
     repeat: int,
     warm_up: int,
     timeout_s: float | None,
+    cast: bool,
     truth: str,
     metric: str | None,
     rtol: float,
@@ -133,7 +135,7 @@ def _compare(
     said = {name: Said(f"--{name.replace('_', '-')}") for name in spoken}
     wanted = Wanted(
         data, problem, metric, batch, repeat, warm_up, Tolerance(rtol, atol), _names(scores),
-        _names(truth), timeout_s,
+        _names(truth), timeout_s, cast,
     )  # fmt: skip
     # Standard output is the report's: what a model or a metric prints meanwhile goes to standard error.
     with contextlib.redirect_stdout(sys.stderr):

@@ -38,6 +38,7 @@ class Wanted:
     scores: Sequence[str] = ()
     truth: Sequence[str] = ()
     timeout_s: float | None = None
+    cast: bool = False
 
 
 def compare(
@@ -54,6 +55,7 @@ def compare(
     scores: Sequence[str] = (),
     truth: Sequence[str] = (),
     timeout: float | None = None,
+    cast: bool = False,
     backend: str = "",
     **options: Any,
 ) -> Comparison:
@@ -72,7 +74,8 @@ def compare(
     ``metric`` is a function of inputs, outputs and truth (each a mapping of arrays), asked for every call, whose numbers are
     averaged over rows; or a class with ``update(inputs, outputs, truth)`` and ``result()``; or ``"module:function"``.
     ``scores`` names the outputs whose highest element is looked at; without it those that are probabilities.
-    ``timeout`` is in seconds, for each call. ``options`` are those of ``graphpipe.load``, for all models that are loaded.
+    ``timeout`` is in seconds, for each call. ``cast`` converts numbers to the types that are taken. ``options`` are those
+    of ``graphpipe.load``, for all models that are loaded.
 
     Raises GraphPipeError for a model that cannot be loaded or asked, ValueError for data that do not fit, OSError.
     """
@@ -80,7 +83,7 @@ def compare(
     values = read_keywords("compare", declared, options)
     said = {each: Said(f"argument {each}") for each, value in values.items() if value != declared[each][1]}
     wanted = Wanted(
-        data, problem, metric, batch, repeat, warm_up, Tolerance(rtol, atol), tuple(scores), tuple(truth), timeout
+        data, problem, metric, batch, repeat, warm_up, Tolerance(rtol, atol), tuple(scores), tuple(truth), timeout, cast
     )
     return run(models, wanted, LoadOptions(**values), said, backend)
 
@@ -143,15 +146,15 @@ def _contest(
         outputs = [spec.name for spec in signature.outputs]
         if outputs and (unknown := [name for name in wanted.scores if name not in outputs]):
             raise ValueError(f"scores: there is no output {unknown[0]!r}; there are {', '.join(map(repr, outputs))}")
+        judges = [None if metric is None else judge_of(metric, called) for _ in found]
         contenders = [
-            Contender(
-                each.name, each.source, each.model, each.names, None if metric is None else judge_of(metric, called)
-            )
-            for each in found
+            Contender(each.name, each.source, each.model, each.names, each.signature, judge)
+            for each, judge in zip(found, judges, strict=True)
         ]
         contest = Contest(
-            contenders, source, tolerance=wanted.tolerance, scores=wanted.scores, timeout_s=wanted.timeout_s
-        )
+            contenders, source, tolerance=wanted.tolerance, scores=wanted.scores, timeout_s=wanted.timeout_s,
+            cast=wanted.cast,
+        )  # fmt: skip
         yield contest, "" if problem is None else problem.name or _file_of(wanted.problem)
 
 

@@ -98,7 +98,10 @@ def test_the_status_says_what_is_over_a_limit(graphpipe, here):
         (["digits.onnx", "digits.onnx", "--data", "digits.npz", "--picture", "a.png"], "expected a file .svg"),
         (["digits.onnx", "digits.onnx", "--data", "digits.npz", "--json", "no/a.json"], "no such folder"),
         (["digits.onnx", "digits.onnx", "--data", "digits.npz", "--metric", "near_models:nothing"], "has no 'nothing'"),
-        (["digits.onnx", "digits.onnx", "--problem", "problem.toml"], "there is nothing to ask: the problem has no tests"),
+        (
+            ["digits.onnx", "digits.onnx", "--problem", "problem.toml"],
+            "there is nothing to ask: the problem has no tests",
+        ),
         (
             ["digits.onnx", "digits.onnx", "--data", "digits.npz", "--tags", "serve"],
             "--tags does nothing for any of the 2",
@@ -151,3 +154,24 @@ def test_what_help_shows_works_as_it_is_shown(shell, here, url):
         assert done.returncode == 0, done.stderr
     assert (here / "report.svg").exists()
     assert json.loads((here / "report.json").read_text())["max_abs"] == 0
+
+
+def test_the_base_install_is_enough_to_compare_servers(here, url):
+    """Nothing but numpy and click can be imported besides the standard library and the package."""
+    allowed = {"numpy", "click", "graphpipe"}
+    code = f"""
+import sys
+class Only:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] not in sys.stdlib_module_names | {allowed!r}:
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Only())
+from graphpipe.server.start import main
+main()
+"""
+    line = ["compare", url, f"again={url}", "--data", "digits.npz", "--truth", "kind", "--json", "-"]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *line], cwd=here, env=environment(), capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    assert json.loads(done.stdout)["max_abs"] == 0

@@ -10,9 +10,13 @@ import numpy as np
 import pandas
 import pyarrow
 import pytest
+from hypothesis import given
+from hypothesis.strategies import booleans, integers, sampled_from
 from pyarrow import parquet
 
 from graphpipe import Case, InvalidRequest, Signature, TensorSpec
+from graphpipe.comparison.columns import Held, of_npz
+from graphpipe.comparison.cut import Cut
 from graphpipe.comparison.sources import source_of
 
 
@@ -163,6 +167,33 @@ def test_data_that_do_not_fit_are_refused_in_words(data, words):
         spec = signature(picture="float32[n, 3]")
     with pytest.raises(ValueError, match=words):
         list(source_of(data, spec or signature(x="float32[n, 3]")))
+
+
+@given(
+    rows=integers(1, 40),
+    batch=integers(1, 50),
+    fixed=sampled_from([None, 1, 2, 3]),
+    packed=booleans(),
+    stacked=booleans(),
+)
+def test_however_it_is_cut_every_row_is_asked_once_and_in_order(rows, batch, fixed, packed, stacked):
+    x = np.arange(rows * 2, dtype=np.int64).reshape(rows, 2)
+    axes = "2" if stacked else f"{fixed or 'n'}, 2"
+    data = {"x": x, "y": x[:, 0]}
+    if packed:
+        stream = io.BytesIO()
+        np.savez(stream, **data)
+        data = of_npz(stream)
+    if stacked:
+        batch = 1
+    elif fixed and rows % fixed:
+        return
+    columns = data if packed else {name: Held(array) for name, array in data.items()}
+    found = list(Cut(columns, signature(x=f"int64[{axes}]"), batch, (), "it"))
+    inputs = [call.inputs["x"].reshape(-1, 2) for call in found]
+    assert np.concatenate(inputs).tolist() == x.tolist()
+    assert [y for call in found for y in np.atleast_1d(call.truth["y"]).tolist()] == x[:, 0].tolist()
+    assert sum(call.rows for call in found) == rows if not (fixed == rows and not stacked) else len(found) == 1
 
 
 # --- files from anywhere ---

@@ -16,6 +16,10 @@ FOLDER = ROOT / "examples" / "detection"
 BLOBS = f"{FOLDER}/blobs.py:detect"
 
 
+# They import PyTorch and run the script; what the README shows is compared in the quick suite.
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     """What the script makes: the ONNX model, the problem and pictures."""
