@@ -60,6 +60,7 @@ SECONDS = {
     "python-open_inference": 30,
     "python-tensorflow_serving": 22,
     "python-interop": 25,
+    "python-venvs": 20,
 }
 
 

@@ -362,6 +362,47 @@ func TestTheSeedCorpusHasWhatTheWriterWrites(t *testing.T) {
 	}
 }
 
+func TestAnswersWithOutputsElsewhereAreReadOrRefused(t *testing.T) {
+	random := rand.New(rand.NewPCG(3, 4))
+	outputs := []Tensor{FromSlice([]float32{1, 2, 3, 4, 5, 6}, 2, 3), FromStrings([]string{"a", "b"}), FromSlice([]uint8{7, 8})}
+	taken := 0
+	for range 5_000 {
+		w := newWriter()
+		response := w.child(w.slot(), layoutInferResponse)
+		w.tensors(response.field(4), outputs, []bool{true, false, random.IntN(2) == 0})
+		all, err := w.finish()
+		if err != nil {
+			t.Fatal(err)
+		}
+		b := all.joined()
+		for range random.IntN(3) {
+			b[random.IntN(len(b))] = byte(random.Uint32())
+		}
+		elsewhere := map[int][]byte{}
+		for i := range outputs {
+			if random.IntN(3) > 0 {
+				elsewhere[i] = make([]byte, len(outputs[i].Data))
+			}
+		}
+		resp, err := decodeInferResponse(b, elsewhere)
+		if err != nil {
+			if !errors.Is(err, ErrMalformed) {
+				t.Fatal(err)
+			}
+			continue
+		}
+		taken++
+		for i, data := range elsewhere {
+			if len(resp.Outputs[i].Data) != len(data) {
+				t.Fatalf("output %d has %d bytes, not the %d that came beside the message", i, len(resp.Outputs[i].Data), len(data))
+			}
+		}
+	}
+	if taken < 100 {
+		t.Errorf("%d were taken", taken)
+	}
+}
+
 func TestMutatedMessagesNeverPanic(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	var all [][]byte

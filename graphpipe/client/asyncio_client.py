@@ -323,7 +323,7 @@ class AsyncClient:
         if self._memory is None or not connection.shows:
             return None
         lend = partial(self._memory.lend, tensors)
-        loan = await self._away(lend, True)
+        loan = await self._away(lend, tensors.bytes_to_copy >= _OFF_LOOP_BYTES)
         if loan is None:
             return None
         try:

@@ -52,7 +52,7 @@ ASKING_S = 5.0
 # Calls with less go as bytes: to look at memory costs both sides about what copying so much does (benchmarks/sharing.py).
 LARGE_FROM = 256 * 1024
 # Of others, tensors of less stay in the message, which goes anyway.
-_SHOWN_FROM = 16 * 1024
+_SHOWN_FROM = POOLED_FROM
 # What one request shows, at most: its head must stay small, and the kernel passes no more descriptors than some.
 _TENSORS_MAX = 64
 _FDS_MAX = 16
@@ -97,6 +97,11 @@ class Tensors:
         self.config = config
         # Calls of one kind have answers of one size, mostly.
         self.kind = config, names, asked, tuple([(array.dtype, array.shape) for array in arrays])
+
+    @property
+    def bytes_to_copy(self) -> int:
+        """About how many bytes are copied when they are shown."""
+        return sum([array.nbytes for array in self.arrays if place_of(array) is None])
 
     def as_bytes(self) -> list[Segment]:
         """The request with everything in it."""

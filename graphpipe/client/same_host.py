@@ -17,13 +17,11 @@ from graphpipe.client.failures import NotSent
 from graphpipe.client.http1 import request_head
 from graphpipe.client.memory import ASKING_S, PROTOCOL, Loan, Memory, Tensors, asking_head, refused
 from graphpipe.client.options import Options
-from graphpipe.errors import NoAnswer
+from graphpipe.errors import NoAnswer, TimedOut, Unreachable
 
 __all__ = ["SameHost"]
 
 _IDLE_CONNECTIONS_MAX = 16
-# A server that says nothing when it is asked is not waited for any longer.
-_ASKING_S = 5.0
 
 
 class SameHost:
@@ -95,7 +93,12 @@ class SameHost:
 
     def _asked(self, deadline: float, put_back: Callable[[Connection], None]) -> Connection | None:
         """A new connection on which memory is passed, or None: the server does not do so."""
-        connection = Connection(self._options, deadline)
+        try:
+            connection = Connection(self._options, deadline)
+        except TimedOut:
+            raise
+        except Unreachable:
+            return None  # there may be another one, which is idle; no descriptor may be left for a second
         head = asking_head(self._options.address.host_header)
         try:
             until = min(deadline, monotonic() + ASKING_S)

@@ -6,7 +6,8 @@ So the blocking and the asynchronous client mean the same by the same call, and 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from operator import index
 from typing import Any, TypeVar
 
 import numpy as np
@@ -123,11 +124,11 @@ class Calls:
 
         Raises InvalidRequest if no type is said, here or by the model.
         """
-        dims = (shape,) if isinstance(shape, int) else tuple(shape)
+        # x and x:0 are the same tensor to TensorFlow's callers.
+        plain = text(name, "name").removesuffix(":0")
+        dims = tuple(map(index, shape)) if isinstance(shape, Iterable) else (index(shape),)
         if dtype is None:
             signature = yield from self.signature()
-            # x and x:0 are the same tensor to TensorFlow's callers.
-            plain = name.removesuffix(":0")
             dtype = next((spec.dtype for spec in signature.inputs if spec.name.removesuffix(":0") == plain), None)
             if dtype is None:
                 raise InvalidRequest(

@@ -51,14 +51,6 @@ def test_a_dtype_is_what_its_writer_means(written, meant):
     assert spec_of(dtype=written).text == meant
 
 
-def test_dtypes_of_torch_are_taken_as_they_are():
-    torch = pytest.importorskip("torch")
-    names = ("float32", "float", "double", "half", "int64", "int", "uint8", "bool")
-    assert [spec_of(dtype=getattr(torch, name)).text for name in names] == [
-        "float32", "float32", "float64", "float16", "int64", "int32", "uint8", "bool",
-    ]  # fmt: skip
-
-
 @pytest.mark.parametrize(
     ("shape", "meant"),
     [

@@ -88,6 +88,21 @@ def test_a_function_that_declares_nothing_is_named_by_the_problem():
     assert {name: out.tolist() for name, out in named.infer({"x": X}).items()} == {"first": [1, 2], "last": [-1, -2]}
 
 
+def test_outputs_that_have_numbers_alone_are_those_of_the_problem_in_their_order():
+    two = Problem.of({"x": "any"}, {"first": "float32[n]", "last": "int64[n]"})
+    answer = {"output_0": np.zeros(3, np.float32), "output_1": np.ones(3, np.int64)}
+    graph = Graph({"x": "any"}, {"output_0": "any", "output_1": "int64[?]"}, lambda _: answer)
+    assert two.posed(graph).infer({"x": X}, ["last"])["last"].tolist() == [1, 1, 1]
+    assert list(graph.asked[0][1]) == ["output_1"]
+    with pytest.raises(LoadError, match="output 'last' of the model is float32, and int64\\[n\\] is promised"):
+        two.posed(Graph({"x": "any"}, {"output_0": "any", "output_1": "float32"}))
+    # Where a name says which is which, nothing goes by place.
+    with pytest.raises(LoadError, match="the model has no output 'last'; its outputs are 'output_0', 'output_1'"):
+        two.posed(Graph({"x": "any"}, {"output_0": "any", "output_1": "any"}), {"first": "output_1"})
+    with pytest.raises(LoadError, match="the model has no output 'first'"):
+        two.posed(Graph({"x": "any"}, {"output_0": "any"}))
+
+
 @pytest.mark.parametrize(
     ("graph", "name_map", "why"),
     [

@@ -60,14 +60,14 @@ def test_many_tensors_share_a_segment_and_text_stays_in_the_message(tmp_path: Pa
     inputs = {
         "a": LARGE,
         "text": np.array(["Grüße", b"\0"], object),
-        "b": np.arange(10_000, dtype=np.int16),
+        "b": np.arange(50_000, dtype=np.int16),
         "small": X,
         "none": np.empty((0, 3)),
         "c": np.float64(3),
     }
     with hand_made(tmp_path, looking(run)) as server, graphpipe.Client(server.url) as client:
         found = client.infer(inputs, list(inputs))
-    assert requests[0].places == {0: (0, 0, 400_000), 2: (0, 400_000, 20_000)}
+    assert requests[0].places == {0: (0, 0, 400_000), 2: (0, 400_000, 100_000)}
     assert found["text"].tolist() == ["Grüße".encode(), b"\0"]
     for name in ("a", "b", "small", "none", "c"):
         assert found[name].dtype == np.asarray(inputs[name]).dtype
@@ -166,8 +166,13 @@ def test_an_empty_array_has_the_type_that_the_model_takes(tmp_path: Path) -> Non
         assert (array.dtype, array.shape, array.flags.writeable) == (np.float32, (300, 100), True)
         assert client.empty("x:0", ()).shape == ()
         assert client.empty("x", (0, 3)).size == 0
+        assert client.empty("x", np.int64(100_000)).shape == client.empty("x", [np.int32(100_000)]).shape == (100_000,)
         with pytest.raises(InvalidRequest, match=r"which type an input 'z' is .*dtype='float32'"):
             client.empty("z", 3)
+        with pytest.raises(InvalidRequest, match="name is a text"):
+            client.empty(3, 3, "float32")  # type: ignore[arg-type]
+        with pytest.raises(TypeError):
+            client.empty("x", (1.5, 100_000))  # type: ignore[arg-type]
         with pytest.raises(ValueError, match="negative"):
             client.empty("x", (-1, 100_000))
         text = client.empty("x", 100_000, object)

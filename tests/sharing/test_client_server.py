@@ -17,9 +17,11 @@ import numpy as np
 import pytest
 
 import graphpipe
+from graphpipe.backends.remote import RemoteModel
 from graphpipe.client.calls import Array
 from graphpipe.errors import DeadlineExceeded, NoAnswer, TimedOut, Unauthenticated
 from graphpipe.keyfile import digest_of, key_of, new_key, text_of
+from graphpipe.memory.places import place_of
 from graphpipe.memory.segment import available
 from tests.serving import serving
 
@@ -89,8 +91,8 @@ def kinds() -> Iterator[tuple[str, dict[str, Any]]]:
     yield "booleans that are neither", {"x": odd_bools(), "y": odd_bools()[::2]}
     yield "none at all", {"x": LARGE, "y": np.empty((0, 7)), "z": np.empty((3, 0), np.int64), "w": np.float64(1)}
     yield "with text", {"x": np.array(["Grüße", b"\0\xff"], object), "y": LARGE, "z": np.array(["a"] * 100)}
-    yield "many", {f"x{i}": LARGE[: 5000 * i] for i in range(40)}
-    yield "more than are shown", {f"x{i}": LARGE[: 5000 + i] for i in range(80)}
+    yield "many", {f"x{i}": LARGE[: 2000 * i] for i in range(40)}
+    yield "more than are shown", {f"x{i}": LARGE[: 17_000 + i] for i in range(80)}
     read_only = LARGE.copy()
     read_only.flags.writeable = False
     yield "not to be written to", {"x": read_only, "y": read_only}
@@ -118,6 +120,24 @@ def test_answers_are_those_that_come_by_bytes(tmp_path: Path, by_bytes: Callable
                         assert one.tolist() == another.tolist()
                     else:
                         assert one.tobytes() == another.tobytes(), name
+
+
+def test_views_of_memory_that_is_shown_are_what_they_are(tmp_path: Path) -> None:
+    url = f"unix:{tmp_path / 's.sock'}"
+    with serving("--model", "echo", listen=url), graphpipe.Client(url) as client:
+        array = client.empty("x", 400_000, "float32")
+        array[:] = np.arange(400_000)
+        answer = array
+        for _ in range(4):
+            views = [array, array[16:], array[1:], array[::2], array[::-1], array.reshape(400, 1000).T, answer, answer]
+            views += [array.view("i4"), array.view("u1"), array.view(bool), array[:0], array[5:6], array.astype(">f4")]
+            found = client.execute_multi(views)
+            for one, another in zip(found, views, strict=True):
+                assert np.array_equal(one, another)
+            answer = found[0]
+            answer[0] += 1
+        assert array[0] == 0
+        assert has_shown(client)
 
 
 def test_outputs_of_all_sorts_come_back(models: Path, by_bytes: Callable[[str], graphpipe.Client]) -> None:
@@ -302,3 +322,8 @@ def test_a_server_behind_a_server_is_shown_memory(tmp_path: Path) -> None:
             found = model.execute_multi([LARGE, LARGE + 1])
             assert not np.may_share_memory(found[0], found[1])
             assert np.array_equal(found[1], LARGE + 1)
+            assert isinstance(model.model, RemoteModel)
+            array = model.model.empty((2, 100_000), np.dtype(np.float32))
+            assert place_of(array) is not None
+            array[:] = 3
+            assert np.array_equal(model.execute(array), array)

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from graphpipe.keyfile import digest_of, key_of, new_key, text_of
 from graphpipe.signature import Signature, TensorSpec
 from graphpipe.wire import decode_infer_response, encode_request
 from tests.front.servers import UPGRADE, Function, InProcess, Way, in_process
@@ -403,6 +404,27 @@ def test_a_caller_who_is_killed_leaves_nothing(server: InProcess) -> None:
         os.waitpid(child, 0)
         os.close(reading)
         os.close(writing)
+
+
+def test_memory_is_taken_of_whoever_has_a_key_for_the_model(tmp_path: Path) -> None:
+    secrets = {name: new_key() for name in ("good", "metadata", "other")}
+    more: dict[str, dict[str, Any]] = {"good": {}, "metadata": {}, "other": {"models": ["another"]}}
+    lines = [
+        text_of(key_of(name, digest_of(secret.encode()), [name if name == "metadata" else "infer"], **more[name]))
+        for name, secret in secrets.items()
+    ]
+    (tmp_path / "keys").write_text("\n".join(lines) + "\n")
+    os.chmod(tmp_path / "keys", 0o600)
+    with in_process(listen=f"unix:{tmp_path}/s", api_key_file=str(tmp_path / "keys")) as running:
+        before = open_here()
+        with passing(running) as wire:  # to ask for it takes none
+            for _ in range(2):
+                assert call(wire, [X]).status == 401
+                for name, want in (("good", 200), ("metadata", 403), ("other", 403)):
+                    called = call(wire, [X], f"Authorization: Bearer {secrets[name]}")
+                    assert (called.status, called.memory, called.kept) == (want, "", "")
+            assert running.ask(lambda: running.app.hub.sharing.waiting.count) == 0
+        until(lambda: open_here() <= before)
 
 
 def test_what_is_shown_counts_as_the_body_does(tmp_path: Path) -> None:

@@ -74,6 +74,16 @@ def test_what_came_with_the_upgrade_is_the_first_request(server: InProcess) -> N
         assert [wire.answer().status for _ in range(3)] == [101, 200, 200]
 
 
+def test_who_asks_twice_is_told_twice(server: InProcess) -> None:
+    before = open_here()
+    with Way(server, passing=True).wire() as wire:
+        attach(wire, UPGRADE, 3)  # which are nobody's
+        assert wire.answer().status == 101
+        assert is_answered(wire)
+        assert server.ask(lambda: server.app.state.connections()) == 1
+    until(lambda: open_here() <= before)
+
+
 @pytest.mark.parametrize(
     "change",
     [

@@ -330,10 +330,10 @@ class Keeper:
             self._learn(place, process, frame)
         except BlockingIOError:
             return
-        except TornFrame:
+        except (TornFrame, OSError):
             # It ends, or has closed what it does not know.
             self._forget(process.control.socket)
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except Exception as error:
             process.kill(f"was ended: what it says of itself is not understood: {error}")
 
     def _learn(self, place: _Place, process: Process, frame: Frame) -> None:
@@ -350,7 +350,11 @@ class Keeper:
             place.why = f"{self.name}: the model has changed since it was loaded; load it anew"
             process.kill("was ended: its model is another one than before")
             return
-        process.open_lanes(self._lanes_of(loaded))
+        try:
+            process.open_lanes(self._lanes_of(loaded))
+        except OSError as error:  # no more descriptors; or it has ended, and that is what will be said
+            process.kill(f"was ended: it could not be given its connections: {error}")
+            return
         self._load_s = max(self._load_s, monotonic() - process.began)
         with self._changed:
             self._loaded = first or loaded
@@ -369,7 +373,7 @@ class Keeper:
         with self._changed:
             free = [lane for lane in self._free if lane.process is process]
             self._free = [lane for lane in self._free if lane.process is not process]
-            for lane in free:
+            for lane in free if was_up else process.lanes:
                 lane.frames.close()
             for owed in [each for each in self._owed if each.lane.process is process]:
                 self._settle(owed)

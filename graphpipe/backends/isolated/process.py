@@ -107,9 +107,14 @@ class Process:
         """End it now, with all that it has started. ``why`` is for its epitaph."""
         if self.over.is_set():  # its number may be another's by now
             return
-        self.why_killed = self.why_killed or why
+        if not self._has_ended():
+            self.why_killed = self.why_killed or why
         with contextlib.suppress(OSError):
             os.killpg(self.pid, signal.SIGKILL)
+
+    def _has_ended(self) -> bool:
+        """Whether it has, and only waits to be buried. Then that is its end, whatever is said of it now."""
+        return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
     def bury(self) -> None:
         """It has ended: say how, to whoever waits for it too, and give back what it had."""

@@ -275,7 +275,7 @@ class Connection(asyncio.BufferedProtocol):
         before may hold descriptors, which are lost.
         """
         sharing, line = self._shared.sharing, self._line
-        if sharing is None or sharing.waiting.is_full:
+        if sharing is None or sharing.waiting.is_full or self._shared.state.draining:
             return False
         return not self._cycle.served and line.leaver is None and can_pass(line.transport)
 

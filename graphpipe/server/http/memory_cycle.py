@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from graphpipe.errors import ServiceError, let_go
 from graphpipe.memory.mappings import Mappings
 from graphpipe.server.exchange import Exchange
@@ -67,7 +65,8 @@ class MemoryCycle(Cycle):
 
     def answer(self, request: Request, body: memoryview | bytes) -> None:
         if self._beside is not None:
-            request = replace(request, target=request.target.given(self._beside))
+            target = request.target.given(self._beside)
+            request = Request(request.head, target, request.small, request.length, request.size)
         elif self._transport.has_descriptors:  # which nothing in its head asks for
             self._transport.drop_descriptors()
         super().answer(request, body)
