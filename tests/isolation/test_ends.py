@@ -96,6 +96,7 @@ def test_a_large_answer_that_comes_too_late_harms_nobody(actor):
     assert (actor.infer({"what": word(""), "x": large})["x"] == large).all()
 
 
+@pytest.mark.slow
 def test_a_call_without_a_deadline_ends_when_processes_count_as_hung():
     with graphpipe.load(source("act"), isolate=1, isolate_timeout_s=2) as model:
         before = pid_of(model)
