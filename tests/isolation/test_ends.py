@@ -28,6 +28,7 @@ def pid_of(model: graphpipe.LoadedModel) -> int:
         ("leave", "ended with status 3"),
         ("kill", r"ended by signal 9 \(SIGKILL\)"),
         ("close", "process of model 'actor' "),
+        ("scribble", "closed its connection.*over the limit"),
     ],
 )
 def test_the_end_of_a_process_is_an_error_of_the_call_and_the_next_one_is_answered(actor, deed, words):
