@@ -61,6 +61,7 @@ SECONDS = {
     "python-tensorflow_serving": 22,
     "python-isolation": 40,
     "python-interop": 25,
+    "python-venvs": 20,
 }
 
 

@@ -3,7 +3,7 @@
 What is run, in every Markdown file of the repository:
 
 - ``sh`` blocks, by sh in the root of the repository. One that starts a server is left running until the document ends,
-  on a free port instead of the one it names; later blocks are pointed there.
+  on a free port instead of the one it names, if it is none on a Unix socket; later blocks are pointed there.
 - ``python`` blocks, in one namespace per document. One that calls ``graphpipe.serve`` is a server, as above.
 - a ``text`` block right after one of those is what it prints; ``...`` stands for anything.
 
@@ -100,9 +100,12 @@ class Reader:
         )
         named = re.search(r"127\.0\.0\.1:(\d+)", block.text)
         shown = int(named[1]) if named else DEFAULT_PORT
-        self.ports[shown] = port = free_port()
+        port = free_port()
+        has_port = "unix:" not in block.text
+        if has_port:
+            self.ports[shown] = port
         text = self.with_real_ports(block.text)
-        if not named and text.startswith("graphpipe-serve"):
+        if has_port and not named and text.startswith("graphpipe-serve"):
             text = f"{text.rstrip()} --listen 127.0.0.1:{port}"
         command = ["sh", "-euc", f"exec {text}"] if block.language == "sh" else [sys.executable, "-c", text]
         process = subprocess.Popen(

@@ -24,6 +24,7 @@ const (
 type Client struct {
 	target         target
 	way            exchanger
+	sameHost       *sameHost // nil where the server is not asked to look at our memory
 	timeout        time.Duration
 	answerBytesMax int64
 	closed         atomic.Bool
@@ -52,13 +53,20 @@ func New(address string, options ...Option) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Client{target: at, way: way, timeout: chosen.timeout, answerBytesMax: min(chosen.answerBytesMax, messageMax)}, nil
+	c := &Client{target: at, way: way, timeout: chosen.timeout, answerBytesMax: min(chosen.answerBytesMax, messageMax)}
+	if own, ok := way.(*pool); ok && at.socket != "" && canShare {
+		c.sameHost = newSameHost(own, chosen, c.answerBytesMax)
+	}
+	return c, nil
 }
 
 // Close closes the connections that no call is using, and the others as their calls end. A call afterwards is [ErrClosed].
 func (c *Client) Close() {
 	c.closed.Store(true)
 	c.way.close()
+	if c.sameHost != nil {
+		c.sameHost.close()
+	}
 }
 
 // Execute runs a model of one input and one output once, with the server's defaults for both.
@@ -99,13 +107,14 @@ func (c *Client) InferInto(ctx context.Context, req *InferRequest, buf []byte) (
 	if err != nil {
 		return nil, buf, err
 	}
-	answer, err := c.call(ctx, message, buf)
+	ctx, cancel, err := c.begin(ctx)
 	if err != nil {
 		return nil, buf, err
 	}
-	resp, err := DecodeInferResponse(answer)
+	defer cancel()
+	resp, answer, err := c.ask(ctx, req, message, buf)
 	if err != nil {
-		return nil, answer, c.noAnswer(err)
+		return nil, answer, err
 	}
 	if len(resp.Errors) > 0 {
 		first := resp.Errors[0]
@@ -114,13 +123,37 @@ func (c *Client) InferInto(ctx context.Context, req *InferRequest, buf []byte) (
 	return resp.Outputs, answer, nil
 }
 
+// ask sends a request in whichever way is quickest, and decodes its answer.
+func (c *Client) ask(ctx context.Context, req *InferRequest, message segments, buf []byte) (*InferResponse, []byte, error) {
+	if c.sameHost != nil && c.sameHost.allocated.isSpent(buf) {
+		buf = nil
+	}
+	if c.sameHost != nil && c.sameHost.fits(req) {
+		resp, answer, err := c.sameHost.infer(ctx, req, buf)
+		if !errors.Is(err, errAsBytes) {
+			return resp, answer, c.told(err)
+		}
+	}
+	answer, err := c.post(ctx, message, buf)
+	if err != nil {
+		return nil, buf, err
+	}
+	resp, err := DecodeInferResponse(answer)
+	return resp, answer, c.told(err)
+}
+
 // Metadata asks what the model takes and gives. Its errors are those of [Client.Infer].
 func (c *Client) Metadata(ctx context.Context) (*Metadata, error) {
 	message, err := encodeRequest(&Request{})
 	if err != nil {
 		return nil, err
 	}
-	answer, err := c.call(ctx, message, nil)
+	ctx, cancel, err := c.begin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer cancel()
+	answer, err := c.post(ctx, message, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -131,19 +164,23 @@ func (c *Client) Metadata(ctx context.Context) (*Metadata, error) {
 	return m, nil
 }
 
-// call posts a message and returns the body of a good answer, in buf if it fits.
-func (c *Client) call(ctx context.Context, message segments, buf []byte) (answer []byte, err error) {
+// begin checks what every call is checked for, and bounds its time.
+func (c *Client) begin(ctx context.Context) (context.Context, context.CancelFunc, error) {
 	if c.closed.Load() {
-		return nil, fmt.Errorf("graphpipe: %w", ErrClosed)
+		return nil, nil, fmt.Errorf("graphpipe: %w", ErrClosed)
 	}
 	if err := checkHeader(headerOf(ctx)); err != nil {
-		return nil, fmt.Errorf("%w: %w", err, ErrInvalid)
+		return nil, nil, fmt.Errorf("%w: %w", err, ErrInvalid)
 	}
 	if c.timeout > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, c.timeout)
-		defer cancel()
+		ctx, cancel := context.WithTimeout(ctx, c.timeout)
+		return ctx, cancel, nil
 	}
+	return ctx, func() {}, nil
+}
+
+// post sends a message and returns the body of a good answer, in buf if it fits.
+func (c *Client) post(ctx context.Context, message segments, buf []byte) (answer []byte, err error) {
 	read := func(resp *http.Response) (err error) {
 		if resp.StatusCode != http.StatusOK {
 			return refusal(resp)
@@ -154,14 +191,19 @@ func (c *Client) call(ctx context.Context, message segments, buf []byte) (answer
 	if err = c.way.exchange(ctx, message, read); mayRepeat(err) {
 		err = c.way.exchange(ctx, message, read)
 	}
+	return answer, c.told(err)
+}
+
+// told is an error of an exchange as the caller is told it: the server's own answer, or that there is none.
+func (c *Client) told(err error) error {
 	var refused *Error
 	switch {
 	case err == nil:
-		return answer, nil
+		return nil
 	case errors.As(err, &refused):
-		return nil, refused
+		return refused
 	}
-	return nil, c.noAnswer(err)
+	return c.noAnswer(err)
 }
 
 func (c *Client) noAnswer(err error) error {

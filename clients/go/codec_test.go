@@ -223,7 +223,7 @@ func TestMalformedErrorsAreIgnoredOnlyBesideOutputs(t *testing.T) {
 		response := w.child(w.slot(), layoutFailedResponse)
 		w.point(response.field(8))
 		w.uint32(1 << 20) // errors, more than there are bytes for
-		w.tensors(response.field(4), outputs)
+		w.tensors(response.field(4), outputs, nil)
 		all, _ := w.finish()
 		resp, err := DecodeInferResponse(all.joined())
 		if outputs == nil && !errors.Is(err, ErrMalformed) {
@@ -359,6 +359,47 @@ func TestTheSeedCorpusHasWhatTheWriterWrites(t *testing.T) {
 		if got, err := os.ReadFile(file); err != nil || string(got) != want {
 			t.Errorf("%s is not what is written today (%v); if that is meant, run: go test -run SeedCorpus -write-seeds .", name, err)
 		}
+	}
+}
+
+func TestAnswersWithOutputsElsewhereAreReadOrRefused(t *testing.T) {
+	random := rand.New(rand.NewPCG(3, 4))
+	outputs := []Tensor{FromSlice([]float32{1, 2, 3, 4, 5, 6}, 2, 3), FromStrings([]string{"a", "b"}), FromSlice([]uint8{7, 8})}
+	taken := 0
+	for range 5_000 {
+		w := newWriter()
+		response := w.child(w.slot(), layoutInferResponse)
+		w.tensors(response.field(4), outputs, []bool{true, false, random.IntN(2) == 0})
+		all, err := w.finish()
+		if err != nil {
+			t.Fatal(err)
+		}
+		b := all.joined()
+		for range random.IntN(3) {
+			b[random.IntN(len(b))] = byte(random.Uint32())
+		}
+		elsewhere := map[int][]byte{}
+		for i := range outputs {
+			if random.IntN(3) > 0 {
+				elsewhere[i] = make([]byte, len(outputs[i].Data))
+			}
+		}
+		resp, err := decodeInferResponse(b, elsewhere)
+		if err != nil {
+			if !errors.Is(err, ErrMalformed) {
+				t.Fatal(err)
+			}
+			continue
+		}
+		taken++
+		for i, data := range elsewhere {
+			if len(resp.Outputs[i].Data) != len(data) {
+				t.Fatalf("output %d has %d bytes, not the %d that came beside the message", i, len(resp.Outputs[i].Data), len(data))
+			}
+		}
+	}
+	if taken < 100 {
+		t.Errorf("%d were taken", taken)
 	}
 }
 

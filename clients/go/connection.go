@@ -43,15 +43,25 @@ type writing struct {
 	err  error
 }
 
-// write sends a request. A large one is sent beside the reading of the answer, since a server may answer before it has read
+// write sends a request, and with its first byte descriptors, if there are any. A large one is sent beside the reading of the answer, since a server may answer before it has read
 // the whole, and would otherwise wait for us as we wait for it.
-func (c *connection) write(head []byte, message segments) *writing {
+func (c *connection) write(head []byte, message segments, fds []int) *writing {
 	size := message.size()
-	if size <= joinedMax {
+	joined := size <= joinedMax
+	if joined {
 		for _, b := range message {
 			head = append(head, b...)
 		}
 		c.head = head
+	}
+	if len(fds) > 0 {
+		n, err := pass(c.plain.(*net.UnixConn), head, fds)
+		if err != nil {
+			return &writing{err: err}
+		}
+		head = head[n:]
+	}
+	if joined {
 		_, err := c.Write(head)
 		return &writing{err: err}
 	}

@@ -53,7 +53,7 @@ func readInferRequest(t table) (*InferRequest, error) {
 	var errs [4]error
 	req.Config, errs[0] = t.word(0)
 	req.InputNames, errs[1] = t.words(1)
-	req.Inputs, errs[2] = tables(t, 2, readTensor)
+	req.Inputs, errs[2] = tables(t, 2, func(t table) (Tensor, error) { return readTensor(t, nil, false) })
 	req.OutputNames, errs[3] = t.words(3)
 	return &req, firstOf(errs[:])
 }
@@ -61,14 +61,28 @@ func readInferRequest(t table) (*InferRequest, error) {
 // DecodeInferResponse reads the body of an inference's answer. Its tensors borrow b. Whatever the bytes are, it returns a
 // response or an error that wraps [ErrMalformed]. An unreadable list of errors is ignored where there are outputs: one of
 // the original servers writes such.
-func DecodeInferResponse(b []byte) (*InferResponse, error) {
+func DecodeInferResponse(b []byte) (*InferResponse, error) { return decodeInferResponse(b, nil) }
+
+// decodeInferResponse takes the bytes of some outputs, by their place, from elsewhere: in the message these have none.
+func decodeInferResponse(b []byte, elsewhere map[int][]byte) (*InferResponse, error) {
 	_, root, err := newReader(b)
 	if err != nil {
 		return nil, err
 	}
 	var resp InferResponse
-	if resp.Outputs, err = tables(root, 0, readTensor); err != nil {
+	next := 0
+	resp.Outputs, err = tables(root, 0, func(t table) (Tensor, error) {
+		data, away := elsewhere[next]
+		next++
+		return readTensor(t, data, away)
+	})
+	if err != nil {
 		return nil, err
+	}
+	for i := range elsewhere {
+		if i >= len(resp.Outputs) {
+			return nil, malformed("bytes of output %d came beside the message, which has %d outputs", i, len(resp.Outputs))
+		}
 	}
 	resp.Errors, err = tables(root, 1, readError)
 	if err != nil && len(resp.Outputs) == 0 {
@@ -98,7 +112,8 @@ func DecodeMetadata(b []byte) (*Metadata, error) {
 	return &m, nil
 }
 
-func readTensor(t table) (Tensor, error) {
+// readTensor reads a tensor, whose bytes may be away from the message.
+func readTensor(t table, elsewhere []byte, away bool) (Tensor, error) {
 	var tensor Tensor
 	var errs [5]error
 	tensor.Type, errs[0] = t.elementType(0)
@@ -109,6 +124,15 @@ func readTensor(t table) (Tensor, error) {
 	errs[4] = err
 	if err := firstOf(errs[:]); err != nil {
 		return Tensor{}, err
+	}
+	if away {
+		if len(tensor.Data) != 0 {
+			return Tensor{}, malformed("a tensor whose bytes came beside the message has %d bytes in it too", len(tensor.Data))
+		}
+		tensor.Data = elsewhere
+	}
+	if away && tensor.Type == String {
+		return Tensor{}, malformed("bytes of a string tensor came beside the message; strings travel in it")
 	}
 	if err := tensor.check(); err != nil {
 		return Tensor{}, malformed("%v", err)

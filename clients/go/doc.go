@@ -11,5 +11,6 @@
 // One request walks through the files in this order: values.go or nested.go (Go values to [Tensor]), messages.go,
 // encode.go over writer.go (messages to segments), client.go, pool.go and connection.go (segments to the socket),
 // receive.go (the answer into one buffer), decode.go over reader.go (bytes to messages). handler.go and function.go are
-// the other end.
+// the other end. samehost.go, showing.go, segment.go and segmentpool.go show tensors to a server on the same host, in place of
+// sending them.
 package graphpipe

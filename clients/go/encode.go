@@ -18,7 +18,10 @@ func joined(s segments, err error) ([]byte, error) {
 	return s.joined(), nil
 }
 
-func encodeRequest(r *Request) (segments, error) {
+func encodeRequest(r *Request) (segments, error) { return encodeRequestApart(r, nil) }
+
+// encodeRequestApart leaves the bytes of those inputs out of the message for which away is true.
+func encodeRequestApart(r *Request, away []bool) (segments, error) {
 	w := newWriter()
 	request := w.child(w.slot(), layoutRequest)
 	if r.Infer == nil {
@@ -34,7 +37,7 @@ func encodeRequest(r *Request) (segments, error) {
 	w.word(infer.field(4), r.Infer.Config)
 	w.words(infer.field(8), r.Infer.InputNames)
 	w.words(infer.field(16), r.Infer.OutputNames)
-	w.tensors(infer.field(12), r.Infer.Inputs)
+	w.tensors(infer.field(12), r.Infer.Inputs, away)
 	return w.finish()
 }
 
@@ -46,7 +49,7 @@ func encodeInferResponse(r *InferResponse) (segments, error) {
 	root := w.slot()
 	if len(r.Errors) == 0 {
 		response := w.child(root, layoutInferResponse)
-		w.tensors(response.field(4), r.Outputs)
+		w.tensors(response.field(4), r.Outputs, nil)
 		return w.finish()
 	}
 	response := w.child(root, layoutFailedResponse)
@@ -56,7 +59,7 @@ func encodeInferResponse(r *InferResponse) (segments, error) {
 		w.setInt64(one.field(8), int64(r.Errors[i].Code))
 		w.word(one.field(4), strings.ToValidUTF8(r.Errors[i].Message, "\ufffd")) // an error about odd text must not fail
 	}
-	w.tensors(response.field(4), r.Outputs)
+	w.tensors(response.field(4), r.Outputs, nil)
 	return w.finish()
 }
 
@@ -91,8 +94,8 @@ func (w *writer) ios(slot place, all []TensorSpec) {
 }
 
 // tensors writes the tables of all tensors, with their strings, and after them the bytes of all tensors. It comes last in a
-// message: what the bytes of a tensor are followed by should be the bytes of the next.
-func (w *writer) tensors(slot place, all []Tensor) {
+// message: what the bytes of a tensor are followed by should be the bytes of the next. Those for which away is true have none.
+func (w *writer) tensors(slot place, all []Tensor, away []bool) {
 	first, ok := w.entries(slot, len(all))
 	if !ok {
 		return
@@ -115,7 +118,11 @@ func (w *writer) tensors(slot place, all []Tensor) {
 	}
 	for i := range all {
 		if all[i].Type != String {
-			w.data(data[0], all[i].Data)
+			if len(away) > 0 && away[i] {
+				w.data(data[0], nil)
+			} else {
+				w.data(data[0], all[i].Data)
+			}
 			data = data[1:]
 		}
 	}

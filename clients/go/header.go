@@ -40,7 +40,7 @@ func checkHeader(header http.Header) error {
 	for key, values := range header {
 		switch key {
 		case "Connection", "Content-Encoding", "Content-Length", "Expect", "Host", "Keep-Alive", "Proxy-Connection", "Te",
-			"Trailer", "Transfer-Encoding", "Upgrade", timeoutHeader:
+			"Trailer", "Transfer-Encoding", "Upgrade", timeoutHeader, memoryHeader, memoryAnswerHeader:
 			return fmt.Errorf("graphpipe: the header %s cannot be set: the client says it itself", key)
 		}
 		if key == "" || strings.ContainsFunc(key, func(r rune) bool { return !tokenRune(r) }) {

@@ -33,8 +33,9 @@ type pool struct {
 	dialer net.Dialer
 	tls    *tls.Config // for https
 	header http.Header
-	fixed  []byte        // what every request's head starts with
-	open   chan struct{} // holds one for each connection in use, where they are bounded
+	fixed  []byte                                   // what every request's head starts with
+	open   chan struct{}                            // holds one for each connection in use, where they are bounded
+	agree  func(context.Context, *connection) error // makes a fresh connection fit for what the pool is for, or closes it
 
 	mu       sync.Mutex
 	idle     []*connection // the one used last comes last
@@ -73,6 +74,18 @@ func (p *pool) start(header http.Header) []byte {
 }
 
 func (p *pool) exchange(ctx context.Context, message segments, read func(*http.Response) error) error {
+	return p.send(ctx, func() (parcel, error) { return parcel{message: message}, nil }, read)
+}
+
+// parcel is a request: its message, and what goes with it.
+type parcel struct {
+	message segments
+	fields  []byte // further lines of its head
+	fds     []int  // attached to its first byte
+}
+
+// send is exchange of what is packed when there is a connection for it.
+func (p *pool) send(ctx context.Context, pack func() (parcel, error), read func(*http.Response) error) error {
 	if p.open != nil {
 		select {
 		case p.open <- struct{}{}:
@@ -87,11 +100,16 @@ func (p *pool) exchange(ctx context.Context, message segments, read func(*http.R
 	if err != nil {
 		return ended(ctx, err)
 	}
+	request, err := pack()
+	if err != nil {
+		p.put(c)
+		return err
+	}
 	reused := c.used
 	trace.gotConn(c)
 	// Whatever ends the context wakes whoever reads or writes.
 	stop := context.AfterFunc(ctx, func() { c.SetDeadline(time.Unix(1, 0)) })
-	writing := c.write(p.head(ctx, c, message.size()), message)
+	writing := c.write(p.head(ctx, c, request.message.size(), request.fields), request.message, request.fds)
 	trace.wrote(writing)
 	resp, err := c.readHead(trace)
 	whole := false
@@ -122,7 +140,7 @@ func (p *pool) exchange(ctx context.Context, message segments, read func(*http.R
 }
 
 // head writes the request's head into the connection's own memory.
-func (p *pool) head(ctx context.Context, c *connection, length int64) []byte {
+func (p *pool) head(ctx context.Context, c *connection, length int64, fields []byte) []byte {
 	start := p.fixed
 	if own := headerOf(ctx); own != nil {
 		start = p.start(merged(p.header, own))
@@ -131,6 +149,7 @@ func (p *pool) head(ctx context.Context, c *connection, length int64) []byte {
 	if left := millisecondsLeft(ctx); left != "" {
 		c.head = append(append(append(c.head, timeoutHeader+": "...), left...), "\r\n"...)
 	}
+	c.head = append(c.head, fields...)
 	c.head = append(c.head, "Content-Length: "...)
 	c.head = strconv.AppendInt(c.head, length, 10)
 	c.head = append(c.head, "\r\n\r\n"...)
@@ -142,7 +161,11 @@ func (p *pool) take(ctx context.Context, trace tracing) (*connection, error) {
 	for {
 		c := p.kept()
 		if c == nil {
-			return p.dial(ctx, trace)
+			c, err := p.dial(ctx, trace)
+			if err == nil && p.agree != nil {
+				err = p.agree(ctx, c)
+			}
+			return c, err
 		}
 		if time.Since(c.since) < idleMax && quiet(c.raw) {
 			return c, nil

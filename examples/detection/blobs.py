@@ -8,10 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.nn import functional
-
-# A blob is a window that is bright, and the brightest of those around it.
-WINDOW, STEP, AROUND, BRIGHT = 40, 8, 11, 0.5
-COLOURS = ("red", "green", "blue")
+from windows import AROUND, BRIGHT, COLOURS, STEP, WINDOW  # type: ignore[import-not-found]
 
 
 def detect(picture: NDArray[np.uint8]) -> dict[str, Any]:

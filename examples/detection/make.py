@@ -2,7 +2,7 @@
 
     python examples/detection/make.py FOLDER
 
-The graph does what blobs.py does, node by node: no framework has to be here to make it, or to run it.
+The graph does what blobs.py does, node by node: no framework has to be here to make it.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 import onnx
-from blobs import AROUND, BRIGHT, COLOURS, STEP, WINDOW
 from onnx import TensorProto, helper, numpy_helper
-from specs import PROBLEM
+from specs import PROBLEM  # type: ignore[import-not-found]
+from windows import AROUND, BRIGHT, COLOURS, STEP, WINDOW  # type: ignore[import-not-found]
 
-PICTURES = 12
+PICTURES = 8
 SIGMA = 34.0
 
 
@@ -35,7 +35,10 @@ def picture(chance: np.random.Generator) -> dict[str, Any]:
     """A picture with up to four blobs in it, far from one another, and their corners and labels."""
     rows, columns = np.mgrid[:480, :640]
     cells = chance.permutation(12)[: chance.integers(0, 5)]
-    centres = [(80 + 160 * (cell // 4), 80 + 160 * (cell % 4)) + chance.integers(-30, 31, 2) for cell in cells]
+    middles = 80 + 160 * np.stack([cells // 4, cells % 4], axis=1)
+    # Near the middle of a window each, and in the order in which windows are looked at.
+    centres = (middles + chance.integers(-30, 31, middles.shape)) // STEP * STEP + chance.integers(2, 7, middles.shape)
+    centres = centres[np.lexsort((centres[:, 1], centres[:, 0] // STEP))]
     colours = chance.integers(0, 3, len(cells))
     light = np.zeros((480, 640, 3))
     for (y, x), colour in zip(centres, colours, strict=True):
@@ -45,7 +48,7 @@ def picture(chance: np.random.Generator) -> dict[str, Any]:
     return {
         "picture": np.clip(light + noise, 0, 255).astype(np.uint8),
         "corners": np.array(corners, np.float32).reshape(-1, 4),
-        "label": np.array([COLOURS[colour] for colour in colours], "U5"),
+        "label": np.array([COLOURS[colour] for colour in colours], "S5"),
     }
 
 

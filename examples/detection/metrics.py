@@ -39,4 +39,6 @@ def overlaps(boxes: NDArray[Any], others: NDArray[Any]) -> NDArray[Any]:
     high = np.minimum(boxes[:, None, 2:], others[None, :, 2:])
     shared = np.prod(np.clip(high - low, 0, None), axis=2)
     sizes = [np.prod(each[:, 2:] - each[:, :2], axis=1) for each in (boxes, others)]
-    return shared / np.maximum(sizes[0][:, None] + sizes[1][None, :] - shared, 1e-9)
+    together = sizes[0][:, None] + sizes[1][None, :] - shared
+    found: NDArray[Any] = shared / np.maximum(together, 1e-9)
+    return found

@@ -23,6 +23,7 @@ class Backend:
     LoadOptions: asked for any other, it is refused (``pad``, ``problem`` and those about files are everybody's). A backend
     whose sources name objects of Python finds them by ``named``, and whichever backend adopts one has the model.
     ``fetched`` looks at what came from a URL before it is opened, and raises LoadError for what nobody allowed a stranger.
+    One that ``isolates`` says itself what of a source's model is to be in processes of its own.
     """
 
     name: str
@@ -32,3 +33,4 @@ class Backend:
     uses: Callable[[str], Collection[str]] = lambda source: _EVERY_OPTION
     named: Callable[[str], object] | None = None
     fetched: Callable[[str, LoadOptions], None] = lambda source, options: None
+    isolates: bool = False

@@ -132,7 +132,7 @@ def opened(source: str, options: LoadOptions, backend: str = "", name: str = "")
         chosen = _backend_of(source, backend)
         if _is_download(given, backend):
             chosen.fetched(source, options)
-        if options.isolate or options.python:
+        if (options.isolate or options.python) and not chosen.isolates:
             # Known here as far as its words say; whatever is run of it is run there.
             from graphpipe.backends.isolated.model import IsolatedModel  # not everybody's
 

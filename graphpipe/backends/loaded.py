@@ -349,6 +349,15 @@ class LoadedModel:
         dtype = next((spec.dtype for spec in self.signature.inputs if spec.name == name), None)
         return fitted(value, dtype, False, name)
 
+    def self_test(self) -> None:
+        """Run the tests that the model brings along, those of its package or its problem; nothing where there are none.
+
+        Raises TestFailed with what is different.
+        """
+        own = getattr(self.model, "self_test", None)
+        if own is not None:
+            own()
+
     def close(self) -> None:
         """Give back what the model holds: now, or when the calls that nobody waits for any more have ended.
 

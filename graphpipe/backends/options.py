@@ -49,8 +49,8 @@ class LoadOptions:
     )  # fmt: skip
     problem: str | Problem = setting(  # noqa: RUF009 - it makes a field
         "", "Models", definition("Problem"),
-        "Definition of the problem that the model answers: checked at load, tested before requests are welcome, and kept to "
-        "in every answer.",
+        "Definition of the problem that the model answers (docs/problems.md): checked at load, tested before requests are "
+        "welcome, and kept to in every answer.",
     )  # fmt: skip
     custom_ops: tuple[str, ...] = setting(
         (), "Models", paths(), "Libraries of operators to load first, separated by commas."

@@ -1,5 +1,8 @@
 """Packages: the model in one, behind the problem that it was made for (docs/packages.md).
 
+Where the model is to have processes of its own, or a framework of another version than the one that is installed here,
+it alone is there: the package is looked through here, and the problem's promises are kept here.
+
 What a package brings along runs with the rights of this process, as a function of one's own does. Whoever names a folder
 or a zip of this machine means that. Of a package that came from a URL, code and libraries of operators are refused,
 unless --model-sha256 says which package is meant, or --trust-model that its author is trusted.
@@ -7,6 +10,8 @@ unless --model-sha256 says which package is meant, or --trust-model that its aut
 
 from __future__ import annotations
 
+import logging
+import sys
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,12 +26,18 @@ from graphpipe.package.contents import Package, is_package, manifest_at
 from graphpipe.package.installed import version_of
 from graphpipe.package.manifest import Manifest
 from graphpipe.package.recorded import problem_of
+from graphpipe.problem import Problem
 from graphpipe.signature import Signature
+from graphpipe.venvs.environment import environment_at, environment_for, interpreter
+from graphpipe.venvs.requirement import Requirement
 
 __all__ = ["BACKEND", "PackagedModel"]
 
+log = logging.getLogger("graphpipe.backends")
+
 # What is said when a package is loaded, of what the machine has and whom its owner trusts.
 _PASSED_ON = ("device", "providers", "intra_threads", "bfloat16", "channels_last", "custom_ops", "trust_model")
+_OF_ISOLATION = ("isolate", "python", "isolate_timeout_s", "isolate_memory_bytes", "isolate_cpus")
 _OF_FILES = ("value_inputs", "custom_ops")
 
 
@@ -50,7 +61,12 @@ class PackagedModel:
 
     def self_test(self) -> None:
         """Run the package's tests. Raises TestFailed with what is different."""
-        problem_of(self._package.manifest, self._package.folder).check(self._posed)
+        self.problem.check(self._posed)
+
+    @property
+    def problem(self) -> Problem:
+        """The problem, with the package's tests. Raises PackageError where they cannot be read any more."""
+        return problem_of(self._package.manifest, self._package.folder)
 
     def __getattr__(self, name: str) -> Any:
         # kind, runtime, threads and whatever else a model may have.
@@ -60,15 +76,16 @@ class PackagedModel:
 def _open(source: str, options: LoadOptions) -> Model:
     package = Package.at(source, options.download_bytes_max)
     manifest = package.manifest
-    _check_framework(source, manifest)
-    told = {name: getattr(options, name) for name in _PASSED_ON}
+    told = {name: getattr(options, name) for name in (*_PASSED_ON, *_OF_ISOLATION)}
+    told["python"] = _python(source, manifest, options.python)
     kept = {name: _as_option(package, name, value) for name, value in manifest.options.items()}
     kept["custom_ops"] = (*kept.get("custom_ops", ()), *options.custom_ops)
     for name in ("bfloat16", "channels_last"):
         kept[name] = kept.get(name, False) or told[name]
-    model, _ = opened(str(package.path(manifest.source)), LoadOptions(**{**told, **kept}), manifest.platform)
+    name = Path(source).stem
+    model, _ = opened(str(package.path(manifest.source)), LoadOptions(**{**told, **kept}), manifest.platform, name)
     try:
-        return PackagedModel(model, package, Path(source).stem)
+        return PackagedModel(model, package, name)
     except BaseException:
         model.close()
         raise
@@ -81,14 +98,30 @@ def _as_option(package: Package, name: str, value: Any) -> Any:
     return tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
 
 
-def _check_framework(source: str, manifest: Manifest) -> None:
-    here = version_of(manifest.framework)
-    if here and not manifest.framework_range.has(here):
-        wanted = f"{manifest.framework}{manifest.framework_range}"
-        raise LoadError(
-            f"{source} needs {wanted}, and {here} is installed here; make an environment that has it: graphpipe venv create "
-            f"NAME --requirements '{wanted}'"
-        )
+def _python(source: str, manifest: Manifest, said: str) -> str:
+    """The interpreter that has the framework which the package needs: empty for this one, else the one that was ``said``, or
+    the best of the environments that were made. Raises LoadError if there is none.
+    """
+    needed = manifest.needs
+    if said or needed is None:
+        if needed is not None and not (there := environment_at(interpreter(said, source))).satisfies(needed):
+            has = there.version_of(needed.name)
+            raise LoadError(f"{source} needs {needed}, and --python {said} has {has or 'none'}; {_make(needed)}")
+        return said
+    here = version_of(needed.name)
+    if here and needed.allows(here):
+        return ""
+    found = environment_for(str(needed))
+    if found is None and here:
+        raise LoadError(f"{source} needs {needed}, and {here} is installed here; {_make(needed)}")
+    if found is None or found.python == sys.executable:
+        return ""  # whoever misses it says how it is had
+    log.info("%s needs %s and runs in %s, a process with %s", source, needed, found.name, found.version_of(needed.name))
+    return found.python
+
+
+def _make(needed: Requirement) -> str:
+    return f"make an environment that has it: graphpipe venv create NAME --requirements '{needed}'"
 
 
 def _fetched(source: str, options: LoadOptions) -> None:
@@ -114,4 +147,4 @@ def _uses(source: str) -> Collection[str]:
     return (*used, "download_bytes_max")
 
 
-BACKEND = Backend("package", is_package, _open, uses=_uses, fetched=_fetched)
+BACKEND = Backend("package", is_package, _open, uses=_uses, fetched=_fetched, isolates=True)

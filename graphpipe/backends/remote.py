@@ -126,6 +126,10 @@ class RemoteModel:
         # A message may have two tensors over the same bytes.
         return apart(named, {}) if len(named) > 1 else named
 
+    def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+        """An array for an input, of no particular content; where the upstream can be shown memory, in such."""
+        return self._upstream.ask(lambda shown: shown.client.empty("", shape, dtype))
+
     def close(self) -> None:
         """Close the connections."""
         self._upstream.close()

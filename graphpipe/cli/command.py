@@ -79,6 +79,16 @@ examples:
   graphpipe run echo --input '{"age": [41, 7], "fare": [7.25, 31]}'
 """
 
+_PROBLEM_EXAMPLES = """\
+examples:
+  graphpipe problem problem.toml
+  graphpipe problem problem.toml digits.onnx
+  graphpipe problem problem.toml http://127.0.0.1:9000/models/digits
+  graphpipe problem problem.toml models.py:classify --name-map probabilities=p
+
+A model that does not fit, or fails a test, ends it with status 1 and what is different. docs/problems.md has the format.
+"""
+
 _CACHE_EXAMPLES = """\
 examples:
   graphpipe cache stats
@@ -115,6 +125,7 @@ def root() -> Group:
             "bench": ("Measure how fast a model answers.", _bench_command),
             "compare": ("Hold models of one problem against one another.", _compare_command),
             "package": ("Make packages of models, look into them, test and run them.", _package_command),
+            "problem": ("Show what a problem's file says, and whether a model answers it.", _problem_command),
             "serve": ("Put models behind a socket: the same as graphpipe-serve.", _serve_command),
             "keys": ("Make, list and take back the keys of a server's callers.", _keys_command),
             "venv": ("Make environments with other versions of frameworks.", _venv_command),
@@ -183,6 +194,20 @@ def _compare_command() -> Command:
     from graphpipe.cli.compare import command
 
     return command()
+
+
+def _problem_command() -> Command:
+    from graphpipe.cli.problem import does
+
+    return _command(
+        "problem", "Show what a problem's file says, and whether a model answers it.", does, _PROBLEM_EXAMPLES,
+        Argument("file", help="Its definition: .toml, .json or .yaml.", type=click.Path()),
+        Argument("model", required=False, default="", metavar="[MODEL]", type=Offered(source),
+                 help="Whether it fits, and passes the tests: a server's URL, or what graphpipe-serve --model takes."),
+        option("--name-map", multiple=True, metavar="NAME=NAME",
+               help="The model's name for one of the problem's, where it is another; repeat it for more."),
+        _timeout(), _api_key(), *tls_options(),
+    )  # fmt: skip
 
 
 def _serve_command() -> click.Command:

@@ -22,7 +22,8 @@ Ask several models the same, and hold their answers against those of the first.
 
 A MODEL is what graphpipe-serve --model takes: a file or folder of any framework, a package, module:function, the URL of a
 server; NAME= in front is what it is called here. All of them are asked each call in turn. With --problem they are asked by
-its names and hold its promises; without it their own names say what is what.
+its names and hold its promises; without it their own names say what is what, or the problem of the first, if that is a
+package.
 """
 
 _EXAMPLES = """\
@@ -60,7 +61,7 @@ def command() -> Command:
             Argument("models", metavar="MODEL MODEL...", nargs=-1, required=True, type=Offered(source),
                      help="[NAME=]SOURCE; the first is the reference."),
             option("--problem", section=asked, metavar="FILE", type=click.Path(),
-                   help="The problem: what they take and give, in TOML, YAML or JSON."),
+                   help="What they take and give, in TOML, YAML or JSON.  [default: that of the first, if it is a package]"),
             option("--data", section=asked, metavar="PATH", type=click.Path(),
                    help="What they are asked.  [default: the tests of the problem]"),
             option("--batch", section=asked, metavar="N", type=click.IntRange(1), default=1, show_default=True,
@@ -72,6 +73,7 @@ def command() -> Command:
             option("timeout_s", "--timeout-s", "--timeout", section=asked, metavar="SECONDS",
                    type=click.FloatRange(0, min_open=True),
                    help="For a call; one that takes longer is an error.  [default: none]"),
+            option("--cast", section=asked, is_flag=True, help="Convert numbers to the types that are taken."),
             option("--truth", section=compared, metavar="NAME[,NAME...]", default="",
                    help="What of the data is expected.  [default: all that is no input]"),
             option("--metric", section=compared, metavar="MODULE:FUNCTION",
@@ -101,6 +103,7 @@ def _compare(
     repeat: int,
     warm_up: int,
     timeout_s: float | None,
+    cast: bool,
     truth: str,
     metric: str | None,
     rtol: float,
@@ -113,8 +116,6 @@ def _compare(
 ) -> int:
     if len(models) < 2:
         raise click.UsageError("a model is compared with another; name two or more")
-    if data is None and problem is None:
-        raise click.UsageError("there is nothing to ask: give --data, or a --problem that has tests")
     if picture and Path(picture).suffix.lower() != ".svg":
         raise click.UsageError(f"--picture: expected a file .svg; {picture!r} came")
     for file in (json_file, picture):
@@ -134,7 +135,7 @@ def _compare(
     said = {name: Said(f"--{name.replace('_', '-')}") for name in spoken}
     wanted = Wanted(
         data, problem, metric, batch, repeat, warm_up, Tolerance(rtol, atol), _names(scores),
-        _names(truth), timeout_s,
+        _names(truth), timeout_s, cast,
     )  # fmt: skip
     # Standard output is the report's: what a model or a metric prints meanwhile goes to standard error.
     with contextlib.redirect_stdout(sys.stderr):

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import ssl
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from types import TracebackType
 from typing import Any, Literal, TypeVar, overload
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from graphpipe.arguments import came, seconds, tensors, whole
 from graphpipe.arrays import OutputsAs
@@ -19,9 +21,9 @@ from graphpipe.client.asyncio_pool import ConnectionPool
 from graphpipe.client.calls import Array, Reply
 from graphpipe.client.failures import NotSent
 from graphpipe.client.http1 import request_head
-from graphpipe.client.memory import Tensors
+from graphpipe.client.memory import Memory, Tensors, is_possible, refused
 from graphpipe.client.options import ANSWER_BYTES_MAX, Options, made_anew, pickled
-from graphpipe.client.steps import Calls, Steps
+from graphpipe.client.steps import Calls, Request, Steps
 from graphpipe.errors import GraphPipeError, TimedOut
 from graphpipe.frames import Frame, is_frame
 from graphpipe.signature import Signature
@@ -81,7 +83,9 @@ class AsyncClient:
             connections_max=connections_max,
             progress=progress,
         )
-        self._calls = Calls(self._options.address)
+        address = self._options.address
+        self._memory = Memory(self._options.answer_bytes_max) if is_possible(address) else None
+        self._calls = Calls(address, self._memory)
         self._buffers = BufferPool(1 << 62, _IDLE_BUFFER_BYTES_MAX)
         self._pool: ConnectionPool | None = None
         self._home: tuple[int, asyncio.AbstractEventLoop] | None = None
@@ -222,16 +226,24 @@ class AsyncClient:
         """What the model takes and gives, to be awaited: asked when it is first wanted, and whenever ``metadata`` is."""
         return await self._run(self._calls.signature(), None, None, False)
 
+    async def empty(self, name: str, shape: int | Sequence[int], dtype: DTypeLike | None = None) -> Array:
+        """An array for the input called ``name``, to be filled; as Client.empty."""
+        return await self._run(self._calls.empty(name, shape, dtype), None, None, False)
+
     # --- connections ---
 
     async def close(self) -> None:
         """Close the idle connections, and the others as their calls end; a call afterwards is an error."""
         self._closed = True
+        if self._memory is not None:
+            self._memory.close()
         if (pool := self._own_pool()) is not None:
             await pool.close()
 
     async def close_idle(self) -> None:
         """Close the connections that no call is using; the client stays usable."""
+        if self._memory is not None:
+            self._memory.close()
         if (pool := self._own_pool()) is not None:
             await pool.close_idle()
 
@@ -269,19 +281,30 @@ class AsyncClient:
         start = self._options.start(headers)
         reply: Reply | None = None
         while True:
-            segments, value = await loop.run_in_executor(None, _step, steps, reply) if work else _step(steps, reply)
-            if segments is None:
+            request, value = await loop.run_in_executor(None, _step, steps, reply) if work else _step(steps, reply)
+            if request is None:
                 answer: T = value
                 return answer
-            reply = await self._call(start, segments, deadline)
+            reply = await self._call(start, request, deadline, work)
             work = work or len(reply.body) >= _OFF_LOOP_BYTES
 
-    async def _call(self, start: bytes, segments: list[Segment], deadline: float) -> Reply:
+    async def _call(self, start: bytes, request: Request, deadline: float, work: bool) -> Reply:
         pool = self._pool_here()
         connection: AsyncConnection | None = None
         try:
             async with asyncio.timeout_at(deadline):
-                connection = await pool.take()
+                if isinstance(request, Tensors):
+                    connection = await pool.take(self._memory is not None and self._memory.is_taken)
+                    reply = await self._show(connection, start, request, deadline)
+                    if reply is not None:
+                        return reply
+                    if not connection.reusable:
+                        dead, connection = connection, None
+                        connection = await pool.replace(dead)
+                    segments = await self._away(request.as_bytes, work)
+                else:
+                    connection = await pool.take()
+                    segments = request
                 try:
                     return await self._call_on(connection, start, segments, deadline)
                 except NotSent:
@@ -295,13 +318,48 @@ class AsyncClient:
             if connection is not None:
                 pool.put_back(connection)
 
+    async def _show(self, connection: AsyncConnection, start: bytes, tensors: Tensors, deadline: float) -> Reply | None:
+        """The answer to a call whose tensors are shown; None: it has not run, and has to go as bytes."""
+        if self._memory is None or not connection.shows:
+            return None
+        lend = partial(self._memory.lend, tensors)
+        loan = await self._away(lend, tensors.bytes_to_copy >= _OFF_LOOP_BYTES)
+        if loan is None:
+            return None
+        try:
+            reply = await self._call_on(connection, start + loan.fields, loan.message, deadline, loan.fds)
+            if not refused(reply):
+                return loan.answered(reply, self.url)
+        except NotSent:
+            return None
+        except BaseException:  # cancelled, say: the server may be at work
+            connection.reusable = False
+            loan.lose()
+            raise
+        self._memory.is_not_taken()
+        return None
+
+    async def _away(self, work: Callable[[], T], much: bool) -> T:
+        """What ``work`` gives, in another thread if it is much."""
+        return await asyncio.get_running_loop().run_in_executor(None, work) if much else work()
+
+    async def _ask(self, connection: AsyncConnection) -> None:
+        await connection.ask(self._buffers)
+        if self._memory is not None and not connection.shows:
+            self._memory.is_not_taken()
+
     async def _call_on(
-        self, connection: AsyncConnection, start: bytes, segments: list[Segment], deadline: float
+        self,
+        connection: AsyncConnection,
+        start: bytes,
+        segments: list[Segment],
+        deadline: float,
+        fds: Sequence[int] = (),
     ) -> Reply:
         left_ms = max(1, int((deadline - asyncio.get_running_loop().time()) * 1000))
         head = request_head(start, sum(map(len, segments)), left_ms)
         connection.on_progress = self._progress
-        return await connection.call(head, segments, self._buffers, self._options.answer_bytes_max)
+        return await connection.call(head, segments, self._buffers, self._options.answer_bytes_max, fds=fds)
 
     def _what_was_late(self, connection: AsyncConnection | None) -> str:
         if connection is not None:
@@ -320,15 +378,18 @@ class AsyncClient:
                 )
             # A forked child must not talk into its parent's connections; those of a closed loop are gone.
             self._home = here
-            self._pool = ConnectionPool(lambda: connect(self._options), self._connections_max)
+            lost = None
+            if self._memory is not None:
+                self._memory.close()  # what is its parent's can be shown to nobody
+                lost = self._memory.may_be_taken
+            self._pool = ConnectionPool(lambda: connect(self._options), self._connections_max, self._ask, lost)
         return self._pool
 
 
-def _step(steps: Steps[T], reply: Reply | None) -> tuple[list[Segment] | None, Any]:
+def _step(steps: Steps[T], reply: Reply | None) -> tuple[Request | None, Any]:
     """What to send next, or None and what the call gives."""
     try:
-        request = next(steps) if reply is None else steps.send(reply)
-        return (request.as_bytes() if isinstance(request, Tensors) else request), None
+        return (next(steps) if reply is None else steps.send(reply)), None
     except StopIteration as done:
         return None, done.value
 

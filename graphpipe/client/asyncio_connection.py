@@ -20,8 +20,9 @@ from graphpipe.client.address import Address
 from graphpipe.client.answer import SCRATCH_BYTES, AnswerReader
 from graphpipe.client.calls import Reply
 from graphpipe.client.dialing import connected
-from graphpipe.client.failures import never_arrived, not_in_time, refused_late, unanswered, unreachable
-from graphpipe.client.options import Options
+from graphpipe.client.failures import NotSent, never_arrived, not_in_time, refused_late, unanswered, unreachable
+from graphpipe.client.memory import ASKING_S, PROTOCOL, asking_head
+from graphpipe.client.options import ANSWER_BYTES_MAX, Options
 from graphpipe.errors import NoAnswer
 from graphpipe.wire import Segment
 
@@ -40,11 +41,12 @@ _TURN_BYTES = 16 * _SLICE_BYTES
 class AsyncConnection(asyncio.BufferedProtocol):
     """A transport that speaks HTTP/1.1, one call at a time. After any error it is of no further use.
 
-    ``on_lost`` is called once, when the connection is gone.
+    ``on_lost`` is called once, when the connection is gone. ``shows`` is set by ``ask``: memory can be shown on it.
     """
 
     def __init__(self, address: Address) -> None:
         self.reusable = False
+        self.shows = False
         self.answering = False  # whether an answer began to come to the last call
         self.open = True
         self.on_lost: Callable[[AsyncConnection], None] = lambda connection: None
@@ -72,15 +74,33 @@ class AsyncConnection(asyncio.BufferedProtocol):
         """Wait until the socket is gone, after ``abort``."""
         await asyncio.shield(self._gone)
 
-    async def call(self, head: bytes, segments: Sequence[Segment], pool: BufferPool, answer_bytes_max: int) -> Reply:
-        """Send a request and receive the whole answer.
+    async def ask(self, pool: BufferPool) -> None:
+        """Ask the server to look at memory. If this is ``reusable`` then, it is good for a call, whatever the answer."""
+        with contextlib.suppress(NoAnswer, TimeoutError):
+            async with asyncio.timeout(ASKING_S):
+                head = asking_head(self._address.host_header)
+                reply = await self.call(head, (), pool, ANSWER_BYTES_MAX, upgrade=PROTOCOL)
+            self.shows = reply.head.status == 101
+
+    async def call(
+        self,
+        head: bytes,
+        segments: Sequence[Segment],
+        pool: BufferPool,
+        answer_bytes_max: int,
+        *,
+        fds: Sequence[int] = (),
+        upgrade: str = "",
+    ) -> Reply:
+        """Send a request and receive the whole answer. ``fds`` are descriptors that go with its first byte; ``upgrade`` is
+        the protocol that it asks to go on with.
 
         Raises NotSent if a reused connection turned out closed, NoAnswer for whatever else is not an answer.
         """
         self.reusable = False
-        answer = self._answer = AnswerReader(self._address.url, self._scratch, pool, answer_bytes_max)
+        answer = self._answer = AnswerReader(self._address.url, self._scratch, pool, answer_bytes_max, upgrade)
         try:
-            sent = await self._send(head, segments, answer)
+            sent = await self._send(head, segments, answer, fds)
             while answer.reply is None and self.open:
                 await self._wait()
             if self._failure is not None and answer.reply is None:
@@ -97,7 +117,7 @@ class AsyncConnection(asyncio.BufferedProtocol):
 
     # --- out ---
 
-    async def _send(self, head: bytes, segments: Sequence[Segment], answer: AnswerReader) -> bool:
+    async def _send(self, head: bytes, segments: Sequence[Segment], answer: AnswerReader, fds: Sequence[int]) -> bool:
         """Send everything and say True, or stop and say False because something came in or the connection ended."""
         assert self._transport is not None
         in_this_turn = sent = 0
@@ -105,7 +125,10 @@ class AsyncConnection(asyncio.BufferedProtocol):
         for piece in _pieces(head, segments):
             if not self.open or answer.began:
                 return False
-            self._transport.write(piece)
+            rest = self._rest_of(piece, fds) if fds else piece
+            fds = ()
+            if len(rest):
+                self._transport.write(rest)
             in_this_turn += len(piece)
             sent += len(piece)
             if self.on_progress:
@@ -117,6 +140,16 @@ class AsyncConnection(asyncio.BufferedProtocol):
                 await self._wait()
                 in_this_turn = 0
         return not self._full
+
+    def _rest_of(self, piece: Segment, fds: Sequence[int]) -> Segment:
+        """Send descriptors with a first piece, and give what the socket did not take of it."""
+        # No transport passes any, but between calls it has nothing to send: nobody is overtaken.
+        try:
+            with socket.socket(fileno=os.dup(self._fileno())) as view:
+                view.setblocking(False)
+                return memoryview(piece)[socket.send_fds(view, [piece], list(fds)) :]
+        except OSError as error:
+            raise NotSent(f"no descriptors can be passed to {self._address.url}: {error.strerror}") from None
 
     def _must_wait(self, answer: AnswerReader) -> bool:
         return self._full and self.open and not answer.began

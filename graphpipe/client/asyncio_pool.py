@@ -14,12 +14,22 @@ __all__ = ["ConnectionPool"]
 class ConnectionPool:
     """At most ``connections_max`` connections, idle ones included. Belongs to one event loop.
 
+    ``ask`` gets new connections on which memory is to be shown; ``lost`` is called when an idle one is gone.
+
     Whoever takes one gives it back, in whatever state it is. Callers that find none wait, first come first served.
     """
 
-    def __init__(self, connect: Callable[[], Awaitable[AsyncConnection]], connections_max: int) -> None:
+    def __init__(
+        self,
+        connect: Callable[[], Awaitable[AsyncConnection]],
+        connections_max: int,
+        ask: Callable[[AsyncConnection], Awaitable[None]] | None = None,
+        lost: Callable[[], None] | None = None,
+    ) -> None:
         self.closed = False
         self._connect = connect
+        self._ask = ask
+        self._told_of_loss = lost
         self._connections_max = connections_max
         self._count = 0  # connections and the right to make one, whoever holds them
         self._idle: list[AsyncConnection] = []
@@ -29,23 +39,33 @@ class ConnectionPool:
     def __len__(self) -> int:
         return self._count
 
-    async def take(self) -> AsyncConnection:
-        """A connection for one call. Raises Unreachable if none could be made."""
+    async def take(self, shows: bool = False) -> AsyncConnection:
+        """A connection for one call, one on which memory can be shown if it is to be and if that can be had.
+
+        Raises Unreachable if none could be made.
+        """
         connection: AsyncConnection | None = None
-        if self._idle:
+        if self._idle and self._idle[-1].shows == shows:
             connection = self._idle.pop()
+        elif fitting := [each for each in self._idle if each.shows == shows]:
+            connection = fitting[-1]
+            self._idle.remove(connection)
         elif self._count < self._connections_max:
             self._count += 1
+        elif self._idle:
+            connection = self._idle.pop()
         else:
             connection = await self._wait()
-        if connection is not None and connection.open:
+        if connection is not None and connection.open and (connection.shows or not shows):
             return connection
-        return await self._make()
+        if connection is not None:
+            connection.abort()
+        return await self._make(shows)
 
     async def replace(self, connection: AsyncConnection) -> AsyncConnection:
         """A new connection in the place of one that was taken and turned out dead."""
         connection.abort()
-        return await self._make()
+        return await self._make(False)
 
     def put_back(self, connection: AsyncConnection) -> None:
         """End a call: pass the connection on, keep it, or close it."""
@@ -86,10 +106,18 @@ class ConnectionPool:
                 self._waiting.remove(turn)
             raise
 
-    async def _make(self) -> AsyncConnection:
+    async def _make(self, shows: bool) -> AsyncConnection:
+        connection: AsyncConnection | None = None
         try:
             connection = await self._connect()
+            if shows and self._ask is not None:
+                await self._ask(connection)
+                if not connection.reusable:
+                    connection.abort()
+                    connection = await self._connect()
         except BaseException:
+            if connection is not None:
+                connection.abort()
             self._pass_on(None)
             raise
         connection.on_lost = self._lost
@@ -113,3 +141,5 @@ class ConnectionPool:
         if connection in self._idle:
             self._idle.remove(connection)
             self._count -= 1
+            if self._told_of_loss is not None:
+                self._told_of_loss()

@@ -18,7 +18,7 @@ from graphpipe.client.calls import Array, Reply
 from graphpipe.client.connection import Connection
 from graphpipe.client.failures import NotSent
 from graphpipe.client.http1 import request_head
-from graphpipe.client.memory import Tensors
+from graphpipe.client.memory import Tensors, is_possible
 from graphpipe.client.options import ANSWER_BYTES_MAX, Options, made_anew, pickled
 from graphpipe.client.same_host import SameHost
 from graphpipe.client.steps import Calls, Request, Steps
@@ -83,7 +83,7 @@ class Client:
         # No lock: appending and popping are whole steps, and a child must not find one held by its parent's threads.
         self._idle: list[Connection] = []
         self._buffers = BufferPool(1 << 62, _IDLE_BUFFER_BYTES_MAX)
-        possible = SameHost.is_possible(self._options)
+        possible = is_possible(self._options.address)
         self._same_host = SameHost(self._options, self._buffers) if possible else None
         self._calls = Calls(self._options.address, self._same_host.memory if self._same_host else None)
 

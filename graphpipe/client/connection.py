@@ -135,8 +135,11 @@ class Connection:
             raise TimedOut(f"{self._address.url} {what} in time") from None
         except OSError as error:
             why = error if sent else self._receive_what_is_left(answer) or error
-            if answer.reply is None:
-                raise self._unanswered(answer, sent, why) from why
+            try:
+                if answer.reply is None:
+                    raise self._unanswered(answer, sent, why) from why
+            finally:
+                del why  # it remembers this frame
         if answer.reply is None:
             raise self._unanswered(answer, sent)
         self.reusable = sent and answer.reply.head.keep_alive

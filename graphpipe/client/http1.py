@@ -98,7 +98,7 @@ def _parse(head: bytes) -> ResponseHead:
             kept = value
         elif name == b"upgrade":
             upgrade = value
-    if status in (204, 304):
+    if status in (101, 204, 304):
         length, chunked = 0, False
     elif chunked:
         # With both lengths there, only one of them is right: nobody knows where the next answer would begin.

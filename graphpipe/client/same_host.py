@@ -7,7 +7,6 @@ caller does not hear of it.
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable
 from time import monotonic
 
@@ -16,19 +15,13 @@ from graphpipe.client.calls import Reply
 from graphpipe.client.connection import Connection
 from graphpipe.client.failures import NotSent
 from graphpipe.client.http1 import request_head
-from graphpipe.client.memory import Loan, Memory, Tensors
+from graphpipe.client.memory import ASKING_S, PROTOCOL, Loan, Memory, Tensors, asking_head, refused
 from graphpipe.client.options import Options
-from graphpipe.errors import NoAnswer
-from graphpipe.memory.segment import available
+from graphpipe.errors import NoAnswer, TimedOut, Unreachable
 
 __all__ = ["SameHost"]
 
-_PROTOCOL = "graphpipe-memory/1"
-# What GraphPipe-Memory says in the head of an error.
-_REFUSED = "refused"
 _IDLE_CONNECTIONS_MAX = 16
-# A server that says nothing when it is asked is not waited for any longer.
-_ASKING_S = 5.0
 
 
 class SameHost:
@@ -46,11 +39,6 @@ class SameHost:
         # No lock: appending and popping are whole steps.
         self._idle: list[Connection] = []
 
-    @staticmethod
-    def is_possible(options: Options) -> bool:
-        """Whether memory can be passed at all: over Unix sockets, on systems that have such memory."""
-        return bool(options.address.unix_path) and hasattr(socket, "send_fds") and available()
-
     def call(
         self, start: bytes, tensors: Tensors, deadline: float, put_back: Callable[[Connection], None]
     ) -> Reply | None:
@@ -62,15 +50,16 @@ class SameHost:
         connection = self._take(deadline, put_back) if self.memory.is_taken else None
         if connection is None:
             return None
+        # As of before copies are made: what the server is told is the same each time, and it knows it again.
+        left_ms = max(1, int((deadline - monotonic()) * 1000))
         loan: Loan | None = None
         try:
             loan = self.memory.lend(tensors)
             if loan is None:
                 return None
-            left_ms = max(1, int((deadline - monotonic()) * 1000))
             head = request_head(start + loan.fields, sum(map(len, loan.message)), left_ms)
             reply = connection.call(head, loan.message, deadline, self._buffers, fds=loan.fds)
-            if reply.head.status == 200 or reply.head.memory != _REFUSED:
+            if not refused(reply):
                 return loan.answered(reply, self._options.address.url)
         except NotSent:
             return None
@@ -104,12 +93,16 @@ class SameHost:
 
     def _asked(self, deadline: float, put_back: Callable[[Connection], None]) -> Connection | None:
         """A new connection on which memory is passed, or None: the server does not do so."""
-        connection = Connection(self._options, deadline)
-        host = self._options.address.host_header
-        head = f"GET / HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: {_PROTOCOL}\r\n\r\n".encode()
         try:
-            until = min(deadline, monotonic() + _ASKING_S)
-            reply = connection.call(head, (), until, self._buffers, upgrade=_PROTOCOL)
+            connection = Connection(self._options, deadline)
+        except TimedOut:
+            raise
+        except Unreachable:
+            return None  # there may be another one, which is idle; no descriptor may be left for a second
+        head = asking_head(self._options.address.host_header)
+        try:
+            until = min(deadline, monotonic() + ASKING_S)
+            reply = connection.call(head, (), until, self._buffers, upgrade=PROTOCOL)
         except NoAnswer:
             connection.close()
             if monotonic() < deadline:  # else it had no time to answer

@@ -6,7 +6,8 @@ So the blocking and the asynchronous client mean the same by the same call, and 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from operator import index
 from typing import Any, TypeVar
 
 import numpy as np
@@ -15,7 +16,7 @@ from graphpipe.arguments import flag, named_tensors, names, one_input, one_tenso
 from graphpipe.arrays import OutputsAs, has_own_type
 from graphpipe.client.address import Address
 from graphpipe.client.calls import Array, Reply, fit, metadata_of, outputs_of, signature_of
-from graphpipe.client.memory import Memory, Tensors, large
+from graphpipe.client.memory import LARGE_FROM, Memory, Tensors, tensors_of
 from graphpipe.errors import InvalidRequest
 from graphpipe.forms import in_form
 from graphpipe.frames import Frame, inputs_of, is_frame, tensor_of_one
@@ -123,11 +124,11 @@ class Calls:
 
         Raises InvalidRequest if no type is said, here or by the model.
         """
-        dims = (shape,) if isinstance(shape, int) else tuple(shape)
+        # x and x:0 are the same tensor to TensorFlow's callers.
+        plain = text(name, "name").removesuffix(":0")
+        dims = tuple(map(index, shape)) if isinstance(shape, Iterable) else (index(shape),)
         if dtype is None:
             signature = yield from self.signature()
-            # x and x:0 are the same tensor to TensorFlow's callers.
-            plain = name.removesuffix(":0")
             dtype = next((spec.dtype for spec in signature.inputs if spec.name.removesuffix(":0") == plain), None)
             if dtype is None:
                 raise InvalidRequest(
@@ -147,12 +148,16 @@ class Calls:
     ) -> Steps[list[Array]]:
         """Tensors under names, where "" is the default at its place; everything has been checked."""
         if not cast and all(map(has_own_type, inputs)):
-            if self._memory is not None and (tensors := large(inputs, names, asked, config)) is not None:
-                answered = outputs_of((yield tensors), self._address, len(asked))
-                self._memory.learn(tensors, answered)
-                return answered
-            reply = yield encode_request(inputs, names, asked, config)
-            return outputs_of(reply, self._address, len(asked))
+            memory = self._memory
+            tensors = None if memory is None else memory.tensors(inputs, names, asked, config)
+            reply = yield tensors or encode_request(inputs, names, asked, config)
+            outputs = outputs_of(reply, self._address, len(asked))
+            if memory is not None:
+                if tensors is None and len(reply.body) >= LARGE_FROM:
+                    tensors = tensors_of(inputs, names, asked, config)
+                if tensors is not None:
+                    memory.learn(tensors, outputs)
+            return outputs
 
         def run(meta: MetadataResponse) -> Steps[list[Array]]:
             fitted = [fit(value, names[i] if i < len(names) else "", i, meta, cast) for i, value in enumerate(inputs)]

@@ -38,6 +38,7 @@ class Wanted:
     scores: Sequence[str] = ()
     truth: Sequence[str] = ()
     timeout_s: float | None = None
+    cast: bool = False
 
 
 def compare(
@@ -54,6 +55,7 @@ def compare(
     scores: Sequence[str] = (),
     truth: Sequence[str] = (),
     timeout: float | None = None,
+    cast: bool = False,
     backend: str = "",
     **options: Any,
 ) -> Comparison:
@@ -61,7 +63,8 @@ def compare(
 
     ``models`` are a list, or a mapping from names: sources as ``graphpipe.load`` takes them (a file, a server's URL,
     ``module:function``), functions, loaded models and clients. ``problem`` is a graphpipe.Problem or a file with one: all of
-    them are asked by its names, and hold its promises. Without it their own names say what is what.
+    them are asked by its names, and hold its promises. Without it that of the first model is meant, if that is a package;
+    else the models' own names say what is what.
 
     ``data`` is an ``.npz`` or a Parquet file, a folder of ``.npz`` files (a call each) or of ``.npy`` files (an input each),
     a mapping of arrays, a frame, or a sequence of mappings; without it the problem's tests. What it holds beside the inputs
@@ -71,7 +74,8 @@ def compare(
     ``metric`` is a function of inputs, outputs and truth (each a mapping of arrays), asked for every call, whose numbers are
     averaged over rows; or a class with ``update(inputs, outputs, truth)`` and ``result()``; or ``"module:function"``.
     ``scores`` names the outputs whose highest element is looked at; without it those that are probabilities.
-    ``timeout`` is in seconds, for each call. ``options`` are those of ``graphpipe.load``, for all models that are loaded.
+    ``timeout`` is in seconds, for each call. ``cast`` converts numbers to the types that are taken. ``options`` are those
+    of ``graphpipe.load``, for all models that are loaded.
 
     Raises GraphPipeError for a model that cannot be loaded or asked, ValueError for data that do not fit, OSError.
     """
@@ -79,7 +83,7 @@ def compare(
     values = read_keywords("compare", declared, options)
     said = {each: Said(f"argument {each}") for each, value in values.items() if value != declared[each][1]}
     wanted = Wanted(
-        data, problem, metric, batch, repeat, warm_up, Tolerance(rtol, atol), tuple(scores), tuple(truth), timeout
+        data, problem, metric, batch, repeat, warm_up, Tolerance(rtol, atol), tuple(scores), tuple(truth), timeout, cast
     )
     return run(models, wanted, LoadOptions(**values), said, backend)
 
@@ -125,31 +129,33 @@ def _contest(
     ):
         if number < least:
             raise ValueError(f"{what} is {least} or more; {number} came")
-    problem = problem_of(wanted.problem)
     metric: Any = wanted.metric
     if isinstance(metric, str):
         metric, called = found_function(metric), metric.rpartition(":")[2]
     else:
         called = getattr(metric, "__name__", "metric")
-    with opened(named(models), problem, options, said, backend) as found:
-        signature = found[0][3]
+    with opened(named(models), problem_of(wanted.problem), options, said, backend) as (found, problem):
+        signature = found[0].signature
         data = wanted.data
         if data is None:
-            data = problem.tests if problem is not None else ()
+            data = () if problem is None else problem.tests
             if not data:
-                raise ValueError("there is nothing to ask: give data; the problem has no tests")
+                lacks = "" if problem is None else ": the problem has no tests"
+                raise ValueError(f"there is nothing to ask{lacks}; give data")
         source = source_of(data, signature, wanted.batch, wanted.truth)
         outputs = [spec.name for spec in signature.outputs]
         if outputs and (unknown := [name for name in wanted.scores if name not in outputs]):
             raise ValueError(f"scores: there is no output {unknown[0]!r}; there are {', '.join(map(repr, outputs))}")
+        judges = [None if metric is None else judge_of(metric, called) for _ in found]
         contenders = [
-            Contender(each.name, each.source, model, names, None if metric is None else judge_of(metric, called))
-            for each, model, names, _ in found
+            Contender(each.name, each.source, each.model, each.names, each.signature, judge)
+            for each, judge in zip(found, judges, strict=True)
         ]
-        yield (
-            Contest(contenders, source, tolerance=wanted.tolerance, scores=wanted.scores, timeout_s=wanted.timeout_s),
-            "" if problem is None else problem.name or _file_of(wanted.problem),
-        )
+        contest = Contest(
+            contenders, source, tolerance=wanted.tolerance, scores=wanted.scores, timeout_s=wanted.timeout_s,
+            cast=wanted.cast,
+        )  # fmt: skip
+        yield contest, "" if problem is None else problem.name or _file_of(wanted.problem)
 
 
 def _file_of(problem: object) -> str:

@@ -1,5 +1,6 @@
-"""Every call is asked of every model, one right after the other, and each begins every so many times: whatever else
-happens on the machine happens to all, and the ratio of two neighbouring times knows nothing of it.
+"""Every call is asked of every model, one right after the other: whatever else happens on the machine happens to all, and
+the ratio of two neighbouring times knows nothing of it. The order is drawn anew, and then turned round once: whoever always
+came behind the same one would find its traces in the caches.
 
 The first model is the reference. A model that fails on a call is counted, and the others go on; one that fails on very many
 in a row is asked no more.
@@ -8,6 +9,7 @@ in a row is asked no more.
 from __future__ import annotations
 
 import math
+import random
 from array import array
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,6 +27,7 @@ from graphpipe.comparison.metric import Judge
 from graphpipe.comparison.names import Names
 from graphpipe.comparison.sources import Source
 from graphpipe.errors import GraphPipeError, ModelFailed, NoAnswer
+from graphpipe.signature import Signature, fitted
 from graphpipe.wire.dtypes import to_bytes
 
 __all__ = ["Contender", "Contest"]
@@ -58,6 +61,7 @@ class Contender:
     source: str
     model: Asked
     names: Names
+    signature: Signature
     judge: Judge | None = None
     tally: Tally = field(default_factory=Tally)
     seconds: array[float] = field(default_factory=lambda: array("d"))
@@ -113,22 +117,25 @@ class Contest:
         tolerance: Tolerance,
         scores: Sequence[str] = (),
         timeout_s: float | None = None,
+        cast: bool = False,
     ) -> None:
         self.contenders = list(contenders)
         self.source = source
         self.tolerance, self.scores = tolerance, tuple(scores)
         self.differences: dict[tuple[str, str, str], Difference] = {}
         self.calls = self.rows = self.passes = 0
-        self._timeout_s = timeout_s
-        self._turn = 0
+        self._timeout_s, self._cast = timeout_s, cast
+        self._order, self._turns = [*self.contenders], 0
+        self._chance = random.Random(0)
 
     def warm_up(self, rounds: int) -> None:
         """Ask the first call so many times, and count nothing."""
         call = next(iter(islice(self.source, 1)), None)
+        inputs = {} if call is None else self._inputs(call)
         for _ in range(rounds if call is not None else 0):
             for each in self._in_turn():
                 try:
-                    each.ask(call.inputs, self._timeout_s)  # type: ignore[union-attr]
+                    each.ask(inputs, self._timeout_s)
                 except GraphPipeError:
                     continue  # it will be counted when it counts
 
@@ -144,7 +151,7 @@ class Contest:
             self.passes += 1
 
     def _one(self, call: Call, *, compared: bool) -> None:
-        inputs = {name: _read_only(value) for name, value in call.inputs.items()}
+        inputs = self._inputs(call)
         answers: dict[str, Arrays] = {}
         for each in self._in_turn():
             if each.given_up:
@@ -161,11 +168,22 @@ class Contest:
         if compared:
             self._compare(call, inputs, answers)
 
+    def _inputs(self, call: Call) -> Arrays:
+        """A call's inputs, which nobody may write to; once for all, in the types that the reference takes, if so."""
+        inputs: Arrays = dict(call.inputs)
+        if self._cast:
+            dtypes = {spec.name: spec.dtype for spec in self.contenders[0].signature.inputs}
+            inputs = {name: fitted(value, dtypes.get(name), True, name) for name, value in inputs.items()}
+        return {name: _read_only(value) for name, value in inputs.items()}
+
     def _in_turn(self) -> list[Contender]:
-        """All of them, each first every so many times."""
-        self._turn += 1
-        at = self._turn % len(self.contenders)
-        return [*self.contenders[at:], *self.contenders[:at]]
+        """All of them, in an order that nobody has for long."""
+        self._turns += 1
+        if self._turns % 2:
+            self._chance.shuffle(self._order)
+        else:
+            self._order.reverse()
+        return self._order
 
     def _compare(self, call: Call, inputs: Arrays, answers: Mapping[str, Arrays]) -> None:
         truth = {name: _read_only(_comparable(value)) for name, value in call.truth.items()}

@@ -60,10 +60,8 @@ def split(
     inputs = {spec.name: by_key[_key(spec.name)] for spec in signature.inputs if _key(spec.name) in by_key}
     rest = [name for name in names if name not in inputs.values() and name not in truth]
     if missing := [spec.name for spec in specs if spec.name not in inputs]:
-        like = nearest(missing[0], rest)
         raise ValueError(
-            f"{where} has no {listed(missing)}{like}, which the problem's input{'s are' if len(specs) > 1 else ' is'}; "
-            f"it has {listed(names)}"
+            f"{where} has no {listed(missing)}, which the problem takes; it has {listed(names)}{nearest(missing[0], rest)}"
         )
     if truth and rest:
         raise ValueError(

@@ -215,7 +215,7 @@ def _item(value: Any) -> float | int | str:
     if isinstance(value, bytes):
         value = value.decode("utf-8", "replace")
     if isinstance(value, str):
-        return value if len(value) <= _TEXT_MAX else f"{value[:_TEXT_MAX]}..."
+        return str(value) if len(value) <= _TEXT_MAX else f"{value[:_TEXT_MAX]}..."
     plain: float | int = value.item() if isinstance(value, np.generic) else value
     return plain
 

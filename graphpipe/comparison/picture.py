@@ -28,7 +28,7 @@ _EQUAL = 576  # where the place of 0 is on a scale that has none
 _LETTERS_OF_TITLE, _LETTERS_OF_NAME, _LETTERS_OF_OUTPUT = 110, 52, 17
 
 _ABSOLUTE = "absolute (logarithmic)"
-_TICKS_MAX = 7
+_TICKS_MAX = 6
 
 Across = Callable[[float], float]
 
@@ -69,8 +69,14 @@ def svg(models: Sequence[Compared], differences: Sequence[Difference], about: Ab
             parts.append(f'<rect class="band" x="{_MARGIN}" y="{top}" width="{_WIDTH - 2 * _MARGIN}" height="{high}"/>')
     parts += _scale(times, [(top + 28, top + 48) for top in tops], bottom, _TIMES, _ms, "ms (logarithmic)")
     if distances is not None:
-        parts += _scale(distances, [(_TOP, bottom)], bottom, _DISTANCES, lambda value: f"{value:g}", _ABSOLUTE)
-        parts.append(f'<path class="rule" d="M{_EQUAL} {_TOP}V{bottom}"/>')
+        strips = [
+            (_row(top, place) - 14, _row(top, place) + 4)
+            for model, top in zip(models, tops, strict=True)
+            for place, each in enumerate(of_model[model.name])
+            if _is_drawn(each)
+        ]
+        parts += _scale(distances, strips, bottom, _DISTANCES, _power, _ABSOLUTE)
+        parts += [f'<path class="rule" d="M{_EQUAL} {top}V{end}"/>' for top, end in strips]
         parts.append(text(_EQUAL, bottom + 18, "0", anchor="middle", style="soft"))
     for i, (model, top) in enumerate(zip(models, tops, strict=True)):
         parts += _latency(model, top, _across(times, _TIMES), i == 0)
@@ -131,6 +137,10 @@ def _scale(
         yield text(x, bottom + 18, label(value), anchor="middle", style="soft")
     yield f'<path class="axis" d="M{place[0]} {bottom}H{place[1]}"/>'
     yield text(sum(place) / 2, bottom + 34, words, anchor="middle", style="soft", size=12)
+
+
+def _power(value: float) -> str:
+    return f"{value:g}".replace("e-0", "e-")
 
 
 def _ms(seconds: float) -> str:
@@ -194,18 +204,27 @@ def _distances(found: Sequence[Difference], top: int, scale: Scale | None) -> It
     if not found:
         yield text(_NAMES, top + 22, "nothing was compared", style="bad")
     for i, each in enumerate(found):
-        y = top + 22 + i * _LINE
+        y = _row(top, i)
         yield text(_NAMES, y, shortened(each.output, _LETTERS_OF_OUTPUT))
         if each.not_alike or each.not_finite:
             what = counted(each.not_alike, "answer") + " not comparable" if each.not_alike else (
                 counted(each.not_finite, "element") + " NaN or infinite"
             )  # fmt: skip
             yield text(_DISTANCES[0], y, what, style="bad")
-        elif each.text or scale is None:
+        elif scale is None or not _is_drawn(each):
             words = "all equal" if not each.beyond else f"{share(each.share_beyond)} unequal"
             yield text(_DISTANCES[0], y, words)
         else:
             yield from _range(each, y, scale)
+
+
+def _row(top: int, place: int) -> int:
+    """Where the words of an output stand."""
+    return top + 22 + place * _LINE
+
+
+def _is_drawn(each: Difference) -> bool:
+    return not (each.text or each.not_alike or each.not_finite)
 
 
 def _range(each: Difference, y: int, scale: Scale) -> Iterator[str]:

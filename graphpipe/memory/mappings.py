@@ -84,8 +84,8 @@ class Mappings:
     def forget_oldest(self) -> None:
         """Let go of the segment that was not shown for longest, if there is one."""
         with self._lock:
-            if self._mapped:
-                self._bytes -= self._mapped.popitem(last=False)[1].size
+            gone = self._let_go(1)
+        discard(gone)
 
     def take(self, fd: int) -> Mapped:
         """The segment behind a descriptor that was received, which is closed in every case.
@@ -127,12 +127,14 @@ class Mappings:
                 raise Refused(f"a memfd of {size} bytes cannot be mapped: {error}") from None
             mapped = self._mapped[key] = Mapped(memory, key, size)
             self._bytes += size
-            discard(self._surplus())
+            gone = self._let_go()
+        discard(gone)
         return mapped
 
-    def _surplus(self) -> list[object]:
+    def _let_go(self, count: int = 0) -> list[object]:
+        """Those that were not shown for longest: so many, and what is over the limits."""
         gone: list[object] = []
-        while len(self._mapped) > self.count_max or self._bytes > self.bytes_max:
+        while self._mapped and (len(gone) < count or len(self._mapped) > self.count_max or self._bytes > self.bytes_max):
             _, oldest = self._mapped.popitem(last=False)
             self._bytes -= oldest.size
             gone.append(oldest)

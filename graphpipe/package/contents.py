@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from graphpipe.backends.foreign import no_such_file
 from graphpipe.errors import LoadError, PackageError
 from graphpipe.package.manifest import MANIFEST_BYTES_MAX, File, Manifest
 from graphpipe.package.names import MANIFEST
@@ -44,6 +45,7 @@ class Package:
         path = _place(source)
         if path.is_dir():
             return cls._in_folder(path, source, bytes_max)
+        _check_is_zip(path)
         return cls._in_zip(path, source, bytes_max)
 
     @classmethod
@@ -98,7 +100,10 @@ def is_package(source: str) -> bool:
 def manifest_at(source: str) -> Manifest:
     """The manifest alone, whatever the files beside it are. Raises LoadError."""
     path = _place(source)
-    return Manifest.read(_manifest_in(path) if path.is_dir() else _manifest_in_zip(path), source)
+    if path.is_dir():
+        return Manifest.read(_manifest_in(path), source)
+    _check_is_zip(path)
+    return Manifest.read(_manifest_in_zip(path), source)
 
 
 def file_of(path: Path) -> File:
@@ -106,6 +111,13 @@ def file_of(path: Path) -> File:
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
         return File(os.fstat(file.fileno()).st_size, digest)
+
+
+def _check_is_zip(path: Path) -> None:
+    if not path.is_file():
+        raise PackageError(f"{path}: {no_such_file(path)}")
+    if path.suffix.lower() != _ZIP:
+        raise PackageError(f"{path} is no package, which is a folder with a {MANIFEST} or a zip of one")
 
 
 def _place(source: str) -> Path:

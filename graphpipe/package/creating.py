@@ -25,10 +25,10 @@ from graphpipe.package.names import MANIFEST, why_no_name
 from graphpipe.package.packed import pack
 from graphpipe.package.recorded import record
 from graphpipe.package.trial import try_out
-from graphpipe.package.versions import Range
 from graphpipe.problem import Case, Problem
 from graphpipe.problem.written import case_of
 from graphpipe.setting import declared_in, read_keywords
+from graphpipe.venvs.requirement import Requirement
 from graphpipe.version import __version__
 
 __all__ = ["create"]
@@ -93,7 +93,7 @@ def create(
         libraries = _strings([custom_ops] if isinstance(custom_ops, str | Path) else custom_ops, "custom_ops")
         kept |= _operators([*said.get("custom_ops", ()), *libraries], staged)
         kept |= _value_inputs(said.get("value_inputs", ""), staged)
-        tests = record(posed.tests, staged)
+        tests = record(posed, staged)
         manifest = _manifest(content, posed, staged)
         framework, versions = _needed(framework_version, content)
         manifest = replace(
@@ -197,11 +197,14 @@ def _manifest(content: Content, problem: Problem, staged: Path) -> Manifest:
     )
 
 
-def _needed(text: str, content: Content) -> tuple[str, Range]:
-    match = _NEEDS.fullmatch(text)
+def _needed(text: str, content: Content) -> tuple[str, str]:
+    match = _NEEDS.fullmatch(text.strip())
     name, versions = (match[1] or "", match[2]) if match else ("", text)
+    needed = name or content.framework
+    if versions and not needed:
+        raise PackageError(f"framework_version: {versions} of which framework? Say it: torch{versions}")
     try:
-        return name or content.framework, Range(versions.strip())
+        return needed, str(replace(Requirement.of(f"{needed} {versions}"), name="")) if versions else ""
     except ValueError as error:
         raise PackageError(f"framework_version: {error}") from None
 

@@ -38,7 +38,7 @@ _PARTS: Mapping[str, Any] = {
     "platform": lambda manifest: manifest.platform,
     "source": lambda manifest: manifest.source,
     "framework": lambda manifest: f"{manifest.framework} {manifest.framework_version}".strip(),
-    "framework's range": lambda manifest: str(manifest.framework_range),
+    "framework's range": lambda manifest: manifest.framework_range,
     "Python": lambda manifest: manifest.python,
     "requirements": lambda manifest: ", ".join(manifest.requirements),
     "number of tests": lambda manifest: len(manifest.tests),

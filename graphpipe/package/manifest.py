@@ -16,8 +16,8 @@ from typing import Any
 
 from graphpipe.errors import GraphPipeError, PackageError
 from graphpipe.package.names import MANIFEST, is_beneath, why_no_name, why_not_together
-from graphpipe.package.versions import Range
 from graphpipe.problem import Problem
+from graphpipe.venvs.requirement import Requirement
 from graphpipe.words import first_line, listed, nearest, quoted, visible
 
 __all__ = ["MANIFEST_BYTES_MAX", "OPTIONS", "SCHEMA", "File", "Manifest", "Recorded"]
@@ -79,7 +79,7 @@ class Manifest:
     options: Mapping[str, Any] = field(default_factory=dict)
     framework: str = ""
     framework_version: str = ""
-    framework_range: Range = field(default_factory=Range)
+    framework_range: str = ""
     python: str = ""
     requirements: tuple[str, ...] = ()
     created_by: str = ""
@@ -90,6 +90,11 @@ class Manifest:
         return bool(_FUNCTION.fullmatch(self.source) or self.options.get("custom_ops")) or any(
             name.startswith("code/") for name in self.files
         )
+
+    @property
+    def needs(self) -> Requirement | None:
+        """The framework in the versions that will do; None where any will. Raises ValueError for what is no range."""
+        return Requirement.of(f"{self.framework} {self.framework_range}") if self.framework_range else None
 
     @property
     def digest(self) -> str:
@@ -103,7 +108,7 @@ class Manifest:
             "problem": replace(self.problem, tests=()).to_dict(),
             "model": {"platform": self.platform, "source": self.source},
             "framework": {
-                "name": self.framework, "version": self.framework_version, "range": str(self.framework_range)
+                "name": self.framework, "version": self.framework_version, "range": self.framework_range
             },
             "python": {"version": self.python, "requirements": list(self.requirements)},
             "tests": [
@@ -170,7 +175,7 @@ def _manifest(said: Any) -> Manifest:
     if not _PLATFORM.fullmatch(platform):
         raise _Wrong(f"model.platform is the name of a backend; {quoted(platform)} came")
     name_map = model.table("name_map", None)
-    return Manifest(
+    manifest = Manifest(
         problem=_problem(top.get("problem", dict)),
         platform=platform,
         source=source,
@@ -180,11 +185,16 @@ def _manifest(said: Any) -> Manifest:
         options=_options(model.table("options", OPTIONS), files),
         framework=framework.text("name"),
         framework_version=framework.text("version"),
-        framework_range=_range(framework.text("range")),
+        framework_range=framework.text("range"),
         python=python.text("version"),
         requirements=tuple(python.texts("requirements")),
         created_by=top.text("created_by"),
     )
+    try:
+        _ = manifest.needs
+    except ValueError as error:
+        raise _Wrong(f"framework.range: {error}") from None
+    return manifest
 
 
 class _Table:
@@ -319,10 +329,3 @@ def _problem(said: dict[str, Any]) -> Problem:
         return Problem.from_dict(said)
     except (GraphPipeError, ValueError, TypeError, RecursionError) as error:
         raise _Wrong(f"problem: {first_line(error)}") from None
-
-
-def _range(text: str) -> Range:
-    try:
-        return Range(text)
-    except ValueError as error:
-        raise _Wrong(f"framework.range: {error}") from None

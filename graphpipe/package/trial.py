@@ -9,9 +9,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
+import tempfile
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +29,7 @@ __all__ = ["Trial", "try_out"]
 _SAID_BYTES_MAX = 1 << 20
 # What its framework wrote last may say why it is gone.
 _TAIL_BYTES = 2000
+_PIECE_BYTES = 1 << 16
 _ROOT = Path(__file__).resolve().parent.parent.parent
 # At the end of the path: what is installed comes first, and graphpipe itself may be a folder that was not.
 _PROGRAM = f"import sys; sys.path.append({str(_ROOT)!r}); from graphpipe.package.trial import main; main()"
@@ -45,30 +49,24 @@ def try_out(source: str | Path, options: Mapping[str, Any], timeout_s: float = 6
     Raises PackageError with what is different, what was raised, or how the process ended.
     """
     told = json.dumps({"source": str(source), "options": dict(options)})
-    reads, writes = os.pipe()
-    with open(reads, "rb") as heard:
+    with tempfile.TemporaryFile() as answered:
+        process = subprocess.Popen(
+            # Without this folder on its path: the package has to bring what it imports.
+            [sys.executable, "-P", "-c", _PROGRAM, told, str(answered.fileno())],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            pass_fds=[answered.fileno()],
+            start_new_session=True,
+        )
         try:
-            process = subprocess.Popen(
-                # Without this folder on its path: the package has to bring what it imports.
-                [sys.executable, "-P", "-c", _PROGRAM, str(writes)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                pass_fds=[writes],
-                start_new_session=True,
-            )
+            printed = _printed_until_its_end(process, timeout_s)
         finally:
-            os.close(writes)
-        try:
-            printed, _ = process.communicate(told.encode(), timeout_s)
-        except subprocess.TimeoutExpired:
             _end(process)
-            raise PackageError(f"{source}: its self-test was not over in {timeout_s:g} s") from None
-        except BaseException:
-            _end(process)
-            raise
-        _end(process)  # what it started may have its end of the pipe
-        said = heard.read(_SAID_BYTES_MAX)
+        if printed is None:
+            raise PackageError(f"{source}: its self-test was not over in {timeout_s:g} s")
+        answered.seek(0)
+        said = answered.read(_SAID_BYTES_MAX)
     try:
         answer = json.loads(said)
         error = answer["error"]
@@ -80,10 +78,38 @@ def try_out(source: str | Path, options: Mapping[str, Any], timeout_s: float = 6
     return trial
 
 
+def _printed_until_its_end(process: subprocess.Popen[bytes], timeout_s: float) -> bytes | None:
+    """The last of what it prints; None if it is not over in time.
+
+    Its own end is waited for, not that of what it prints: what it has started may print on.
+    """
+    assert process.stdout is not None
+    pipe, ended = process.stdout.fileno(), os.pidfd_open(process.pid)
+    tail, until = b"", time.monotonic() + timeout_s
+    try:
+        waiting = select.poll()
+        for each in (pipe, ended):
+            waiting.register(each, select.POLLIN)
+        while True:
+            ready = [each for each, _ in waiting.poll(max(until - time.monotonic(), 0) * 1000)]
+            if pipe in ready:
+                piece = os.read(pipe, _PIECE_BYTES)
+                tail = (tail + piece)[-_TAIL_BYTES:]
+                if not piece:
+                    waiting.unregister(pipe)
+            elif ended in ready:
+                return tail
+            if time.monotonic() >= until:
+                return None
+    finally:
+        os.close(ended)
+
+
 def main() -> None:
-    """The fresh process: told on standard input what to try, it writes how that went to the descriptor that is named."""
-    with open(int(sys.argv[1]), "w", encoding="utf-8") as out:
-        out.write(json.dumps(_tried(**json.loads(sys.stdin.buffer.read()))))
+    """The fresh process: told in its arguments what to try, it writes how that went to the descriptor that is named."""
+    told, descriptor = sys.argv[1:]
+    with open(int(descriptor), "w", encoding="utf-8") as out:
+        out.write(json.dumps(_tried(**json.loads(told))))
     sys.stdout.flush()
     # Threads of a framework, or of a model, may never end by themselves.
     os._exit(0)
@@ -118,7 +144,9 @@ def _tail(printed: bytes) -> str:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Have the process end, and whatever it started."""
+    """Have the process end, and whatever it started in its session."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+    if process.stdout is not None:
+        process.stdout.close()

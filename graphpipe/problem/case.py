@@ -74,7 +74,7 @@ def difference(test: str, name: str, expected: Array, came: Array, rtol: float, 
     if came.shape != expected.shape or not is_of(came.dtype, expected.dtype):
         return Difference(test, name, f"{what} is {shown(came)}, and {shown(expected)} was expected")
     if expected.dtype.kind == "O":
-        return _of_text(test, name, what, expected, _bytes_of(came))
+        return _of_text(test, name, what, _bytes_of(expected), _bytes_of(came))
     return _of_numbers(test, name, what, expected, came, rtol, atol)
 
 

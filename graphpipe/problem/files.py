@@ -6,7 +6,6 @@ import io
 import json
 import os
 import re
-import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -105,6 +104,12 @@ def _format(path: Path) -> str:
     return found
 
 
+def _toml(text: str) -> Any:
+    import tomllib  # a model's own process may be of an older Python, which has none, and reads no problem
+
+    return tomllib.loads(text)
+
+
 def _json(text: str) -> Any:
     return json.loads(text, object_pairs_hook=_object)
 
@@ -141,7 +146,7 @@ def _yaml(text: str) -> Any:
         raise ValueError(" ".join(str(error).split())) from None
 
 
-_READERS: dict[str, Callable[[str], Any]] = {"TOML": tomllib.loads, "JSON": _json, "YAML": _yaml}
+_READERS: dict[str, Callable[[str], Any]] = {"TOML": _toml, "JSON": _json, "YAML": _yaml}
 
 
 def _pyyaml() -> Any:
@@ -160,7 +165,9 @@ def _as_json(table: Mapping[str, Any]) -> str:
 
 
 def _as_yaml(table: Mapping[str, Any]) -> str:
-    text: str = _pyyaml().safe_dump(table, sort_keys=False, allow_unicode=True, width=120)
+    # These are ends of lines in YAML: as they are, they would be read as spaces.
+    has_other_ends = any(end in _as_json(table) for end in "\x85\u2028\u2029")
+    text: str = _pyyaml().safe_dump(table, sort_keys=False, allow_unicode=not has_other_ends, width=120)
     return text
 
 

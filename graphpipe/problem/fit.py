@@ -28,7 +28,9 @@ def fit(
     anything_in = model.variadic
     anything_out = model.variadic or model.open_outputs
     taken = _named(inputs, name_map, given, "input", anything_in, wrong)
-    answered = _named(outputs, name_map, wanted, "output", anything_out, wrong)
+    answered = _by_place(outputs, name_map, wanted)
+    if answered is None:
+        answered = _named(outputs, name_map, wanted, "output", anything_out, wrong)
     left = [] if model.variadic or model.any_inputs else [n for n in model.input_names if n not in taken.values()]
     # One that goes by another name has been named above.
     if left and len(taken) == len(inputs):
@@ -75,7 +77,7 @@ def _named(
         if name is None and not anything:
             there = f"its {what}s are {listed(list(known))}" if known else f"it has no {what}s"
             near = nearest(asked, known)
-            hint = f" (name_map={{{spec.name!r}: ...}} says another name)" if not near and known else ""
+            hint = " (a package's name_map, or that of Problem.posed, says another name)" if not near and known else ""
             wrong.append(f"the model has no {what} {quoted(asked)}{near or f'; {there}'}{hint}")
             continue
         name = asked if name is None else name
@@ -83,6 +85,17 @@ def _named(
             wrong.append(f"{what} {quoted(name)} of the model would be two of the problem's")
         found[spec.name] = name
     return found
+
+
+def _by_place(
+    outputs: Sequence[TensorSpec], name_map: Mapping[Any, Any], known: Mapping[str, TensorSpec]
+) -> dict[str, str] | None:
+    """The names of outputs that a model has only numbers for, as TorchScript has: those of the problem, in their order."""
+    if not known or len(known) != len(outputs) or list(known) != [f"output_{i}" for i in range(len(known))]:
+        return None
+    if any(name_map.get(spec.name, spec.name) in known or spec.name in name_map for spec in outputs):
+        return None
+    return {spec.name: numbered for spec, numbered in zip(outputs, known, strict=True)}
 
 
 def _as_known(name: str, known: Mapping[str, TensorSpec]) -> str | None:

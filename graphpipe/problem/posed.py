@@ -96,7 +96,9 @@ class Posed:
         try:
             return self._promise.held(inputs, given, wanted, known_as)
         except BrokenPromise as error:
-            raise ModelFailed(f"{self._breaks}: {error}") from None
+            words = str(error)
+        # Out here: an error that remembers the other would keep what that came through, the request's memory.
+        raise ModelFailed(f"{self._breaks}: {words}")
 
     def _renamed(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         # In the problem's order: a function may take them by place.

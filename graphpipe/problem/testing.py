@@ -14,7 +14,7 @@ from graphpipe.arguments import came
 from graphpipe.errors import GraphPipeError, InvalidRequest, ProblemError
 from graphpipe.problem.case import Case, Difference, difference, named_cases
 from graphpipe.problem.posed import Answers
-from graphpipe.problem.promise import BrokenPromise, Promise
+from graphpipe.problem.promise import BrokenPromise, Promise, is_of, shown
 from graphpipe.problem.specs import encoded
 from graphpipe.signature import Signature, TensorSpec, fitted
 from graphpipe.wire.dtypes import to_bytes, to_sendable
@@ -72,14 +72,20 @@ def differences(
         except BaseException as error:  # sys.exit is one, and so is a panic of an extension in Rust
             if isinstance(error, KeyboardInterrupt):
                 raise
-            kind = "" if isinstance(error, GraphPipeError) else f"{type(error).__name__}: "
-            found.append(Difference(test, "", f"there was no answer: {kind}{first_line(error)}"))
+            found.append(Difference(test, "", f"there was no answer: {_why(error)}"))
             continue
         for name, expected in case.outputs.items():
             apart = difference(test, name, expected, answer[name], case.rtol, case.atol)
             if apart is not None:
                 found.append(apart)
     return found
+
+
+def _why(error: BaseException) -> str:
+    """Its words, with those of its cause: whoever tests a model is to mend it."""
+    words = first_line(error) if isinstance(error, GraphPipeError) else f"{type(error).__name__}: {first_line(error)}"
+    cause = error.__cause__
+    return words if cause is None else f"{words}: {type(cause).__name__}: {first_line(cause)}"
 
 
 def _arrays(values: object, specs: Sequence[TensorSpec], where: str, *, all_of_them: bool) -> dict[str, Array]:
@@ -112,6 +118,8 @@ def _array(value: object, spec: TensorSpec, where: str) -> Array:
             array = array.copy()  # the caller's may change
     except InvalidRequest as error:
         raise ProblemError(f"{where}.{spec.name}: {error.message}") from None
+    if spec.dtype is not None and not is_of(array.dtype, spec.dtype):
+        raise ProblemError(f"{where}.{spec.name}: it is {shown(array)}, and the problem has {spec.text}")
     array.flags.writeable = False
     return array
 

@@ -27,6 +27,7 @@ Elsewhere = Callable[[Array], dict[str, Any] | None]
 
 _KEYS = ("name", "description", "inputs", "outputs", "tests")
 _CASE_KEYS = ("name", "inputs", "outputs", "rtol", "atol")
+_NUMBERS: dict[str, tuple[type, ...]] = {"b": (bool,), "i": (int,), "u": (int,), "f": (int, float)}
 _VALUE_KEYS = ("file", "key", "dtype", "shape", "data", "base64")
 
 
@@ -135,11 +136,16 @@ def _flat(value: Mapping[Any, Any], dtype: np.dtype[Any], where: str) -> Array:
         return np.frombuffer(content, dtype.newbyteorder("<")).astype(dtype)
     if not isinstance(value["data"], list | tuple):
         raise ProblemError(f"{where}.data: expected a flat list; {came(value['data'])}")
+    items = list(value["data"])
     if dtype.kind == "O":
-        return _objects(list(value["data"]))
+        return _objects(items)
+    for item in items:
+        if type(item) not in _NUMBERS[dtype.kind]:
+            raise ProblemError(f"{where}.data: no {dtype_name(dtype)}: {came(item)}")
     try:
-        return np.array(value["data"], dtype).reshape(-1)
-    except (ValueError, TypeError, OverflowError) as error:
+        with np.errstate(over="raise"):
+            return np.array(items, dtype)
+    except (OverflowError, FloatingPointError) as error:
         raise ProblemError(f"{where}.data: no list of {dtype_name(dtype)}: {error}") from None
 
 
@@ -170,7 +176,8 @@ def _sizes(shape: object, where: str) -> tuple[int, ...]:
 def _written(array: Array, spec: TensorSpec) -> Any:
     """An array as lists and numbers where those say all of it, else with its type and shape beside its data."""
     said = {"dtype": dtype_name(array.dtype), "shape": list(array.shape)}
-    is_plain = array.size and spec.dtype is not None
+    # Some integers beyond int64 among others are floats to numpy, where a list does not say better.
+    is_plain = array.size and spec.dtype is not None and array.dtype != np.uint64
     if array.dtype.hasobject:
         try:
             texts = [item.decode() for item in array.ravel().tolist()]

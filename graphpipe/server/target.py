@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Hashable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, NoReturn
 
@@ -44,7 +44,8 @@ class Target:
     def given(self, beside: Beside) -> Target:
         """The same for one request, whose caller shows this memory."""
         assert self.beside is not None, "memory is given to a target that takes none"
-        return replace(self, answer=partial(self.beside, beside))
+        answer = partial(self.beside, beside)
+        return Target(self.service, answer, self.admit, self.waits, self.protocol, self.who, self.beside)
 
     @classmethod
     def refusing(cls, error: ServiceError, protocol: str) -> Target:

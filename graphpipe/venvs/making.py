@@ -29,7 +29,7 @@ __all__ = ["MAKING_S_MAX", "create", "remove"]
 
 MAKING_S_MAX = 3600.0
 _SAID_BYTES_MAX = 64 << 20
-_NEEDED = "numpy>=1.26"
+_NEEDED = "numpy>=1.24"
 _OLDEST = "3.9"
 
 Say = Callable[[str], None]

@@ -190,3 +190,12 @@ def test_outputs_that_cannot_travel_are_in_nobodys_way():
             model.infer({"x": X}, ["spectrum"])
         with pytest.raises(InvalidRequest, match="'words' is a str"):
             model.infer({"x": X}, ["words"])
+
+
+def test_a_problem_takes_dtypes_of_torch_as_they_are() -> None:
+    names = ("float32", "float", "double", "half", "int64", "int", "uint8", "bool")
+    inputs = [{"name": name, "dtype": getattr(torch, name)} for name in names]
+    problem = graphpipe.Problem.of(inputs, {"y": "float32"})
+    assert [spec.text for spec in problem.inputs] == [
+        "float32", "float32", "float64", "float16", "int64", "int32", "uint8", "bool",
+    ]  # fmt: skip

@@ -18,7 +18,9 @@ from tests.serving import environment
 pytestmark = pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash here")
 
 MODEL = "def score(x):\n    return x\n\ndef _own():\n    pass\n\nclass Scale:\n    pass\n"
-WORDS = {"metadata", "execute", "run", "bench", "serve", "keys", "cache", "completion"}
+WORDS = {
+    "metadata", "execute", "run", "bench", "compare", "package", "problem", "serve", "keys", "venv", "cache", "completion",
+}  # fmt: skip
 
 
 @pytest.fixture

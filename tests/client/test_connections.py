@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import socket
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -452,3 +454,24 @@ def test_os_environment_proxies_are_not_asked(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setitem(os.environ, "http_proxy", "http://127.0.0.1:1")
     with canned() as server:
         assert np.array_equal(graphpipe.remote.execute(server.url, X), X)
+
+
+def test_a_connection_that_is_reset_holds_nothing_of_the_call_when_its_error_is_gone() -> None:
+    """No garbage collection has to run for that."""
+
+    def talk(caller: Caller) -> None:
+        caller.read_head()
+        caller.reset()
+
+    gc.disable()
+    try:
+        with canned(talk) as server, graphpipe.Client(server.url) as client:
+            for _ in range(5):
+                array = np.zeros(1_000_000, np.float32)
+                held = weakref.ref(array)
+                with pytest.raises(graphpipe.NoAnswer):
+                    client.execute(array)
+                del array
+                assert held() is None
+    finally:
+        gc.enable()

@@ -77,6 +77,8 @@ def served(
     arguments = ["--cache-dir", str(tmp_path_factory.mktemp("cache"))]
     for name, sample in built.items():
         arguments += ["--model", f"{name}={sample.source}"]
+        for option, value in sample.options.items():
+            arguments += [f"--{option.replace('_', '-')}", f"{name}={value}"]
     for name, (source, threads) in SERVED_KEEPERS.items():
         for mode, flags in KEEPER_MODES.items():
             called = f"{name}-{mode}"

@@ -30,7 +30,7 @@ from tests.raw_http import Answer, Wire, call, chunked
 from tests.serving import serving
 
 MIB = 1 << 20
-WAYS = ("hot", "odd", "HTTP/1.0", "unix", "tls")
+WAYS = ("hot", "odd", "HTTP/1.0", "unix", "passing", "tls")
 
 
 def raw(data: bytes) -> bytes:
@@ -106,7 +106,7 @@ def test_what_is_compressed_is_answered_as_what_is_not(ways: dict[str, Way], way
         holds()
 
 
-@pytest.mark.parametrize("way", ["hot", "odd", "unix", "tls"])
+@pytest.mark.parametrize("way", ["hot", "odd", "unix", "passing", "tls"])
 def test_it_may_come_in_chunks_and_in_fields_of_their_own(ways: dict[str, Way], way: str) -> None:
     with ways[way].wire() as wire:
         plain = asked(wire, way, GOOD)

@@ -94,7 +94,7 @@ BODIES: dict[str, tuple[bytes, str, str]] = {
     "much text": ("\u00e4".encode() * 1000, "plain text", "text:hello"),
     "nothing": (b"", "empty", "--input x.npy"),
 }  # fmt: skip
-WAYS = ("hot", "chunked", "odd", "HTTP/1.0", "unix", "tls")
+WAYS = ("hot", "chunked", "odd", "HTTP/1.0", "unix", "passing", "tls")
 
 
 def sent(way: str, body: bytes, *lines: str) -> bytes:
@@ -170,7 +170,7 @@ def test_what_curl_prints_says_what_to_do(ways: dict[str, Way], tmp_path: Path) 
         assert said.count("\n") == 1
 
 
-@pytest.mark.parametrize("way", ["hot", "odd", "HTTP/1.0", "unix", "tls"])
+@pytest.mark.parametrize("way", ["hot", "odd", "HTTP/1.0", "unix", "passing", "tls"])
 @pytest.mark.parametrize("coding", ["br", "zstd"])
 def test_a_coding_is_named_and_refused(ways: dict[str, Way], way: str, coding: str) -> None:
     with ways[way].wire() as wire:

@@ -12,7 +12,7 @@ from graphpipe.keyfile import digest_of, key_of, new_key, text_of
 from tests.front.servers import InProcess, Way, in_process
 from tests.raw_http import Answer, Wire
 
-WAYS = ("hot", "odd", "HTTP/1.0", "unix", "tls")
+WAYS = ("hot", "odd", "HTTP/1.0", "unix", "passing", "tls")
 READ, ASKED = "GET, HEAD, OPTIONS", "OPTIONS, POST"
 PATHS = {
     "/v2": READ,

@@ -260,7 +260,8 @@ def test_a_pool_of_many_small_buffers_leaves_descriptors_for_others():
     lease = pool.lease(MIB)
     assert lease is not None
     assert place_of(np.frombuffer(lease, np.uint8)) is not None
-    assert pool.leased_bytes + pool.idle_bytes == MIB + 599 * POOLED_FROM
+    # What is no segment is not kept: the next one may be one.
+    assert pool.leased_bytes + pool.idle_bytes == MIB + 255 * POOLED_FROM
 
 
 def test_a_pool_and_its_leases_leave_nothing():

@@ -51,14 +51,6 @@ def test_a_dtype_is_what_its_writer_means(written, meant):
     assert spec_of(dtype=written).text == meant
 
 
-def test_dtypes_of_torch_are_taken_as_they_are():
-    torch = pytest.importorskip("torch")
-    names = ("float32", "float", "double", "half", "int64", "int", "uint8", "bool")
-    assert [spec_of(dtype=getattr(torch, name)).text for name in names] == [
-        "float32", "float32", "float64", "float16", "int64", "int32", "uint8", "bool",
-    ]  # fmt: skip
-
-
 @pytest.mark.parametrize(
     ("shape", "meant"),
     [
@@ -168,14 +160,14 @@ def test_an_empty_list_has_the_rank_that_the_problem_says():
             Case({"x": [1.0], "y": [1.0, 2.0]}),
             r"tests\[0\]\.inputs: input 'y' has 2 along axis 0, but 'n' is already 1",
         ),
-        (Case({"x": ["a"], "y": [1.0]}), r"tests\[0\]\.inputs: input 'x' is string"),
+        (Case({"x": ["a"], "y": [1.0]}), r"tests\[0\]\.inputs\.x: it is string\[1\], and the problem has float32\[n\]"),
         (
             Case({"x": [1.0], "y": [1.0]}, {"uot": [1.0]}),
             "tests.*outputs: the problem has no 'uot'; did you mean 'out'",
         ),
         (
             Case({"x": [1.0], "y": [1.0]}, {"out": np.ones(1)}),
-            r"tests\[0\]\.outputs: output 'out' is float64\[1\], and float32\[n\] was promised",
+            r"tests\[0\]\.outputs\.out: it is float64\[1\], and the problem has float32\[n\]",
         ),
         (
             Case({"x": [1.0], "y": [1.0]}, {"out": [1.0, 2.0]}),

@@ -97,7 +97,8 @@ def open_here() -> int:
     return len(os.listdir("/proc/self/fd"))
 
 
-def mapped_here() -> int:
-    """How many pieces of shared memory this process sees."""
+def mapped_here(segment: Segment | None = None) -> int:
+    """How many pieces of shared memory this process sees, or how often it sees this one."""
     with open("/proc/self/maps") as maps:
-        return sum("memfd:graphpipe" in line for line in maps)
+        found = [line for line in maps if "memfd:graphpipe" in line]
+    return sum(segment is None or line.split()[4] == str(segment.key[1]) for line in found)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import gc
 import os
+import resource
 import signal
 import time
 from collections.abc import Iterator
@@ -70,6 +73,26 @@ def test_nothing_is_left_after_close(tmp_path: Path) -> None:
         until_none_is_left()
 
 
+def test_nothing_is_left_of_an_asynchronous_client(tmp_path: Path) -> None:
+    async def main(url: str) -> None:
+        async with graphpipe.AsyncClient(url) as client:
+            array = await client.empty("x", LARGE.shape, "float32")
+            array[:] = LARGE
+            for _ in range(3):
+                assert np.array_equal(await client.execute(array), 2 * LARGE)
+                with pytest.raises(TimedOut):
+                    await client.execute(LARGE - 1, timeout=0.05)
+
+    def run(shown: Shown) -> bytes:
+        if shown.inputs[0][0] < 0:
+            time.sleep(0.3)
+        return doubled(shown)
+
+    with hand_made(tmp_path, looking(run)) as server:
+        asyncio.run(main(server.url))
+        until_none_is_left()
+
+
 def test_a_client_that_is_dropped_leaves_nothing(tmp_path: Path) -> None:
     with hand_made(tmp_path, looking(doubled)) as server:
         client = graphpipe.Client(server.url)
@@ -99,6 +122,31 @@ def test_calls_that_fail_leave_nothing(tmp_path: Path) -> None:
                 client.execute(LARGE + i, timeout=0.05 if i % 2 else 10)
         client.close()
         until_none_is_left()
+
+
+def test_where_no_descriptor_is_left_bytes_are_sent(tmp_path: Path) -> None:
+    with hand_made(tmp_path, looking(doubled)) as server, graphpipe.Client(server.url) as client:
+        assert np.array_equal(client.execute(LARGE[:10]), LARGE[:10])  # on a connection that is kept
+
+        def work() -> None:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (300, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+            with graphpipe.Client(server.url) as mine:
+                mine.execute(LARGE[:10])
+                shown = mine.empty("x", LARGE.shape, "float32")
+                shown[:] = LARGE
+                taken = []
+                with contextlib.suppress(OSError):
+                    while True:
+                        taken.append(os.open(os.devnull, os.O_RDONLY))
+                assert np.array_equal(mine.execute(LARGE), LARGE)
+                assert np.array_equal(mine.execute(shown), LARGE)
+                assert mine.empty("x", LARGE.shape, "float32").shape == LARGE.shape
+                for fd in taken:
+                    os.close(fd)
+                assert np.array_equal(mine.execute(shown), 2 * LARGE)
+                assert np.array_equal(mine.execute(LARGE), 2 * LARGE)
+
+        in_child(work)
 
 
 def in_child(work: object) -> None:

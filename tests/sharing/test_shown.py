@@ -91,17 +91,17 @@ def test_several_inputs_strings_among_them_and_names(tmp_path: Path) -> None:
 def test_a_segment_that_is_shown_again_is_not_mapped_again(echo: InProcess) -> None:
     x = RANDOM.random(50_000).astype(np.float32)
     segment, (place,) = segment_of([x], 64 * 1024 * 4)
-    before, mapped = echo.ask(lambda: echo.app.hub.sharing.mapped), mapped_here()
+    before = echo.ask(lambda: echo.app.hub.sharing.mapped)
     with passing(echo) as wire:
         for i in range(20):
             segment.view[:4] = np.float32(i).tobytes()
             send(wire, message([x], [0]), [segment.fd], f"0={place}", f"0:200000+{64 * 1024 * 4}")
             called = Called(wire.answer(), segment, 200_000)
             assert called.outputs[0][0] == i
-            assert mapped_here() == mapped + 1
+            assert mapped_here(segment) == 2  # ours, and the server's
             assert echo.ask(lambda: echo.app.hub.sharing.mapped) == (before[0] + 1, before[1] + segment.size)
     until(lambda: echo.ask(lambda: echo.app.hub.sharing.mapped) == before)
-    until(lambda: mapped_here() == mapped)
+    until(lambda: mapped_here(segment) == 1)
 
 
 def test_what_the_model_still_looks_at_is_said_and_stays_readable(tmp_path: Path) -> None:
@@ -123,7 +123,7 @@ def test_what_the_model_still_looks_at_is_said_and_stays_readable(tmp_path: Path
         assert not kept[0].flags.writeable
         kept.clear()
         until(lambda: server.ask(lambda: server.app.admission.held_bytes) == 0)
-        until(lambda: mapped_here() == mapped)
+        until(lambda: mapped_here() <= mapped)
 
 
 def test_a_caller_whose_deadline_passed_is_told_what_the_model_still_reads(tmp_path: Path) -> None:
@@ -164,7 +164,7 @@ def test_nothing_is_left_of_many_callers(echo: InProcess) -> None:
             for _ in range(i % 4):
                 x = RANDOM.random(30_000 + 1000 * i).astype(np.float32)
                 np.testing.assert_array_equal(call(wire, [x], room=MIB).outputs[0], x)
-    until(lambda: (open_here(), mapped_here()) == (descriptors, mapped))
+    until(lambda: open_here() <= descriptors and mapped_here() <= mapped)
     assert echo.ask(lambda: echo.app.admission.held_bytes) == 0
     assert echo.ask(lambda: echo.app.hub.sharing.waiting.count) == 0
 

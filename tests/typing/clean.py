@@ -62,6 +62,8 @@ def a_plain_execute_used_as_one_array(array: Array) -> list[float]:
         mine = client.execute(array, "x", "mean", cast=True, timeout=1)
         several = client.execute_multi([array, array], ["x", "y"], ["mean", "variance"], config="")
         lists = client.execute([[1, 2], [3, 4]])
+        filled = client.empty("x", (3, 4), np.float32)
+        filled[...] = client.empty("x", [3, 4], dtype="float32")
     return [float(answer.mean()), float(mine[0]), float(several[0].sum()), float(lists.sum())]
 
 
@@ -82,6 +84,7 @@ async def many(arrays: list[Array]) -> list[NDArray[Any]]:
     async with graphpipe.AsyncClient(URL, connections_max=20) as client:
         answers = await asyncio.gather(*(client.infer({"x": array}) for array in arrays))
         whole = await client.execute(arrays[0])
+        await client.execute(await client.empty("x", 4))
     return [whole, *(answer["mean"] for answer in answers)]
 
 

@@ -15,11 +15,11 @@ import pathlib
 import sys
 
 FOLDER = pathlib.Path(sys.argv[1])
-# What a child never imports: servers and commands, what they are started with, and what asks other servers.
+# What a child has no use for: servers and commands, the other side of its own sockets, files in TOML.
 NOT_IN_A_CHILD = (
-    "aliases", "backends.package", "backends.placeholder", "bench", "cli", "client", "commandline", "completion", "demo",
-    "keyfile", "package", "placeholder", "problem", "remote", "server", "shells", "venvs",
-    *(f"backends.isolated.{each}" for each in ("child", "interpreter", "keeper", "model", "older", "output", "process")),
+    "aliases", "bench", "cli", "commandline", "comparison", "completion", "demo", "keyfile", "server", "shells",
+    "problem.files", *(f"backends.isolated.{each}" for each in ("child", "keeper", "model", "older", "output", "process")),
+    *(f"client.asyncio_{each}" for each in ("client", "connection", "pool")),
 )  # fmt: skip
 
 spec = importlib.util.spec_from_file_location("older", str(FOLDER / "backends" / "isolated" / "older.py"))

@@ -46,6 +46,7 @@ class Home:
 # versions from 2.0 on are 3 to 5 GB with what they need to be imported.
 HOMES = (
     Home("python39", "3.9", (NUMPY_1,), ("python", "python_kept")),
+    Home("python313", "3.13", ("numpy==2.4.6",), ("python", "python_kept")),
     Home("onnxruntime118", "3.9", ("onnxruntime==1.18.1", NUMPY_1), ("onnx",)),
     Home(
         "tensorflow215", "3.11", ("tensorflow-cpu==2.15.1", NUMPY_1),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -162,7 +164,8 @@ def test_an_interpreter_is_asked_what_it_is():
     ],
 )
 def test_what_is_no_python_is_refused(tmp_path, monkeypatch, text, words):
-    monkeypatch.setattr("graphpipe.venvs.environment._ANSWER_S_MAX", 0.5)
+    if "sleep" in text:
+        monkeypatch.setattr("graphpipe.venvs.environment._ANSWER_S_MAX", 0.5)
     with pytest.raises(LoadError, match=words):
         environment_at(program(tmp_path / "python", text))
 
@@ -215,6 +218,27 @@ def test_an_installer_that_hangs_is_ended_with_all_it_started(home, tmp_path, mo
     status = Path(f"/proc/{(tmp_path / 'pid').read_text().strip()}/status")
     assert not status.exists() or "(zombie)" in status.read_text()
     assert not (home / "x").exists()
+
+
+def test_ctrl_c_leaves_nothing_half_made(home):
+    with socket.create_server(("127.0.0.1", 0)) as index:  # takes connections, and never answers
+        process = subprocess.Popen(
+            [Path(sys.executable).with_name("graphpipe"), "venv", "create", "x", "--requirements", "numpy==1.26.4",
+             "--index-url", f"http://127.0.0.1:{index.getsockname()[1]}/simple"],
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env={**os.environ, "UV_NO_CACHE": "1"},
+        )  # fmt: skip
+        try:
+            index.settimeout(60)
+            connection, _ = index.accept()
+            assert (home / "x" / "bin" / "python").exists()
+            process.send_signal(signal.SIGINT)
+            said, _ = process.communicate(timeout=60)
+        finally:
+            process.kill()
+        connection.close()
+    assert process.returncode == 130, said
+    assert b"Traceback" not in said
+    assert [each for each in os.listdir(home) if not each.startswith(".")] == []
 
 
 def test_one_that_is_there_is_not_made_again(made):

@@ -14,8 +14,9 @@ import pytest
 from tests.venvs.interpreters import NUMPY_1, ROOT, environment, interpreter
 
 SUBSET = Path(__file__).with_name("subset.py")
-# The last is too new for any wheel of that numpy.
+# Newer ones have no wheel of that numpy.
 WITH_NUMPY_1 = ["3.9", "3.10", "3.11", "3.12"]
+OLDEST_NUMPY = "numpy==1.24.4"
 
 
 def asked(python: str, folder: Path = ROOT / "graphpipe") -> dict[str, Any]:
@@ -49,6 +50,12 @@ def test_it_is_used_with_an_older_python_and_numpy(version):
 def test_it_is_used_with_numpy_1_in_an_environment_made_for_it(version):
     python = environment(f"numpy1-{version}", version, NUMPY_1, make=True)
     assert asked(python) == {"lacking": [], "used": True}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_it_is_used_with_the_oldest_numpy_that_is_taken():
+    assert asked(environment("numpy1-oldest", "3.9", OLDEST_NUMPY, make=True)) == {"lacking": [], "used": True}
 
 
 def test_what_the_standard_library_lacks_is_noticed(tmp_path):

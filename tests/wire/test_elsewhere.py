@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+import random
 from typing import Any
 
 import numpy as np
@@ -10,19 +11,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from graphpipe.errors import InvalidRequest, MalformedMessage, TooLarge
+from graphpipe.errors import InvalidRequest, MalformedMessage, TooLarge, Unsupported
 from graphpipe.wire import (
     ErrorInfo,
     InferRequest,
     MetadataRequest,
+    RequestHead,
     decode_infer_response,
     decode_request,
     encode_infer_response,
     encode_request,
     recall_request,
 )
+from graphpipe.wire.memory import LayoutMemory
 from graphpipe.wire.messages import encode_metadata_request
 from tests.wire import official
+from tests.wire.messages_for_mutation import damaged
 from tests.wire.strategies import array_of, names, tensor_of, tensors, texts
 
 Array = np.ndarray[Any, Any]
@@ -195,6 +199,7 @@ def test_arrays_borrow_the_memory_they_lie_in():
 
 
 def test_a_layout_is_remembered_and_not_taken_for_one_with_other_tensors_elsewhere():
+    memory: LayoutMemory[RequestHead] = LayoutMemory()  # of its own: the process's may be full
     first, second = np.arange(4.0), np.arange(4, 8.0)
     messages = {
         away: b"".join(encode_request([first, second], elsewhere=away))
@@ -203,12 +208,18 @@ def test_a_layout_is_remembered_and_not_taken_for_one_with_other_tensors_elsewhe
     data = {0: bytes_of(first), 1: bytes_of(second)}
     for _ in range(3):
         for away, message in messages.items():
-            same(request(message, {i: data[i] for i in away}).inputs, [first, second])
+            got = decode_request(message, memory, elsewhere={i: data[i] for i in away})
+            assert isinstance(got, InferRequest)
+            same(got.inputs, [first, second])
             for others in messages:
                 if others != away:
                     with pytest.raises(MalformedMessage):
-                        decode_request(message, elsewhere={i: data[i] for i in others})
-    heads = [request(messages[frozenset({0})], {0: data[0]}).head for _ in range(2)]
+                        decode_request(message, memory, elsewhere={i: data[i] for i in others})
+    heads = []
+    for _ in range(2):
+        got = decode_request(messages[frozenset({0})], memory, elsewhere={0: data[0]})
+        assert isinstance(got, InferRequest)
+        heads.append(got.head)
     assert heads[0] is heads[1]
     assert heads[0].is_remembered
 
@@ -224,3 +235,35 @@ def test_a_message_of_the_official_library_may_have_its_bytes_elsewhere(tensor):
 
 def test_a_question_for_metadata_has_no_tensors():
     assert isinstance(decode_request(encode_metadata_request(), elsewhere={}), MetadataRequest)
+
+
+def test_damaged_messages_are_read_or_refused_whatever_comes_beside_them():
+    """And nothing is made of more bytes than came, in the message and beside it."""
+    rng = random.Random(19)
+    arrays = [
+        np.arange(6, dtype="f4").reshape(2, 3),
+        np.arange(3, dtype="u1"),
+        np.array([b"ab", b""], object),
+        np.float64(2.5),
+    ]
+    data = {i: bytes_of(np.asarray(arrays[i])) for i in (0, 1, 3)}
+    seeds = []
+    for away in ({0}, {1, 3}, {0, 1, 3}):
+        kept = {i: data[i] for i in away}
+        seeds.append((decode_request, b"".join(encode_request(arrays, ["a", "b"], elsewhere=away)), kept))
+        seeds.append((decode_infer_response, b"".join(encode_infer_response(arrays, elsewhere=away)), kept))
+    taken = 0
+    for _ in range(10_000):
+        decode, message, kept = rng.choice(seeds)
+        message = damaged(message, rng)
+        if rng.random() < 0.2:
+            kept = {i: data[i][: rng.randrange(30)] for i in rng.sample(sorted(data), rng.randrange(4))}
+        try:
+            read = decode(message, elsewhere=kept)
+        except (MalformedMessage, Unsupported):
+            continue
+        taken += 1
+        got = read.inputs if isinstance(read, InferRequest) else getattr(read, "outputs", [])
+        size = sum(sum(map(len, a.ravel().tolist())) if a.dtype.kind == "O" else a.nbytes for a in got)
+        assert size <= len(message) + sum(map(len, kept.values()))
+    assert 1000 < taken < 9_500

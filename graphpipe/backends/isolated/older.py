@@ -220,6 +220,13 @@ def _strictly(several: tuple[Any, ...]) -> Any:
         yield row
 
 
+def pairwise(things: Any) -> Any:
+    """Each with the one behind it, as ``itertools.pairwise`` gives them from 3.10 on."""
+    ones, others = itertools.tee(things)
+    next(others, None)
+    return zip(ones, others)  # noqa: B905
+
+
 def either(left: Any, right: Any) -> Any:
     """What ``left | right`` is: of types their union."""
     try:
@@ -284,6 +291,7 @@ _IN_3_11 = {
     ("datetime", "UTC"): "UTC",
     ("hashlib", "file_digest"): "file_digest",
     ("importlib.metadata", "entry_points"): "entry_points",
+    ("itertools", "pairwise"): "pairwise",
     ("sys", "stdlib_module_names"): "stdlib_module_names",
     ("types", "UnionType"): "NoUnion",
     ("typing", "is_typeddict"): "is_typeddict",
@@ -301,6 +309,6 @@ _MISSING = {key: value for key, value in _IN_3_11.items() if not _has(*key)}
 _OF_DATACLASSES = ("slots", "kw_only", "match_args") if sys.version_info < (3, 10) else ()
 _TOOLS = types.SimpleNamespace(
     zipped=zipped, either=either, timeouts=timeouts, file_digest=file_digest, entry_points=entry_points,
-    is_typeddict=is_typeddict, NoGroup=NoGroup, NoUnion=NoUnion, UTC=timezone.utc, Any=Any,
+    is_typeddict=is_typeddict, pairwise=pairwise, NoGroup=NoGroup, NoUnion=NoUnion, UTC=timezone.utc, Any=Any,
     stdlib_module_names=standard_modules() if ("sys", "stdlib_module_names") in _MISSING else frozenset(),
 )  # fmt: skip

@@ -209,7 +209,7 @@ class Connection(asyncio.BufferedProtocol):
         if request is None:
             if head == _PREFACE and shared.h2 is not None and not self._cycle.served:
                 self._go_on(shared.h2(), data)
-            elif is_upgrade(head) and shared.sharing is not None and self._can_pass():
+            elif is_upgrade(head) and self._can_pass():
                 self._pass(data[end:])
             elif version_of(head) not in _VERSIONS:
                 self._cycle.refuse_head(505, NOT_SPOKEN, head, request_id_of(head))
@@ -274,7 +274,10 @@ class Connection(asyncio.BufferedProtocol):
         """Whether the caller may pass memory on this connection. Said by none that was served already: what he has sent
         before may hold descriptors, which are lost.
         """
-        return not self._cycle.served and self._line.leaver is None and can_pass(self._line.transport)
+        sharing, line = self._shared.sharing, self._line
+        if sharing is None or sharing.waiting.is_full or self._shared.state.draining:
+            return False
+        return not self._cycle.served and line.leaver is None and can_pass(line.transport)
 
     def _pass(self, data: bytes) -> None:
         """Go on as another connection, by which descriptors come too: from these bytes on."""

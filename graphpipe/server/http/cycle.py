@@ -123,7 +123,8 @@ class Cycle:
             self._carrier.take_early(data[len(data) - body.take(data) :])
         except ServiceError as error:
             rest = request.length - len(data)  # below 0: nobody knows
-            self._refuse(error, more_to_come=rest != 0, rest=rest if 0 <= request.length < POOLED_FROM else 0)
+            is_little = request.small or (head.shown is not None and request.length < POOLED_FROM)
+            self._refuse(error, more_to_come=rest != 0, rest=rest if is_little else 0)
             return
         if head.timeout_ms is not None:
             self._exchange.limit(head.timeout_ms, self._late)

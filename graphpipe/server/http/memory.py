@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 
 from graphpipe.buffers import POOLED_FROM
 from graphpipe.memory.mappings import Mapped, Mappings, Refused
+from graphpipe.memory.segment import seals_of
 from graphpipe.server.http.admission import Admission
 from graphpipe.server.http.memory_fields import KEPT, MemoryRefused, Shown
-from graphpipe.server.http.passing import Waiting, close_all
+from graphpipe.server.http.passing import Waiting
 from graphpipe.server.protocols.protocol import Fields
 
 __all__ = ["Beside", "Sharing", "is_same_user"]
@@ -99,13 +100,16 @@ class Beside:
         before = len(mappings), mappings.size
         try:
             while descriptors:
+                # Only what is memory is closed here and now.
+                if not _is_memory(descriptors[0]):
+                    raise Refused("a descriptor is of something that is no memory; a sealed memfd is expected")
                 self._mapped.append(mappings.take(descriptors.pop(0)))
             self._area = None if shown.answer is None else self._view(shown.answer, writable=True)
             self.tensors = {i: self._view(place) for i, place in shown.tensors.items()}
         except Refused as error:
             raise MemoryRefused(str(error)) from None
         finally:
-            close_all(descriptors)
+            sharing.waiting.close(descriptors)
             if before != (len(mappings), mappings.size):
                 sharing.fit()
         self._check_that_nothing_read_is_written(shown)
@@ -191,6 +195,14 @@ class Beside:
         kept = ",".join([str(number) for number, mapped in enumerate(self._mapped) if mapped.in_use])
         self._mapped = []
         return self._written, ((KEPT, kept),) if kept else ()
+
+
+def _is_memory(descriptor: int) -> bool:
+    try:
+        seals_of(descriptor)
+    except OSError:
+        return False
+    return True
 
 
 def is_same_user(connection: socket.socket) -> bool:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from graphpipe.errors import ServiceError, let_go
 from graphpipe.memory.mappings import Mappings
 from graphpipe.server.exchange import Exchange
@@ -11,7 +9,7 @@ from graphpipe.server.http.cycle import Carrier, Cycle
 from graphpipe.server.http.line import Line
 from graphpipe.server.http.memory import Beside, Sharing, is_same_user
 from graphpipe.server.http.memory_fields import MemoryRefused, Shown
-from graphpipe.server.http.passing import PassingTransport, close_all
+from graphpipe.server.http.passing import PassingTransport
 from graphpipe.server.http.request import Request
 from graphpipe.server.http.shared import Shared
 from graphpipe.server.protocols.protocol import OCTETS, Fields
@@ -46,7 +44,7 @@ class MemoryCycle(Cycle):
     def _take_beside(self, request: Request, shown: Shown) -> None:
         descriptors, are_all = self._transport.take_descriptors()
         if request.target.beside is None or not are_all or len(descriptors) != shown.descriptors:
-            close_all(descriptors)
+            self._sharing.waiting.close(descriptors)
             if request.target.beside is None:
                 raise MemoryRefused("memory is taken with GraphPipe's own messages alone; send the bytes")
             came = f"{len(descriptors)} came" if are_all else "some of those that came were lost"
@@ -67,9 +65,10 @@ class MemoryCycle(Cycle):
 
     def answer(self, request: Request, body: memoryview | bytes) -> None:
         if self._beside is not None:
-            request = replace(request, target=request.target.given(self._beside))
+            target = request.target.given(self._beside)
+            request = Request(request.head, target, request.small, request.length, request.size)
         elif self._transport.has_descriptors:  # which nothing in its head asks for
-            close_all(self._transport.take_descriptors()[0])
+            self._transport.drop_descriptors()
         super().answer(request, body)
 
     def _finish(self, segments: list[Segment], rows: int, fields: Fields = (), written: int = 0) -> None:
@@ -83,7 +82,7 @@ class MemoryCycle(Cycle):
             let_go(error)  # the frames that it came through look at the memory
             _, fields = self._let_go()
         elif self._transport.has_descriptors:
-            close_all(self._transport.take_descriptors()[0])
+            self._transport.drop_descriptors()
         super()._refuse(error, more_to_come=more_to_come, rest=rest, fields=fields)
 
     def _let_go(self) -> tuple[int, Fields]:

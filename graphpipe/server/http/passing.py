@@ -4,15 +4,18 @@ The event loop's own transports read without room for anything but bytes, and th
 them. So a connection that wants to pass memory goes on with this one, over a duplicate of its socket, and behaves as
 before in all else: ``Line`` and aiohttp find the same methods, with the same meaning, on either loop.
 
-Descriptors that come are the process's own from then on: each is closed here, unless somebody takes it.
+Descriptors that come are the process's own from then on: each is closed here, unless somebody takes it. None is touched
+before: even to close what a stranger sent may take long.
 """
 
 from __future__ import annotations
 
 import array
 import asyncio
+import contextlib
 import os
 import socket
+import threading
 from collections import deque
 from collections.abc import Sequence
 from itertools import islice
@@ -21,7 +24,7 @@ from typing import Any, cast
 from graphpipe.server.http.memory_fields import DESCRIPTORS_MAX
 from graphpipe.wire import Segment
 
-__all__ = ["PassingTransport", "Waiting", "can_pass", "close_all"]
+__all__ = ["PassingTransport", "Waiting", "can_pass"]
 
 # The kernel closes what comes at once beyond that, and says so.
 _CONTROL_BYTES = socket.CMSG_SPACE(DESCRIPTORS_MAX * array.array("i").itemsize) if hasattr(socket, "CMSG_SPACE") else 0
@@ -38,15 +41,47 @@ _HIGH_WATER = 64 * 1024
 
 
 class Waiting:
-    """Counts the descriptors that have come and belong to no request yet: on all connections together, so that callers who
-    send nothing else leave some for files and for other callers.
-    """
+    """The descriptors that have come and belong to no request: on all connections together, so that callers who send
+    nothing else leave some for files and for other callers. ``count`` of them may become a request's.
 
-    __slots__ = ("count", "most")
+    The others are closed in a thread: what a stranger has sent may make whoever closes it last wait for long. When there are
+    ``most``, no more are taken in: the kernel closes them.
+    """
 
     def __init__(self, most: int) -> None:
         self.most = most
         self.count = 0
+        self._unwanted: deque[int] = deque()
+        self._lock = threading.Lock()
+        self._closer: threading.Thread | None = None
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no more are taken in."""
+        return self.count + len(self._unwanted) >= self.most
+
+    def close(self, descriptors: Sequence[int]) -> None:
+        """Close these, soon."""
+        if not descriptors:
+            return
+        with self._lock:
+            self._unwanted += descriptors
+            if self._closer is None:
+                closer = threading.Thread(target=self._close, name="closer", daemon=True)
+                with contextlib.suppress(RuntimeError):  # the machine has none to give: the next one closes them too
+                    closer.start()
+                    self._closer = closer
+
+    def _close(self) -> None:
+        while True:
+            while self._unwanted:
+                with contextlib.suppress(OSError):  # of what it is, that something else went wrong
+                    os.close(self._unwanted[0])
+                self._unwanted.popleft()
+            with self._lock:
+                if not self._unwanted:
+                    self._closer = None
+                    return
 
 
 def can_pass(transport: asyncio.BaseTransport) -> bool:
@@ -116,7 +151,7 @@ class PassingTransport(asyncio.Transport):
     def keep_none(self) -> None:
         """Nobody takes any from now on."""
         self._keeps = False
-        self._drop_descriptors()
+        self.drop_descriptors()
 
     def _keep(self, control: Sequence[tuple[int, int, bytes]], flags: int) -> None:
         numbers = array.array("i")
@@ -125,17 +160,13 @@ class PassingTransport(asyncio.Transport):
                 numbers.frombytes(data[: len(data) - len(data) % numbers.itemsize])
         self._came += numbers
         self._waiting.count += len(numbers)
-        if (
-            not self._keeps
-            or flags & _LOST
-            or len(self._came) > DESCRIPTORS_MAX
-            or self._waiting.count > self._waiting.most
-        ):
-            self._drop_descriptors()
+        if not self._keeps or flags & _LOST or len(self._came) > DESCRIPTORS_MAX:
+            self.drop_descriptors()
             self._lacks = True
 
-    def _drop_descriptors(self) -> None:
-        close_all(self.take_descriptors()[0])
+    def drop_descriptors(self) -> None:
+        """Nobody wants those that have come."""
+        self._waiting.close(self.take_descriptors()[0])
 
     # --- in ---
 
@@ -143,12 +174,13 @@ class PassingTransport(asyncio.Transport):
         if self._over or self._paused or self._closing:
             return
         protocol, data = self._protocol, b""
+        room = 0 if self._waiting.is_full else _CONTROL_BYTES
         try:
             if isinstance(protocol, asyncio.BufferedProtocol):
                 window = protocol.get_buffer(-1)
-                count, control, flags, _ = self._socket.recvmsg_into([window], _CONTROL_BYTES, _FLAGS)
+                count, control, flags, _ = self._socket.recvmsg_into([window], room, _FLAGS)
             else:
-                data, control, flags, _ = self._socket.recvmsg(_READ_BYTES, _CONTROL_BYTES, _FLAGS)
+                data, control, flags, _ = self._socket.recvmsg(_READ_BYTES, room, _FLAGS)
                 count = len(data)
         except (BlockingIOError, InterruptedError):
             return
@@ -330,14 +362,8 @@ class PassingTransport(asyncio.Transport):
         try:
             protocol.connection_lost(error)
         finally:
-            self._drop_descriptors()
+            self.drop_descriptors()
             self._socket.close()
-
-
-def close_all(descriptors: Sequence[int]) -> None:
-    """Close descriptors that somebody sent."""
-    for descriptor in descriptors:
-        os.close(descriptor)
 
 
 class _Nobody(asyncio.Protocol):

@@ -114,6 +114,12 @@ FAMILIES = (
     Family("graphpipe_cache_left_out", "counter", "model", "Rows not written for want of room, time or a disk."),
     Family("graphpipe_cache_errors", "counter", "model", "Failures of the row cache: damaged rows, failed writes."),
     Family("graphpipe_isolated_restarts", "counter", "model", "Processes of an isolated model that ended unasked."),
+    Family(
+        "graphpipe_shown_bytes",
+        "counter",
+        "model",
+        "Bytes of tensors that callers on this host showed, and did not send.",
+    ),
     Family("graphpipe_abandoned_requests", "counter", "model", "Requests whose callers left before their answer."),
     Family("graphpipe_queue_requests", "gauge", "model", "Requests that wait for a batch, or a thread of the model."),
     Family(

@@ -206,6 +206,7 @@ class GraphPipeEndpoint:
         Nothing is kept in mind of such requests but how their messages are read.
         """
         self.admit(len(body) + beside.size)
+        self.service.meter.add("graphpipe_shown_bytes", beside.size)
         body = memoryview(body).toreadonly()
         if len(body) >= _READ_ASIDE_FROM:
             message = await _in_thread(partial(self._decode, body, beside.tensors))

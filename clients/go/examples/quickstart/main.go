@@ -23,6 +23,9 @@ func main() {
 	if err := more(url); err != nil {
 		explain(err)
 	}
+	if err := sameHost(url); err != nil {
+		explain(err)
+	}
 }
 
 func quick(url string) error {
@@ -81,6 +84,27 @@ func more(url string) error {
 		}
 		fmt.Println(labels)
 	}
+	return nil
+}
+
+// sameHost works everywhere, and copies nothing where the server is on this host and the URL is unix:/path/to.sock.
+func sameHost(url string) error {
+	client, err := graphpipe.New(url)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	images, free := graphpipe.Alloc[float32](client, 128*64)
+	defer free()
+	answer, freeAnswer := graphpipe.Alloc[byte](client, 1<<20)
+	defer freeAnswer()
+	outputs, _, err := client.InferInto(context.Background(), &graphpipe.InferRequest{
+		Inputs: []graphpipe.Tensor{graphpipe.FromSlice(images, 128, 64)},
+	}, answer)
+	if err != nil {
+		return err
+	}
+	fmt.Println(outputs[0].Shape)
 	return nil
 }
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from graphpipe.backends import LoadOptions, Model
+from graphpipe.problem import Problem
 from graphpipe.server.settings.values import ModelSettings
 from graphpipe.server.stages.cache.origin import origin
 from graphpipe.sources.digest import digest_of
@@ -87,7 +88,9 @@ def _told(settings: LoadOptions | ModelSettings, left_out: Iterable[str]) -> dic
     for field in fields(settings):
         if field.name not in left_out:
             value = getattr(settings, field.name)
-            if field.name in _FILES:
+            if isinstance(value, Problem):
+                value = json.dumps(value.to_dict())
+            elif field.name in _FILES:
                 value = [_content(path) for path in ([value] if isinstance(value, str) else value)]
             told[field.name] = value if isinstance(value, str | int | float | list | tuple | None) else repr(value)
     return told
