@@ -59,6 +59,7 @@ SECONDS = {
     "python-grpc": 35,
     "python-open_inference": 30,
     "python-tensorflow_serving": 22,
+    "python-isolation": 40,
     "python-interop": 25,
     "python-venvs": 20,
 }

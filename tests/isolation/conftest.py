@@ -73,8 +73,21 @@ def nothing_left() -> Iterator[None]:
         gc.enable()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def actor() -> Iterator[graphpipe.LoadedModel]:
     """One that does what it is told, in one process; what it prints goes nowhere."""
     with graphpipe.load(source("act"), isolate=1, name="actor") as model:
+        yield model
+
+
+@pytest.fixture(scope="session")
+def echo() -> Iterator[graphpipe.LoadedModel]:
+    with graphpipe.load("echo", isolate=1) as model:
+        yield model
+
+
+@pytest.fixture(scope="session")
+def doubles() -> Iterator[graphpipe.LoadedModel]:
+    """In two processes."""
+    with graphpipe.load(source("double"), isolate=2) as model:
         yield model

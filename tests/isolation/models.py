@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -57,7 +58,15 @@ def _grow(x):
         time.sleep(0.002)
 
 
+def _scribble(x):
+    for number in range(3, 64):
+        with contextlib.suppress(OSError):
+            os.write(number, b"\xff" * 100)
+    time.sleep(30)
+
+
 deeds = {
+    "scribble": _scribble,
     "segfault": lambda x: ctypes.string_at(0),
     "abort": lambda x: os.abort(),
     "leave": lambda x: os._exit(3),

@@ -1,6 +1,6 @@
 """What every backend promises, kept by models in processes of their own: the contract's own tests.
 
-Two of the samples are quick; the others are left to `make test-all`.
+One of the samples is quick; the others are left to `make test-all`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tests.contract.samples import Sample
 from tests.serving import Server, serving
 
 NAMES = sorted(module.name for module in pkgutil.iter_modules(samples.__path__))
-QUICK = ("onnx", "python")
+QUICK = ("python",)
 # They take long, and are about the memory of this process.
 LONG = ("test_a_big_input_is_not_copied", "test_a_thousand_calls_leave_memory_as_it_was")
 

@@ -28,6 +28,7 @@ def pid_of(model: graphpipe.LoadedModel) -> int:
         ("leave", "ended with status 3"),
         ("kill", r"ended by signal 9 \(SIGKILL\)"),
         ("close", "process of model 'actor' "),
+        ("scribble", "closed its connection.*over the limit"),
     ],
 )
 def test_the_end_of_a_process_is_an_error_of_the_call_and_the_next_one_is_answered(actor, deed, words):
@@ -96,6 +97,7 @@ def test_a_large_answer_that_comes_too_late_harms_nobody(actor):
     assert (actor.infer({"what": word(""), "x": large})["x"] == large).all()
 
 
+@pytest.mark.slow
 def test_a_call_without_a_deadline_ends_when_processes_count_as_hung():
     with graphpipe.load(source("act"), isolate=1, isolate_timeout_s=2) as model:
         before = pid_of(model)

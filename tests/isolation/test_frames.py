@@ -10,10 +10,14 @@ import struct
 import traceback
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 
 from graphpipe.backends.isolated.failures import ModelRaised, failure_from_bytes, failure_to_bytes
-from graphpipe.backends.isolated.frames import Frames, Kind, Piece, TornFrame
+from graphpipe.backends.isolated.frames import Frame, Frames, Kind, Piece, TornFrame
+from graphpipe.backends.isolated.sharing import Sharing, Told
+from graphpipe.errors import MalformedMessage
+from graphpipe.wire.messages import encode_infer_response
 from tests.isolation.conftest import held
 
 
@@ -103,6 +107,26 @@ def test_random_bytes_are_frames_or_torn(ends):
         with contextlib.suppress(TornFrame):
             frames.receive()
         frames.close()
+
+
+@pytest.mark.parametrize(
+    ("pieces", "has_area"),
+    [([Piece(0, 0, 0, 4)], False), ([Piece(0, 0, 2**40, 4)], True), ([Piece(0, 0, 1000, 100)], True),
+     ([Piece(7, 0, 0, 4)], True), ([Piece(0, 0, 0, 5)], True)],
+    ids=["no area", "far away", "over its end", "no such tensor", "another length"],
+)  # fmt: skip
+def test_an_answer_that_points_anywhere_is_none(pieces, has_area):
+    told = Told([b""], area=memoryview(bytearray(1024)) if has_area else None)
+    away = {0} if pieces[0].tensor == 0 else set()
+    message = b"".join(encode_infer_response([np.ones(1, np.float32)], elsewhere=frozenset(away)))
+    with pytest.raises((TornFrame, MalformedMessage)):
+        Sharing().read(told, Frame(Kind.ANSWER, 0, pieces, b"", message, ()))
+
+
+@pytest.mark.parametrize("pieces", [[], [Piece(0, 0, 0, 5)], [Piece(0, 0, 0, 2**63)], [Piece(0, 0, 0, 2**20)] * 2])
+def test_a_wish_for_room_that_is_none_is_refused(pieces):
+    with pytest.raises(TornFrame):
+        Sharing().more_room(Told([b""]), Frame(Kind.ROOM, 0, pieces, b"", b"", ()))
 
 
 def test_a_failure_is_made_again_with_its_kind_words_places_and_causes():

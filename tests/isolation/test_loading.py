@@ -55,6 +55,7 @@ def test_a_process_that_ends_while_it_loads_is_said_with_its_last_words(monkeypa
         graphpipe.load(f"{REFUSES}:f", isolate=1)
 
 
+@pytest.mark.slow
 def test_options_of_loading_reach_the_process_and_others_are_refused():
     with pytest.raises(LoadError, match="--signature does nothing"):
         graphpipe.load(source("double"), isolate=1, signature="other")

@@ -50,6 +50,7 @@ def test_a_crash_is_one_callers_error_and_the_server_serves_on(serve):
         assert "inside.py" not in server.log.rpartition("failed on a request")[2]
 
 
+@pytest.mark.slow
 def test_a_deadline_ends_the_wait_and_a_hanging_process_does_not_hold_up_a_drain(serve):
     server = serve("--model", f"actor={source('act')}", "--isolate", "1", "--warmup", "0", "--drain-timeout-s", "1")
     with graphpipe.Client(server.url, timeout=1) as client:
@@ -62,6 +63,7 @@ def test_a_deadline_ends_the_wait_and_a_hanging_process_does_not_hold_up_a_drain
     eventually(lambda: not is_alive(pid), "the process outlived its server")
 
 
+@pytest.mark.slow
 def test_it_is_batched_and_cached_like_any_other_model(serve, tmp_path):
     server = serve(
         "--model", f"m={source('rows')}", "--isolate", "2", "--batch-rows-max", "8", "--batch-wait-ms", "5", "--cache",
@@ -84,6 +86,7 @@ def test_it_is_batched_and_cached_like_any_other_model(serve, tmp_path):
     assert wrong == []
 
 
+@pytest.mark.slow
 def test_each_worker_has_processes_of_its_own(serve):
     server = serve("--model", f"actor={source('act')}", "--isolate", "1", "--workers", "2", "--warmup", "0")
     pids = set()
@@ -109,6 +112,7 @@ def test_a_body_is_read_where_it_was_received():
         assert model.model._sharing.pool.idle_bytes + model.model._sharing.pool.leased_bytes > 0
 
 
+@pytest.mark.slow
 def test_a_program_that_serves_ends_its_models_processes_too():
     before = children()
     with graphpipe.serving(source("act"), isolate=2, warmup=0) as server, graphpipe.Client(server.url) as client:

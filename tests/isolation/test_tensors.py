@@ -49,20 +49,18 @@ def test_outputs_that_are_asked_for_come_in_that_order(several):
     assert list(got) == ["turned", "sum"]
 
 
-def test_every_type_of_number_goes_both_ways():
-    with graphpipe.load("echo", isolate=1) as model:
-        for dtype in ("bool", "uint8", "int16", "int64", "float16", "float64", ">f4"):
-            large = (np.arange(LARGE) % 100).astype(dtype)[::2]
-            for array in (np.arange(6).reshape(2, 3).astype(dtype), large, np.ones((), dtype)):
-                for _ in range(2):
-                    got = model.execute(array)
-                    assert np.array_equal(got, array)
-                    assert got.dtype == np.dtype(dtype).newbyteorder("=")
+def test_every_type_of_number_goes_both_ways(echo):
+    for dtype in ("bool", "uint8", "int16", "int64", "float16", "float64", ">f4"):
+        large = (np.arange(LARGE) % 100).astype(dtype)[::2]
+        for array in (np.arange(6).reshape(2, 3).astype(dtype), large, np.ones((), dtype)):
+            for _ in range(2):
+                got = echo.execute(array)
+                assert np.array_equal(got, array)
+                assert got.dtype == np.dtype(dtype).newbyteorder("=")
 
 
-def test_an_answer_outlives_the_calls_after_it():
-    with graphpipe.load(source("double"), isolate=1) as model:
-        answers = [model.execute(np.full(LARGE, number, np.float32)) for number in range(20)]
+def test_an_answer_outlives_the_calls_after_it(doubles):
+    answers = [doubles.execute(np.full(LARGE, number, np.float32)) for number in range(20)]
     for number, answer in enumerate(answers):
         assert (answer == 2 * number).all()
 
@@ -116,31 +114,29 @@ def test_what_cannot_travel_back_is_the_models_failure():
         assert "complex64" in str(raised.value.__cause__)
 
 
-def test_many_large_inputs_in_memory_of_their_own_and_others_beside_them():
-    with graphpipe.load("echo", isolate=1) as model:
-        inputs = {}
-        for number in range(40):
-            array = model.empty("x", (20_000,), "float32") if number % 2 else np.empty(20_000, np.float32)
-            array[:] = number
-            inputs[f"x{number}"] = array
-        for _ in range(2):
-            got = model.infer(inputs)
-            assert all((got[f"x{number}"] == number).all() for number in range(40))
+def test_many_large_inputs_in_memory_of_their_own_and_others_beside_them(echo):
+    inputs = {}
+    for number in range(40):
+        array = echo.empty("x", (20_000,), "float32") if number % 2 else np.empty(20_000, np.float32)
+        array[:] = number
+        inputs[f"x{number}"] = array
+    for _ in range(2):
+        got = echo.infer(inputs)
+        assert all((got[f"x{number}"] == number).all() for number in range(40))
 
 
-def test_calls_of_many_threads_get_their_own_answers():
+def test_calls_of_many_threads_get_their_own_answers(doubles):
     wrong = []
 
     def call(number: int) -> None:
         for size in (3, LARGE) * 5:
             x = np.full(size, number, np.float32)
-            if not (model.execute(x) == 2 * number).all():
+            if not (doubles.execute(x) == 2 * number).all():
                 wrong.append(number)
 
-    with graphpipe.load(source("double"), isolate=2) as model:
-        threads = [threading.Thread(target=call, args=(number,)) for number in range(8)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+    threads = [threading.Thread(target=call, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
     assert wrong == []

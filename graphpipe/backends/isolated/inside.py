@@ -47,7 +47,10 @@ Array = NDArray[Any]
 def serve(control_fd: int) -> None:
     """Load what is asked for over this socket, and answer until told to end."""
     faulthandler.enable()  # where it was when it died goes to the log
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    # However the other side, or one of its threads, treats signals: here they do what they do everywhere.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
     control = Frames(socket.socket(fileno=control_fd), takes_descriptors=True)
     os.set_inheritable(control_fd, False)
     try:

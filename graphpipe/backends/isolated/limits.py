@@ -6,6 +6,7 @@ import contextlib
 import os
 import resource
 from collections.abc import Sequence
+from pathlib import Path
 
 __all__ = ["limit", "thread_variables"]
 
@@ -31,6 +32,9 @@ def limit(memory_bytes: int, cpus: Sequence[int]) -> None:
     which the keeper holds by looking at what is really in use.
     """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    with contextlib.suppress(OSError):
+        # Where the machine is out of memory, this process is to go, and not the one that serves others.
+        Path("/proc/self/oom_score_adj").write_text("500")
     if cpus:
         with contextlib.suppress(OSError):  # some of them are no longer ours
             os.sched_setaffinity(0, cpus)

@@ -59,11 +59,12 @@ class IsolatedModel:
         count = options.isolate or 1
         python = interpreter(options.python, source)
         path, is_whole = path_for(python)
+        folder = os.getcwd()  # where it is now, whatever this program does later
         variables = environment_of(python, thread_variables(options.isolate_cpus))
 
         def start(number: int) -> Process:
             order = Order(
-                source, backend, options, path, is_whole, os.getcwd(), options.isolate_memory_bytes,
+                source, backend, options, path, is_whole, folder, options.isolate_memory_bytes,
                 _cpus_of(number, options.isolate_cpus),
             )  # fmt: skip
             return Process(number, python, order, variables, self_name)

@@ -24,10 +24,13 @@ from typing import Any, cast
 from graphpipe.server.http.memory_fields import DESCRIPTORS_MAX
 from graphpipe.wire import Segment
 
-__all__ = ["PassingTransport", "Waiting", "can_pass"]
+__all__ = ["PassingTransport", "Waiting", "can_pass", "take_none"]
 
-# The kernel closes what comes at once beyond that, and says so.
-_CONTROL_BYTES = socket.CMSG_SPACE(DESCRIPTORS_MAX * array.array("i").itemsize) if hasattr(socket, "CMSG_SPACE") else 0
+# As many as the kernel passes at once: with less room it would close the others itself, and have this thread wait for it.
+_AT_ONCE_MAX = 253
+_CONTROL_BYTES = socket.CMSG_SPACE(_AT_ONCE_MAX * array.array("i").itemsize) if hasattr(socket, "CMSG_SPACE") else 0
+# Whether a socket takes any (Linux from 6.16 on; Python has no name for it yet).
+_SO_PASSRIGHTS = 83
 # No program that this one starts inherits them.
 _FLAGS = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 _LOST = getattr(socket, "MSG_CTRUNC", 0)
@@ -96,6 +99,19 @@ def can_pass(transport: asyncio.BaseTransport) -> bool:
     )
 
 
+def take_none(listener: socket.socket) -> None:
+    """Have no descriptors come to a listener's connections, where the system can: to close what a stranger has sent may take
+    as long as he likes, and nobody asked for it.
+    """
+    if listener.family == getattr(socket, "AF_UNIX", None):
+        _take(listener, wanted=False)
+
+
+def _take(connection: socket.socket, *, wanted: bool) -> None:
+    with contextlib.suppress(OSError):  # an older system, where they always come
+        connection.setsockopt(socket.SOL_SOCKET, _SO_PASSRIGHTS, int(wanted))
+
+
 class PassingTransport(asyncio.Transport):
     """Takes a connection over from another transport, which ends: its protocol is told nothing any more.
 
@@ -107,6 +123,7 @@ class PassingTransport(asyncio.Transport):
         self._descriptor = os.dup(theirs.fileno())
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, fileno=self._descriptor)
         self._socket.setblocking(False)
+        _take(self._socket, wanted=True)
         super().__init__(
             {"socket": self._socket}
             | {name: old.get_extra_info(name, "") for name in ("peername", "sockname")}
