@@ -26,8 +26,8 @@ from graphpipe.server.http.control import Control
 from graphpipe.server.http.hub import Hub
 from graphpipe.server.http.keys import Keys
 from graphpipe.server.http.odd import Odd
-from graphpipe.server.http.passing import take_none
 from graphpipe.server.http.tls import TlsContext
+from graphpipe.server.http.waiting import take_none
 from graphpipe.server.life.events import Loaded
 from graphpipe.server.life.warmup import prove, warm_up
 from graphpipe.server.models.directory import Directory
