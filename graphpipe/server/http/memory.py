@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graphpipe.buffers import POOLED_FROM
+from graphpipe.memory.copying import copy
 from graphpipe.memory.mappings import Mapped, Mappings, Refused
 from graphpipe.memory.segment import seals_of
 from graphpipe.server.http.admission import Admission
@@ -177,10 +178,8 @@ class Beside:
 
     def put(self, array: NDArray[Any], at: int) -> NDArray[Any]:
         """Write an output there, and give what was written."""
-        if array.dtype.kind == "b":
-            array = np.ascontiguousarray(array).view(np.uint8) != 0  # its bytes may be others than 0 and 1
         target = np.ndarray(array.shape, array.dtype.newbyteorder("<"), self._area, at)
-        np.copyto(target, array)
+        copy(array, target)
         return target
 
     # --- its end ---
