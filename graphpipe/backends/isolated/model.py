@@ -145,7 +145,7 @@ class IsolatedModel:
                     lane.frames.send(Kind.AREA, pieces=pieces, descriptors=descriptors)
                 lane.set_timeout(max(until - monotonic(), 0.001))
                 frame = lane.frames.step()
-        except TimeoutError:
+        except BlockingIOError:
             if not is_sent:
                 raise self._keeper.lost(lane, "did not take its call and was ended") from None
             self._keeper.owe(lane, told, began)
