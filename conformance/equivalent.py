@@ -19,6 +19,11 @@ _OWN_STRINGS = (
     "the wire's limit is checked one line before, and a reader that was told no lower one has the same: no vector has a"
     " limit of a server's own. tests/operation/test_limits.py and test_many_strings.py have"
 )
+_ELSEWHERE = (
+    "no vector has the bytes of a tensor elsewhere: that is said beside a message. tests/wire/test_elsewhere.py has such"
+    " messages, whole and damaged"
+)
+_HOLD = "it is about who is told of strings, when: of no vector, and what is read is the same"
 _BYTES = "a memoryview of bytes reads as the bytes do; asking for the type saves the making of one"
 
 EQUIVALENT: dict[str, str] = {
@@ -48,8 +53,17 @@ EQUIVALENT: dict[str, str] = {
     "reader._run_of_strings: 'last - first <= _DENSE_BYTES * len(starts)' as 'last - first < _DENSE_BYTES * len(starts)'": (
         "both ways of cutting a run of strings give the same strings; one is quicker where they lie close together"
     ),
+    "reader.strings: 'self._hold is not None and ahead' without 'ahead'": _HOLD,
+    "reader.strings: 'place.number > _STRINGS_AT_ONCE' as 'place.number >= _STRINGS_AT_ONCE'": _HOLD,
     "messages.decode_request: 'type(buffer) is bytes' as 'type(buffer) is not bytes'": _BYTES,
     "messages.decode_infer_response: 'type(buffer) is bytes' as 'type(buffer) is not bytes'": _BYTES,
+    "messages.decode_request: 'arrays is not None' as 'arrays is None'": _ELSEWHERE,
+    "messages.decode_request: 'elsewhere is None' as 'elsewhere is not None' (2)": _ELSEWHERE,
+    "messages.decode_infer_response: 'arrays is not None' as 'arrays is None'": _ELSEWHERE,
+    "messages.decode_infer_response: 'elsewhere is None' as 'elsewhere is not None' (2)": _ELSEWHERE,
+    "messages._read_tensors: 'i in elsewhere' as 'i not in elsewhere'": _ELSEWHERE,
+    "messages._read_tensor: without 'if is_elsewhere'": _ELSEWHERE,
+    "messages._read_tensor: without 'if length' (2)": _ELSEWHERE,
     "messages._read_tensor: 'strings_at and reader.tables(strings_at, end, ENTRIES_MAX, 'string_val')'"
     " without 'strings_at'": ("an absent field has no entries: reader.tables gives an empty list for it"),
 }

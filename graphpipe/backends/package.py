@@ -39,6 +39,10 @@ log = logging.getLogger("graphpipe.backends")
 _PASSED_ON = ("device", "providers", "intra_threads", "bfloat16", "channels_last", "custom_ops", "trust_model")
 _OF_ISOLATION = ("isolate", "python", "isolate_timeout_s", "isolate_memory_bytes", "isolate_cpus")
 _OF_FILES = ("value_inputs", "custom_ops")
+# A package in a package would be looked at by nobody, and the others are no files.
+_NOT_IN_PACKAGES = ("caffe2", "echo", "package", "placeholder", "remote")
+# What reads its files and runs nothing that is in them, but for what is trusted.
+_READERS = ("onnx", "tensorflow", "torch")
 
 
 class PackagedModel:
@@ -76,6 +80,8 @@ class PackagedModel:
 def _open(source: str, options: LoadOptions) -> Model:
     package = Package.at(source, options.download_bytes_max)
     manifest = package.manifest
+    if manifest.platform in _NOT_IN_PACKAGES:
+        raise LoadError(f"{source}: its platform is {manifest.platform}, which is nothing that a package could hold")
     told = {name: getattr(options, name) for name in (*_PASSED_ON, *_OF_ISOLATION)}
     told["python"] = _python(source, manifest, options.python)
     kept = {name: _as_option(package, name, value) for name, value in manifest.options.items()}
@@ -126,7 +132,10 @@ def _make(needed: Requirement) -> str:
 
 def _fetched(source: str, options: LoadOptions) -> None:
     """Raise LoadError where a package that came from a URL would run its author's code, and nobody said that it may."""
-    if options.trust_model or options.model_sha256 or not manifest_at(source).runs_code:
+    if options.trust_model or options.model_sha256:
+        return
+    manifest = manifest_at(source)
+    if manifest.platform in _READERS and not manifest.runs_code:
         return
     raise LoadError(
         f"{Path(source).name}: this package came from a URL, and brings code of its own, Python or a library of operators, "

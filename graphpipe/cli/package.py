@@ -101,12 +101,12 @@ def _create_command() -> Command:
             option("no_self_test", "--no-self-test", section=rest, is_flag=True, help="Do not load it, nor run its tests."),
             option("timeout_s", "--timeout-s", section=rest, type=float, default=600, show_default=True, metavar="SECONDS",
                    help="For the self-test."),
-            *_loading({*OPTIONS, *_OF_THE_MACHINE}),
+            *_loading({*OPTIONS, *_OF_THE_MACHINE, "model_sha256"}),
         ],
     )  # fmt: skip
 
 
-_OF_THE_MACHINE = ("device", "providers", "intra_threads", "trust_model")
+_OF_THE_MACHINE = ("device", "providers", "intra_threads", "trust_model", "python")
 
 
 def _loading(names: set[str]) -> list[click.Option]:

@@ -10,13 +10,11 @@ goes when nobody here holds it any more, and holds nothing else before. docs/wir
 from __future__ import annotations
 
 import math
-import re
 import socket
 import weakref
 from collections.abc import Sequence
-from itertools import pairwise
 from time import monotonic
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -24,7 +22,8 @@ from graphpipe.arrays import array_of
 from graphpipe.buffers import POOLED_FROM, BufferPool
 from graphpipe.client.address import Address
 from graphpipe.client.calls import Array, Reply
-from graphpipe.errors import NoAnswer
+from graphpipe.client.copying import copy
+from graphpipe.client.loan import ALIGNMENT, Lease, Loan, Shown
 from graphpipe.memory.places import Place, place_of
 from graphpipe.memory.segment import Segment as SharedSegment
 from graphpipe.memory.segment import available
@@ -36,7 +35,6 @@ __all__ = [
     "ASKING_S",
     "LARGE_FROM",
     "PROTOCOL",
-    "Loan",
     "Memory",
     "Tensors",
     "asking_head",
@@ -53,21 +51,17 @@ ASKING_S = 5.0
 LARGE_FROM = 256 * 1024
 # Of others, tensors of less stay in the message, which goes anyway.
 _SHOWN_FROM = POOLED_FROM
-# What one request shows, at most: its head must stay small, and the kernel passes no more descriptors than some.
+# What one request shows, at most: its head must stay small.
 _TENSORS_MAX = 64
-_FDS_MAX = 16
-_ALIGNMENT = 64
 _IDLE_BYTES_MAX = 256 << 20
 # Each segment costs a descriptor, of which a process may have 1024: who keeps more answers than this has them in
 # ordinary memory.
 _OUT_MAX = 128
 # Of so many kinds of calls something is remembered.
 _KINDS_MAX = 256
+_WORDS_MAX = 4096
 # A server that cannot is asked again after so long: it may be another one by then.
 _ASKED_AGAIN_S = 60.0
-
-_ENTRY = re.compile(r"(0|[1-9][0-9]{0,3})=(0|[1-9][0-9]{0,17})\+([1-9][0-9]{0,17})")
-_FIELD_MAX = 8192
 
 
 def is_possible(address: Address) -> bool:
@@ -102,6 +96,12 @@ class Tensors:
     def bytes_to_copy(self) -> int:
         """About how many bytes are copied when they are shown."""
         return sum([array.nbytes for array in self.arrays if place_of(array) is None])
+
+    @property
+    def is_wordy(self) -> bool:
+        """Whether names and config, or the tensors, are more than is worth remembering."""
+        text = len(self.config) + sum(map(len, self.names)) + sum(map(len, self.asked))
+        return text > _WORDS_MAX or len(self.arrays) > _TENSORS_MAX
 
     def as_bytes(self) -> list[Segment]:
         """The request with everything in it."""
@@ -179,7 +179,7 @@ class Memory:
 
     def lend(self, tensors: Tensors) -> Loan | None:
         """A request that shows what it can of ``tensors``, and has the rest in it; None if there is nothing to show."""
-        arrays, shown = list(tensors.arrays), _Shown()
+        arrays, shown = list(tensors.arrays), Shown()
         copied: list[int] = []
         size = 0
         for i, array in enumerate(arrays):
@@ -196,7 +196,7 @@ class Memory:
             number, at = shown.number(copies), 0
             for i in copied:
                 arrays[i] = target = np.ndarray(arrays[i].shape, arrays[i].dtype.newbyteorder("<"), copies.view, at)
-                _copy(tensors.arrays[i], target)
+                copy(tensors.arrays[i], target)
                 shown.places[i] = number, copies.place.offset + at, target.nbytes
                 at += _aligned(target.nbytes)
         kind = self._kind(tensors)
@@ -225,6 +225,8 @@ class Memory:
     def _kind(self, tensors: Tensors) -> _Kind:
         kind = self._kinds.get(tensors.kind)
         if kind is None:
+            if tensors.is_wordy:
+                return _Kind()
             if len(self._kinds) >= _KINDS_MAX:
                 self._kinds.clear()
             kind = self._kinds[tensors.kind] = _Kind()
@@ -234,7 +236,7 @@ class Memory:
         """Let go of the segments that nobody looks at."""
         self._pool = _pool()
 
-    def _lease(self, size: int) -> _Lease | None:
+    def _lease(self, size: int) -> Lease | None:
         try:
             view = self._pool.lease(size)
         except (OSError, MemoryError, OverflowError, ValueError):  # no memory; bytes need none
@@ -243,9 +245,9 @@ class Memory:
         if view is None or place is None:  # where no descriptor was left, it is memory of our own
             return None
         self._ours.add(place.segment)
-        return _Lease(view, place)
+        return Lease(view, place)
 
-    def _lease_out(self, size: int) -> _Lease | None:
+    def _lease_out(self, size: int) -> Lease | None:
         """Memory that a caller may keep for as long as he likes."""
         if len(self._out) >= _OUT_MAX:
             return None
@@ -269,149 +271,17 @@ class _Kind:
         self.room = 0
 
 
-class _Lease(NamedTuple):
-    """Memory that nobody else gets while anybody holds ``view``, and where it lies."""
-
-    view: memoryview
-    place: Place
-
-
-class Loan:
-    """One request that shows memory: ``message``, the header lines ``fields``, and the ``fds`` that go with them."""
-
-    __slots__ = ("_answer_bytes_max", "_area", "_copies", "_shown", "fds", "fields", "message")
-
-    def __init__(
-        self,
-        shown: _Shown,
-        message: list[Segment],
-        copies: _Lease | None,
-        area: _Lease | None,
-        answer_bytes_max: int,
-    ) -> None:
-        self._shown = shown
-        self._copies = copies  # nobody else gets that memory before this is gone
-        self._answer_bytes_max = answer_bytes_max
-        self.message = message
-        entries = ", ".join(f"{i}={number}:{at}+{length}" for i, (number, at, length) in shown.places.items())
-        self.fields = f"GraphPipe-Memory: {entries}\r\n".encode() if entries else b""
-        self._area = None if area is None else area.view
-        if area is not None:
-            number = shown.number(area)
-            self.fields += f"GraphPipe-Memory-Answer: {number}:{area.place.offset}+{area.place.length}\r\n".encode()
-        self.fds = [segment.fd for segment in shown.segments]
-
-    def lose(self) -> None:
-        """Nobody knows whether the server still looks at it: no segment of it is used again."""
-        for segment in self._shown.segments:
-            segment.spent = True
-
-    def answered(self, reply: Reply, url: str) -> Reply:
-        """The answer with what lies in the memory that was lent for it.
-
-        Raises NoAnswer for one that says what cannot be.
-        """
-        try:
-            self._leave(reply.head.kept)
-            if reply.head.memory:
-                elsewhere = self._outputs(reply.head.memory)
-                if len(reply.body) + sum(map(len, elsewhere.values())) > self._answer_bytes_max:
-                    raise _Wrong(f"more than {self._answer_bytes_max} bytes, in memory and in the message")
-                return Reply(reply.head, reply.body, elsewhere)
-        except _Wrong as wrong:
-            self.lose()
-            raise NoAnswer(f"{url} answered with {wrong}") from None
-        return reply
-
-    def _leave(self, kept: str) -> None:
-        """The server still looks at these segments."""
-        if not kept:
-            return
-        numbers = [text.strip() for text in kept.split(",")] if len(kept) <= _FIELD_MAX else []
-        known = {str(i): segment for i, segment in enumerate(self._shown.segments)}
-        if not numbers or not known.keys() >= set(numbers):
-            raise _Wrong(f"GraphPipe-Memory-Kept: {kept[:60]!r}; the request had {len(known)} descriptors")
-        for number in numbers:
-            known[number].spent = True
-
-    def _outputs(self, field: str) -> dict[int, memoryview]:
-        """The outputs that the server has written to the area."""
-        words = f"GraphPipe-Memory: {field[:60]!r}"
-        if self._area is None:
-            raise _Wrong(f"{words}, but was lent no memory for outputs")
-        found: dict[int, memoryview] = {}
-        ranges: list[tuple[int, int]] = []
-        for text in field.split(",") if len(field) <= _FIELD_MAX else [""]:
-            entry = _ENTRY.fullmatch(text.strip())
-            if entry is None:
-                raise _Wrong(f"{words}, which does not have the form 0=0+4096, 1=4096+640")
-            i, at, length = map(int, entry.groups())
-            if at % _ALIGNMENT or at + length > len(self._area):
-                raise _Wrong(
-                    f"{words}, which leaves the {len(self._area)} bytes that were lent, or does not begin at a multiple of "
-                    f"{_ALIGNMENT}"
-                )
-            if i in found:
-                raise _Wrong(f"{words}, which has output {i} twice")
-            found[i] = self._area[at : at + length]
-            ranges.append((at, at + length))
-        ranges.sort()
-        if any(end > start for (_, end), (start, _) in pairwise(ranges)):
-            raise _Wrong(f"{words}, where outputs lie on top of each other")
-        return found
-
-
-class _Wrong(Exception):
-    """What an answer says of memory cannot be."""
-
-
-class _Shown:
-    """What a request shows: segments in the order of their descriptors, and where in them each tensor is."""
-
-    __slots__ = ("_numbers", "places", "segments")
-
-    def __init__(self) -> None:
-        self.segments: list[SharedSegment] = []
-        self.places: dict[int, tuple[int, int, int]] = {}  # by tensor: descriptor, offset, length
-        self._numbers: dict[tuple[int, int], int] = {}
-
-    def add(self, i: int, place: Place) -> bool:
-        """Show tensor ``i`` where it lies; False if that would be too many descriptors."""
-        # One is left for copies, and one for the answer.
-        if place.key not in self._numbers and len(self.segments) >= _FDS_MAX - 2:
-            return False
-        self.places[i] = self._number(place), place.offset, place.length
-        return True
-
-    def number(self, lease: _Lease) -> int:
-        """The number of the descriptor of what was leased."""
-        return self._number(lease.place)
-
-    def _number(self, place: Place) -> int:
-        number = self._numbers.setdefault(place.key, len(self.segments))
-        if number == len(self.segments):
-            self.segments.append(place.segment)
-        return number
-
-
 def _pool() -> BufferPool:
     return BufferPool(1 << 62, _IDLE_BYTES_MAX, shared=True)
 
 
 def _aligned(size: int) -> int:
-    return -(-size // _ALIGNMENT) * _ALIGNMENT
+    return -(-size // ALIGNMENT) * ALIGNMENT
 
 
 def _place_of(array: Array) -> Place | None:
     """Where an array lies that can be shown as it is."""
-    if (place := place_of(array)) is None or place.offset % _ALIGNMENT or not array.dtype.isnative:
+    if (place := place_of(array)) is None or place.offset % ALIGNMENT or not array.dtype.isnative:
         return None
     # True is any byte but 0 to those who made it; it travels as 1.
     return None if array.dtype == np.bool_ and array.view(np.uint8).max() > 1 else place
-
-
-def _copy(array: Array, target: Array) -> None:
-    if array.dtype == np.bool_:
-        np.not_equal(array.view(np.uint8), 0, out=target)
-    else:
-        np.copyto(target, array)

@@ -15,7 +15,8 @@ from graphpipe.client.calls import Reply
 from graphpipe.client.connection import Connection
 from graphpipe.client.failures import NotSent
 from graphpipe.client.http1 import request_head
-from graphpipe.client.memory import ASKING_S, PROTOCOL, Loan, Memory, Tensors, asking_head, refused
+from graphpipe.client.loan import Loan
+from graphpipe.client.memory import ASKING_S, PROTOCOL, Memory, Tensors, asking_head, refused
 from graphpipe.client.options import Options
 from graphpipe.errors import NoAnswer, TimedOut, Unreachable
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -91,6 +92,10 @@ def opened(
             if not callable(getattr(model, "execute_multi", None)):
                 model = loaded(model, options, backend if isinstance(model, str | Path) else "", each.name)
                 stack.callback(model.close)
+            elif inspect.iscoroutinefunction(getattr(model, "infer", None)):
+                raise LoadError(
+                    f"{each.name}: models are asked one after the other; give a graphpipe.Client, or its URL"
+                )
             inner = model.model if isinstance(model, LoadedModel) else model
             own = getattr(inner, "problem", None)
             if not found and problem is None and isinstance(own, Problem):

@@ -134,7 +134,9 @@ class Mappings:
     def _let_go(self, count: int = 0) -> list[object]:
         """Those that were not shown for longest: so many, and what is over the limits."""
         gone: list[object] = []
-        while self._mapped and (len(gone) < count or len(self._mapped) > self.count_max or self._bytes > self.bytes_max):
+        while self._mapped and (
+            len(gone) < count or len(self._mapped) > self.count_max or self._bytes > self.bytes_max
+        ):
             _, oldest = self._mapped.popitem(last=False)
             self._bytes -= oldest.size
             gone.append(oldest)

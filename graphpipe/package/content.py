@@ -27,7 +27,7 @@ from graphpipe.errors import PackageError
 from graphpipe.package.code import Code
 from graphpipe.package.names import MANIFEST
 from graphpipe.problem import Problem
-from graphpipe.sources.web import fetch, is_model_url
+from graphpipe.sources.web import check_sha256, fetch, is_model_url
 from graphpipe.words import first_line
 
 __all__ = ["MODEL", "Content", "put"]
@@ -98,6 +98,8 @@ def _put_source(source: str, folder: Path, code: Code, platform: str, options: L
                 timeout_s=options.download_timeout_s, anywhere=options.download_private,
             )
         )  # fmt: skip
+    elif options.model_sha256:
+        check_sha256(source, options.model_sha256)
     known = list(backends())
     asked = [each for each in known if platform in ("", each.name)]
     if not asked:

@@ -73,11 +73,11 @@ class Package:
             try:
                 unpack(path, beside, bytes_max)
                 root = _root(beside, source)
-                cls._in_folder(root, source, bytes_max)
+                found = cls._in_folder(root, source, bytes_max)
                 root.rename(slot)
             finally:
                 shutil.rmtree(beside, ignore_errors=True)
-            return cls._in_folder(slot, source, bytes_max)
+            return cls(slot, found.manifest)
 
     def path(self, name: str) -> Path:
         """Where one of its files is."""

@@ -28,6 +28,7 @@ from graphpipe.package.trial import try_out
 from graphpipe.problem import Case, Problem
 from graphpipe.problem.written import case_of
 from graphpipe.setting import declared_in, read_keywords
+from graphpipe.venvs.environment import environment_at, interpreter
 from graphpipe.venvs.requirement import Requirement
 from graphpipe.version import __version__
 
@@ -38,7 +39,8 @@ _ZIP = ".zip"
 # torch>=2.13,<3 or, of the framework that is found out, >=2.13
 _NEEDS = re.compile(r"\s*([A-Za-z][\w.-]*)?\s*(.*)", re.DOTALL)
 # What is said of one load, and goes for the self-test.
-_OF_THE_MACHINE = ("device", "providers", "intra_threads", "trust_model")
+_OF_THE_MACHINE = ("device", "providers", "intra_threads", "trust_model", "isolate", "python")
+_OF_FETCHING = ("model_sha256", "download_bytes_max", "download_timeout_s", "download_private")
 
 
 def create(
@@ -70,7 +72,7 @@ def create(
     ``requirements`` are those of pip, in lines or in a file, and ``framework_version`` is a range (``>=2.13,<3``; of another
     framework than the one that is found out: ``torch>=2.13,<3``). ``platform`` forces a backend, ``save_as`` is ``.pt2`` or
     ``.pt`` for a PyTorch module. All other options are those of LoadOptions: what is the model's is kept, what is
-    the machine's (``device``, ``intra_threads``) goes for the self-test.
+    the machine's (``device``, ``intra_threads``, ``python``) goes for the self-test.
 
     The package is looked through, loaded and tested in a fresh process before it takes its place: PackageError or LoadError
     says what is different, and nothing is left then. ``overwrite`` lets it take another package's place.
@@ -83,6 +85,9 @@ def create(
     said = {
         name: value for name, value in read_keywords("create", declared, options).items() if value != declared[name][1]
     }
+    for name in said:
+        if name not in (*OPTIONS, *_OF_THE_MACHINE, *_OF_FETCHING):
+            raise PackageError(f"{name} does nothing for a package that is made; say it when the package is loaded")
     with _beside(target) as folder:
         # Under its own name: errors of the self-test have it.
         staged = folder / "new" / (target.stem or target.name)
@@ -91,7 +96,7 @@ def create(
         content = put(model, staged, own, posed, name_map or {}, platform, LoadOptions(**said), save_as)
         kept = {name: _json(value) for name, value in said.items() if name in OPTIONS}
         libraries = _strings([custom_ops] if isinstance(custom_ops, str | Path) else custom_ops, "custom_ops")
-        kept |= _operators([*said.get("custom_ops", ()), *libraries], staged)
+        kept |= _operators(libraries, staged)
         kept |= _value_inputs(said.get("value_inputs", ""), staged)
         tests = record(posed, staged)
         manifest = _manifest(content, posed, staged)
@@ -102,7 +107,7 @@ def create(
             name_map=dict(name_map or {}),
             options=kept,
             framework=framework,
-            framework_version=version_of(framework),
+            framework_version=_version_of(framework, said.get("python", ""), str(target)),
             framework_range=versions,
             requirements=tuple(_requirements(requirements)),
         )
@@ -195,6 +200,13 @@ def _manifest(content: Content, problem: Problem, staged: Path) -> Manifest:
         python=f"{sys.version_info.major}.{sys.version_info.minor}",
         created_by=f"graphpipe {__version__}",
     )
+
+
+def _version_of(framework: str, python: str, target: str) -> str:
+    """Its version in the interpreter that the package is tried with."""
+    if not python:
+        return version_of(framework)
+    return environment_at(interpreter(python, target)).version_of(framework)
 
 
 def _needed(text: str, content: Content) -> tuple[str, str]:

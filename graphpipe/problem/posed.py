@@ -29,7 +29,7 @@ class Answers(Protocol):
         """What it takes and gives."""
         ...
 
-    def infer(self, inputs: Any, outputs: Any = None, *, config: str = "") -> Any:
+    def infer(self, inputs: Any, outputs: Any, /, *, config: str = "") -> Any:
         """Named arrays in, named arrays out."""
         ...
 

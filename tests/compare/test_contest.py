@@ -96,6 +96,16 @@ def test_a_file_a_server_and_a_client_are_models_like_any_other(server):
     assert [each.highest(()) for each in found.differences if each.output == "probabilities"] == [0, 0, 0]
 
 
+def test_a_client_keeps_the_promises_of_a_problem_and_an_asynchronous_one_is_refused(server):
+    digits = Problem.of({"pixels": "float32[n, 64]"}, {"label": "int64[n]"}, name="digits")
+    data = {"pixels": np.zeros((4, 64), np.float32)}
+    with graphpipe.Client(server) as client:
+        found = graphpipe.compare([DIGITS, client], data, problem=digits, batch=2, timeout=30)
+    assert (found.max_abs, [model.errors for model in found.models]) == (0, [0, 0])
+    with pytest.raises(LoadError, match="give a graphpipe.Client, or its URL"):
+        graphpipe.compare([DIGITS, graphpipe.AsyncClient(server)], data, problem=digits)
+
+
 def test_a_login_is_in_no_report(server):
     url = server.replace("://", "://me:secret@") + "/models/echo"
     found = graphpipe.compare(["echo", url], {"x": X})

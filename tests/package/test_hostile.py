@@ -248,6 +248,18 @@ def test_a_manifest_that_reaches_out_or_makes_no_sense_is_refused(adder, change,
         graphpipe.load(edited(adder, change))
 
 
+@pytest.mark.parametrize("platform", ["package", "remote", "echo", "placeholder", "caffe2"])
+def test_a_package_in_a_package_is_refused_and_so_is_what_is_no_file(adder, platform):
+    inner = {f"model/inner/{name}": (adder / name).read_bytes() for name in ("graphpipe.json", *manifest(adder).files)}
+    for name, content in inner.items():
+        changed(adder, name, content)
+    edited(adder, lambda said: said["model"].update(source="model/inner", platform=platform))
+    with pytest.raises(
+        graphpipe.LoadError, match=f"its platform is {platform}, which is nothing that a package could hold"
+    ):
+        graphpipe.load(adder)
+
+
 def test_a_test_that_is_no_message_is_refused_when_it_is_run(adder):
     changed(adder, "tests/0.request", b"\x10\0\0\0" * 100)
     with graphpipe.load(adder) as model:

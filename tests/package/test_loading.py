@@ -13,6 +13,7 @@ import pytest
 
 import graphpipe
 from graphpipe.package import create
+from tests import onnx_graphs
 from tests.backends.test_download import file, site  # noqa: F401 - a fixture
 from tests.package.making import ADDITION, changed, edited, onnx_adder, python_adder
 from tests.serving import environment, run_to_end
@@ -90,6 +91,19 @@ def test_options_of_the_machine_reach_the_model_and_others_are_refused(tmp_path)
     for option in ({"outputs": ["out"]}, {"signature": "x"}, {"tags": ["x"]}, {"upstream_api_key_file": "x"}):
         with pytest.raises(graphpipe.LoadError, match="does nothing for"):
             graphpipe.load(package, **option)
+
+
+def test_options_that_are_the_models_go_along(tmp_path):
+    file = onnx_graphs.pair_sum(tmp_path / "sum.onnx")
+    problem = graphpipe.Problem.of({"a": "float32[n, k]", "b": "float32[n, k]"}, {"sum": "float32[n, 3]"})
+    package = create(
+        tmp_path / "p.zip", model=file, problem=problem, pad=["a:1:0", "b:1:-1"], outputs=["sum"],
+        test_data={"inputs": {"a": [[1, 2]], "b": [[1, 2]]}, "outputs": {"sum": [[2, 4, -1]]}},
+    )  # fmt: skip
+    file.unlink()
+    with graphpipe.load(package) as model:
+        assert model.infer({"a": [[1]], "b": [[1]]})["sum"].tolist() == [[2, -1, -1]]
+        assert list(model.infer({"a": [[1]], "b": [[1]]})) == ["sum"]
 
 
 def test_a_model_that_breaks_its_promise_is_a_model_that_failed(tmp_path):

@@ -100,6 +100,36 @@ def test_calls_whose_answers_are_large_bring_room_for_them(tmp_path: Path) -> No
         assert len(requests) == 6
 
 
+def test_of_calls_with_many_words_nothing_is_kept(tmp_path: Path) -> None:
+    rooms: list[object] = []
+
+    def run(shown: Shown) -> bytes:
+        rooms.append(shown.area)
+        return doubled(shown)
+
+    with hand_made(tmp_path, looking(run)) as server, graphpipe.Client(server.url) as client:
+        for i in range(4):
+            assert np.array_equal(client.execute(LARGE, config="x" * 10_000), 2 * LARGE)
+            assert np.array_equal(client.execute(LARGE, f"{i}" * 5000), 2 * LARGE)
+    assert rooms == [None] * 8
+
+
+def test_what_two_threads_copy_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("graphpipe.client.copying._IN_TWO_FROM", 1)
+    monkeypatch.setattr("graphpipe.client.copying._cpus", lambda: 2)
+    odd = np.frombuffer(np.arange(300_001, dtype=np.uint8), bool)
+    arrays = [
+        LARGE, LARGE[1:], LARGE[None], LARGE[::-1], LARGE.reshape(1, 100, 1000).transpose(0, 2, 1), LARGE[::2][None],
+        LARGE.astype(">f8"), odd, odd[::-1], np.broadcast_to(LARGE, (3, len(LARGE))),
+    ]  # fmt: skip
+    with (
+        hand_made(tmp_path, looking(lambda shown: shown.answer(*shown.inputs))) as server,
+        graphpipe.Client(server.url) as client,
+    ):
+        for found, sent in zip(client.execute_multi(arrays), arrays, strict=True):
+            assert np.array_equal(found, sent if sent.dtype != bool else sent.view(np.uint8) != 0)
+
+
 def test_strings_alone_never_ask_for_memory(tmp_path: Path) -> None:
     words = np.array([b"x" * 100] * 20_000, object)
     with hand_made(tmp_path) as server, graphpipe.Client(server.url) as client:

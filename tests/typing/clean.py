@@ -49,6 +49,25 @@ def serve() -> None:
     graphpipe.serve(graphpipe.load("m.onnx"))
 
 
+def problems(array: Array) -> list[str]:
+    problem = graphpipe.Problem.of(
+        [{"name": "x", "dtype": "float32", "shape": ("n", None)}],
+        {"y": "float32[n, ?]"},
+        name="doubling",
+        tests=[graphpipe.Case({"x": array}, {"y": [[2.0]]}, atol=0.1), {"inputs": {"x": [[1.0]]}}],
+    )
+    problem.write(Path("p.toml"))
+    assert graphpipe.Problem.from_dict(problem.to_dict()) == graphpipe.Problem.read("p.toml")
+    model = graphpipe.load(double, problem=problem)
+    problem.check(model)
+    graphpipe.serve(double, problem=Path("p.toml"))
+    graphpipe.serve(problem.posed(Scale(), {"x": "some_namespace/in_x:0"}, name="scale"))
+    with graphpipe.Client(URL) as client:
+        problem.check(client)
+    graphpipe.placeholder(problem, seed=1).infer({"x": array})
+    return [str(difference) for difference in problem.run_tests(graphpipe.placeholder("p.toml"))]
+
+
 def in_a_notebook(array: Array) -> float:
     with graphpipe.serving(mean, threads=2) as server:
         answer = remote.execute(server.url, array)

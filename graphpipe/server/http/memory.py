@@ -20,7 +20,7 @@ from graphpipe.memory.mappings import Mapped, Mappings, Refused
 from graphpipe.memory.segment import seals_of
 from graphpipe.server.http.admission import Admission
 from graphpipe.server.http.memory_fields import KEPT, MemoryRefused, Shown
-from graphpipe.server.http.passing import Waiting
+from graphpipe.server.http.waiting import Waiting
 from graphpipe.server.protocols.protocol import Fields
 
 __all__ = ["Beside", "Sharing", "is_same_user"]

@@ -12,22 +12,22 @@ from __future__ import annotations
 
 import array
 import asyncio
-import contextlib
 import os
 import socket
-import threading
 from collections import deque
 from collections.abc import Sequence
 from itertools import islice
 from typing import Any, cast
 
 from graphpipe.server.http.memory_fields import DESCRIPTORS_MAX
+from graphpipe.server.http.waiting import Waiting, take_some
 from graphpipe.wire import Segment
 
-__all__ = ["PassingTransport", "Waiting", "can_pass"]
+__all__ = ["PassingTransport", "can_pass"]
 
-# The kernel closes what comes at once beyond that, and says so.
-_CONTROL_BYTES = socket.CMSG_SPACE(DESCRIPTORS_MAX * array.array("i").itemsize) if hasattr(socket, "CMSG_SPACE") else 0
+# As many as the kernel passes at once: with less room it would close the others itself, and have this thread wait for it.
+_AT_ONCE_MAX = 253
+_CONTROL_BYTES = socket.CMSG_SPACE(_AT_ONCE_MAX * array.array("i").itemsize) if hasattr(socket, "CMSG_SPACE") else 0
 # No program that this one starts inherits them.
 _FLAGS = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 _LOST = getattr(socket, "MSG_CTRUNC", 0)
@@ -38,50 +38,6 @@ _READ_BYTES = 64 * 1024
 _SEGMENTS_MAX = 64
 _WRITES_MAX = 32
 _HIGH_WATER = 64 * 1024
-
-
-class Waiting:
-    """The descriptors that have come and belong to no request: on all connections together, so that callers who send
-    nothing else leave some for files and for other callers. ``count`` of them may become a request's.
-
-    The others are closed in a thread: what a stranger has sent may make whoever closes it last wait for long. When there are
-    ``most``, no more are taken in: the kernel closes them.
-    """
-
-    def __init__(self, most: int) -> None:
-        self.most = most
-        self.count = 0
-        self._unwanted: deque[int] = deque()
-        self._lock = threading.Lock()
-        self._closer: threading.Thread | None = None
-
-    @property
-    def is_full(self) -> bool:
-        """Whether no more are taken in."""
-        return self.count + len(self._unwanted) >= self.most
-
-    def close(self, descriptors: Sequence[int]) -> None:
-        """Close these, soon."""
-        if not descriptors:
-            return
-        with self._lock:
-            self._unwanted += descriptors
-            if self._closer is None:
-                closer = threading.Thread(target=self._close, name="closer", daemon=True)
-                with contextlib.suppress(RuntimeError):  # the machine has none to give: the next one closes them too
-                    closer.start()
-                    self._closer = closer
-
-    def _close(self) -> None:
-        while True:
-            while self._unwanted:
-                with contextlib.suppress(OSError):  # of what it is, that something else went wrong
-                    os.close(self._unwanted[0])
-                self._unwanted.popleft()
-            with self._lock:
-                if not self._unwanted:
-                    self._closer = None
-                    return
 
 
 def can_pass(transport: asyncio.BaseTransport) -> bool:
@@ -107,6 +63,7 @@ class PassingTransport(asyncio.Transport):
         self._descriptor = os.dup(theirs.fileno())
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, fileno=self._descriptor)
         self._socket.setblocking(False)
+        take_some(self._socket)
         super().__init__(
             {"socket": self._socket}
             | {name: old.get_extra_info(name, "") for name in ("peername", "sockname")}

@@ -27,6 +27,7 @@ from graphpipe.server.http.hub import Hub
 from graphpipe.server.http.keys import Keys
 from graphpipe.server.http.odd import Odd
 from graphpipe.server.http.tls import TlsContext
+from graphpipe.server.http.waiting import take_none
 from graphpipe.server.life.events import Loaded
 from graphpipe.server.life.warmup import prove, warm_up
 from graphpipe.server.models.directory import Directory
@@ -172,6 +173,7 @@ class App:
         self, listener: socket.socket, tls: ssl.SSLContext | None, factory: Callable[[], asyncio.BaseProtocol]
     ) -> None:
         loop = asyncio.get_running_loop()
+        take_none(listener)
         options: dict[str, Any] = {"ssl": tls}
         if tls is not None:
             options["ssl_handshake_timeout"] = self.settings.head_timeout_s
