@@ -124,6 +124,13 @@ def test_other_calls_wait_for_the_restart(actor):
     assert before not in pids[-1:]
 
 
+def test_a_call_that_comes_when_the_process_has_just_ended_is_answered_by_the_next_one(actor):
+    for _ in range(4):
+        pid = pid_of(actor)
+        os.kill(pid, 9)
+        assert pid_of(actor) != pid
+
+
 def test_a_model_that_cannot_be_loaded_again_says_why(tmp_path):
     file = tmp_path / "m.py"
     file.write_text("import os\n\ndef f(x):\n    os._exit(5)\n")

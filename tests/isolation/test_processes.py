@@ -223,7 +223,14 @@ def test_random_kills_under_load_harm_nobody_but_the_calls_under_way(nothing_lef
         over.set()
         for thread in threads:
             thread.join()
-        assert (model.execute(X) == 2).all()
+        eventually(lambda: _is_answered(model), "nobody is answered any more")
         assert model.model.numbers()["graphpipe_isolated_restarts"] > kills / 3
     assert wrong == []
     assert all("ended by signal 9" in message for message in failed), set(failed)
+
+
+def _is_answered(model: graphpipe.LoadedModel) -> bool:
+    try:
+        return bool((model.execute(X) == 2).all())
+    except ModelFailed:  # by the last of the kills
+        return False

@@ -143,7 +143,7 @@ class Lane:
         self._frames.send(answer.kind, answer.segments, pieces=answer.pieces, notes=answer.notes)
 
     def _answer_to(self, frame: Frame, looked_at: list[Mapped]) -> Answer:
-        began = monotonic()
+        began = monotonic() if frame.timeout_ms else 0.0
         try:
             elsewhere, area = None, None
             if frame.descriptors:
@@ -255,5 +255,5 @@ def _answered(
 def _notes(outputs: Mapping[str, Array], asked: Sequence[str]) -> bytes:
     """What an answer has no place for: names that nobody asked for, and which outputs are bool."""
     names = () if asked else tuple(outputs)
-    bools = tuple([place for place, name in enumerate(asked or outputs) if outputs[name].dtype == np.bool_])
+    bools = tuple([place for place, name in enumerate(asked or outputs) if outputs[name].dtype.char == "?"])
     return notes_to_bytes(names, bools) if names or bools else b""

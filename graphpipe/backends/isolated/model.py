@@ -34,6 +34,8 @@ Array = NDArray[Any]
 
 _LANES_MAX = 64
 _TIMEOUT_MS_MAX = 2**32 - 1
+# A call that nobody has read goes to so many processes, one after the other.
+_TRIES = 4
 
 
 class IsolatedModel:
@@ -110,13 +112,21 @@ class IsolatedModel:
         asked = tuple(outputs or ())
         told = self._sharing.tell(inputs, asked, config)
         until = began + limit_s
-        lane = self._keeper.take(until)
-        frame = self._ask(lane, told, began, until, timeout_s is not None)
+        frame = None
+        for left in reversed(range(_TRIES)):
+            lane = self._keeper.take(until)
+            frame = self._ask(lane, told, began, until, timeout_s is not None, may_come_again=left > 0)
+            if frame is not None:
+                break
+        assert frame is not None
         return self._read(told, frame, asked)
 
-    def _ask(self, lane: Lane, told: Told, began: float, until: float, is_told: bool) -> Frame:
+    def _ask(
+        self, lane: Lane, told: Told, began: float, until: float, is_told: bool, may_come_again: bool
+    ) -> Frame | None:
+        """The answer. None, if it ``may_come_again``, where the process ended before it had read the call."""
         left = until - monotonic()
-        is_sent = False
+        is_sent = is_begun = False
         try:
             lane.set_timeout(max(left, 0.001) if is_told else self._timeout_s)
             lane.frames.send(
@@ -130,11 +140,12 @@ class IsolatedModel:
             frame = lane.frames.step()
             while frame is None or frame.kind == Kind.ROOM:
                 if frame is not None:
+                    is_begun = True
                     pieces, descriptors = self._sharing.more_room(told, frame)
                     lane.frames.send(Kind.AREA, pieces=pieces, descriptors=descriptors)
                 lane.set_timeout(max(until - monotonic(), 0.001))
                 frame = lane.frames.step()
-        except TimeoutError:
+        except BlockingIOError:
             if not is_sent:
                 raise self._keeper.lost(lane, "did not take its call and was ended") from None
             self._keeper.owe(lane, told, began)
@@ -143,7 +154,14 @@ class IsolatedModel:
                 + ("" if is_told else " (--isolate-timeout-s)")
             ) from None
         except (TornFrame, OSError) as error:
-            raise self._keeper.lost(lane, f"closed its connection ({error}) and was ended") from None
+            failed = self._keeper.lost(lane, f"closed its connection ({error}) and was ended")
+            # The kernel says so of what was sent and not read. It had ended already, and nobody had noticed yet.
+            if may_come_again and not is_begun and isinstance(error, BrokenPipeError | ConnectionResetError):
+                return None
+            try:
+                raise failed from None
+            finally:
+                del failed  # it remembers this frame
         except BaseException:  # somebody's Ctrl-C
             if is_sent:
                 self._keeper.owe(lane, told, began)

@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import socket
+import struct
 import subprocess
 import threading
 from collections.abc import Mapping
@@ -18,6 +19,7 @@ from graphpipe.backends.isolated.output import Output
 
 __all__ = ["Lane", "Process"]
 
+_TIMEVAL = struct.Struct("@ll")
 _PROGRAM = str(Path(__file__).with_name("child.py"))
 # Who looks at /proc/PID/statm multiplies by this.
 _PAGE = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
@@ -34,9 +36,17 @@ class Lane:
         self.timeout_s: float | None = None
 
     def set_timeout(self, seconds: float) -> None:
-        """How long each step of sending and receiving may take."""
+        """How long each step of sending and receiving may take; one that takes longer raises BlockingIOError.
+
+        It is the kernel that waits: to ask first, as Python's own timeouts do, costs each step another call of it.
+        """
         if seconds != self.timeout_s:
-            self.frames.socket.settimeout(seconds)
+            if self.timeout_s is None:
+                self.frames.socket.setblocking(True)
+            whole = int(seconds)
+            wait = _TIMEVAL.pack(whole, max(1, int((seconds - whole) * 1e6)))
+            self.frames.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, wait)
+            self.frames.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, wait)
             self.timeout_s = seconds
 
 
