@@ -116,7 +116,8 @@ class LoadOptions:
     )  # fmt: skip
     isolate_timeout_s: float = setting(
         300.0, "Isolation", number(0.1),
-        "A call, or a start, that takes longer than this hangs: its process is ended, and another one started.",
+        "A call that takes longer than this hangs: its process is ended, and another one started. To load a model may take "
+        "ten minutes, or as long as this if it is longer.",
         needs=("isolate", "python"),
     )  # fmt: skip
     isolate_memory_bytes: int = setting(

@@ -13,16 +13,34 @@ from collections.abc import Generator, Sequence
 from types import FrameType, FunctionType, TracebackType
 from typing import Any
 
-__all__ = ["ModelRaised", "failure_from_bytes", "failure_to_bytes"]
+from graphpipe.errors import ServiceError, service_error
+
+__all__ = ["ModelRaised", "failure_from_bytes", "failure_to_bytes", "refusal_from_bytes", "refusal_to_bytes"]
 
 _CHAIN_MAX = 20
 _FRAMES_MAX = 60
 _WORDS_MAX = 4000
 _NAME_MAX = 200
+_RETRY_AFTER_S_MAX = 86400.0
 
 
 class ModelRaised(Exception):
     """What a model in another process raised. The classes of those that come are made with its own name."""
+
+
+def refusal_to_bytes(said: ServiceError) -> bytes:
+    """A model's no to its caller."""
+    return json.dumps([said.code, said.http_status, said.message, said.retry_after_s]).encode()
+
+
+def refusal_from_bytes(text: bytes) -> ServiceError:
+    """The reverse. Raises ValueError or TypeError for what is none."""
+    code, status, message, after = json.loads(text)
+    if not (type(code) is int and 0 <= code < 2**31 and type(status) is int and 400 <= status <= 599):
+        raise ValueError("a refusal with a code or a status that is none")
+    if after is not None:
+        after = min(max(float(after), 0.0), _RETRY_AFTER_S_MAX)
+    return service_error(code, status, str(message)[:_WORDS_MAX], after)
 
 
 def failure_to_bytes(error: BaseException, leave_out: str) -> bytes:
@@ -102,7 +120,7 @@ def _frame(file: str, name: str) -> FrameType:
     """A frame of a function with this name, in this file. It is a generator's, which has not begun: unlike one that has
     run, it knows nothing of ours, which would keep the memory of a call as long as somebody has the error.
     """
-    code = _template.__code__.replace(co_filename=file, co_name=name)
+    code = _template.__code__.replace(co_filename=file[:_WORDS_MAX], co_name=name[:_NAME_MAX])
     made: Generator[None, None, None] = FunctionType(code, {"__name__": name})()
     frame: FrameType = made.gi_frame  # type: ignore[attr-defined]
     return frame

@@ -48,6 +48,8 @@ class Kind:
     CALL, ANSWER, REFUSED, FAILED = 5, 6, 7, 8
     # An answer needs more memory than came with the call; here it is.
     ROOM, AREA = 9, 10
+    # The model's own test, and that it passed.
+    TEST, TESTED = 11, 12
 
 
 class TornFrame(Exception):

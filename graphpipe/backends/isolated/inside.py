@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graphpipe.backends.failure import in_words, refusal
-from graphpipe.backends.isolated.failures import failure_to_bytes
+from graphpipe.backends.isolated.failures import failure_to_bytes, refusal_to_bytes
 from graphpipe.backends.isolated.frames import AREA, INLINE_MAX, Frame, Frames, Kind, Piece, TornFrame
 from graphpipe.backends.isolated.hello import Loaded, Order
 from graphpipe.backends.isolated.limits import limit
@@ -102,6 +102,7 @@ def _loaded(model: Model, backend: str, uses: Sequence[str]) -> Loaded:
     return Loaded(
         model.signature, backend, uses, text("version"), text("runtime"), text("kind"), text("description"),
         text("signature_name"), text("method_name"), int(getattr(model, "threads", 0) or 0),
+        callable(getattr(model, "self_test", None)),
     )  # fmt: skip
 
 
@@ -123,6 +124,7 @@ class Lane:
 
     def __init__(self, lane: socket.socket, model: Model, shown: Shown) -> None:
         self._frames = Frames(lane, takes_descriptors=True)
+        self._model = model
         self._infer = timed(model)
         self._shown = shown
 
@@ -145,6 +147,9 @@ class Lane:
     def _answer_to(self, frame: Frame, looked_at: list[Mapped]) -> Answer:
         began = monotonic() if frame.timeout_ms else 0.0
         try:
+            if frame.kind == Kind.TEST:
+                self._model.self_test()  # type: ignore[attr-defined]
+                return Answer(Kind.TESTED)
             elsewhere, area = None, None
             if frame.descriptors:
                 elsewhere, area = self._shown.look(frame, looked_at)
@@ -210,10 +215,7 @@ def _refused(error: BaseException) -> Answer:
     said = refusal(error)
     if said is None:
         return Answer(Kind.FAILED, notes=failure_to_bytes(error, __file__))
-    notes = {
-        "code": said.code, "status": said.http_status, "message": said.message, "retry_after_s": said.retry_after_s,
-    }  # fmt: skip
-    return Answer(Kind.REFUSED, notes=json.dumps(notes).encode())
+    return Answer(Kind.REFUSED, notes=refusal_to_bytes(said))
 
 
 def _answered(

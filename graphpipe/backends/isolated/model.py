@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import weakref
@@ -14,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from graphpipe.backends.isolated.failures import failure_from_bytes
+from graphpipe.backends.isolated.failures import failure_from_bytes, refusal_from_bytes
 from graphpipe.backends.isolated.frames import Frame, Kind, TornFrame
 from graphpipe.backends.isolated.hello import Loaded, Order
 from graphpipe.backends.isolated.interpreter import environment_of, interpreter, path_for
@@ -24,7 +23,7 @@ from graphpipe.backends.isolated.notes import notes_from_bytes
 from graphpipe.backends.isolated.process import Lane, Process
 from graphpipe.backends.isolated.sharing import Sharing, Told
 from graphpipe.backends.options import LoadOptions
-from graphpipe.errors import DeadlineExceeded, GraphPipeError, LoadError, ModelFailed, service_error
+from graphpipe.errors import DeadlineExceeded, GraphPipeError, LoadError, ModelFailed
 from graphpipe.machine import usable_cpus
 from graphpipe.signature import Signature
 
@@ -64,12 +63,12 @@ class IsolatedModel:
         folder = os.getcwd()  # where it is now, whatever this program does later
         variables = environment_of(python, thread_variables(options.isolate_cpus))
 
-        def start(number: int) -> Process:
+        def start(number: int, load_timeout_s: float) -> Process:
             order = Order(
                 source, backend, options, path, is_whole, folder, options.isolate_memory_bytes,
                 _cpus_of(number, options.isolate_cpus),
             )  # fmt: skip
-            return Process(number, python, order, variables, self_name)
+            return Process(number, python, order, variables, self_name, load_timeout_s)
 
         self_name = self._name
         keeper = Keeper(self._name, count, start, partial(_lanes, count), self._timeout_s, options.isolate_memory_bytes)
@@ -79,6 +78,7 @@ class IsolatedModel:
         try:
             loaded = keeper.wait_until_loaded()
         except BaseException:
+            self._finalizer.detach()
             keeper.close()
             raise
         self.loaded = loaded
@@ -122,7 +122,15 @@ class IsolatedModel:
         return self._read(told, frame, asked)
 
     def _ask(
-        self, lane: Lane, told: Told, began: float, until: float, is_told: bool, may_come_again: bool
+        self,
+        lane: Lane,
+        told: Told,
+        began: float,
+        until: float,
+        is_told: bool,
+        *,
+        may_come_again: bool,
+        kind: int = Kind.CALL,
     ) -> Frame | None:
         """The answer. None, if it ``may_come_again``, where the process ended before it had read the call."""
         left = until - monotonic()
@@ -130,7 +138,7 @@ class IsolatedModel:
         try:
             lane.set_timeout(max(left, 0.001) if is_told else self._timeout_s)
             lane.frames.send(
-                Kind.CALL,
+                kind,
                 told.segments,
                 timeout_ms=max(1, min(int(left * 1000), _TIMEOUT_MS_MAX)) if is_told else 0,
                 pieces=told.pieces,
@@ -187,6 +195,8 @@ class IsolatedModel:
 
     def _said(self, told: Told, frame: Frame, asked: tuple[str, ...]) -> dict[str, Array] | Exception:
         """The outputs of an answer, or the error that it tells of. Raises anything for what is no answer."""
+        if frame.kind == Kind.TESTED:
+            return {}
         if frame.kind == Kind.ANSWER:
             arrays = self._sharing.read(told, frame)
             names: Sequence[str] = asked
@@ -200,8 +210,23 @@ class IsolatedModel:
             return failure_from_bytes(frame.notes)
         if frame.kind != Kind.REFUSED:
             raise TornFrame(f"a frame of kind {frame.kind}")
-        said = json.loads(frame.notes)
-        return service_error(said["code"], said["status"], said["message"], said["retry_after_s"])
+        return refusal_from_bytes(frame.notes)
+
+    def self_test(self) -> None:
+        """Have the model run the test that it brings along, in one of its processes; nothing where it brings none.
+
+        It may take as long as to load. Raises what the test raises.
+        """
+        if not self.loaded.tests:
+            return
+        began = monotonic()
+        until = began + self._keeper.load_timeout_s
+        told = Told(())
+        frame = None
+        while frame is None:
+            lane = self._keeper.take(until)
+            frame = self._ask(lane, told, began, until, True, may_come_again=True, kind=Kind.TEST)
+        self._read(told, frame, ())
 
     def empty(self, shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
         """An array of no particular content that reaches the processes without a copy."""
@@ -213,7 +238,11 @@ class IsolatedModel:
 
     def numbers(self) -> dict[str, float]:
         """How it is now, as metrics."""
-        return {"graphpipe_isolated_restarts": float(self._keeper.restarts)}
+        keeper = self._keeper
+        return {
+            "graphpipe_isolated_restarts": float(keeper.restarts),
+            "graphpipe_isolated_processes": float(len(keeper.process_ids())),
+        }
 
     def close(self) -> None:
         """Let calls finish for a moment, and end the processes."""

@@ -57,7 +57,15 @@ class Process:
     how; ``lanes`` are then closed for both sides.
     """
 
-    def __init__(self, number: int, interpreter: str, order: Order, environment: Mapping[str, str], name: str) -> None:
+    def __init__(
+        self,
+        number: int,
+        interpreter: str,
+        order: Order,
+        environment: Mapping[str, str],
+        name: str,
+        load_timeout_s: float,
+    ) -> None:
         self.number = number
         self.name = name
         self.lanes: list[Lane] = []
@@ -69,6 +77,7 @@ class Process:
         self.epitaph = ""
         self.why_killed = ""
         self.began = monotonic()
+        self.load_until, self.why_late = self.began + load_timeout_s, f"had not loaded after {load_timeout_s:g} s"
         ours, theirs = socket.socketpair()
         reading, writing = os.pipe()
         try:
@@ -89,7 +98,14 @@ class Process:
             theirs.close()
             os.close(writing)
         self.pid = self.popen.pid
-        self.pidfd = os.pidfd_open(self.pid)
+        try:
+            self.pidfd = os.pidfd_open(self.pid)
+        except OSError:  # no descriptor is left
+            ours.close()
+            os.close(reading)
+            self.popen.kill()
+            self.popen.wait()
+            raise
         self.output = Output(reading, name)
         ours.setblocking(False)
         self.control = Frames(ours, writable=True)
@@ -124,7 +140,10 @@ class Process:
 
     def _has_ended(self) -> bool:
         """Whether it has, and only waits to be buried. Then that is its end, whatever is said of it now."""
-        return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+        try:
+            return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+        except ChildProcessError:  # this program buries all its children, or has none buried
+            return True
 
     def bury(self) -> None:
         """It has ended: say how, to whoever waits for it too, and give back what it had."""
