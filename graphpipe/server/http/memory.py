@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from graphpipe.buffers import POOLED_FROM
 from graphpipe.memory.copying import copy
+from graphpipe.memory.discard import discard
 from graphpipe.memory.mappings import Mapped, Mappings, Refused
 from graphpipe.memory.segment import seals_of
 from graphpipe.server.http.admission import Admission
@@ -110,7 +111,7 @@ class Beside:
         except Refused as error:
             raise MemoryRefused(str(error)) from None
         finally:
-            sharing.waiting.close(descriptors)
+            discard([*descriptors])
             if before != (len(mappings), mappings.size):
                 sharing.fit()
         self._check_that_nothing_read_is_written(shown)

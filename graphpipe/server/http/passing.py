@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import array
 import asyncio
+import contextlib
 import os
 import socket
 from collections import deque
@@ -19,8 +20,10 @@ from collections.abc import Sequence
 from itertools import islice
 from typing import Any, cast
 
+from graphpipe.memory.discard import discard
+from graphpipe.memory.rights import take_some
 from graphpipe.server.http.memory_fields import DESCRIPTORS_MAX
-from graphpipe.server.http.waiting import Waiting, take_some
+from graphpipe.server.http.waiting import Waiting
 from graphpipe.wire import Segment
 
 __all__ = ["PassingTransport", "can_pass"]
@@ -31,6 +34,8 @@ _CONTROL_BYTES = socket.CMSG_SPACE(_AT_ONCE_MAX * array.array("i").itemsize) if 
 # No program that this one starts inherits them.
 _FLAGS = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 _LOST = getattr(socket, "MSG_CTRUNC", 0)
+# Where no more can be taken in, whoever brings some is looked at again so soon, and not for longer than this.
+_AGAIN_S, _PATIENCE_S = 0.01, 5.0
 
 # Read at once for a protocol that has no buffer of its own.
 _READ_BYTES = 64 * 1024
@@ -64,6 +69,8 @@ class PassingTransport(asyncio.Transport):
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, fileno=self._descriptor)
         self._socket.setblocking(False)
         take_some(self._socket)
+        # A byte out of band would be passed over, and the kernel would close what goes with it: it comes in its turn.
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
         super().__init__(
             {"socket": self._socket}
             | {name: old.get_extra_info(name, "") for name in ("peername", "sockname")}
@@ -74,6 +81,7 @@ class PassingTransport(asyncio.Transport):
         self._waiting = waiting
         self._came: list[int] = []  # descriptors
         self._lacks = False  # some that came were not taken in
+        self._waits_since = 0.0  # with descriptors that cannot be taken in, in seconds of the loop
         self._keeps = True
         self._unsent: deque[memoryview] = deque()
         self._unsent_bytes = 0
@@ -81,7 +89,10 @@ class PassingTransport(asyncio.Transport):
         self._reading = self._writing = False  # whether the loop looks at the socket for it
         self._paused = self._told_to_pause = self._at_end = False
         self._closing = self._over = self._last_word = False
+        self._is_left = False  # the connection is another's by now
         old.set_protocol(_NOBODY)
+        if isinstance(old, PassingTransport):
+            old._is_left = True
         old.abort()  # which closes its own descriptor, and the connection stays
 
     def open(self, protocol: asyncio.BaseProtocol) -> None:
@@ -96,7 +107,7 @@ class PassingTransport(asyncio.Transport):
     def take_descriptors(self) -> tuple[list[int], bool]:
         """Those that have come, in order, for the caller to close; and whether none of them was left out."""
         came, self._came = self._came, []
-        self._waiting.count -= len(came)
+        self._waiting.let_go(self)
         whole, self._lacks = not self._lacks, False
         return came, whole
 
@@ -116,14 +127,19 @@ class PassingTransport(asyncio.Transport):
             if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
                 numbers.frombytes(data[: len(data) - len(data) % numbers.itemsize])
         self._came += numbers
-        self._waiting.count += len(numbers)
         if not self._keeps or flags & _LOST or len(self._came) > DESCRIPTORS_MAX:
-            self.drop_descriptors()
-            self._lacks = True
+            self.lose_descriptors()
+        else:
+            self._waiting.hold(self, len(numbers))
+
+    def lose_descriptors(self) -> None:
+        """There are too many, here or elsewhere: whoever asks for those that have come is told so."""
+        self.drop_descriptors()
+        self._lacks = True
 
     def drop_descriptors(self) -> None:
         """Nobody wants those that have come."""
-        self._waiting.close(self.take_descriptors()[0])
+        discard([*self.take_descriptors()[0]])
 
     # --- in ---
 
@@ -131,13 +147,19 @@ class PassingTransport(asyncio.Transport):
         if self._over or self._paused or self._closing:
             return
         protocol, data = self._protocol, b""
-        room = 0 if self._waiting.is_full else _CONTROL_BYTES
         try:
+            most = self._without_descriptors() if self._waiting.is_full else _READ_BYTES
+            if not most:
+                self._wait_to_read()
+                return
+            self._waits_since = 0.0
             if isinstance(protocol, asyncio.BufferedProtocol):
                 window = protocol.get_buffer(-1)
-                count, control, flags, _ = self._socket.recvmsg_into([window], room, _FLAGS)
+                if most < _READ_BYTES:
+                    window = cast(memoryview, window)[:most]
+                count, control, flags, _ = self._socket.recvmsg_into([window], _CONTROL_BYTES, _FLAGS)
             else:
-                data, control, flags, _ = self._socket.recvmsg(_READ_BYTES, room, _FLAGS)
+                data, control, flags, _ = self._socket.recvmsg(most, _CONTROL_BYTES, _FLAGS)
                 count = len(data)
         except (BlockingIOError, InterruptedError):
             return
@@ -157,6 +179,27 @@ class PassingTransport(asyncio.Transport):
             words = {"message": "a connection is cut", "exception": error, "transport": self, "protocol": protocol}
             self._loop.call_exception_handler(words)
             self._end(error)
+
+    def _without_descriptors(self) -> int:
+        """How many bytes can be read by which none comes; 0: with the next one some do. (At the end, 1, which is none.)"""
+        data, _, flags, _ = self._socket.recvmsg(_READ_BYTES - 1, 0, socket.MSG_PEEK)
+        return 0 if flags & _LOST else max(1, len(data))
+
+    def _wait_to_read(self) -> None:
+        """As many as may be wait to be closed. The kernel would close what there is no room for, and this thread would wait
+        for as long as a stranger likes.
+        """
+        now = self._loop.time()
+        self._waits_since = self._waits_since or now
+        if now - self._waits_since > _PATIENCE_S:
+            self._end(None)
+        else:
+            self._read(False)
+            self._loop.call_later(_AGAIN_S, self._read_again)
+
+    def _read_again(self) -> None:
+        if not (self._closing or self._paused or self._at_end):
+            self._read(True)
 
     def _on_end(self) -> None:
         """The caller sends no more."""
@@ -320,7 +363,13 @@ class PassingTransport(asyncio.Transport):
             protocol.connection_lost(error)
         finally:
             self.drop_descriptors()
-            self._socket.close()
+            if self._is_left:
+                self._socket.close()
+            else:
+                # He is told now. To close it would mean to close all descriptors that he has sent since.
+                with contextlib.suppress(OSError):
+                    self._socket.shutdown(socket.SHUT_RDWR)
+                discard([self._socket])
 
 
 class _Nobody(asyncio.Protocol):

@@ -1,77 +1,46 @@
-"""Descriptors that strangers have sent: whether any come at all, how many may wait, and how they are closed."""
+"""Descriptors that have come from callers and belong to no request yet: how many there may be, and who has them."""
 
 from __future__ import annotations
 
-import contextlib
-import os
-import socket
-import threading
-from collections import deque
-from collections.abc import Sequence
+from typing import Protocol
 
-__all__ = ["Waiting", "take_none", "take_some"]
+from graphpipe.memory.discard import waiting
 
-# Whether a socket takes any (Linux from 6.16 on; Python has no name for it yet).
-_SO_PASSRIGHTS = 83
+__all__ = ["Holder", "Waiting"]
 
 
-def take_none(listener: socket.socket) -> None:
-    """Have no descriptors come to a listener's connections, where the system can: to close what a stranger has sent may take
-    as long as he likes, and nobody asked for it.
-    """
-    if listener.family == getattr(socket, "AF_UNIX", None):
-        _set(listener, wanted=False)
+class Holder(Protocol):
+    """A connection by which descriptors have come."""
 
-
-def take_some(connection: socket.socket) -> None:
-    """Have them come to this connection again."""
-    _set(connection, wanted=True)
-
-
-def _set(connection: socket.socket, *, wanted: bool) -> None:
-    with contextlib.suppress(OSError):  # an older system, where they always come
-        connection.setsockopt(socket.SOL_SOCKET, _SO_PASSRIGHTS, int(wanted))
+    def lose_descriptors(self) -> None:
+        """Drop those that it holds; whoever asks for them is told."""
+        ...
 
 
 class Waiting:
-    """The descriptors that have come and belong to no request: on all connections together, so that callers who send
-    nothing else leave some for files and for other callers. ``count`` of them may become a request's.
-
-    The others are closed in a thread: what a stranger has sent may make whoever closes it last wait for long. When there are
-    ``most``, no more are taken in: the kernel closes them.
+    """How many descriptors wait for their request, on all connections together: at most ``most``, so that callers who send
+    nothing else leave some for files and for other callers. Who has held some for longest loses them, since those of a
+    request are taken as soon as they have come.
     """
 
     def __init__(self, most: int) -> None:
         self.most = most
         self.count = 0
-        self._unwanted: deque[int] = deque()
-        self._lock = threading.Lock()
-        self._closer: threading.Thread | None = None
+        self._held: dict[Holder, int] = {}
 
     @property
     def is_full(self) -> bool:
-        """Whether no more are taken in."""
-        return self.count + len(self._unwanted) >= self.most
+        """Whether so many cannot be closed that no more are to be taken in."""
+        return waiting() >= self.most
 
-    def close(self, descriptors: Sequence[int]) -> None:
-        """Close these, soon."""
-        if not descriptors:
-            return
-        with self._lock:
-            self._unwanted += descriptors
-            if self._closer is None:
-                closer = threading.Thread(target=self._close, name="closer", daemon=True)
-                with contextlib.suppress(RuntimeError):  # the machine has none to give: the next one closes them too
-                    closer.start()
-                    self._closer = closer
+    def hold(self, holder: Holder, count: int) -> None:
+        """So many more have come by a connection."""
+        if count:
+            self._held[holder] = self._held.get(holder, 0) + count
+            self.count += count
+            while self.count > self.most:
+                next(iter(self._held)).lose_descriptors()
 
-    def _close(self) -> None:
-        while True:
-            while self._unwanted:
-                with contextlib.suppress(OSError):  # of what it is, that something else went wrong
-                    os.close(self._unwanted[0])
-                self._unwanted.popleft()
-            with self._lock:
-                if not self._unwanted:
-                    self._closer = None
-                    return
+    def let_go(self, holder: Holder) -> None:
+        """It holds none any more."""
+        self.count -= self._held.pop(holder, 0)
