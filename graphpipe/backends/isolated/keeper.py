@@ -440,17 +440,38 @@ class Keeper:
             frame = lane.frames.step()
             if frame is None:
                 return
+            if frame.number != lane.number:
+                raise TornFrame("an answer to another call came")
             if frame.kind == Kind.ROOM:
-                lane.frames.send(Kind.END)  # it needs none for an answer that nobody waits for
+                lane.frames.send(Kind.END, number=lane.number)  # it needs none for an answer that nobody waits for
                 return
         except BlockingIOError:
             return
         except (TornFrame, OSError) as error:
             self._forget(lane.frames.socket)
-            lane.process.kill(f"closed its connection ({error})")
+            if lane.is_cut:
+                self._replace(owed)
+            else:
+                lane.process.kill(f"closed its connection ({error})")
             return
         self._settle(owed)
         self.give(lane, monotonic() - owed.began)
+
+    def _replace(self, owed: _Owed) -> None:
+        """A lane that was cut has ended on the other side too: another one takes its place."""
+        lane, process = owed.lane, owed.lane.process
+        self._settle(owed)
+        lane.frames.close()
+        process.lanes.remove(lane)
+        before = len(process.lanes)
+        try:
+            process.open_lanes(before + 1)
+        except OSError as error:
+            process.kill(f"was ended: it could not be given another connection: {error}")
+        with self._changed:
+            process.busy -= 1
+            self._free += process.lanes[before:]
+            self._changed.notify()
 
     def _settle(self, owed: _Owed) -> None:
         self._owed.remove(owed)
