@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from graphpipe.backends.isolated.failures import failure_from_bytes, refusal_from_bytes
 from graphpipe.backends.isolated.frames import Frame, Kind, TornFrame
 from graphpipe.backends.isolated.hello import Loaded, Order
-from graphpipe.backends.isolated.interpreter import environment_of, interpreter, path_for
+from graphpipe.backends.isolated.interpreter import environment_of, interpreter, path_for, working_folder
 from graphpipe.backends.isolated.keeper import Keeper
 from graphpipe.backends.isolated.limits import thread_variables
 from graphpipe.backends.isolated.notes import notes_from_bytes
@@ -63,7 +63,7 @@ class IsolatedModel:
         count = options.isolate or 1
         python = interpreter(options.python, source)
         path, is_whole = path_for(python)
-        folder = os.getcwd()  # where it is now, whatever this program does later
+        folder = working_folder()  # where it is now, whatever this program does later
         variables = environment_of(python, thread_variables(options.isolate_cpus))
 
         def start(number: int, load_timeout_s: float) -> Process:
