@@ -96,7 +96,9 @@ def failure_from_bytes(text: bytes) -> ModelRaised:
         raise ValueError("no failure is told of")
     made: ModelRaised | None = None
     for said in chain[:_CHAIN_MAX]:
-        error = _made(_text(said["module"], _NAME_MAX), _text(said["name"], _NAME_MAX), _text(said["words"], _WORDS_MAX))
+        error = _made(
+            _text(said["module"], _NAME_MAX), _text(said["name"], _NAME_MAX), _text(said["words"], _WORDS_MAX)
+        )
         error.__cause__ = made
         made = _with_frames(error, said["frames"][:_FRAMES_MAX])
     assert made is not None
@@ -118,7 +120,9 @@ def _with_frames(error: ModelRaised, frames: Sequence[Sequence[Any]]) -> ModelRa
     trace: TracebackType | None = None
     for file, line, name in reversed(frames):
         # Without an instruction the line is the one that is told here.
-        trace = TracebackType(trace, _frame(_shown_file(_text(file, _FILE_MAX)), _text(name, _NAME_MAX)), -1, max(1, int(line)))
+        trace = TracebackType(
+            trace, _frame(_shown_file(_text(file, _FILE_MAX)), _text(name, _NAME_MAX)), -1, max(1, int(line))
+        )
     return error.with_traceback(trace)
 
 

@@ -154,9 +154,7 @@ class Lane:
             # What is in the message may be a part of an input: a copy of it looks at none.
             answer = answer._replace(segments=[b"".join(answer.segments)])
             self._shown.let_go(looked_at)
-        self._frames.send(
-            answer.kind, answer.segments, number=frame.number, pieces=answer.pieces, notes=answer.notes
-        )
+        self._frames.send(answer.kind, answer.segments, number=frame.number, pieces=answer.pieces, notes=answer.notes)
 
     def _answer_to(self, frame: Frame, looked_at: list[Mapped]) -> Answer:
         began = monotonic() if frame.timeout_ms else 0.0

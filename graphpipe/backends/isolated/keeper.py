@@ -26,7 +26,7 @@ from time import monotonic
 from graphpipe.backends.isolated.frames import Frame, Kind, TornFrame
 from graphpipe.backends.isolated.hello import Loaded
 from graphpipe.backends.isolated.process import Lane, Process
-from graphpipe.errors import GraphPipeError, LoadError, ModelFailed, NotReady, Overloaded
+from graphpipe.errors import LoadError, ModelFailed, NotReady, Overloaded
 from graphpipe.words import counted, first_line
 
 __all__ = ["Keeper"]
@@ -69,7 +69,9 @@ class _Owed:
 
 
 class Keeper:
-    """N processes of one model. ``start`` makes one, which has so many seconds to load, ``lanes_of`` says how many lanes each is to have."""
+    """N processes of one model. ``start`` makes one, which has so many seconds to load; ``lanes_of`` says how many lanes
+    each is to have.
+    """
 
     def __init__(
         self,
@@ -129,7 +131,7 @@ class Keeper:
         with self._changed:
             while True:
                 if self._is_closing:
-                    raise GraphPipeError(f"model {self.name!r} is closed; graphpipe.load() loads another")
+                    raise NotReady(f"model {self.name!r} is closed; graphpipe.load() loads another")
                 if self._free:
                     lane = self._next_lane()
                     lane.process.busy += 1

@@ -23,7 +23,7 @@ from graphpipe.backends.isolated.notes import notes_from_bytes
 from graphpipe.backends.isolated.process import Lane, Process
 from graphpipe.backends.isolated.sharing import Sharing, Told
 from graphpipe.backends.options import LoadOptions
-from graphpipe.errors import DeadlineExceeded, GraphPipeError, LoadError, ModelFailed
+from graphpipe.errors import DeadlineExceeded, LoadError, ModelFailed
 from graphpipe.machine import usable_cpus
 from graphpipe.signature import Signature
 from graphpipe.words import first_line
@@ -107,7 +107,7 @@ class IsolatedModel:
     ) -> dict[str, Array]:
         """Have one of the processes run it."""
         if os.getpid() != self._pid:
-            raise GraphPipeError(f"model {self._name!r} was loaded in another process; load it anew in this one")
+            raise ModelFailed(f"model {self._name!r} was loaded in another process; load it anew in this one")
         began = monotonic()
         limit_s = self._timeout_s if timeout_s is None else min(timeout_s, self._timeout_s)
         if limit_s <= 0:
