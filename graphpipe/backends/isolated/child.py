@@ -39,11 +39,21 @@ def _know_our_package() -> None:
     older.install(os.path.dirname(os.path.dirname(here)))
 
 
+def _need_numpy() -> None:
+    """End with words for whoever chose this interpreter if it has no numpy."""
+    if importlib.util.find_spec("numpy") is None:
+        sys.exit(
+            "%s has no numpy, which the process of a model needs: %s -m pip install numpy; an environment that `graphpipe "
+            "venv create` makes has it" % (sys.executable, sys.executable)
+        )
+
+
 def main(arguments: list[str]) -> None:
     """Serve one model until told to end."""
     fd, parent = map(int, arguments)
     _end_with(parent)
     _know_our_package()
+    _need_numpy()
     from graphpipe.backends.isolated.inside import serve
 
     serve(fd)

@@ -41,6 +41,9 @@ from graphpipe.wire.writer import ALIGNMENT
 
 __all__ = ["serve"]
 
+# The sockets of lanes that are open. One that the model forks off has no part in them.
+_open: set[socket.socket] = set()
+
 Array = NDArray[Any]
 
 
@@ -109,6 +112,7 @@ def _loaded(model: Model, backend: str, uses: Sequence[str]) -> Loaded:
 def _follow(control: Frames, model: Model) -> None:
     """Begin the lanes that come, until told to end; then close the model."""
     shown = Shown()
+    os.register_at_fork(after_in_child=_close_lanes)
     while True:
         frame = control.receive()
         if frame.kind == Kind.END:
@@ -117,6 +121,11 @@ def _follow(control: Frames, model: Model) -> None:
         for descriptor in frame.descriptors:
             lane = Lane(socket.socket(fileno=descriptor), model, shown)
             threading.Thread(target=lane.work, name="lane", daemon=True).start()
+
+
+def _close_lanes() -> None:
+    for lane in _open:
+        lane.close()
 
 
 class Lane:
@@ -131,9 +140,12 @@ class Lane:
     def work(self) -> None:
         """Answer until the other side closes the lane."""
         frames = self._frames
+        _open.add(frames.socket)
         with contextlib.suppress(TornFrame, OSError):
             while True:
                 self._answer(frames.receive())
+        _open.discard(frames.socket)
+        frames.close()
 
     def _answer(self, frame: Frame) -> None:
         looked_at: list[Mapped] = []
@@ -142,7 +154,7 @@ class Lane:
             # What is in the message may be a part of an input: a copy of it looks at none.
             answer = answer._replace(segments=[b"".join(answer.segments)])
             self._shown.let_go(looked_at)
-        self._frames.send(answer.kind, answer.segments, pieces=answer.pieces, notes=answer.notes)
+        self._frames.send(answer.kind, answer.segments, number=frame.number, pieces=answer.pieces, notes=answer.notes)
 
     def _answer_to(self, frame: Frame, looked_at: list[Mapped]) -> Answer:
         began = monotonic() if frame.timeout_ms else 0.0
@@ -160,7 +172,7 @@ class Lane:
                 left_s = max(0.0, frame.timeout_ms / 1000 - (monotonic() - began))
             outputs = self._run(request, left_s)
             asked = request.head.output_names
-            return _answered(outputs, asked, area, partial(self._more_room, looked_at))
+            return _answered(outputs, asked, area, partial(self._more_room, looked_at, frame.number))
         except TornFrame:
             raise
         except BaseException as error:
@@ -169,9 +181,9 @@ class Lane:
             let_go(error)
             return answer
 
-    def _more_room(self, looked_at: list[Mapped], need: int) -> memoryview | None:
+    def _more_room(self, looked_at: list[Mapped], number: int, need: int) -> memoryview | None:
         """Memory for so many bytes of an answer, from the other side; None if it has none. Raises TornFrame or OSError."""
-        self._frames.send(Kind.ROOM, pieces=[Piece(AREA, 0, 0, need)])
+        self._frames.send(Kind.ROOM, number=number, pieces=[Piece(AREA, 0, 0, need)])
         frame = self._frames.receive()
         if frame.kind == Kind.END:
             raise TimeoutError("nobody waits for this answer any more")

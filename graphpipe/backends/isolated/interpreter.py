@@ -10,7 +10,7 @@ from pathlib import Path
 from graphpipe.errors import LoadError
 from graphpipe.venvs import environment
 
-__all__ = ["environment_of", "interpreter", "path_for"]
+__all__ = ["environment_of", "interpreter", "path_for", "working_folder"]
 
 # They speak to this interpreter of its own files.
 _OURS_ALONE = ("PYTHONHOME", "PYTHONPATH", "PYTHONEXECUTABLE", "__PYVENV_LAUNCHER__")
@@ -31,7 +31,10 @@ def path_for(chosen: str) -> tuple[list[str], bool]:
     """Where the child looks for modules, and whether that is all: under another interpreter only what is the user's, and
     behind all that it has itself.
     """
-    here = [os.path.abspath(each) for each in sys.path]
+    try:
+        here = [os.path.abspath(each) for each in sys.path]
+    except FileNotFoundError:  # the working folder is gone, and with it what is relative to it
+        here = [each for each in sys.path if os.path.isabs(each)]
     if chosen == sys.executable:
         return here, True
     installed = tuple(
@@ -43,6 +46,14 @@ def path_for(chosen: str) -> tuple[list[str], bool]:
         if not f"{each}{os.sep}".startswith(installed)
         and not {"site-packages", "dist-packages"} & set(Path(each).parts)
     ], False
+
+
+def working_folder() -> str:
+    """Where relative paths begin; "" if it is gone."""
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        return ""
 
 
 def environment_of(chosen: str, more: Mapping[str, str]) -> dict[str, str]:

@@ -26,7 +26,7 @@ from time import monotonic
 from graphpipe.backends.isolated.frames import Frame, Kind, TornFrame
 from graphpipe.backends.isolated.hello import Loaded
 from graphpipe.backends.isolated.process import Lane, Process
-from graphpipe.errors import GraphPipeError, LoadError, ModelFailed, NotReady, Overloaded
+from graphpipe.errors import LoadError, ModelFailed, NotReady, Overloaded
 from graphpipe.words import counted, first_line
 
 __all__ = ["Keeper"]
@@ -69,7 +69,9 @@ class _Owed:
 
 
 class Keeper:
-    """N processes of one model. ``start`` makes one, which has so many seconds to load, ``lanes_of`` says how many lanes each is to have."""
+    """N processes of one model. ``start`` makes one, which has so many seconds to load; ``lanes_of`` says how many lanes
+    each is to have.
+    """
 
     def __init__(
         self,
@@ -129,7 +131,7 @@ class Keeper:
         with self._changed:
             while True:
                 if self._is_closing:
-                    raise GraphPipeError(f"model {self.name!r} is closed; graphpipe.load() loads another")
+                    raise NotReady(f"model {self.name!r} is closed; graphpipe.load() loads another")
                 if self._free:
                     lane = self._next_lane()
                     lane.process.busy += 1
@@ -440,17 +442,38 @@ class Keeper:
             frame = lane.frames.step()
             if frame is None:
                 return
+            if frame.number != lane.number:
+                raise TornFrame("an answer to another call came")
             if frame.kind == Kind.ROOM:
-                lane.frames.send(Kind.END)  # it needs none for an answer that nobody waits for
+                lane.frames.send(Kind.END, number=lane.number)  # it needs none for an answer that nobody waits for
                 return
         except BlockingIOError:
             return
         except (TornFrame, OSError) as error:
             self._forget(lane.frames.socket)
-            lane.process.kill(f"closed its connection ({error})")
+            if lane.is_cut:
+                self._replace(owed)
+            else:
+                lane.process.kill(f"closed its connection ({error})")
             return
         self._settle(owed)
         self.give(lane, monotonic() - owed.began)
+
+    def _replace(self, owed: _Owed) -> None:
+        """A lane that was cut has ended on the other side too: another one takes its place."""
+        lane, process = owed.lane, owed.lane.process
+        self._settle(owed)
+        lane.frames.close()
+        process.lanes.remove(lane)
+        before = len(process.lanes)
+        try:
+            process.open_lanes(before + 1)
+        except OSError as error:
+            process.kill(f"was ended: it could not be given another connection: {error}")
+        with self._changed:
+            process.busy -= 1
+            self._free += process.lanes[before:]
+            self._changed.notify()
 
     def _settle(self, owed: _Owed) -> None:
         self._owed.remove(owed)

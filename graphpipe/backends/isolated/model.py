@@ -16,22 +16,25 @@ from numpy.typing import NDArray
 from graphpipe.backends.isolated.failures import failure_from_bytes, refusal_from_bytes
 from graphpipe.backends.isolated.frames import Frame, Kind, TornFrame
 from graphpipe.backends.isolated.hello import Loaded, Order
-from graphpipe.backends.isolated.interpreter import environment_of, interpreter, path_for
+from graphpipe.backends.isolated.interpreter import environment_of, interpreter, path_for, working_folder
 from graphpipe.backends.isolated.keeper import Keeper
 from graphpipe.backends.isolated.limits import thread_variables
 from graphpipe.backends.isolated.notes import notes_from_bytes
 from graphpipe.backends.isolated.process import Lane, Process
 from graphpipe.backends.isolated.sharing import Sharing, Told
 from graphpipe.backends.options import LoadOptions
-from graphpipe.errors import DeadlineExceeded, GraphPipeError, LoadError, ModelFailed
+from graphpipe.errors import DeadlineExceeded, LoadError, ModelFailed
 from graphpipe.machine import usable_cpus
 from graphpipe.signature import Signature
+from graphpipe.words import first_line
 
 __all__ = ["IsolatedModel"]
 
 Array = NDArray[Any]
 
 _LANES_MAX = 64
+# Three years; the system's clocks take no more than some thousand times as much.
+_TIMEOUT_S_MAX = 1e8
 _TIMEOUT_MS_MAX = 2**32 - 1
 # A call that nobody has read goes to so many processes, one after the other.
 _TRIES = 4
@@ -56,11 +59,11 @@ class IsolatedModel:
             raise LoadError(f"{source}: models are isolated on Linux alone")
         self._name = name or source
         self._pid = os.getpid()
-        self._timeout_s = options.isolate_timeout_s
+        self._timeout_s = min(options.isolate_timeout_s, _TIMEOUT_S_MAX)
         count = options.isolate or 1
         python = interpreter(options.python, source)
         path, is_whole = path_for(python)
-        folder = os.getcwd()  # where it is now, whatever this program does later
+        folder = working_folder()  # where it is now, whatever this program does later
         variables = environment_of(python, thread_variables(options.isolate_cpus))
 
         def start(number: int, load_timeout_s: float) -> Process:
@@ -104,7 +107,7 @@ class IsolatedModel:
     ) -> dict[str, Array]:
         """Have one of the processes run it."""
         if os.getpid() != self._pid:
-            raise GraphPipeError(f"model {self._name!r} was loaded in another process; load it anew in this one")
+            raise ModelFailed(f"model {self._name!r} was loaded in another process; load it anew in this one")
         began = monotonic()
         limit_s = self._timeout_s if timeout_s is None else min(timeout_s, self._timeout_s)
         if limit_s <= 0:
@@ -135,11 +138,13 @@ class IsolatedModel:
         """The answer. None, if it ``may_come_again``, where the process ended before it had read the call."""
         left = until - monotonic()
         is_sent = is_begun = False
+        lane.number = number = (lane.number + 1) & 255
         try:
             lane.set_timeout(max(left, 0.001) if is_told else self._timeout_s)
             lane.frames.send(
                 kind,
                 told.segments,
+                number=number,
                 timeout_ms=max(1, min(int(left * 1000), _TIMEOUT_MS_MAX)) if is_told else 0,
                 pieces=told.pieces,
                 descriptors=told.descriptors,
@@ -148,14 +153,18 @@ class IsolatedModel:
             frame = lane.frames.step()
             while frame is None or frame.kind == Kind.ROOM:
                 if frame is not None:
+                    if is_begun or frame.number != number:
+                        raise TornFrame("memory was asked for twice, or for another call")
                     is_begun = True
                     pieces, descriptors = self._sharing.more_room(told, frame)
-                    lane.frames.send(Kind.AREA, pieces=pieces, descriptors=descriptors)
+                    lane.frames.send(Kind.AREA, number=number, pieces=pieces, descriptors=descriptors)
                 lane.set_timeout(max(until - monotonic(), 0.001))
                 frame = lane.frames.step()
-        except BlockingIOError:
+            if frame.number != number:
+                raise TornFrame("an answer to another call came")
+        except (BlockingIOError, TimeoutError):
             if not is_sent:
-                raise self._keeper.lost(lane, "did not take its call and was ended") from None
+                lane.cut()
             self._keeper.owe(lane, told, began)
             raise DeadlineExceeded(
                 f"model {self._name!r} gave no answer in {until - began:.3g} s"
@@ -171,10 +180,9 @@ class IsolatedModel:
             finally:
                 del failed  # it remembers this frame
         except BaseException:  # somebody's Ctrl-C
-            if is_sent:
-                self._keeper.owe(lane, told, began)
-            else:
-                self._keeper.lost(lane, "got half a call and was ended")
+            if not is_sent:
+                lane.cut()
+            self._keeper.owe(lane, told, began)
             raise
         self._keeper.give(lane, monotonic() - began)
         return frame
@@ -184,7 +192,7 @@ class IsolatedModel:
             said = self._said(told, frame, asked)
         except Exception as error:  # whatever a process that has gone astray can make of an answer
             raise ModelFailed(
-                f"the process of model {self._name!r} gave what is no answer: {type(error).__name__}: {error}"
+                f"the process of model {self._name!r} gave what is no answer: {type(error).__name__}: {first_line(error)}"
             ) from None
         if isinstance(said, dict):
             return said

@@ -28,18 +28,32 @@ _PAGE = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
 class Lane:
     """Our end of a pair of sockets; carries one call at a time."""
 
-    __slots__ = ("frames", "process", "timeout_s")
+    __slots__ = ("frames", "is_cut", "number", "process", "timeout_s")
 
     def __init__(self, process: Process, end: socket.socket) -> None:
         self.process = process
         self.frames = Frames(end, writable=True)
         self.timeout_s: float | None = None
+        self.number = 0  # of the call
+        self.is_cut = False
+
+    def cut(self) -> None:
+        """Only a part of a call was sent. That it is all is seen on the other side, which then ends the lane."""
+        self.is_cut = True
+        with contextlib.suppress(OSError):
+            self.frames.socket.shutdown(socket.SHUT_WR)
 
     def set_timeout(self, seconds: float) -> None:
-        """How long each step of sending and receiving may take; one that takes longer raises BlockingIOError.
+        """How long each step of sending and receiving may take; one that takes longer raises BlockingIOError or
+        TimeoutError.
 
-        It is the kernel that waits: to ask first, as Python's own timeouts do, costs each step another call of it.
+        It is the kernel that waits: to ask first, as Python's own timeouts do, costs each step another call of it. But
+        in the thread where signals are handled the kernel would begin to wait anew after each of them.
         """
+        if threading.get_ident() == threading.main_thread().ident:
+            self.frames.socket.settimeout(seconds)
+            self.timeout_s = None
+            return
         if seconds != self.timeout_s:
             if self.timeout_s is None:
                 self.frames.socket.setblocking(True)
