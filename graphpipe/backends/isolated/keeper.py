@@ -40,8 +40,6 @@ _TIMES = 32
 _MEMORY_LOOK_S = 0.5
 # At the end calls may take so long to finish, and processes to end.
 _FINISH_S, _END_S, _END_LOOK_S = 1.0, 2.0, 0.02
-# A process whose lane has ended is about to end itself.
-_EPITAPH_S = 1.0
 
 
 @dataclass(eq=False)
@@ -185,9 +183,9 @@ class Keeper:
     def lost(self, lane: Lane, why: str) -> ModelFailed:
         """The error of a call whose lane ended before its answer, with the end of the process in words."""
         process = lane.process
-        if not process.over.wait(_EPITAPH_S):
+        if not process.over.wait(process.epitaph_s):
             self._tell(partial(process.kill, why))
-            process.over.wait(_EPITAPH_S)
+            process.over.wait(process.epitaph_s)
         with self._changed:
             process.busy -= 1
             lane.frames.close()
