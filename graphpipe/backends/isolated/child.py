@@ -3,9 +3,10 @@
     PYTHON -u .../graphpipe/backends/isolated/child.py FD PARENT
 
 FD is the number of an inherited socket, PARENT the number of the process that starts this one: when it ends, so does
-this one, at once. In a container, where nobody knows that process, PARENT is 0, and FD's end is what says so. The interpreter may be any: this file makes ``graphpipe`` known by its folder alone, so that nothing
-of ours has to be installed where it runs, and nothing that is installed for us gets in the way of what is installed
-there.
+this one, at once. In a container, where nobody knows that process, PARENT is 0, and the end of the socket says so.
+
+The interpreter may be any: this file makes ``graphpipe`` known by its folder alone, so that nothing of ours has to be
+installed where it runs, and nothing that is installed for us gets in the way of what is installed there.
 """
 
 from __future__ import annotations

@@ -7,17 +7,21 @@ which the container's first process waits for: an engine that is killed leaves i
 from __future__ import annotations
 
 import contextlib
+import signal
 import socket
 from time import monotonic
 
+from graphpipe.backends.isolated.container import Container
+from graphpipe.backends.isolated.hello import Order
 from graphpipe.backends.isolated.process import Process
 
 __all__ = ["Contained"]
 
 # After so long an engine that has been told does not end by itself.
 _ENGINE_S = 10.0
-# What it says of itself: it could not start the container, the program could not be run, there is no such program.
-_ENGINE_FAILED, _NOT_RUN, _NOT_FOUND = 125, 126, 127
+# It failed itself, or what it calls did; there is no such program in the image.
+_ENGINES_OWN = (125, 126)
+_NOT_FOUND = 127
 _BY_SIGNAL = 128
 
 
@@ -28,7 +32,11 @@ class Contained(Process):
     """
 
     epitaph_s = 5.0
-    _told_at = 0.0
+
+    def __init__(self, number: int, container: Container, order: Order, name: str) -> None:
+        self._container = container
+        self._told_at = 0.0
+        super().__init__(number, container.command, order, container.variables(), name)
 
     def kill(self, why: str) -> None:
         """End the container; and the engine too, where that has been of no use."""
@@ -46,9 +54,11 @@ class Contained(Process):
         return 0
 
     def _how(self, status: int) -> str:
-        if status in (_ENGINE_FAILED, _NOT_RUN, _NOT_FOUND):
-            what = (
-                "could not be run" if status == _ENGINE_FAILED else "has no such program as --python says, or python3"
-            )
-            return f"ended with status {status}: its container {what}"
+        if status in _ENGINES_OWN:
+            return f"ended with status {status}: podman could not run its container"
+        if status == _NOT_FOUND:
+            return f"ended with status {status}: its image has no {self._container.python} (--python names a path there)"
+        most = self._container.options.isolate_memory_bytes
+        if most and status == _BY_SIGNAL + signal.SIGKILL:
+            return f"ended by signal 9 (SIGKILL); where nobody sent that, it held more than {most:,} bytes"
         return super()._how(_BY_SIGNAL - status if status > _BY_SIGNAL else status)

@@ -28,6 +28,7 @@ __all__ = ["Container"]
 _OURS = str(Path(__file__).parents[2])
 _IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@-]{0,511}")
 _FILE = re.compile(r"(.+\.py)(:[\w.]+)")
+_MODULE = re.compile(r"[\w.]+:[\w.]+")
 _PLACEHOLDER = "placeholder:"
 _ASKED_S_MAX = 60.0
 
@@ -106,7 +107,7 @@ class Container:
         return [*words, "--entrypoint", self.python, self.image, "-u", PROGRAM, str(_SOCKET), "0"]
 
     @staticmethod
-    def environment() -> Mapping[str, str]:
+    def variables() -> Mapping[str, str]:
         """The variables of the engine itself. What runs in the container gets none of them."""
         return {name: value for name, value in os.environ.items() if name not in (*OURS_ALONE, *_SYSTEMDS)}
 
@@ -140,8 +141,9 @@ def _placed(source: str) -> tuple[str, list[str], list[str]]:
         before, name = _PLACEHOLDER, source.removeprefix(_PLACEHOLDER)
     elif match := _FILE.fullmatch(source):
         name, after = match[1], match[2]
-    if not os.path.exists(name):  # a module, or one of our own
-        folders = [each for each in dict.fromkeys([*path_for("")[0], os.getcwd()]) if _is_small(each)]
+    if not os.path.exists(name):
+        folders = [*path_for("")[0], os.getcwd()] if _MODULE.fullmatch(source) else []
+        folders = [each for each in dict.fromkeys(folders) if _is_small(each)]
         return source, folders, folders
     path = os.path.abspath(name)
     folder = path if os.path.isdir(path) else os.path.dirname(path)
@@ -149,8 +151,8 @@ def _placed(source: str) -> tuple[str, list[str], list[str]]:
         folder = os.path.dirname(folder)  # the file is a module of that package
     if not _is_small(folder):
         raise LoadError(
-            f"{source}: its container would be shown all of {folder}, since a model may need what lies beside it; put it in a "
-            "folder of its own"
+            f"{source}: its container would be shown all of {folder}, since a model may need what lies beside it; put it in "
+            "a folder of its own"
         )
     return before + path + after, [folder], []
 

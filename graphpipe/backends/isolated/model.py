@@ -233,14 +233,13 @@ def _in_container(source: str, options: LoadOptions, backend: str, name: str) ->
     from graphpipe.backends.isolated.container import Container
 
     container = Container.of(source, options)
-    variables = container.environment()
 
     def start(number: int) -> Process:
         cpus = _cpus_of(number, options.isolate_cpus)
         order = Order(
             container.source, backend, container.options, container.path, False, "", options.isolate_memory_bytes, cpus
         )
-        return Contained(number, container.command, order, variables, name)
+        return Contained(number, container, order, name)
 
     return start
 
