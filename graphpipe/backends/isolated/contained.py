@@ -57,7 +57,9 @@ class Contained(Process):
         if status in _ENGINES_OWN:
             return f"ended with status {status}: podman could not run its container"
         if status == _NOT_FOUND:
-            return f"ended with status {status}: its image has no {self._container.python} (--python names a path there)"
+            return (
+                f"ended with status {status}: its image has no {self._container.python} (--python names a path there)"
+            )
         most = self._container.options.isolate_memory_bytes
         if most and status == _BY_SIGNAL + signal.SIGKILL:
             return f"ended by signal 9 (SIGKILL); where nobody sent that, it held more than {most:,} bytes"
