@@ -116,8 +116,8 @@ class LoadOptions:
     )  # fmt: skip
     isolate_container: str = setting(
         "", "Isolation", text("IMAGE"),
-        "Run these processes in containers of this image, by podman: without a network, and with the model's files alone. It "
-        "takes a Python 3.9 or newer with numpy; --python is a path in it. Without --isolate it is one process.",
+        "Run these processes in containers of this image, by podman: without a network, and with the model's files alone. "
+        "It takes a Python 3.9 or newer with numpy; --python is a path in it. Without --isolate it is one process.",
         default_text="no container",
     )  # fmt: skip
     isolate_timeout_s: float = setting(

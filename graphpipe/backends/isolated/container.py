@@ -34,7 +34,14 @@ _ASKED_S_MAX = 60.0
 
 # podman hands on descriptors from 3 on, without a gap.
 _SOCKET = 3
-_ONTO_3 = "import os, sys; fd = int(sys.argv[1]); os.dup2(fd, 3); fd == 3 or os.close(fd); os.execv(sys.argv[2], sys.argv[2:])"
+_ONTO_3 = """\
+import os, sys
+fd = int(sys.argv[1])
+os.dup2(fd, 3)
+if fd != 3:
+    os.close(fd)
+os.execv(sys.argv[2], sys.argv[2:])
+"""
 # What systemd has said to this process would be handed on too.
 _SYSTEMDS = ("LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PID", "NOTIFY_SOCKET")
 # Of descriptors, and of processes: more than a model needs, and what an engine may give that is itself limited.
