@@ -84,7 +84,7 @@ def _load(control: Frames) -> Model | None:
         sys.path += [each for each in order.path if each not in sys.path]
     from graphpipe.backends.find import opened  # frameworks come with it, under the limits
 
-    options = replace(order.options, isolate=0, python="", model_sha256="")
+    options = replace(order.options, isolate=0, python="", isolate_container="", model_sha256="")
     try:
         model, kind = opened(order.source, options, order.backend)
         loaded = _loaded(model, kind.backend, sorted(kind.uses))

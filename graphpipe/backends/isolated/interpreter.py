@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from graphpipe.errors import LoadError
 from graphpipe.venvs import environment
 
-__all__ = ["environment_of", "interpreter", "path_for", "working_folder"]
+__all__ = ["OURS_ALONE", "PROGRAM", "command_of", "environment_of", "interpreter", "path_for", "working_folder"]
+
+PROGRAM = str(Path(__file__).with_name("child.py"))
 
 # They speak to this interpreter of its own files.
-_OURS_ALONE = ("PYTHONHOME", "PYTHONPATH", "PYTHONEXECUTABLE", "__PYVENV_LAUNCHER__")
+OURS_ALONE = ("PYTHONHOME", "PYTHONPATH", "PYTHONEXECUTABLE", "__PYVENV_LAUNCHER__")
 
 
 def interpreter(python: str, name: str) -> str:
@@ -25,6 +27,11 @@ def interpreter(python: str, name: str) -> str:
             raise LoadError(f"{name}: this program does not know its interpreter; say it: --python PATH")
         return sys.executable
     return environment.interpreter(python, name)
+
+
+def command_of(chosen: str) -> Callable[[int], Sequence[str]]:
+    """The command line of a process whose socket has a certain number."""
+    return lambda fd: [chosen, "-u", PROGRAM, str(fd), str(os.getpid())]
 
 
 def path_for(chosen: str) -> tuple[list[str], bool]:
@@ -60,6 +67,6 @@ def environment_of(chosen: str, more: Mapping[str, str]) -> dict[str, str]:
     """The variables of the child."""
     variables = {**os.environ, **more}
     if chosen != sys.executable:
-        for name in _OURS_ALONE:
+        for name in OURS_ALONE:
             variables.pop(name, None)
     return variables

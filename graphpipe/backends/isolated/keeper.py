@@ -43,8 +43,6 @@ _TIMES = 32
 _MEMORY_LOOK_S = 0.5
 # At the end calls may take so long to finish, and processes to end.
 _FINISH_S, _END_S, _END_LOOK_S = 1.0, 2.0, 0.02
-# A process whose lane has ended is about to end itself.
-_EPITAPH_S = 1.0
 
 
 @dataclass(eq=False)
@@ -192,9 +190,9 @@ class Keeper:
     def lost(self, lane: Lane, why: str) -> ModelFailed:
         """The error of a call whose lane ended before its answer, with the end of the process in words."""
         process = lane.process
-        if not process.over.wait(_EPITAPH_S):
+        if not process.over.wait(process.epitaph_s):
             self._tell(partial(process.kill, why))
-            process.over.wait(_EPITAPH_S)
+            process.over.wait(process.epitaph_s)
         with self._changed:
             process.busy -= 1
             lane.frames.close()
@@ -357,7 +355,7 @@ class Keeper:
         except (TornFrame, OSError):
             # It ends, or has closed what it does not know. Without it, it can never say that it has loaded.
             self._forget(process.control.socket)
-            process.load_until = monotonic() + _EPITAPH_S
+            process.load_until = monotonic() + process.epitaph_s
             process.why_late = "closed its connection"
         except Exception as error:
             process.kill(f"was ended: what it says of itself is not understood: {first_line(error)[:_WHY_MAX]}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from time import monotonic
 from typing import Any
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from graphpipe.backends.isolated.failures import failure_from_bytes, refusal_from_bytes
 from graphpipe.backends.isolated.frames import Frame, Kind, TornFrame
 from graphpipe.backends.isolated.hello import Loaded, Order
-from graphpipe.backends.isolated.interpreter import environment_of, interpreter, path_for, working_folder
+from graphpipe.backends.isolated.interpreter import command_of, environment_of, interpreter, path_for, working_folder
 from graphpipe.backends.isolated.keeper import Keeper
 from graphpipe.backends.isolated.limits import thread_variables
 from graphpipe.backends.isolated.notes import notes_from_bytes
@@ -61,20 +61,11 @@ class IsolatedModel:
         self._pid = os.getpid()
         self._timeout_s = min(options.isolate_timeout_s, _TIMEOUT_S_MAX)
         count = options.isolate or 1
-        python = interpreter(options.python, source)
-        path, is_whole = path_for(python)
-        folder = working_folder()  # where it is now, whatever this program does later
-        variables = environment_of(python, thread_variables(options.isolate_cpus))
-
-        def start(number: int, load_timeout_s: float) -> Process:
-            order = Order(
-                source, backend, options, path, is_whole, folder, options.isolate_memory_bytes,
-                _cpus_of(number, options.isolate_cpus),
-            )  # fmt: skip
-            return Process(number, python, order, variables, self_name, load_timeout_s)
-
-        self_name = self._name
-        keeper = Keeper(self._name, count, start, partial(_lanes, count), self._timeout_s, options.isolate_memory_bytes)
+        start = _in_container if options.isolate_container else _beside
+        start_one = start(source, options, backend, self._name)
+        keeper = Keeper(
+            self._name, count, start_one, partial(_lanes, count), self._timeout_s, options.isolate_memory_bytes
+        )
         self._keeper = keeper
         # Nobody may remember to close it.
         self._finalizer = weakref.finalize(self, keeper.stop)
@@ -256,6 +247,38 @@ class IsolatedModel:
         """Let calls finish for a moment, and end the processes."""
         self._finalizer.detach()
         self._keeper.close()
+
+
+def _beside(source: str, options: LoadOptions, backend: str, name: str) -> Callable[[int, float], Process]:
+    """What starts a process under an interpreter of this machine, by its number."""
+    python = interpreter(options.python, source)
+    path, is_whole = path_for(python)
+    folder = working_folder()  # where it is now, whatever this program does later
+    variables = environment_of(python, thread_variables(options.isolate_cpus))
+
+    def start(number: int, load_timeout_s: float) -> Process:
+        cpus = _cpus_of(number, options.isolate_cpus)
+        order = Order(source, backend, options, path, is_whole, folder, options.isolate_memory_bytes, cpus)
+        return Process(number, command_of(python), order, variables, name, load_timeout_s)
+
+    return start
+
+
+def _in_container(source: str, options: LoadOptions, backend: str, name: str) -> Callable[[int, float], Process]:
+    """What starts a container with a process, by its number."""
+    from graphpipe.backends.isolated.contained import Contained  # nearly nobody's
+    from graphpipe.backends.isolated.container import Container
+
+    container = Container.of(source, options)
+
+    def start(number: int, load_timeout_s: float) -> Process:
+        cpus = _cpus_of(number, options.isolate_cpus)
+        order = Order(
+            container.source, backend, container.options, container.path, False, "", options.isolate_memory_bytes, cpus
+        )
+        return Contained(number, container, order, name, load_timeout_s)
+
+    return start
 
 
 def _lanes(count: int, loaded: Loaded) -> int:

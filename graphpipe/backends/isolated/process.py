@@ -9,7 +9,7 @@ import socket
 import struct
 import subprocess
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from time import monotonic
 
@@ -20,7 +20,6 @@ from graphpipe.backends.isolated.output import Output
 __all__ = ["Lane", "Process"]
 
 _TIMEVAL = struct.Struct("@ll")
-_PROGRAM = str(Path(__file__).with_name("child.py"))
 # Who looks at /proc/PID/statm multiplies by this.
 _PAGE = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
 
@@ -68,13 +67,17 @@ class Process:
     """A child, from its start to its end. To be used by the keeper's thread, but for what is said otherwise.
 
     ``busy`` counts the calls under way. ``over`` is set, by then for all threads, when it has ended and ``epitaph`` says
-    how; ``lanes`` are then closed for both sides.
+    how; ``lanes`` are then closed for both sides. ``command`` is the command line that starts it, made from the number of
+    its socket.
     """
+
+    # Whoever sees its lanes end hears so much later, at most, how it ended itself.
+    epitaph_s = 1.0
 
     def __init__(
         self,
         number: int,
-        interpreter: str,
+        command: Callable[[int], Sequence[str]],
         order: Order,
         environment: Mapping[str, str],
         name: str,
@@ -96,7 +99,7 @@ class Process:
         reading, writing = os.pipe()
         try:
             self.popen = subprocess.Popen(
-                [interpreter, "-u", _PROGRAM, str(theirs.fileno()), str(os.getpid())],
+                command(theirs.fileno()),
                 stdin=subprocess.DEVNULL,
                 stdout=writing,
                 stderr=writing,
@@ -165,7 +168,7 @@ class Process:
             os.killpg(self.pid, signal.SIGKILL)
         status = self.popen.wait()
         self.output.close()
-        self.epitaph = self.why_killed or _how(status)
+        self.epitaph = self.why_killed or self._how(status)
         self.is_up = False
         self.over.set()
         for lane in self.lanes:
@@ -183,13 +186,13 @@ class Process:
             return 0
         return (int(resident) - int(shared)) * _PAGE
 
-
-def _how(status: int) -> str:
-    if status >= 0:
-        return f"ended with status {status}"
-    try:
-        name = signal.Signals(-status).name
-    except ValueError:
-        name = "unknown"
-    hint = "; where nobody sent that, the machine was out of memory" if name == "SIGKILL" else ""
-    return f"ended by signal {-status} ({name}){hint}"
+    def _how(self, status: int) -> str:
+        """Its end in words; ``status`` is negative for a signal."""
+        if status >= 0:
+            return f"ended with status {status}"
+        try:
+            name = signal.Signals(-status).name
+        except ValueError:
+            name = "unknown"
+        hint = "; where nobody sent that, the machine was out of memory" if name == "SIGKILL" else ""
+        return f"ended by signal {-status} ({name}){hint}"
