@@ -213,11 +213,14 @@ def over_the_rate(*flags: str) -> Callable[[Serve, Path], str]:
 
 def a_process_that_does_not_answer(start: Serve, folder: Path) -> str:
     server = start("double", "--isolate", "1", "--isolate-timeout-s", "0.5")
+    hanging = b"".join(encode_request([X], config="wait go"))
     for path in ("/", "/%61"):
-        answer = call(server.url, "POST", path, b"".join(encode_request([X], config="wait go")))
+        # While the process is started anew, whoever asks waits for it no longer than that either.
+        while (answer := call(server.url, "POST", path, hanging)).status == 503:
+            pass
         assert answer.status == 504
     (folder / "go").touch()
-    assert call(server.url, "POST", "/", BODY).status == 200
+    until(lambda: call(server.url, "POST", "/", BODY).status == 200)
     return answer.text
 
 
