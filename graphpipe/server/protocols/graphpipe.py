@@ -235,6 +235,9 @@ class GraphPipeEndpoint:
         places = beside.places(given)
         fields = (*OCTETS, *places_field(places, given)) if places else ()
         is_much = sum([array.nbytes for array in given]) >= _COPIED_ASIDE_FROM or any(map(_is_work, given))
+        if not is_much and any(np.may_share_memory(array, each) for array in given for each in shown):
+            # Who has brought them here knows them until this turn of the loop is over, and would seem to keep them.
+            await asyncio.sleep(0)
         try:
             made = partial(encode, beside, given, places, shown)
             segments = await _in_thread(made) if is_much else made()
