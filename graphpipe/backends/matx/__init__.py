@@ -8,8 +8,12 @@ from __future__ import annotations
 
 import importlib
 import logging
+import shutil
 import sys
+import tempfile
+import weakref
 from collections.abc import Collection
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +22,7 @@ from graphpipe.backends.folder import folder_name
 from graphpipe.backends.model import Model
 from graphpipe.backends.options import LoadOptions
 from graphpipe.errors import LoadError
+from graphpipe.problem import Problem
 from graphpipe.venvs.environment import environment_at, environment_for, interpreter
 from graphpipe.venvs.requirement import Requirement
 
@@ -43,14 +48,29 @@ def _open(source: str, options: LoadOptions) -> Model:
     folder = path.parent if path.name == SPEC and path.is_file() else path
     if not (folder / SPEC).is_file():
         raise LoadError(f"{source}: expected a folder that holds {SPEC}, as module.save() writes it")
+    said = options.problem
+    problem = (Problem.read(said) if isinstance(said, str) else said) if said else None
     python = _python(source, options.python)
     if options.isolate or python:
-        isolated = importlib.import_module("graphpipe.backends.isolated.model")
-        told = replace(options, python=python, problem="", pad=())
-        model: Model = isolated.IsolatedModel(str(folder), told, "matx", folder_name(folder))
-        return model
-    opened: Model = importlib.import_module("graphpipe.backends.matx.module").open_folder(folder, options)
+        return _isolated(folder, replace(options, python=python, problem="", pad=()), problem)
+    opened: Model = importlib.import_module("graphpipe.backends.matx.module").open_folder(folder, options, problem)
     return opened
+
+
+def _isolated(folder: Path, options: LoadOptions, problem: Problem | None) -> Model:
+    """The model in processes of its own. A problem goes along, as a file: a module does not name its outputs."""
+    isolated = importlib.import_module("graphpipe.backends.isolated.model")
+    with ExitStack() as undo:
+        if problem is not None:
+            place = tempfile.mkdtemp(prefix="graphpipe-problem-")
+            undo.callback(shutil.rmtree, place, ignore_errors=True)
+            file = Path(place, "problem.json")
+            replace(problem, tests=()).write(file)
+            options = replace(options, problem=str(file))
+        model: Model = isolated.IsolatedModel(str(folder), options, "matx", folder_name(folder))
+        # It is read again by each process that is started anew.
+        weakref.finalize(model, undo.pop_all().close)
+    return model
 
 
 def _python(source: str, said: str) -> str:

@@ -19,8 +19,9 @@ from graphpipe.backends.matx.values import given, taken
 from graphpipe.backends.options import LoadOptions
 from graphpipe.backends.python.calling import FunctionModel
 from graphpipe.backends.python.calling import Takes as Called
-from graphpipe.backends.sidecar import INSIDE, Sidecar, by_order
+from graphpipe.backends.sidecar import Sidecar, beside, by_order
 from graphpipe.errors import LoadError
+from graphpipe.problem import Problem
 from graphpipe.signature import Signature
 from graphpipe.sources.digest import digest_of
 from graphpipe.words import first_line
@@ -74,8 +75,10 @@ class MatxModel:
         self._module = None
 
 
-def open_folder(folder: Path, options: LoadOptions) -> MatxModel:
-    """The model of a saved module's folder. Raises LoadError."""
+def open_folder(folder: Path, options: LoadOptions, problem: Problem | None = None) -> MatxModel:
+    """The model of a saved module's folder. What the module does not say of its inputs and outputs, and no file beside it
+    does, the problem says that it is to answer. Raises LoadError.
+    """
     spec = folder / "model.spec.json"
     takes = inputs_of(spec)
     try:
@@ -90,18 +93,20 @@ def open_folder(folder: Path, options: LoadOptions) -> MatxModel:
         module = matx.load(str(folder.absolute()), _device(folder, options.device))
     except Exception as error:
         raise LoadError(f"{folder}: MATXScript cannot load it: {_what_it_says(error)}") from None
-    described = folder / INSIDE
+    described = beside(spec)
     text = described.read_bytes() if described.is_file() else b"{}"
     sidecar = Sidecar.read(text, described)
-    specs = by_order(list(takes), sidecar.inputs)
-    known = {spec.name for spec in sidecar.inputs or ()}
-    if strangers := known - set(takes):
-        raise LoadError(f"{described}: there is no input {min(strangers)!r}; there are {', '.join(map(repr, takes))}")
+    _refuse_strangers(described, sidecar, takes)
+    inputs = {spec.name: spec for spec in sidecar.inputs or (problem.inputs if problem else ())}
+    outputs = sidecar.outputs
+    if outputs is None:
+        # What a module gives has no names of its own; those that are asked for are taken in order.
+        outputs = problem.outputs if problem else by_order(options.outputs or (), None)
     try:
         signature = Signature(
-            tuple(each if each.name in known else takes[each.name].spec(each.name) for each in specs),
-            sidecar.outputs or (),
-            open_outputs=sidecar.outputs is None,
+            tuple(inputs.get(name) or kind.spec(name) for name, kind in takes.items()),
+            outputs,
+            open_outputs=not outputs,
         ).with_defaults(options.inputs, options.outputs)
     except ValueError as error:
         raise LoadError(f"{folder}: {error}") from None
@@ -109,6 +114,12 @@ def open_folder(folder: Path, options: LoadOptions) -> MatxModel:
         matx, module, signature, takes, _as_str(text, described), digest_of(folder, *libraries),
         sidecar.description or "MATXScript module",
     )  # fmt: skip
+
+
+def _refuse_strangers(place: Path, sidecar: Sidecar, takes: Mapping[str, Takes]) -> None:
+    for spec in sidecar.inputs or ():
+        if spec.name not in takes:
+            raise LoadError(f"{place}: there is no input {spec.name!r}; there are {', '.join(map(repr, takes))}")
 
 
 def _libraries(folder: Path, options: LoadOptions) -> list[Path]:
