@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import graphpipe
-from graphpipe.errors import InvalidRequest, LoadError, ModelFailed, TimedOut
+from graphpipe.errors import InvalidRequest, LoadError, ModelFailed
 from tests.serving import serving
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -92,22 +92,19 @@ def scaled(matx):
         yield model
 
 
-def test_what_a_function_raises_is_told_with_its_line_and_what_hangs_is_ended(found, tmp_path, caplog):
-    model = ["--model", found.module("odd"), "--outputs", "number", "--request-timeout-s", "1"]
+def test_what_a_function_raises_is_told_with_its_line_and_what_hangs_is_ended(found, tmp_path):
+    model = ["--model", found.module("odd"), "--outputs", "number"]
     with serving(*model, env={"GRAPHPIPE_VENVS": str(tmp_path / "venvs")}, tracebacks=True) as server:
         with graphpipe.Client(server.url) as client:
             assert client.infer({"text": "41"})["number"] == 41
             with pytest.raises(ModelFailed):
                 client.infer({"text": "forty"})
-            with pytest.raises((TimedOut, graphpipe.DeadlineExceeded)):
+        with graphpipe.Client(server.url, timeout=1) as client:
+            with pytest.raises(graphpipe.GraphPipeError, match="gave no answer|timed out|no answer|deadline"):
                 client.infer({"text": "hang"})
-        with graphpipe.Client(server.url, timeout_s=60) as client:
-            while True:  # until the process is ended and another one is there
-                try:
-                    assert client.infer({"text": "43"})["number"] == 43
-                    break
-                except graphpipe.GraphPipeError:
-                    continue
+        # Its process is ended, and another one is started: whoever asks waits for that.
+        with graphpipe.Client(server.url, timeout=60) as client:
+            assert client.infer({"text": "43"})["number"] == 43
         assert "modules.py, line" in server.log
         assert "c_runtime_api.cc" not in server.log
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from graphpipe.backends.matx.failure import what_it_says
 from graphpipe.backends.matx.spec import Takes, inputs_of
 from graphpipe.backends.matx.values import given, taken
 from graphpipe.backends.options import LoadOptions
@@ -30,7 +31,6 @@ __all__ = ["MatxModel", "open_folder"]
 
 Array = NDArray[Any]
 
-_CHECKED = re.compile(r"(?:\[\d\d:\d\d:\d\d\] \S+:\d+: )?Check failed: .+?: (?=\S)")
 _TEXTS = ("bytes", "str")
 
 
@@ -43,10 +43,10 @@ class MatxModel:
     shares_memory = False
 
     def __init__(
-        self, matx: Any, module: Any, signature: Signature, takes: Mapping[str, Takes], as_str: frozenset[str],
+        self, folder: Path, matx: Any, module: Any, signature: Signature, takes: Mapping[str, Takes], as_str: frozenset[str],
         version: str, description: str,
     ) -> None:  # fmt: skip
-        self._matx, self._module = matx, module
+        self._folder, self._matx, self._module = folder, matx, module
         self._takes, self._as_str = takes, as_str
         self.signature = signature
         self.version = version
@@ -60,14 +60,14 @@ class MatxModel:
         """Run the module once."""
         return self._named.infer(inputs, outputs, config=config)
 
-    def _run(self, **inputs: Array) -> Any:
+    def _run(self, /, **inputs: Array) -> Any:
         matx, takes = self._matx, self._takes
         values = {name: taken(matx, name, array, takes[name], name in self._as_str) for name, array in inputs.items()}
         try:
             result = self._module.run(values)
         except Exception as error:
             # Its own text begins with pages of C++.
-            raise RuntimeError(_what_it_says(error)) from None
+            raise RuntimeError(what_it_says(error, self._folder)) from None
         return given(matx, result)
 
     def close(self) -> None:
@@ -92,7 +92,7 @@ def open_folder(folder: Path, options: LoadOptions, problem: Problem | None = No
         matx.pipeline.load_ops([str(each) for each in libraries])
         module = matx.load(str(folder.absolute()), _device(folder, options.device))
     except Exception as error:
-        raise LoadError(f"{folder}: MATXScript cannot load it: {_what_it_says(error)}") from None
+        raise LoadError(f"{folder}: MATXScript cannot load it: {what_it_says(error, folder)}") from None
     described = beside(spec)
     text = described.read_bytes() if described.is_file() else b"{}"
     sidecar = Sidecar.read(text, described)
@@ -111,7 +111,7 @@ def open_folder(folder: Path, options: LoadOptions, problem: Problem | None = No
     except ValueError as error:
         raise LoadError(f"{folder}: {error}") from None
     return MatxModel(
-        matx, module, signature, takes, _as_str(text, described), digest_of(folder, *libraries),
+        folder, matx, module, signature, takes, _as_str(text, described), digest_of(folder, *libraries),
         sidecar.description or "MATXScript module",
     )  # fmt: skip
 
@@ -155,6 +155,7 @@ def _quiet() -> Iterator[None]:
     root, hook = logging.getLogger(), sys.excepthook
     listener = logging.NullHandler()  # without any, the first warning sets up another log beside ours
     root.addHandler(listener)
+    root.addFilter(_is_no_word_of_its_own)  # and stays: at each error it warns of C++ that was elsewhere
     try:
         yield
     finally:
@@ -162,17 +163,5 @@ def _quiet() -> Iterator[None]:
         sys.excepthook = hook
 
 
-def _what_it_says(error: BaseException) -> str:
-    """What is wrong, out of an error of MATXScript's: between frames of C++ before and behind it."""
-    lines: list[str] = []
-    for line in str(error).splitlines():
-        if line.startswith("Stack trace"):
-            break
-        lines.append(line)
-    place = next((match[1] for line in reversed(lines) if (match := re.match(r'  File "(?!/data00)(.*)$', line))), "")
-    said = [line for line in lines if line.strip() and not line.startswith(("  File ", 'File "', "Traceback"))]
-    if not said:
-        return first_line(error)
-    words = _CHECKED.sub("", said[-1]).removeprefix("MATXError: ")
-    where = re.match(r'(?:.*/)?([^/"]+)", line (\d+)', place)
-    return f"{words[:500]} ({where[1]}, line {where[2]})" if where else words[:500]
+def _is_no_word_of_its_own(record: logging.LogRecord) -> bool:
+    return "/site-packages/matx/" not in record.pathname
