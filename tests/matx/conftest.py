@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from tests.backends.test_download import site
 from tests.matx.making import Made, made
+
+__all__ = ["site"]  # a fixture
 
 
 @pytest.fixture(scope="session")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import shutil
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -135,7 +137,9 @@ def test_a_dictionary_for_an_input_is_refused_at_load(found):
         graphpipe.load(found.module("counted"))
 
 
-def test_a_problem_names_outputs_and_types_what_is_empty(found, tmp_path):
+def test_a_problem_names_outputs_and_types_what_is_empty_and_leaves_nothing_behind(found, tmp_path, monkeypatch):
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
     shutil.copytree(found.module("text2ids"), tmp_path / "plain")
     (tmp_path / "plain" / "model.spec.graphpipe.json").unlink()
     problem = graphpipe.Problem.of(TEXT, [{"name": "numbers", "dtype": "int64", "shape": ["n"]}])
@@ -143,6 +147,9 @@ def test_a_problem_names_outputs_and_types_what_is_empty(found, tmp_path):
         for text, numbers in (("", []), ("world", [1])):
             array = model.infer({"text": text})["numbers"]
             assert (array.dtype, array.tolist()) == (np.int64, numbers)
+    del model
+    gc.collect()
+    assert list((tmp_path / "temporary").iterdir()) == []
     with graphpipe.load(tmp_path / "plain") as model:
         assert list(model.infer({"text": "hello"})) == ["output_0"]
 

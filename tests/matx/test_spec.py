@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import io
 import json
 import sys
+import zipfile
 
 import pytest
 from hypothesis import given
@@ -12,7 +15,10 @@ from hypothesis import strategies as st
 
 import graphpipe
 from graphpipe.backends.matx.spec import Takes, inputs_of
+from graphpipe.backends.options import LoadOptions
+from graphpipe.backends.package import BACKEND
 from graphpipe.errors import LoadError
+from tests.backends.test_download import file as file_answer
 
 
 def typed(value):
@@ -134,3 +140,28 @@ def test_a_numbered_version_of_one_is_found(tmp_path, monkeypatch):
     written(tmp_path / "m" / "1", module([-11]))
     with pytest.raises(LoadError, match="m/1/model.spec.json needs matxscript"):
         graphpipe.load(tmp_path / "m")
+
+
+def test_a_package_with_one_that_came_from_a_url_is_refused_unless_it_is_meant(tmp_path):
+    (tmp_path / "m").mkdir()
+    written(tmp_path / "m", module([-11]))
+    problem = graphpipe.Problem.of([{"name": "a", "dtype": "string", "shape": []}], [{"name": "y", "dtype": "int64"}])
+    path = graphpipe.package.create(tmp_path / "p.zip", model=tmp_path / "m", problem=problem, self_test=False)
+    with pytest.raises(LoadError, match="came from a URL, and brings code of its own"):
+        BACKEND.fetched(str(path), LoadOptions())
+    BACKEND.fetched(str(path), LoadOptions(trust_model=True))
+
+
+def test_one_that_came_from_a_url_is_refused_unless_it_is_meant(site, tmp_path, monkeypatch):
+    monkeypatch.setenv("GRAPHPIPE_VENVS", str(tmp_path / "none"))
+    zipped = io.BytesIO()
+    with zipfile.ZipFile(zipped, "w") as archive:
+        archive.writestr("m/model.spec.json", json.dumps(typed(module([-11]))))
+    site.answers = [file_answer(zipped.getvalue())]
+    url = f"{site.url}/m.zip"
+    with pytest.raises(LoadError, match="is compiled code, and this one came from a URL"):
+        graphpipe.load(url)
+    digest = hashlib.sha256(zipped.getvalue()).hexdigest()
+    for options in ({"trust_model": True}, {"model_sha256": digest}):  # it comes as far as one of this machine
+        with pytest.raises(LoadError, match="needs matxscript, which wants an older numpy"):
+            graphpipe.load(url, **options)

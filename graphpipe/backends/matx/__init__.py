@@ -99,12 +99,16 @@ def _how_to_make() -> str:
 
 
 def _fetched(source: str, options: LoadOptions) -> None:
-    """Raise LoadError: a URL is of one file, and a module is a folder."""
-    raise LoadError(f"{Path(source).name}: a module of MATXScript is a folder, and no single file of it can be fetched")
+    """Raise LoadError where compiled code came from a URL, and nobody said that it may run."""
+    if not options.trust_model and not options.model_sha256:
+        raise LoadError(
+            f"{Path(source).name}: a module of MATXScript is compiled code, and this one came from a URL; it can do all "
+            "that its process can: say which one you mean, --model-sha256 HEX, or that whoever made it is trusted, --trust-model"
+        )
 
 
 def _uses(source: str) -> Collection[str]:
-    return ("custom_ops", "device", "inputs", "outputs")
+    return ("custom_ops", "device", "inputs", "outputs", "trust_model")
 
 
 BACKEND = Backend("matx", _matches, _open, uses=_uses, fetched=_fetched, isolates=True)
