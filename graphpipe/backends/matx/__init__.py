@@ -103,7 +103,7 @@ def _fetched(source: str, options: LoadOptions) -> None:
     if not options.trust_model and not options.model_sha256:
         raise LoadError(
             f"{Path(source).name}: a module of MATXScript is compiled code, and this one came from a URL; it can do all "
-            "that its process can: say which one you mean, --model-sha256 HEX, or that whoever made it is trusted, --trust-model"
+            "that its process can: say which one you mean, --model-sha256 HEX, or that its maker is trusted, --trust-model"
         )
 
 
