@@ -12,7 +12,9 @@ if TYPE_CHECKING:
 __all__ = ["backends", "ours"]
 
 # Asked in this order. A backend of this package needs no installed metadata to be found.
-_OURS = ("echo", "remote", "placeholder", "package", "pipeline", "onnx", "caffe2", "tensorflow", "torch", "python")
+_OURS = (
+    "echo", "remote", "placeholder", "package", "pipeline", "onnx", "caffe2", "tensorflow", "torch", "matx", "python",
+)  # fmt: skip
 
 
 def ours() -> Iterator[Backend]:

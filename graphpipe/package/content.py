@@ -36,7 +36,13 @@ Array = NDArray[Any]
 
 MODEL = "model"
 # What a model of these backends needs; a function's needs are its author's to name.
-_FRAMEWORKS = {"onnx": "onnxruntime", "tensorflow": "tensorflow", "torch": "torch", "python": "numpy"}
+_FRAMEWORKS = {
+    "matx": "matxscript",
+    "onnx": "onnxruntime",
+    "python": "numpy",
+    "tensorflow": "tensorflow",
+    "torch": "torch",
+}
 _ELSEWHERE = {
     "echo": "it is in graphpipe itself",
     "placeholder": "it makes its answers up",

@@ -1,0 +1,78 @@
+"""examples/text2ids: in Python and compiled, one table and one answer."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import graphpipe
+from tests.matx.conftest import matx as matx_fixture
+from tests.matx.making import EXAMPLE
+from tests.serving import ROOT, serving
+
+matx = matx_fixture
+PROBLEM = EXAMPLE / "problem.toml"
+
+
+@pytest.fixture(scope="module")
+def in_python():
+    with graphpipe.load(f"{EXAMPLE / 'serve.py'}:text2ids", problem=PROBLEM) as model:
+        yield model
+
+
+@pytest.fixture(scope="module")
+def compiled(matx):
+    with graphpipe.load(matx.module("text2ids"), python=matx.python, problem=PROBLEM) as model:
+        yield model
+
+
+def test_it_answers_its_problem_in_python(in_python):
+    graphpipe.Problem.read(PROBLEM).check(in_python)
+
+
+def test_it_answers_its_problem_compiled(compiled):
+    graphpipe.Problem.read(PROBLEM).check(compiled)
+
+
+_WORDS = st.sampled_from(["hello", "world", "[UNK]", "Hello", "wörld", "你好", "👋🏽", "e\u0301", "\u00a0", "\u3000"])
+_BETWEEN = st.sampled_from([" ", "\t", "\n", "\r\n", "\x0b", "\x0c", "\x1c", "\x85", "  ", "", "\0"])
+_TEXTS = st.one_of(
+    st.text().map(str.encode),
+    st.binary(),
+    st.lists(st.tuples(_WORDS, _BETWEEN)).map(lambda pairs: "".join(map("".join, pairs)).encode()),
+)
+
+
+@settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow])
+@given(_TEXTS)
+def test_compiled_it_gives_what_python_gives_for_any_text(in_python, compiled, text):
+    answers = [model.infer({"text": text})["ids"] for model in (in_python, compiled)]
+    assert answers[0].dtype == answers[1].dtype
+    assert answers[0].tolist() == answers[1].tolist()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_the_readmes_commands_make_it_and_serve_it(matx, tmp_path):
+    commands = re.findall(r"<!-- not run: [^\n]* -->\n```sh\n(.*?)```", (EXAMPLE / "README.md").read_text(), re.DOTALL)
+    assert len(commands) == 2
+    bin_folder = os.path.dirname(sys.executable)
+    variables = {
+        **os.environ, "HOME": str(tmp_path), "PATH": f"{bin_folder}{os.pathsep}{os.environ['PATH']}",
+        "UV_CACHE_DIR": str(ROOT / ".build" / "bench" / "uv"),
+    }  # fmt: skip
+    variables.pop("GRAPHPIPE_VENVS", None)
+    done = subprocess.run(
+        ["sh", "-euc", commands[0]], cwd=ROOT, env=variables, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    [folder] = re.findall(r"--model (\S+)", commands[1])
+    with serving("--model", ROOT / folder, env={"HOME": str(tmp_path)}) as server:
+        with graphpipe.Client(server.url) as client:
+            assert client.infer({"text": "hello world unknown"})["ids"].tolist() == [0, 1, 2]
