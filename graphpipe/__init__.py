@@ -48,6 +48,7 @@ if TYPE_CHECKING:
         Unsupported,
         UpstreamFailed,
     )
+    from graphpipe.fusing.fusing import fuse
     from graphpipe.problem import Case, Problem
     from graphpipe.server.serving import Serving, serve, serving
     from graphpipe.signature import Signature, TensorSpec
@@ -87,6 +88,7 @@ __all__ = [
     "__version__",
     "compare",
     "errors",
+    "fuse",
     "load",
     "model",
     "package",
@@ -106,6 +108,7 @@ _HOMES = {
     "AsyncClient": "graphpipe.client.asyncio_client",
     "Client": "graphpipe.client.blocking",
     "compare": "graphpipe.comparison.comparing",
+    "fuse": "graphpipe.fusing.fusing",
     "load": "graphpipe.backends",
     "LoadOptions": "graphpipe.backends",
     "LoadedModel": "graphpipe.backends",
