@@ -40,7 +40,8 @@ def fuse(
     from the name that it is to have. A part is called after its file, and its values are called ``part/value``.
 
     Parts of older opsets are converted to the newest that one of them has; large weights go into a file beside
-    (``path`` + ".data") with ``external_data``, and where they are over 2 GiB. ``custom_ops`` are libraries with operators of their own, which a runtime then needs too.
+    (``path`` + ".data") with ``external_data``, and where they are over 2 GiB. ``custom_ops`` are libraries with operators
+    of their own, which a runtime then needs too.
 
     Both are then asked the same by ONNX Runtime: inputs that are made up, or ``examples``, dicts from names to arrays;
     ``trial=False`` leaves that out. Raises LoadError for what is no ONNX graph, does not fit together, or answers otherwise.
@@ -81,7 +82,7 @@ def fuse(
             onnx.save(model, made, save_as_external_data=beside, location=data, size_threshold=1024)
             if as_they_came is not None:
                 try_out(as_they_came, made, custom_ops, examples)
-            if beside:
+            if made.with_name(data).exists():
                 os.replace(made.with_name(data), path.with_name(data))
             os.replace(made, path)
     except OSError as error:

@@ -167,7 +167,9 @@ def _default(plan: Plan, public: str) -> onnx.TensorProto | None:
         own = [tensor for tensor in part.graph.initializer if tensor.name == name]
         if not own:
             return None
-        found.append((part, onnx.TensorProto.FromString(own[0].SerializeToString())))
+        default = onnx.TensorProto()
+        default.CopyFrom(own[0])  # the part's own list of them is emptied
+        found.append((part, default))
     arrays = [onnx.numpy_helper.to_array(tensor) for _, tensor in found]
     if any(array.tobytes() != arrays[0].tobytes() for array in arrays):
         raise LoadError(

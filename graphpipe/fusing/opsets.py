@@ -66,7 +66,9 @@ def _convert(part: Part, domain: str, wanted: int, changed: Sequence[str]) -> No
     try:
         converted = version_converter.convert_version(part.model, wanted)
     except Exception as error:
-        raise LoadError(f"{trouble}; it cannot be converted: {first_line(error)}; export it with opset {wanted}") from None
+        raise LoadError(
+            f"{trouble}; it cannot be converted: {first_line(error)}; export it with opset {wanted}"
+        ) from None
     if set(part.takes) - {info.name for info in converted.graph.input} or list(part.gives) != [
         info.name for info in converted.graph.output
     ]:

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import onnx
-from google.protobuf.message import DecodeError
 from onnx import inliner
 
 from graphpipe.backends import onnx_file
@@ -104,7 +103,7 @@ def _model(source: object, place: int) -> tuple[onnx.ModelProto | Path, onnx.Mod
     onnx_file.check(path)
     try:
         return path, onnx.load(path), str(path)
-    except (DecodeError, ValueError, OSError, onnx.checker.ValidationError) as error:
+    except Exception as error:  # protobuf's own, the checker's, or the file's
         raise LoadError(f"{path}: is no ONNX file: {first_line(error)}") from None
 
 
@@ -125,7 +124,9 @@ def _plain(name: str, source: str, whole: onnx.ModelProto | Path, model: onnx.Mo
     for node in nodes_in(light.graph):
         node.domain = domain_of(node.domain)
         if node.domain not in opsets:
-            raise LoadError(f"{source}: uses {node.op_type} of {node.domain or 'ai.onnx'}, and does not say which version")
+            raise LoadError(
+                f"{source}: uses {node.op_type} of {node.domain or 'ai.onnx'}, and does not say which version"
+            )
     return Part(name, source, whole, light, weights, opsets)
 
 

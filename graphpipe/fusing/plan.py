@@ -58,10 +58,14 @@ def planned(
                 plan.asked.setdefault(wanted, []).append((place, name))
                 _check_shared(parts, wanted, plan.asked[wanted])
         own = {name: (place, name) for name in part.gives}
-        known |= own | {f"{part.name}.{name}": value for name, value in own.items() if f"{part.name}.{name}" not in known}
+        known |= own | {
+            f"{part.name}.{name}": value for name, value in own.items() if f"{part.name}.{name}" not in known
+        }
     if unused_maps:
         names = [name for part in parts for name in part.takes]
-        raise LoadError(f"no part takes {listed(sorted(unused_maps))}, which the name map has; they take {listed(names)}")
+        raise LoadError(
+            f"no part takes {listed(sorted(unused_maps))}, which the name map has; they take {listed(names)}"
+        )
     plan.given = _given(parts, known, outputs)
     _check_all_are_needed(plan)
     both = sorted(set(plan.given) & set(plan.asked))
@@ -113,9 +117,10 @@ def _check_all_are_needed(plan: Plan) -> None:
     for place, part in enumerate(plan.parts):
         if place in needed:
             continue
-        later = [name for other in plan.parts[place + 1 :] for name in other.takes]
-        raise LoadError(
-            f"nothing that {part.source} gives is used: it gives {listed(list(part.gives))}, "
-            + (f"and after it {listed(later)} are taken; say which is which: name_map={{input: output}}" if later else
-               f"and the outputs asked for are {listed(list(plan.given))}")
-        )  # fmt: skip
+        gives = list(part.gives)
+        later = [f"{other.name}.{name}" for other in plan.parts[place + 1 :] for name in other.takes]
+        if later:
+            rest = f"and later parts take {listed(later)}; if one is the other: name_map={{{later[0]!r}: {gives[0]!r}}}"
+        else:
+            rest = f"and the outputs asked for are {listed(list(plan.given))}"
+        raise LoadError(f"nothing that {part.source} gives is used: it gives {listed(gives)}, {rest}")

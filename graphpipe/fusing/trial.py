@@ -122,7 +122,8 @@ def _session(model: onnx.ModelProto | Path, custom_ops: Sequence[str], source: s
         what = str(model) if isinstance(model, Path) else model.SerializeToString()
         return runtime.InferenceSession(what, settings, providers=["CPUExecutionProvider"], enable_fallback=0)
     except Exception as error:
-        hint = "; its operators are in a library: custom_ops, --custom-ops" if "domain_version" in str(error) else ""
+        unknown = "is not a registered function/op" in str(error)
+        hint = "; the library that has it goes into custom_ops, --custom-ops" if unknown else ""
         raise LoadError(f"{source}: ONNX Runtime does not take it: {words_of(error)}{hint}") from None
 
 
@@ -133,9 +134,9 @@ def _argument(session: Any, name: str) -> Any:
 def _drawn(kind: str, shape: Sequence[int], below: int, random: np.random.Generator) -> Array:
     name = kind.removeprefix("tensor(").removesuffix(")")
     dtype = np.dtype(_DTYPES.get(name, name))
-    if dtype == object:
+    if dtype.hasobject:
         return np.asarray(random.choice(np.array(_WORDS, object), shape), object).reshape(shape)
-    if dtype == bool:
+    if dtype.kind == "b":
         return random.integers(0, 2, shape).astype(bool)
     if dtype.kind == "f":
         return random.standard_normal(shape).astype(dtype)

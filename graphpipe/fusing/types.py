@@ -34,7 +34,7 @@ def misfit(given: onnx.ValueInfoProto, taken: onnx.ValueInfoProto) -> bool:
     if None in kinds:
         return False
     if kinds != ["tensor_type", "tensor_type"]:
-        return kinds[0] != kinds[1]
+        return bool(kinds[0] != kinds[1])
     one, other = given.type.tensor_type, taken.type.tensor_type
     if one.elem_type and other.elem_type and one.elem_type != other.elem_type:
         return True
@@ -43,7 +43,8 @@ def misfit(given: onnx.ValueInfoProto, taken: onnx.ValueInfoProto) -> bool:
     if len(one.shape.dim) != len(other.shape.dim):
         return True
     pairs = zip(one.shape.dim, other.shape.dim, strict=True)
-    return any(a.HasField("dim_value") and b.HasField("dim_value") and a.dim_value != b.dim_value for a, b in pairs)
+    sizes = [(a.dim_value, b.dim_value) for a, b in pairs if a.HasField("dim_value") and b.HasField("dim_value")]
+    return any(a != b for a, b in sizes)
 
 
 class Symbols:
