@@ -233,6 +233,8 @@ def adopting(thing: object, name: str, options: LoadOptions) -> tuple[Model, Kin
             thing = thing()
         except Exception as error:
             raise LoadError(f"{name}: making one raised {in_words(error)}") from error
+    if isinstance(thing, LoadedModel):  # one edge is enough
+        thing = thing.model
     if isinstance(thing, Model) and isinstance(thing.signature, Signature):
         return thing, Kind("python", _EVERYBODYS)
     # The one for functions last: it takes or refuses all that is left.
@@ -286,6 +288,8 @@ def default_name(source: str) -> str:
         return Path(source.removeprefix("placeholder:")).stem or "placeholder"
     if match := re.fullmatch(r"(?:[\w.]+|.+\.py):([\w.]+)", source):
         return match[1]
+    if Path(source).name == "pipeline.toml":  # every pipeline's file
+        return folder_name(Path(source).parent)
     if os.path.isdir(source):
         return folder_name(Path(source))
     return Path(source.rstrip("/")).stem or "model"
