@@ -82,6 +82,7 @@ PIPELINE = """\
 name = "embedding"
 
 [[stages]]
+name = "tokenizer"
 source = "tokenizer.py:Tokenizer"
 
 [[stages]]

