@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import onnx
 
-__all__ = ["domain_of", "names_in", "nodes_in", "operators", "rename"]
+__all__ = ["domain_of", "graphs_of", "is_text", "names_in", "nodes_in", "operators", "rename"]
 
 
 def nodes_in(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
@@ -28,6 +29,18 @@ def graphs_of(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
 def domain_of(domain: str) -> str:
     """The domain's one name: the default one has two, and a file that lists both is refused by some."""
     return "" if domain == "ai.onnx" else domain
+
+
+def is_text(message: Any) -> bool:
+    """Whether all texts of a message of protobuf are: what is no UTF-8 comes as bytes, and nothing could name it."""
+    for field, value in message.ListFields():
+        values = value if isinstance(value, Sequence) and not isinstance(value, str | bytes) else [value]
+        if field.type == field.TYPE_STRING:
+            if any(isinstance(each, bytes) for each in values):
+                return False
+        elif field.type == field.TYPE_MESSAGE and not all(map(is_text, values)):
+            return False
+    return True
 
 
 def operators(graph: onnx.GraphProto) -> set[tuple[str, str]]:

@@ -18,6 +18,7 @@ from onnx import inliner
 from graphpipe.backends import onnx_file
 from graphpipe.backends.foreign import no_such_file
 from graphpipe.errors import LoadError
+from graphpipe.fusing import graphs
 from graphpipe.fusing.graphs import domain_of, nodes_in
 from graphpipe.words import first_line
 
@@ -108,9 +109,11 @@ def _model(source: object, place: int) -> tuple[onnx.ModelProto | Path, onnx.Mod
 
 
 def _plain(name: str, source: str, whole: onnx.ModelProto | Path, model: onnx.ModelProto) -> Part:
+    if not graphs.is_text(model):
+        raise LoadError(f"{source}: has names or words that are no UTF-8")
     light, weights = _without_weights(model)
-    if not light.graph.node and not light.graph.output:
-        raise LoadError(f"{source}: has no graph")
+    if not light.graph.output:
+        raise LoadError(f"{source}: has no graph that gives anything")
     if light.functions:
         # Functions of two parts may have one name, and no converter looks into them.
         try:

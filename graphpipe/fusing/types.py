@@ -18,7 +18,8 @@ def text(info: onnx.ValueInfoProto) -> str:
     if kind != "tensor_type":
         return (kind or "any type").removesuffix("_type")
     tensor = info.type.tensor_type
-    name = onnx.TensorProto.DataType.Name(tensor.elem_type).lower()
+    known = onnx.TensorProto.DataType
+    name = known.Name(tensor.elem_type).lower() if tensor.elem_type in known.values() else f"type {tensor.elem_type}"
     if not tensor.HasField("shape"):
         return f"{_NAMES.get(name, name)}, any shape"
     return f"{_NAMES.get(name, name)} [{', '.join(map(_dim_text, tensor.shape.dim))}]"

@@ -248,3 +248,20 @@ def test_whatever_the_names_are_a_value_is_what_the_last_part_before_gave_under_
     needed = {info.name: inputs[info.name] for info in model.graph.input}
     for name, array in run(model, **needed).items():
         assert np.array_equal(array, expected[name.removeprefix("last_")])
+
+
+def test_operators_inside_a_branch_are_converted_too():
+    old = graph(
+        """old (float[2, 3, 4] x, bool c) => (float[2, 3, 4] s) {
+        s = If (c) <then_branch = t () => (float[2, 3, 4] r) { r = Softmax <axis = 1> (x) },
+                    else_branch = e () => (float[2, 3, 4] q) { q = Neg (x) }>
+    }""",
+        ir=7,
+        onnx=11,
+    )
+    new = graph("new (float[2, 3, 4] s) => (float[2, 3, 4] y) { y = Softmax <axis = 2> (s) }", onnx=18)
+    x = np.random.default_rng(0).standard_normal((2, 3, 4), np.float32)
+    model = graphpipe.fuse(old, new)
+    s = run(old, x=x, c=np.array(True))["s"]
+    assert np.allclose(s.sum(axis=(1, 2)), 1)  # as it was up to 12: over all axes from 1 on
+    assert np.allclose(run(model, x=x, c=np.array(True))["y"], run(new, s=s)["y"])

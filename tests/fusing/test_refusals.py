@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 
 import numpy as np
 import onnx
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 import graphpipe
 from graphpipe.errors import LoadError
@@ -102,6 +105,27 @@ def test_a_file_that_wants_tensors_from_elsewhere_is_refused(tmp_path):
     (tmp_path / "inside" / "one.onnx").write_bytes(model.SerializeToString())
     with pytest.raises(LoadError, match="outside its folder"):
         graphpipe.fuse(tmp_path / "inside" / "one.onnx", graph(SHIFT))
+
+
+BYTES = graph(SCALE).SerializeToString()
+CHANGES = st.lists(st.tuples(st.integers(0, len(BYTES) - 1), st.integers(0, 255)), min_size=1, max_size=3)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(CHANGES)
+def test_a_file_with_a_few_other_bytes_is_fused_or_refused_and_nothing_else_happens(tmp_path, changes):
+    content = bytearray(BYTES)
+    for place, byte in changes:
+        content[place] = byte
+    (tmp_path / "changed.onnx").write_bytes(content)
+    with contextlib.suppress(LoadError):
+        graphpipe.fuse(tmp_path / "changed.onnx", graph(SHIFT, onnx=18), trial=False)
+
+
+def test_a_name_that_is_no_text_is_refused(tmp_path):
+    (tmp_path / "odd.onnx").write_bytes(BYTES.replace(b"two", b"tw\xff"))
+    with pytest.raises(LoadError, match="has names or words that are no UTF-8"):
+        graphpipe.fuse(tmp_path / "odd.onnx", graph(SHIFT))
 
 
 def test_what_is_no_graph_is_refused():
