@@ -1,9 +1,10 @@
 """What does a pipeline cost beside its stages, and what is it worth?
 
-    python benchmarks/pipelines.py [overhead] [branches] [--rounds N] [--save]
+    python benchmarks/pipelines.py [overhead] [branches] [embedding] [--rounds N] [--save]
 
 overhead  a pipeline of three stages that do nothing, beside one such model: echo, and plain functions
 branches  two stages that need nothing of one another (sines and sorting), side by side and one after another
+embedding a text's vector over the wire: three calls, a pipeline on the server, one fused file (MiniLM where it is installed)
 
 All ways are asked in turn, so that a noisy machine is noisy for all; what counts are medians of paired ratios and
 differences.
@@ -29,6 +30,7 @@ from numpy.typing import NDArray  # noqa: E402
 import graphpipe  # noqa: E402
 from benchmarks.harness.about import about  # noqa: E402
 from benchmarks.harness.rounds import interleaved, middle, ratio  # noqa: E402
+from benchmarks.pipelining.embedding import embedding  # noqa: E402
 
 Array = NDArray[Any]
 
@@ -106,7 +108,9 @@ def branches(rounds: int) -> dict[str, Any]:
     return {"ms": ms, "gain": gain.value}
 
 
-QUESTIONS: dict[str, Callable[[int], dict[str, Any]]] = {"overhead": overhead, "branches": branches}
+QUESTIONS: dict[str, Callable[[int], dict[str, Any]]] = {
+    "overhead": overhead, "branches": branches, "embedding": embedding,
+}  # fmt: skip
 
 
 def main() -> None:

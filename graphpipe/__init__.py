@@ -48,6 +48,7 @@ if TYPE_CHECKING:
         Unsupported,
         UpstreamFailed,
     )
+    from graphpipe.fusing.fusing import fuse
     from graphpipe.pipeline.pipeline import Pipeline
     from graphpipe.pipeline.stage import Stage
     from graphpipe.problem import Case, Problem
@@ -91,6 +92,7 @@ __all__ = [
     "__version__",
     "compare",
     "errors",
+    "fuse",
     "load",
     "model",
     "package",
@@ -110,6 +112,7 @@ _HOMES = {
     "AsyncClient": "graphpipe.client.asyncio_client",
     "Client": "graphpipe.client.blocking",
     "compare": "graphpipe.comparison.comparing",
+    "fuse": "graphpipe.fusing.fusing",
     "load": "graphpipe.backends",
     "LoadOptions": "graphpipe.backends",
     "LoadedModel": "graphpipe.backends",

@@ -116,7 +116,7 @@ def test_every_package_of_an_image_is_pinned_to_one_version_and_by_hash(image):
 
 
 def test_whatever_extra_a_user_adds_to_an_image_is_pinned_by_hash_too():
-    extras = set(PROJECT["optional-dependencies"]) - {"all", "bench", "dev", "dist", "fuzz"}
+    extras = set(PROJECT["optional-dependencies"]) - {"all", "bench", "dev", "dist", "fuse", "fuzz"}
     assert extras <= set(lock_images.IMAGES)
     assert set(lock_images.with_implied("all")) - {"all"} == extras  # which install.sh takes apart
 

@@ -124,6 +124,7 @@ def root() -> Group:
             "run": ("Load a model and run it in this process.", _run_command),
             "bench": ("Measure how fast a model answers.", _bench_command),
             "compare": ("Hold models of one problem against one another.", _compare_command),
+            "fuse": ("Make one ONNX file of several that follow one another.", _fuse_command),
             "package": ("Make packages of models, look into them, test and run them.", _package_command),
             "problem": ("Show what a problem's file says, and whether a model answers it.", _problem_command),
             "serve": ("Put models behind a socket: the same as graphpipe-serve.", _serve_command),
@@ -192,6 +193,12 @@ def _bench_command() -> Command:
 
 def _compare_command() -> Command:
     from graphpipe.cli.compare import command
+
+    return command()
+
+
+def _fuse_command() -> Command:
+    from graphpipe.cli.fuse import command
 
     return command()
 

@@ -41,6 +41,9 @@ from tests.serving import ROOT, environment
         ),
         pytest.param("-m benchmarks.batching --rounds 1 --seconds 0.3", "squeezenet", marks=pytest.mark.slow),
         pytest.param("-m benchmarks.cache --rounds 1", "never seen before", marks=pytest.mark.slow),
+        pytest.param(
+            "-m benchmarks.pipelining.embedding --small --rounds 1", "32 sentences: one file", marks=pytest.mark.slow
+        ),
     ],
 )
 def test_a_benchmark_runs_to_its_end(command: str, expected: str) -> None:

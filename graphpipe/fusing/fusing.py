@@ -1,0 +1,106 @@
+"""``graphpipe.fuse``."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from graphpipe.backends.framework import framework
+from graphpipe.errors import LoadError
+from graphpipe.words import first_line
+
+if TYPE_CHECKING:
+    from onnx import ModelProto, TensorProto
+
+__all__ = ["fuse"]
+
+# What one message of protobuf can hold, and some room for what is beside the weights.
+_MESSAGE_BYTES_MAX = (1 << 31) - (64 << 20)
+
+
+def fuse(
+    *parts: ModelProto | str | os.PathLike[str],
+    path: str | os.PathLike[str] | None = None,
+    name: str = "",
+    name_map: Mapping[str, str] | None = None,
+    outputs: Sequence[str] | Mapping[str, str] | None = None,
+    custom_ops: Sequence[str] = (),
+    examples: Sequence[Mapping[str, Any]] = (),
+    external_data: bool = False,
+    trial: bool = True,
+) -> ModelProto:
+    """One graph that does what ONNX graphs do one after another, and its file if there is a ``path``.
+
+    An input of a part is what the last part before it gave under that name, else an input of the whole. ``name_map`` says
+    of an input, ``"ids"`` or ``"model.ids"`` with the part's name, what it is to be: the name of an output, or one under
+    which it is given from outside. ``outputs`` are those of the last part, or any that a part gives: names, or a mapping
+    from the name that it is to have. A part is called after its file, and its values are called ``part/value``.
+
+    Parts of older opsets are converted to the newest that one of them has; large weights go into a file beside
+    (``path`` + ".data") with ``external_data``, and where they are over 2 GiB. ``custom_ops`` are libraries with operators
+    of their own, which a runtime then needs too.
+
+    Both are then asked the same by ONNX Runtime: inputs that are made up, or ``examples``, dicts from names to arrays;
+    ``trial=False`` leaves that out. Raises LoadError for what is no ONNX graph, does not fit together, or answers otherwise.
+    """
+    if not parts:
+        raise LoadError("there is nothing to fuse")
+    framework("onnx", "fuse", extra="fuse")
+    import onnx
+
+    from graphpipe.fusing.inference import infer_part, infer_whole
+    from graphpipe.fusing.joining import joined
+    from graphpipe.fusing.opsets import align, ir_version
+    from graphpipe.fusing.part import read
+    from graphpipe.fusing.plan import planned
+    from graphpipe.fusing.trial import Parts, try_out
+
+    read_parts = read(parts)
+    opsets = align(read_parts)
+    for part in read_parts:
+        infer_part(part)
+    plan = planned(read_parts, name_map or {}, outputs)
+    as_they_came = Parts(plan, custom_ops) if trial else None
+    default_name = "_".join(part.name for part in read_parts)
+    light, weights = joined(plan, opsets, ir_version(read_parts, opsets), name or default_name)
+    model = _with_weights(infer_whole(light), weights)
+    beside = external_data or sum(map(_bytes, weights.values())) > _MESSAGE_BYTES_MAX
+    if path is None:
+        if beside:
+            raise LoadError("weights in a file beside the fused graph, or of over 2 GiB, need to know where: path=")
+        if as_they_came is not None:
+            try_out(as_they_came, model, custom_ops, examples)
+        return model
+    path = Path(path)
+    try:
+        with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
+            made = Path(folder) / path.name
+            data = f"{path.name}.data"
+            onnx.save(model, made, save_as_external_data=beside, location=data, size_threshold=1024)
+            if as_they_came is not None:
+                try_out(as_they_came, made, custom_ops, examples)
+            if made.with_name(data).exists():
+                os.replace(made.with_name(data), path.with_name(data))
+            os.replace(made, path)
+    except OSError as error:
+        raise LoadError(f"{path}: cannot be written: {error.strerror or first_line(error)}") from None
+    return onnx.load(path) if beside else model  # what was saved beside a model is no longer in it
+
+
+def _with_weights(model: ModelProto, weights: Mapping[str, TensorProto]) -> ModelProto:
+    """The model with its large weights in it, in place of the inputs that stood for them."""
+    inputs = [info for info in model.graph.input if info.name not in weights]
+    del model.graph.input[:]
+    model.graph.input.extend(inputs)
+    for name, weight in weights.items():
+        tensor = model.graph.initializer.add()
+        tensor.CopyFrom(weight)
+        tensor.name = name
+    return model
+
+
+def _bytes(weight: TensorProto) -> int:
+    return len(weight.raw_data) or weight.ByteSize()
