@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from statistics import median
 from time import perf_counter
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from graphpipe.backends.loaded import LoadedModel
@@ -14,7 +16,7 @@ from graphpipe.backends.profile import Profile
 from graphpipe.bench.requests import Request
 from graphpipe.explanation.explained import Explained, Part, Value
 from graphpipe.signature import Signature, TensorSpec
-from graphpipe.wire.dtypes import dtype_name
+from graphpipe.wire.dtypes import dtype_name, to_bytes, to_sendable
 from graphpipe.words import counted, first_line
 
 __all__ = ["explain"]
@@ -41,20 +43,23 @@ def explain(
     of_stages: dict[str, float] = {}
     profile: Profile | None = None
     notes: list[str] = []
+    answered: tuple[str, ...] = ()
     is_pipeline = _is_pipeline(model)
     if request is not None and runs > 0:
         inputs = _named(request, model.signature)
+        calls, seconds = _times(lambda: _ask(model, request), runs)
+        seen = _ask(model, request)
         if is_pipeline:
-            calls, seconds, of_stages = _stage_times(model, request, runs)
-            seen = _all_values(model, request)
+            answered = tuple(seen)
+            of_stages = _stage_times(model, inputs, calls)
+            seen = {**_between(model, request), **seen}
         else:
-            calls, seconds = _times(lambda: _ask(model, request), runs)
-            seen = _ask(model, request)
             profile, why_not = _profile(model, inputs, calls)
             notes += [why_not] if why_not else []
     about = _about(model, kind, request, seconds, calls, unmeasured)
     if is_pipeline:
-        return _of_stages(model, about, of_stages, {**inputs, **seen}, notes)
+        outputs = answered or model.signature.output_names
+        return _of_stages(model, about, of_stages, {**inputs, **seen}, outputs, notes)
     if profile is not None and profile.run:
         return _of_operators(model, about, profile, {**inputs, **seen}, notes)
     return _of_one(model, about, inputs, seen, notes)
@@ -122,27 +127,37 @@ def _is_pipeline(model: LoadedModel) -> bool:
     return callable(getattr(model.model, "timed_infer", None)) and hasattr(model.model, "stages")
 
 
-def _stage_times(model: LoadedModel, request: Request, runs: int) -> tuple[int, float, dict[str, float]]:
-    """How often it was run, the median of all its time, and that of each stage's."""
+def _stage_times(model: LoadedModel, inputs: Arrays, runs: int) -> dict[str, float]:
+    """The median of each stage's seconds, by its name, where one runs after the other."""
     pipeline: Any = model.model
-    inputs = _named(request, model.signature)
+    arrays = {name: _as_it_would_arrive(array, name) for name, array in inputs.items()}
     found: dict[str, list[float]] = {}
 
     def work() -> None:
-        for stage, seconds in pipeline.timed_infer(inputs)[1].items():
+        for stage, seconds in pipeline.timed_infer(arrays)[1].items():
             found.setdefault(stage, []).append(seconds)
 
-    _ask(model, request)  # the first time, and as anybody would: what it refuses, it refuses here
-    calls, seconds = _times(work, runs)
-    return calls, seconds, {stage: median(each[1:] or each) for stage, each in found.items()}
+    _times(work, runs)
+    return {stage: median(each[1:]) for stage, each in found.items()}
 
 
-def _all_values(model: LoadedModel, request: Request) -> dict[str, Array]:
-    """All that goes between the stages, for a request."""
+def _as_it_would_arrive(array: Array, name: str) -> Array:
+    """Text as bytes, which is what stages get of it."""
+    _, array = to_sendable(array, repr(name))
+    if array.dtype.kind != "O":
+        return array
+    texts = np.empty(array.size, object)
+    texts[:] = [to_bytes(item, repr(name)) for item in array.reshape(-1)]
+    return texts.reshape(array.shape)
+
+
+def _between(model: LoadedModel, request: Request) -> dict[str, Array]:
+    """What goes between the stages, as far as they say what they give."""
     pipeline: Any = model.model
-    given = [whole for _, _, _, gives in pipeline.stages for whole in gives.values()]
-    wanted = list(dict.fromkeys([*given, *model.signature.output_names]))
-    return model.infer(_named(request, model.signature), wanted or None, config=request.config)
+    wanted = list(dict.fromkeys(whole for _, _, _, gives in pipeline.stages for whole in gives.values()))
+    if not wanted:
+        return {}
+    return model.infer(_named(request, model.signature), wanted, config=request.config)
 
 
 class _Values:
@@ -164,38 +179,63 @@ class _Values:
         self.current[name] = len(self.all) - 1
         return self.current[name]
 
+    def declare(self, place: int, spec: TensorSpec | None) -> None:
+        """What somebody who takes a value says of it, where whoever gives it says nothing."""
+        value = self.all[place]
+        if spec is not None and not value.declared and not _is_open(spec):
+            self.all[place] = Value(value.name, spec.text, value.seen)
+
     def known(self, name: str) -> int:
         """The value that the name stands for by now."""
         return self.current[name] if name in self.current else self.new(name)
 
 
 def _of_stages(
-    model: LoadedModel, about: dict[str, Any], times: Mapping[str, float], seen: Arrays, notes: Sequence[str]
+    model: LoadedModel,
+    about: dict[str, Any],
+    times: Mapping[str, float],
+    seen: Arrays,
+    outputs: Sequence[str],
+    notes: Sequence[str],
 ) -> Explained:
     pipeline: Any = model.model
     values = _Values(seen)
-    signature = model.signature
-    inputs = tuple(values.new(spec.name, spec) for spec in signature.inputs)
-    parts = []
+    for spec in model.signature.inputs:
+        values.new(spec.name, spec)
+    inputs = tuple(range(len(values.all)))
+    parts: list[Part] = []
+    silent: int | None = None  # the last stage that does not say what it gives
+
+    def taken(whole: str) -> int | None:
+        """The value under a name: what nobody says to give comes from a stage that says nothing."""
+        if whole not in values.current and silent is not None:
+            part = parts[silent]
+            parts[silent] = replace(part, gives=(*part.gives, (whole, values.new(whole))))
+        return values.current.get(whole)
+
     for name, stage, takes, gives in pipeline.stages:
-        its_inputs = {spec.name: spec for spec in stage.signature.inputs}
-        its_outputs = {spec.name: spec for spec in stage.signature.outputs}
-        taken = tuple((own, values.known(whole)) for own, whole in takes.items())
-        for own, place in taken:  # what comes from nobody who declares it is what the first one takes
-            if not values.all[place].declared and own in its_inputs and not _is_open(its_inputs[own]):
-                values.all[place] = Value(values.all[place].name, its_inputs[own].text, values.all[place].seen)
-        given = tuple((own, values.new(whole, its_outputs.get(own))) for own, whole in gives.items())
-        inner = getattr(stage, "stages", None)
-        kind = str(getattr(stage, "kind", "") or type(stage).__name__)
-        if inner is not None:
-            kind = f"pipeline of {counted(len(inner), 'stage')}"
-        parts.append(Part(name, kind, taken, given, times.get(name), str(getattr(stage, "runtime", "") or "")))
-    outputs = tuple(values.known(name) for name in signature.output_names)
-    about = {**about, "kind": f"pipeline of {counted(len(parts), 'stage')}"}
+        declared = {spec.name: spec for spec in stage.signature.inputs}
+        pairs = [(own, taken(whole)) for own, whole in takes.items()]
+        its = tuple((own, place) for own, place in pairs if place is not None)  # others may be left out, and are
+        for own, place in its:
+            values.declare(place, declared.get(own))
+        given = {spec.name: spec for spec in stage.signature.outputs}
+        made = tuple((own, values.new(whole, given.get(own))) for own, whole in gives.items())
+        silent = silent if made else len(parts)
+        parts.append(Part(name, _kind_of(stage), its, made, times.get(name), str(getattr(stage, "runtime", "") or "")))
+    places = [taken(name) for name in outputs]
+    about = {**about, "kind": f"pipeline of {counted(len(parts), 'stage')}", "runtime": ""}
     return Explained(
-        **about, values=tuple(values.all), inputs=inputs, outputs=outputs, made_of="stages", parts=tuple(parts),
-        is_linked=True, notes=tuple(notes),
+        **about, values=tuple(values.all), inputs=inputs, outputs=tuple(each for each in places if each is not None),
+        made_of="stages", parts=tuple(parts), is_linked=True, notes=tuple(notes),
     )  # fmt: skip
+
+
+def _kind_of(stage: Any) -> str:
+    inner = getattr(stage, "stages", None)
+    if inner is not None:
+        return f"pipeline of {counted(len(inner), 'stage')}"
+    return str(getattr(stage, "kind", "") or type(stage).__name__)
 
 
 # --- graphs, and models that are closed ---

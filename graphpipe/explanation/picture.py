@@ -17,7 +17,7 @@ from graphpipe.words import counted
 
 __all__ = ["svg"]
 
-_MARGIN, _TOP = 24, 92
+_MARGIN, _TOP, _HEAD = 24, 32, 18
 _WIDTH_MIN = 520
 # More operators than this, and more stages than that, are summed up.
 _OPERATORS_MAX, _STAGES_MAX = 24, 60
@@ -28,10 +28,12 @@ def svg(found: Explained) -> str:
     """The picture."""
     boxes, links = _drawn_parts(found) if _is_drawn(found) else _summed_up(found)
     layout = laid_out([box.size for box in boxes], links)
-    heads = [found.name or "(no name)", headline(found), said_of_parts(found)]
+    asked = f"asked: {found.asked}" if found.asked else ""
+    heads = [found.name or "(no name)", *filter(None, (headline(found), said_of_parts(found), asked))]
+    top = _TOP + _HEAD * len(heads)
     wide = max(columns(heads[0], 17, bold=True), *(columns(shortened(head, 100)) for head in heads[1:]))
     inner = max(layout.width, wide, _WIDTH_MIN)
-    width, height = inner + 2 * _MARGIN, layout.height + _TOP + _MARGIN
+    width, height = inner + 2 * _MARGIN, layout.height + top + _MARGIN
     left = _MARGIN + (inner - layout.width) / 2
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:.0f}" height="{height:.0f}" '
@@ -40,8 +42,8 @@ def svg(found: Explained) -> str:
         f"<style>{STYLE}</style>",
         f'<rect class="page" width="{width:.0f}" height="{height:.0f}"/>',
         text(_MARGIN, 30, shortened(heads[0], 80), size=16, weight="bold"),
-        *(text(_MARGIN, 50 + 18 * i, shortened(head, 100), style="soft") for i, head in enumerate(heads[1:])),
-        f'<g transform="translate({left:.1f} {_TOP})">',
+        *(text(_MARGIN, 50 + _HEAD * i, shortened(head, 100), style="soft") for i, head in enumerate(heads[1:])),
+        f'<g transform="translate({left:.1f} {top})">',
     ]
     parts += [_arrow(line, isinstance(boxes[line.end], Box)) for line in layout.lines]
     for box, (x, y) in zip(boxes, layout.corners, strict=True):
@@ -100,11 +102,8 @@ def _box(found: Explained, part: Part) -> Box:
 def _summed_up(found: Explained) -> tuple[list[Box | Pill], Links]:
     """One box for the whole, between its inputs and its outputs."""
     time = "" if found.seconds is None else milliseconds(found.seconds)
-    words, rows = [], []
-    if found.parts:
-        words = [said_of_parts(found)]
-        rows = list(_rows(found))
-    centre = Box(found.name or "model", what_it_is(found.kind, found.runtime), time, words=words, rows=rows)
+    rows = list(_rows(found)) if found.made_of == "operators" else [_of_stage(found, part) for part in found.parts]
+    centre = Box(found.name or "model", what_it_is(found.kind, found.runtime), time, rows=rows)
     inputs, outputs = [_pill(found, n) for n in found.inputs], [_pill(found, n) for n in found.outputs]
     boxes: list[Box | Pill] = [*inputs, centre, *outputs]
     here = len(inputs)
@@ -118,6 +117,11 @@ def _rows(found: Explained) -> Iterator[Row]:
         yield _row(found, f"{kind.run} {kind.name}", [kind])
     if rest:
         yield _row(found, f"{sum(kind.run for kind in rest)} of {counted(len(rest), 'other kind')}", rest)
+
+
+def _of_stage(found: Explained, part: Part) -> Row:
+    amount = "" if part.seconds is None else f"{milliseconds(part.seconds)}, {percent(found.share(part.seconds))}"
+    return Row(part.name, amount, found.share(part.seconds))
 
 
 def _row(found: Explained, label: str, kinds: Sequence[Kind]) -> Row:
