@@ -48,6 +48,8 @@ if TYPE_CHECKING:
         Unsupported,
         UpstreamFailed,
     )
+    from graphpipe.pipeline.pipeline import Pipeline
+    from graphpipe.pipeline.stage import Stage
     from graphpipe.problem import Case, Problem
     from graphpipe.server.serving import Serving, serve, serving
     from graphpipe.signature import Signature, TensorSpec
@@ -71,11 +73,13 @@ __all__ = [
     "NotReady",
     "Overloaded",
     "PackageError",
+    "Pipeline",
     "Problem",
     "ProblemError",
     "ServiceError",
     "Serving",
     "Signature",
+    "Stage",
     "TensorSpec",
     "TestFailed",
     "TimedOut",
@@ -114,6 +118,8 @@ _HOMES = {
     "placeholder": "graphpipe.backends.placeholder",
     "Case": "graphpipe.problem",
     "Problem": "graphpipe.problem",
+    "Pipeline": "graphpipe.pipeline.pipeline",
+    "Stage": "graphpipe.pipeline.stage",
     "Serving": "graphpipe.server.serving",
     "serve": "graphpipe.server.serving",
     "serving": "graphpipe.server.serving",

@@ -20,11 +20,19 @@ from typing import Any
 from graphpipe.errors import ServiceError, service_error
 from graphpipe.words import first_line
 
-__all__ = ["ends_the_program", "in_words", "place_of", "refusal"]
+__all__ = ["StageFailed", "ends_the_program", "in_words", "place_of", "refusal"]
 
 _RAISE = opmap["RAISE_VARARGS"]
 _CHAIN_MAX = 100
 _RETRY_AFTER_S_MAX = 86400.0
+
+
+class StageFailed(Exception):
+    """A stage of a pipeline raised something: which one, and what led to it as the cause."""
+
+    def __init__(self, stage: str, how: str) -> None:
+        super().__init__(f"stage {stage!r} {how}")
+        self.stage = stage
 
 
 def refusal(error: BaseException) -> ServiceError | None:

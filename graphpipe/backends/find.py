@@ -233,6 +233,8 @@ def adopting(thing: object, name: str, options: LoadOptions) -> tuple[Model, Kin
             thing = thing()
         except Exception as error:
             raise LoadError(f"{name}: making one raised {in_words(error)}") from error
+    if isinstance(thing, LoadedModel):  # one edge is enough
+        thing = thing.model
     if isinstance(thing, Model) and isinstance(thing.signature, Signature):
         return thing, Kind("python", _EVERYBODYS)
     # The one for functions last: it takes or refuses all that is left.

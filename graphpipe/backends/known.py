@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 __all__ = ["backends", "ours"]
 
 # Asked in this order. A backend of this package needs no installed metadata to be found.
-_OURS = ("echo", "remote", "placeholder", "package", "onnx", "caffe2", "tensorflow", "torch", "python")
+_OURS = ("echo", "remote", "placeholder", "package", "pipeline", "onnx", "caffe2", "tensorflow", "torch", "python")
 
 
 def ours() -> Iterator[Backend]:

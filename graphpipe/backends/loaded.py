@@ -11,7 +11,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from graphpipe.arguments import flag, named_tensors, names, one_input, one_tensor, seconds, some_outputs, tensors, text
 from graphpipe.arrays import OutputsAs, array_of, has_own_type
-from graphpipe.backends.failure import ends_the_program, refusal
+from graphpipe.backends.failure import StageFailed, ends_the_program, refusal
 from graphpipe.backends.model import Model, named_arrays, owned
 from graphpipe.backends.options import LoadOptions
 from graphpipe.backends.sealed import Sealed
@@ -24,7 +24,7 @@ from graphpipe.wire.describe import metadata_of
 from graphpipe.wire.dtypes import to_bytes, to_sendable
 from graphpipe.wire.messages import MetadataResponse
 
-__all__ = ["LoadedModel"]
+__all__ = ["LoadedModel", "as_it_would_arrive"]
 
 Array = NDArray[Any]
 _PlanKey = tuple[tuple[str, ...], tuple[str, ...], bool, tuple[tuple[np.dtype[Any], tuple[int, ...]], ...]]
@@ -32,7 +32,7 @@ _PLANS_MAX = 256
 _PLAN_TEXT_MAX = 4096
 
 
-def _as_it_would_arrive(array: Array, name: str) -> Array:
+def as_it_would_arrive(array: Array, name: str) -> Array:
     """An input as a model sees it that is called from far: text as bytes."""
     dtype = array.dtype
     if (
@@ -299,7 +299,7 @@ class LoadedModel:
         arrays = []
         for place, value in enumerate(inputs):
             name = (given[place] if place < len(given) else "") or self._name_at(place)
-            arrays.append(_as_it_would_arrive(self._fitted(name, value), name))
+            arrays.append(as_it_would_arrive(self._fitted(name, value), name))
         return self._plan(given, arrays, asked, cast), arrays
 
     def _name_at(self, place: int) -> str:
@@ -322,7 +322,8 @@ class LoadedModel:
                 raise TimedOut(late) from cause
             if refusal(cause) is not None or ends_the_program(cause):
                 raise
-            raise ModelFailed(f"model {self.name!r} failed on this input") from cause
+            where = f": {cause}" if type(cause) is StageFailed else ""
+            raise ModelFailed(f"model {self.name!r} failed on this input{where}") from cause
 
     def _plan(self, names: tuple[str, ...], arrays: list[Array], outputs: tuple[str, ...], cast: bool) -> Plan:
         signature, plans = self._plans

@@ -1,0 +1,122 @@
+"""One stage's turn in a request: its inputs are looked up and checked, its model is called, its failures are named."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from graphpipe.backends.failure import StageFailed, ends_the_program, refusal
+from graphpipe.backends.loaded import as_it_would_arrive
+from graphpipe.backends.model import named_arrays, owned
+from graphpipe.errors import InvalidRequest, ModelFailed, ServiceError
+from graphpipe.pipeline.part import Part
+from graphpipe.pipeline.wiring import Wire
+from graphpipe.signature import Plan, Signature
+from graphpipe.words import listed, quoted
+
+__all__ = ["Step"]
+
+Array = NDArray[Any]
+_PlanKey = tuple[tuple[str, ...], tuple[tuple[np.dtype[Any], tuple[int, ...]], ...]]
+
+_PLANS_MAX = 256
+
+
+class Step:
+    """One stage of a pipeline as it is run."""
+
+    def __init__(self, part: Part, wire: Wire) -> None:
+        self.name = part.name
+        self._model = part.model
+        self._wire = wire
+        # Nobody writes to what a stage gave, nor is its memory used again: it may be passed on as it is.
+        self._call = owned(part.model, inputs_are_ours=True)
+        self._takes = tuple(wire.takes.items())
+        self._may_take = tuple(wire.may_take.items())
+        self._renames = {own: name for own, name in {**wire.gives, **wire.renames}.items() if own != name}
+        self._plans: tuple[Signature, dict[_PlanKey, Plan]] = (part.model.signature, {})
+
+    def run(
+        self,
+        values: Mapping[str, Array],
+        before: Mapping[str, Array],
+        asked: Sequence[str] | None,
+        config: str,
+        left_s: float | None,
+    ) -> dict[str, Array]:
+        """Call the model on its share of the ``values`` that there are; ``before`` is what the stage before it gave.
+
+        Gives its outputs under the pipeline's names. Raises StageFailed, or the refusal that the model said, with the
+        stage's name.
+        """
+        inputs = self._inputs(values, before)
+        failed: BaseException
+        try:
+            outputs = self._arriving(named_arrays(self._call(inputs, asked, config, left_s), asked or ()))
+            if not self._renames:
+                return outputs
+            return {self._renames.get(own, own): array for own, array in outputs.items()}
+        except BaseException as error:
+            if ends_the_program(error):
+                raise
+            said = refusal(error)
+            failed = StageFailed(self.name, "failed") if said is None else _of_stage(self.name, said)
+            failed.__cause__ = error
+        try:
+            raise failed
+        finally:
+            del failed  # it remembers this frame
+
+    def _inputs(self, values: Mapping[str, Array], before: Mapping[str, Array]) -> dict[str, Array]:
+        if self._wire.takes_all:
+            return dict(before)
+        try:
+            given = {own: values[name] for own, name in self._takes}
+        except KeyError as error:
+            missing = error.args[0]
+            raise ModelFailed(
+                f"stage {self.name!r} takes {quoted(missing)}, and no stage before it gave that; there are "
+                f"{listed(list(values))}. If callers send it, say so: the pipeline's inputs=[...]"
+            ) from None
+        for own, name in self._may_take:
+            if name in values:
+                given[own] = values[name]
+        arrays = list(given.values())
+        return self._plan(tuple(given), arrays).inputs(arrays)
+
+    def _plan(self, names: tuple[str, ...], arrays: Sequence[Array]) -> Plan:
+        signature, plans = self._plans
+        if self._model.signature is not signature:  # what a remote model is may change
+            signature, plans = self._plans = self._model.signature, {}
+        # A check depends on nothing else, and requests are alike.
+        key = (names, tuple([(array.dtype, array.shape) for array in arrays]))
+        plan = plans.get(key)
+        if plan is None:
+            try:
+                plan = signature.plan([a.dtype for a in arrays], [a.shape for a in arrays], names)
+            except InvalidRequest as error:
+                # What stages give one another is none of the caller's mistakes.
+                said = _of_stage(self.name, error) if self._wire.sent else ModelFailed(f"stage {self.name!r}: {error}")
+                raise said from None
+            if len(plans) >= _PLANS_MAX:
+                plans.clear()
+            plans[key] = plan
+        return plan
+
+    def _arriving(self, outputs: dict[str, Array]) -> dict[str, Array]:
+        """What a model gave, as the next one is to have it: contiguous, and text as bytes."""
+        for name, array in outputs.items():
+            fit = as_it_would_arrive(array, name)
+            if fit is not array:
+                return {name: as_it_would_arrive(array, name) for name, array in outputs.items()}
+        return outputs
+
+
+def _of_stage(name: str, error: ServiceError) -> ServiceError:
+    """The same with the stage's name before its words."""
+    error.message = f"stage {name!r}: {error.message}"
+    error.args = (error.message,)
+    return error
