@@ -124,7 +124,7 @@ def _explained(source: str, runs: int, about: dict[str, Any], options: dict[str,
         try:
             return explain(model, request, runs, kind=kind)
         except GraphPipeError as error:
-            inner = error.__cause__ if isinstance(error, ModelFailed) else None
+            inner = _innermost(error) if isinstance(error, ModelFailed) else None
             # The model is the caller's own: there is no server's log to look it up in.
             said = first_line(error) if inner is None else f"{first_line(error)}: {in_words(inner)}"
             if not is_made_up and inner is None:
@@ -133,3 +133,11 @@ def _explained(source: str, runs: int, about: dict[str, Any], options: dict[str,
                 raise ModelFailed(said) from inner
             why = f"it does not take what is made up ({request}): {said}; say what it takes: --input"
             return explain(model, None, 0, kind=kind, unmeasured=why)
+
+
+def _innermost(error: BaseException) -> BaseException | None:
+    """What an error began with; None if it is that itself."""
+    cause = error.__cause__
+    while cause is not None and cause.__cause__ is not None:
+        cause = cause.__cause__
+    return cause

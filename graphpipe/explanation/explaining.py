@@ -224,7 +224,8 @@ def _of_stages(
         silent = silent if made else len(parts)
         parts.append(Part(name, _kind_of(stage), its, made, times.get(name), str(getattr(stage, "runtime", "") or "")))
     places = [taken(name) for name in outputs]
-    about = {**about, "kind": f"pipeline of {counted(len(parts), 'stage')}", "runtime": ""}
+    # Its description would be its stages' names, which are shown anyway.
+    about |= {"name": str(getattr(pipeline, "name", "") or model.name), "kind": "pipeline", "description": ""}
     return Explained(
         **about, values=tuple(values.all), inputs=inputs, outputs=tuple(each for each in places if each is not None),
         made_of="stages", parts=tuple(parts), is_linked=True, notes=tuple(notes),

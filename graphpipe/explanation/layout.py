@@ -16,7 +16,7 @@ __all__ = ["Layout", "Line", "laid_out"]
 
 Point = tuple[float, float]
 
-_SWEEPS = 12
+_SWEEPS, _LAST_SWEEPS = 12, 8
 _BETWEEN_BOXES, _BETWEEN_LINES, _BETWEEN_LAYERS = 28.0, 14.0, 34.0
 # A long line is rather straight than a box in the middle.
 _WEIGHT_OF_LINE = 4.0
@@ -145,9 +145,9 @@ class _Layering:
             for i, node in enumerate(layer):
                 at += self._apart(layer[i - 1], node) if i else 0.0
                 middles[node] = at
-        for sweep in range(2 * _SWEEPS):
+        for sweep in range(_SWEEPS + _LAST_SWEEPS):
             downwards = sweep % 2 == 0
-            last = sweep >= 2 * _SWEEPS - 2
+            last = sweep >= _SWEEPS
             for layer in self._layers if downwards else reversed(self._layers):
                 wanted, weights = [], []
                 for node in layer:

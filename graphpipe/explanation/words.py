@@ -40,7 +40,7 @@ def said_of_parts(found: Explained) -> str:
     if not found.parts:
         return ""
     together = found.parts_seconds
-    time = f", {milliseconds(together)} together" if together else ""
+    time = f", {milliseconds(together)} one after the other" if together else ""
     if found.made_of == "stages":
         return f"{counted(len(found.parts), 'stage')}{time}"
     kinds = len({part.kind for part in found.parts})
