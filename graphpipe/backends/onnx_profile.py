@@ -11,6 +11,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from graphpipe.backends.onnx_file import files_beside
 from graphpipe.backends.onnx_nodes import Graph, read
 from graphpipe.backends.profile import Operator, Profile
 from graphpipe.errors import LoadError
@@ -51,8 +52,13 @@ def profiled(
             return _measured(json.loads(written.read_text("utf-8", "replace")))
 
         def to_be_written(settings: Any) -> None:
-            if graph is not None and path.stat().st_size <= _WRITTEN_BYTES_MAX:
-                settings.optimized_model_filepath = str(as_run)
+            beside = files_beside(path)
+            size = sum(each.stat().st_size for each in (path, *(path.parent / name for name in beside)))
+            if graph is None or size > _WRITTEN_BYTES_MAX:
+                return
+            settings.optimized_model_filepath = str(as_run)
+            if beside:
+                settings.add_session_config_entry("session.optimized_model_external_initializers_file_name", "weights")
 
         found = measured(path, to_be_written)
         made = _read(as_run)
