@@ -27,7 +27,7 @@ _SIZE, _SMALL = 13, 12
 _SOFT, _QUOTED_SMALL = '"soft"', f'"{_SMALL}"'
 _PAD, _LINE = 12.0, 18.0
 _BAR = 5.0
-_LETTERS_MAX = 48
+_LETTERS_MAX, _LABEL_LETTERS_MAX = 48, 28
 _BOX_WIDTH_MIN = 150.0
 # How wide letters are at most, in parts of their height: the widest of the fonts that a page is likely to have.
 _NARROW, _WIDE = frozenset("iljtfrI.,:;'|![](){}/ -"), frozenset("mwMWQO@%")
@@ -70,7 +70,7 @@ class Pill:
     def _words(self) -> Iterator[tuple[str, bool, float]]:
         for words, is_name in ((self.role, False), (self.name, True), (self.type, False)):
             if words:
-                short = shortened(words, _LETTERS_MAX)
+                short = _short(words)
                 yield short, is_name, columns(short, _SIZE if is_name else _SMALL) + 6
 
     def drawn(self, left: float, top: float) -> Iterator[str]:
@@ -82,8 +82,7 @@ class Pill:
             yield _title(self.hint)
         yield f'<rect class="{style}" x="{left:.1f}" y="{top:.1f}" width="{width:.1f}" height="{height}" rx="12"/>'
         spans = [
-            f"<tspan{_gap(i)}{'' if is_name else f' class={_SOFT} font-size={_QUOTED_SMALL}'}>"
-            f"{escape(visible(words))}</tspan>"
+            f"<tspan{_gap(i)}{'' if is_name else f' class={_SOFT} font-size={_QUOTED_SMALL}'}>{escape(words)}</tspan>"
             for i, (words, is_name, _) in enumerate(self._words())
         ]
         yield f'<text x="{left + width / 2:.1f}" y="{top + 16.5:.1f}" text-anchor="middle">{"".join(spans)}</text>'
@@ -119,10 +118,10 @@ class Box:
 
     def _shown(self) -> tuple[str, str, list[str], list[Row]]:
         return (
-            shortened(self.name, _LETTERS_MAX),
-            shortened(self.kind, _LETTERS_MAX),
-            [shortened(line, _LETTERS_MAX) for line in self.words],
-            [Row(shortened(row.label, 28), row.amount, row.share) for row in self.rows],
+            _short(self.name),
+            _short(self.kind),
+            [_short(line) for line in self.words],
+            [Row(_short(row.label, _LABEL_LETTERS_MAX), row.amount, row.share) for row in self.rows],
         )
 
     def _beside(self, words: str) -> float:
@@ -161,6 +160,11 @@ class Box:
         if self.share is not None:
             yield from _bar(left + _PAD, y + 9, width - 2 * _PAD, _BAR, self.share)
         yield "</g>"
+
+
+def _short(words: str, letters: int = _LETTERS_MAX) -> str:
+    """As they will be seen, since that is what takes room."""
+    return shortened(visible(words), letters)
 
 
 def _bar(left: float, top: float, width: float, height: float, share: float) -> Iterator[str]:

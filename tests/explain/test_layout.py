@@ -38,7 +38,9 @@ def curve(a, b, steps=24):
 def points(line):
     """Where a line passes, densely."""
     for i, (begin, end) in enumerate(line.points):
-        yield from ((begin[0] + (end[0] - begin[0]) * k / 20, begin[1] + (end[1] - begin[1]) * k / 20) for k in range(21))
+        yield from (
+            (begin[0] + (end[0] - begin[0]) * k / 20, begin[1] + (end[1] - begin[1]) * k / 20) for k in range(21)
+        )
         if i + 1 < len(line.points):
             yield from curve(end, line.points[i + 1][0])
 

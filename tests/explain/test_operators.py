@@ -79,7 +79,8 @@ def test_operators_that_were_made_one_are_shown_as_they_are_run(tmp_path):
     ]  # fmt: skip
     path = save(
         tmp_path / "linear.onnx",
-        [helper.make_node("MatMul", ["x", "w"], ["xw"], name="times"), helper.make_node("Add", ["xw", "b"], ["y"], name="plus")],
+        [helper.make_node("MatMul", ["x", "w"], ["xw"], name="times"),
+         helper.make_node("Add", ["xw", "b"], ["y"], name="plus")],
         [("x", FLOAT, [2, 8])], [("y", FLOAT, [2, 4])], weights,
     )  # fmt: skip
     found = explained(path)
@@ -105,7 +106,10 @@ def test_what_runs_inside_of_a_loop_counts_as_the_loop(tmp_path):
     body = helper.make_graph(
         [helper.make_node("Identity", ["go"], ["go_on"]), helper.make_node("Mul", ["v", "v"], ["squared"])],
         "body",
-        [helper.make_tensor_value_info(*each) for each in (("i", INT64, []), ("go", BOOL, []), ("v", FLOAT, [400, 400]))],
+        [
+            helper.make_tensor_value_info(*each)
+            for each in (("i", INT64, []), ("go", BOOL, []), ("v", FLOAT, [400, 400]))
+        ],
         [helper.make_tensor_value_info(*each) for each in (("go_on", BOOL, []), ("squared", FLOAT, [400, 400]))],
     )
     constants = [numpy_helper.from_array(np.array(20), "times"), numpy_helper.from_array(np.array(True), "yes")]
