@@ -288,6 +288,8 @@ def default_name(source: str) -> str:
         return Path(source.removeprefix("placeholder:")).stem or "placeholder"
     if match := re.fullmatch(r"(?:[\w.]+|.+\.py):([\w.]+)", source):
         return match[1]
+    if Path(source).name == "pipeline.toml":  # every pipeline's file
+        return folder_name(Path(source).parent)
     if os.path.isdir(source):
         return folder_name(Path(source))
     return Path(source.rstrip("/")).stem or "model"

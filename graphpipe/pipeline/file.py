@@ -20,6 +20,7 @@ Paths are relative to the file.
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -38,7 +39,7 @@ __all__ = ["FILE", "Written", "as_text", "file_of", "read"]
 FILE = "pipeline.toml"
 _FILE_BYTES_MAX = 1 << 20
 _STAGES_MAX = 256
-_KEYS = ("name", "description", "inputs", "outputs", "stages")
+_KEYS = ("name", "inputs", "outputs", "stages")
 
 _IN_FILE = re.compile(r"(.+\.py):([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)")
 _IN_MODULE = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*")
@@ -62,10 +63,11 @@ def file_of(source: str) -> Path | None:
     other source.
     """
     path = Path(source)
-    if path.is_dir():
+    # os.path has a no for what Path raises: a folder that is closed to this user, a name that is none.
+    if os.path.isdir(source):
         path = path / FILE
-        return path if path.is_file() else None
-    if path.suffix.lower() != ".toml" or not path.is_file():
+        return path if os.path.isfile(path) else None
+    if path.suffix.lower() != ".toml" or not os.path.isfile(source):
         return None
     try:
         return (

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from graphpipe.backends.model import Model
 from graphpipe.errors import DeadlineExceeded, InvalidRequest
 from graphpipe.machine import usable_cpus
+from graphpipe.pipeline.branches import Branches, producers
 from graphpipe.pipeline.part import Part
 from graphpipe.pipeline.step import Step
 from graphpipe.pipeline.wiring import Wire, wired
@@ -63,6 +64,9 @@ class Flow:
         self._signature = wiring.signature
         self.output_names = wiring.outputs
         self._steps = tuple([Step(part, wire) for part, wire in zip(parts, wiring.wires, strict=True)])
+        sources = producers(self.wires)
+        branches = None if sources is None else Branches(sources)
+        self._branches = branches if branches is not None and branches.are_there else None
         self._turns: dict[tuple[str, ...] | None, tuple[_Turn, ...]] = {}
         models = [part.model for part in parts]
         self.description = f"pipeline: {' -> '.join(part.name for part in parts)}"
@@ -135,19 +139,66 @@ class Flow:
     ) -> dict[str, Array]:
         wanted = tuple(outputs) if outputs else self.output_names
         until = None if timeout_s is None else monotonic() + timeout_s
+        turns, branches = self._turns_for(wanted), self._branches
+        if branches is None or seconds is not None:
+            return self._answer(inputs, wanted, *self._in_order(inputs, turns, config, until, seconds))
+        began = perf_counter()
+        if side_by_side := branches.choose():
+            given = self._side_by_side(branches, inputs, turns, config, until)
+        else:
+            given = self._in_order(inputs, turns, config, until, None)
+        branches.took(side_by_side, perf_counter() - began)
+        return self._answer(inputs, wanted, *given)
+
+    def _in_order(
+        self,
+        inputs: Mapping[str, Array],
+        turns: Sequence[_Turn],
+        config: str,
+        until: float | None,
+        seconds: dict[str, float] | None,
+    ) -> tuple[dict[str, Array], Mapping[str, Array]]:
+        """All values that are left at the end, and those of the last stage."""
         values = dict(inputs)
         last: Mapping[str, Array] = inputs
-        for step, turn in zip(self._steps, self._turns_for(wanted), strict=True):
-            left_s = None
-            if until is not None and (left_s := until - monotonic()) <= 0:
-                raise DeadlineExceeded(f"the caller's deadline passed before stage {step.name!r} of {self.name!r}")
+        for step, turn in zip(self._steps, turns, strict=True):
             began = perf_counter() if seconds is not None else 0.0
-            last = step.run(values, last, turn.asked, config, left_s)
+            last = step.run(values, last, turn.asked, config, self._left_s(step, until))
             if seconds is not None:
                 seconds[step.name] = perf_counter() - began
             values.update(last)
             for name in turn.done:
                 values.pop(name, None)
+        return values, last
+
+    def _side_by_side(
+        self, branches: Branches, inputs: Mapping[str, Array], turns: Sequence[_Turn], config: str, until: float | None
+    ) -> tuple[dict[str, Array], Mapping[str, Array]]:
+        def run(stage: int, values: dict[str, Array]) -> dict[str, Array]:
+            step = self._steps[stage]
+            return step.run(values, {}, turns[stage].asked, config, self._left_s(step, until))
+
+        values = dict(inputs)
+        given = branches.run(inputs, run)
+        for each in given:
+            values.update(each)
+        return values, given[-1]
+
+    def _left_s(self, step: Step, until: float | None) -> float | None:
+        if until is None:
+            return None
+        left_s = until - monotonic()
+        if left_s <= 0:
+            raise DeadlineExceeded(f"the caller's deadline passed before stage {step.name!r} of {self.name!r}")
+        return left_s
+
+    def _answer(
+        self,
+        inputs: Mapping[str, Array],
+        wanted: tuple[str, ...] | None,
+        values: dict[str, Array],
+        last: Mapping[str, Array],
+    ) -> dict[str, Array]:
         if wanted is None:
             return dict(last)
         try:
@@ -186,6 +237,8 @@ class Flow:
     def close(self) -> None:
         """Close the stages that were loaded for this pipeline, the last one first; those that were handed over stay open."""
         failed: BaseException | None = None
+        if self._branches is not None:
+            self._branches.close()
         for part in reversed(self.parts):
             if part.is_ours:
                 try:
