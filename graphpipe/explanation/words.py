@@ -40,9 +40,10 @@ def said_of_parts(found: Explained) -> str:
     if not found.parts:
         return ""
     together = found.parts_seconds
-    time = f", {milliseconds(together)} one after the other" if together else ""
+    time = f", {milliseconds(together)}" if together else ""
     if found.made_of == "stages":
-        return f"{counted(len(found.parts), 'stage')}{time}"
+        return f"{counted(len(found.parts), 'stage')}{f'{time} one after the other' if time else ''}"
+    time = f"{time} together" if time else ""
     kinds = len({part.kind for part in found.parts})
     words = f"{counted(len(found.parts), 'operator')} of {counted(kinds, 'kind')} run{time}"
     if found.written is not None and sum(found.written.values()) != len(found.parts):

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.skipif(shutil.which("bash") is None, reason="there is n
 
 MODEL = "def score(x):\n    return x\n\ndef _own():\n    pass\n\nclass Scale:\n    pass\n"
 WORDS = {
-    "metadata", "execute", "run", "bench", "compare", "package", "problem", "serve", "keys", "venv", "cache", "completion",
+    "metadata", "execute", "run", "bench", "compare", "explain", "package", "problem", "serve", "keys", "venv", "cache", "completion",
 }  # fmt: skip
 
 
@@ -49,7 +49,7 @@ def offered(shell, folder):
     [
         (["graphpipe", ""], WORDS),
         (["graphpipe", "--"], {"--help", "--version"}),
-        (["graphpipe", "ex"], {"execute"}),
+        (["graphpipe", "ex"], {"execute", "explain"}),
         (["graphpipe", "execute", "--in"], {"--input"}),
         (["graphpipe", "run", "--intra"], {"--intra-threads"}),
         (["graphpipe", "bench", "--conc"], {"--concurrency"}),
