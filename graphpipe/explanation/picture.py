@@ -19,8 +19,10 @@ __all__ = ["svg"]
 
 _MARGIN, _TOP, _HEAD = 24, 32, 18
 _WIDTH_MIN = 520
-# More operators than this, and more stages than that, are summed up.
-_OPERATORS_MAX, _STAGES_MAX = 24, 60
+# More operators than this, more stages, or more values, are summed up.
+_OPERATORS_MAX, _STAGES_MAX, _VALUES_MAX = 24, 60, 200
+# Of more inputs or outputs of what is summed up, the first ones are shown.
+_ENDS_MAX = 24
 _ROWS_MAX = 12
 
 
@@ -53,7 +55,7 @@ def svg(found: Explained) -> str:
 
 def _is_drawn(found: Explained) -> bool:
     most = _STAGES_MAX if found.made_of == "stages" else _OPERATORS_MAX
-    return found.is_linked and 0 < len(found.parts) <= most
+    return found.is_linked and 0 < len(found.parts) <= most and len(found.values) <= _VALUES_MAX
 
 
 Links = list[tuple[int, int]]
@@ -104,10 +106,16 @@ def _summed_up(found: Explained) -> tuple[list[Box | Pill], Links]:
     time = "" if found.seconds is None else milliseconds(found.seconds)
     rows = list(_rows(found)) if found.made_of == "operators" else [_of_stage(found, part) for part in found.parts]
     centre = Box(found.name or "model", what_it_is(found.kind, found.runtime), time, rows=rows)
-    inputs, outputs = [_pill(found, n) for n in found.inputs], [_pill(found, n) for n in found.outputs]
+    inputs, outputs = _pills(found, found.inputs, "input"), _pills(found, found.outputs, "output")
     boxes: list[Box | Pill] = [*inputs, centre, *outputs]
     here = len(inputs)
     return boxes, [(i, here) for i in range(here)] + [(here, here + 1 + i) for i in range(len(outputs))]
+
+
+def _pills(found: Explained, places: Sequence[int], what: str) -> list[Pill]:
+    shown = [_pill(found, place) for place in places[:_ENDS_MAX]]
+    rest = len(places) - len(shown)
+    return [*shown, Pill("", f"and {counted(rest, f'more {what}')}", "")] if rest else shown
 
 
 def _rows(found: Explained) -> Iterator[Row]:

@@ -19,7 +19,8 @@ pytestmark = pytest.mark.skipif(shutil.which("bash") is None, reason="there is n
 
 MODEL = "def score(x):\n    return x\n\ndef _own():\n    pass\n\nclass Scale:\n    pass\n"
 WORDS = {
-    "metadata", "execute", "run", "bench", "compare", "explain", "package", "problem", "serve", "keys", "venv", "cache", "completion",
+    "metadata", "execute", "run", "bench", "compare", "explain", "package", "problem", "serve", "keys", "venv", "cache",
+    "completion",
 }  # fmt: skip
 
 
