@@ -7,6 +7,7 @@ where somebody said which file is meant, --model-sha256, or that its author is t
 
 from __future__ import annotations
 
+from contextvars import ContextVar
 from pathlib import Path
 
 from graphpipe.backends.backend import Backend
@@ -14,12 +15,13 @@ from graphpipe.backends.find import default_name
 from graphpipe.backends.model import Model
 from graphpipe.backends.options import LoadOptions
 from graphpipe.errors import LoadError
-from graphpipe.pipeline.file import file_of, read
+from graphpipe.pipeline.file import DEPTH_MAX, Written, file_of, read
 from graphpipe.pipeline.flow import Flow
 from graphpipe.pipeline.part import parts_of
 
 __all__ = ["BACKEND"]
 
+_DEPTH: ContextVar[int] = ContextVar("depth", default=0)
 _USED = ("inputs", "outputs", "device", "providers", "intra_threads", "trust_model")
 
 
@@ -27,22 +29,31 @@ def _open(source: str, options: LoadOptions) -> Model:
     file = file_of(source)
     if file is None:
         raise LoadError(f"{source}: expected a TOML file with [[stages]], or a folder with a pipeline.toml")
-    written = read(file)
+    depth = _DEPTH.get() + 1
+    if depth > DEPTH_MAX:
+        raise LoadError(f"{file}: pipelines within pipelines, more than {DEPTH_MAX} deep; is one a stage of itself?")
+    before = _DEPTH.set(depth)
     try:
-        parts = parts_of(written.stages, options)
-        try:
-            return Flow(
-                parts,
-                written.name or default_name(source),
-                options.inputs or written.inputs,
-                options.outputs or written.outputs,
-            )
-        except BaseException:
-            for part in parts:
-                part.model.close()
-            raise
+        return _flow(read(file), source, options)
     except LoadError as error:
-        raise LoadError(f"{file}: {error}") from error
+        raise LoadError(f"{file}: {str(error).removeprefix(f'{file}: ')}") from error
+    finally:
+        _DEPTH.reset(before)
+
+
+def _flow(written: Written, source: str, options: LoadOptions) -> Flow:
+    parts = parts_of(written.stages, options)
+    try:
+        return Flow(
+            parts,
+            written.name or default_name(source),
+            options.inputs or written.inputs,
+            options.outputs or written.outputs,
+        )
+    except BaseException:
+        for part in parts:
+            part.model.close()
+        raise
 
 
 def _fetched(source: str, options: LoadOptions) -> None:

@@ -31,7 +31,7 @@ class Code:
     """The code that goes into a package in the making, which ``folder`` is of."""
 
     def __init__(self, folder: Path, given: Iterable[str | Path]) -> None:
-        self._folder = folder
+        self.folder = folder
         # Where each file of code/ came from.
         self._places: dict[Path, str] = {}
         for each in given:
@@ -93,7 +93,7 @@ class Code:
         return found
 
     def _copy(self, file: Path, name: str) -> None:
-        target = self._folder / CODE / name
+        target = self.folder / CODE / name
         if target.exists():
             if self._places.get(file.resolve()) == f"{CODE}/{name}":
                 return

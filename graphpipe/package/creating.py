@@ -23,6 +23,7 @@ from graphpipe.package.installed import version_of
 from graphpipe.package.manifest import OPTIONS, Manifest
 from graphpipe.package.names import MANIFEST, why_no_name
 from graphpipe.package.packed import pack
+from graphpipe.package.pipelines import plan_of, put_pipeline
 from graphpipe.package.recorded import record
 from graphpipe.package.trial import try_out
 from graphpipe.problem import Case, Problem
@@ -88,7 +89,13 @@ def create(
         staged = folder / "new" / (target.stem or target.name)
         staged.mkdir(parents=True)
         own = Code(staged, [code] if isinstance(code, str | Path) else code)
-        content = put(model, staged, own, posed, name_map or {}, platform, LoadOptions(**said), save_as)
+        pipeline = plan_of(model, platform)
+        if pipeline is not None:
+            (staged / MODEL).mkdir()
+            content = put_pipeline(pipeline, staged / MODEL, own or None)
+            content = replace(content, source=f"{MODEL}/{content.source}")
+        else:
+            content = put(model, staged, own, posed, name_map or {}, platform, LoadOptions(**said), save_as)
         kept = {name: _json(value) for name, value in said.items() if name in OPTIONS}
         libraries = _strings([custom_ops] if isinstance(custom_ops, str | Path) else custom_ops, "custom_ops")
         kept |= _operators([*said.get("custom_ops", ()), *libraries], staged)

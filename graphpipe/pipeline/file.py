@@ -34,11 +34,13 @@ from graphpipe.pipeline.stage import Stage, checked_name
 from graphpipe.setting import declared_in
 from graphpipe.words import first_line, listed, nearest, quoted
 
-__all__ = ["FILE", "Written", "as_text", "file_of", "read"]
+__all__ = ["DEPTH_MAX", "FILE", "Written", "as_text", "file_of", "read"]
 
 FILE = "pipeline.toml"
 _FILE_BYTES_MAX = 1 << 20
 _STAGES_MAX = 256
+# Of pipelines in one another.
+DEPTH_MAX = 8
 _KEYS = ("name", "inputs", "outputs", "stages")
 
 _IN_FILE = re.compile(r"(.+\.py):([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)")

@@ -56,9 +56,17 @@ class Flow:
 
     kind = "pipeline"
 
-    def __init__(self, parts: Sequence[Part], name: str, inputs: Any = None, outputs: Any = None) -> None:
+    def __init__(
+        self,
+        parts: Sequence[Part],
+        name: str,
+        inputs: Sequence[str] | None = None,
+        outputs: Sequence[str] | None = None,
+    ) -> None:
         self.parts = tuple(parts)
         self.name = name
+        # What was said of the whole, for whoever writes it down.
+        self.said: tuple[Sequence[str] | None, Sequence[str] | None] = (inputs, outputs)
         wiring = wired(parts, inputs, outputs)
         self.wires = wiring.wires
         self._signature = wiring.signature

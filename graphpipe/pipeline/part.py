@@ -21,7 +21,7 @@ from graphpipe.pipeline.stage import Stage, checked_name
 from graphpipe.setting import declared_in, read_keywords
 from graphpipe.words import nearest, quoted
 
-__all__ = ["OF_SERVING", "Part", "parts_of"]
+__all__ = ["OF_SERVING", "Part", "named_stages", "parts_of"]
 
 # What is said of one model on a server beside what is said about loading it.
 OF_SERVING = (
@@ -46,7 +46,7 @@ class Part:
     model: Model
     inputs: Mapping[str, str]
     outputs: Mapping[str, str]
-    thing: Any
+    stage: Stage
     source: str
     backend: str
     options: LoadOptions
@@ -61,15 +61,7 @@ def parts_of(stages: Any, told: LoadOptions | None = None) -> list[Part]:
 
     Raises LoadError, with the stage's name; nothing is open then.
     """
-    listed = list(_listed(stages))
-    if not listed:
-        raise LoadError("a pipeline has at least one stage")
-    named: dict[str, Stage] = {}
-    for stage in listed:
-        name = stage.name or _numbered(_name_of(stage.what), {each.name for each in listed} | set(named))
-        if name in named:
-            raise LoadError(f"there are two stages called {name!r}; call one of them otherwise: Stage(..., name=...)")
-        named[name] = stage
+    named = named_stages(stages)
     with ExitStack() as undo:
         parts = []
         for name, stage in named.items():
@@ -79,6 +71,20 @@ def parts_of(stages: Any, told: LoadOptions | None = None) -> list[Part]:
             parts.append(part)
         undo.pop_all()
         return parts
+
+
+def named_stages(stages: Any) -> dict[str, Stage]:
+    """Stages by their names, in order; one that has none gets one. Raises LoadError for two of one name, and for none."""
+    listed = list(_listed(stages))
+    if not listed:
+        raise LoadError("a pipeline has at least one stage")
+    named: dict[str, Stage] = {}
+    for stage in listed:
+        name = stage.name or _numbered(_name_of(stage.what), {each.name for each in listed} | set(named))
+        if name in named:
+            raise LoadError(f"there are two stages called {name!r}; call one of them otherwise: Stage(..., name=...)")
+        named[name] = stage
+    return named
 
 
 def _listed(stages: Any) -> Iterator[Stage]:
@@ -142,7 +148,7 @@ def _part(stage: Stage, name: str, told: LoadOptions | None) -> Part:
     except LoadError as error:
         raise LoadError(f"stage {name!r}: {error}") from error
     return Part(
-        name, model, stage.inputs, stage.outputs, what, source, backend, options, settings, names_returned(model, source),
+        name, model, stage.inputs, stage.outputs, stage, source, backend, options, settings, names_returned(model, source),
         is_ours=isinstance(what, str | Path | type),
     )  # fmt: skip
 

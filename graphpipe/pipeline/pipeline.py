@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import importlib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
@@ -73,6 +75,16 @@ class Pipeline(LoadedModel):
         asked = names(outputs, "outputs", gaps=False)
         plan, arrays = self._planned(list(named.values()), tuple(named), asked, cast)
         return self.model.timed_infer(plan.inputs(arrays), plan.outputs or None, config=text(config, "config"))
+
+    def save(self, path: str | Path, *, code: Iterable[str | Path] = ()) -> Path:
+        """Write the pipeline down, for ``graphpipe.load`` and ``graphpipe-serve``: into a file ``NAME.toml`` that names what
+        its stages are where that is, or into a new folder that has all of it. ``code`` are files and folders of Python that
+        its functions import, for a folder. Gives the file's path.
+
+        Raises PackageError for a stage that no other process could find or load.
+        """
+        written: Path = importlib.import_module("graphpipe.package.pipelines").save(self.model, path, code)
+        return written
 
     def __repr__(self) -> str:
         return f"<{self.name}: {' -> '.join(part.name for part in self.model.parts)}: {self.signature}>"

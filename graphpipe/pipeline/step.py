@@ -32,6 +32,8 @@ class Step:
         self.name = part.name
         self._model = part.model
         self._wire = wire
+        # A function that declares nothing takes any name that it does not give for its caller's mistake.
+        self._is_read = bool(part.returns)
         # Nobody writes to what a stage gave, nor is its memory used again: it may be passed on as it is.
         self._call = owned(part.model, inputs_are_ours=True)
         self._takes = tuple(wire.takes.items())
@@ -55,7 +57,8 @@ class Step:
         inputs = self._inputs(values, before)
         failed: BaseException
         try:
-            outputs = self._arriving(named_arrays(self._call(inputs, asked, config, left_s), asked or ()))
+            named = None if self._is_read else asked
+            outputs = self._arriving(named_arrays(self._call(inputs, named, config, left_s), asked or ()))
             if not self._renames:
                 return outputs
             return {self._renames.get(own, own): array for own, array in outputs.items()}

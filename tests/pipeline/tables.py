@@ -1,0 +1,3 @@
+"""What a neighbour of the stages' file has."""
+
+WORDS = (b"hello", b"world")
