@@ -16,10 +16,10 @@ __all__ = ["Layout", "Line", "laid_out"]
 
 Point = tuple[float, float]
 
-_SWEEPS, _LAST_SWEEPS = 12, 8
+_SWEEPS, _LAST_SWEEPS = 12, 30
 _BETWEEN_BOXES, _BETWEEN_LINES, _BETWEEN_LAYERS = 28.0, 14.0, 34.0
-# A long line is rather straight than a box in the middle.
-_WEIGHT_OF_LINE = 4.0
+# How much rather a line is straight for each of its ends that is within a line, and no box.
+_STRAIGHT = 4.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,12 +154,18 @@ class _Layering:
                     near = self._above[node] if downwards else self._below[node]
                     if last:
                         near = [*self._above[node], *self._below[node]]
-                    wanted.append(sum(middles[n] for n in near) / len(near) if near else middles[node])
-                    weights.append(_WEIGHT_OF_LINE if node >= self._boxes else 1.0 if near else 0.1)
+                    pulls = [self._pull(node, n) for n in near]
+                    sums = sum(pull * middles[n] for pull, n in zip(pulls, near, strict=True))
+                    wanted.append(sums / sum(pulls) if near else middles[node])
+                    weights.append(sum(pulls) or 0.1)
                 apart = [self._apart(a, b) for a, b in pairwise(layer)]
                 for node, x in zip(layer, _spread(wanted, weights, apart), strict=True):
                     middles[node] = x
         return middles
+
+    def _pull(self, node: int, other: int) -> float:
+        """How much a node wants to lie straight above or below another."""
+        return _STRAIGHT ** ((node >= self._boxes) + (other >= self._boxes))
 
     def _apart(self, left: int, right: int) -> float:
         """How far apart the middles of two neighbours in a layer are at least."""
