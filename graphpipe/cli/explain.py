@@ -131,7 +131,7 @@ def _explained(source: str, runs: int, about: dict[str, Any], options: dict[str,
                 raise
             if not is_made_up:
                 raise ModelFailed(said) from inner
-            why = f"it does not take what is made up ({request}): {said}; say what it takes: --input"
+            why = f"it does not take what is made up ({request}): {said}; say what it takes: --input, or --shape"
             return explain(model, None, 0, kind=kind, unmeasured=why)
 
 
