@@ -27,7 +27,6 @@ source = "functions.py:Tokenize"
 [[stages]]
 name = "score"
 source = "functions.py:score"
-isolate = 1
 batch-rows-max = 4
 
 [[stages]]
@@ -64,8 +63,17 @@ def test_a_file_is_served(folder, serve):
     assert graphpipe.remote.execute(server.url, TEXTS).tolist() == [0, 1, 2]
 
 
+def test_a_part_of_it_can_have_a_process_of_its_own(folder):
+    text = TOML.replace('"functions.py:best"', '"functions.py:best"\nisolate = 1')
+    (folder / "pipeline.toml").write_text(text)
+    with graphpipe.load(folder) as model:
+        assert model.execute(TEXTS).tolist() == [0, 1, 2]
+        # What it gives is read from its file.
+        assert model.model.stages[2].gives == {"best": "class"}
+        assert model.model.parts[2].model.process_ids()
+
+
 def test_the_whole_of_it_can_have_a_process_of_its_own(folder):
-    (folder / "pipeline.toml").write_text(TOML.replace("isolate = 1", ""))
     with graphpipe.load(folder, isolate=1) as model:
         assert model.execute(TEXTS).tolist() == [0, 1, 2]
         assert model.model.process_ids()
@@ -196,7 +204,7 @@ def test_a_pipeline_is_packed_with_its_parts(folder, tmp_path_factory, zipped, m
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
     scaled(folder / "scale.onnx", 2.0)
     scale = '\n[[stages]]\nsource = "scale.onnx"\ninputs = { x = "scores" }\noutputs = { y = "scores" }\n'
-    (folder / "pipeline.toml").write_text(TOML.replace("isolate = 1", "") + scale)
+    (folder / "pipeline.toml").write_text(TOML + scale)
     target = tmp_path_factory.mktemp("packed") / ("words.zip" if zipped else "words")
     made = graphpipe.package.create(
         target,
