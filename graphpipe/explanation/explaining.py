@@ -47,8 +47,8 @@ def explain(
     is_pipeline = _is_pipeline(model)
     if request is not None and runs > 0:
         inputs = _named(request, model.signature)
-        calls, seconds = _times(lambda: _ask(model, request), runs)
         seen = _ask(model, request)
+        calls, seconds = _times(lambda: _ask(model, request), runs)
         if is_pipeline:
             answered = tuple(seen)
             of_stages = _stage_times(model, inputs, calls)
@@ -86,8 +86,7 @@ def _about(
 
 
 def _times(work: Callable[[], object], runs: int) -> tuple[int, float]:
-    """How often it was done, and the median of the seconds that it took; the first time does not count."""
-    work()
+    """How often it was done, and the median of the seconds that it took."""
     found: list[float] = []
     begin = perf_counter()
     while len(found) < runs and (not found or perf_counter() - begin < _MEASURING_S_MAX):
@@ -138,7 +137,7 @@ def _stage_times(model: LoadedModel, inputs: Arrays, runs: int) -> dict[str, flo
             found.setdefault(stage, []).append(seconds)
 
     _times(work, runs)
-    return {stage: median(each[1:]) for stage, each in found.items()}
+    return {stage: median(each) for stage, each in found.items()}
 
 
 def _as_it_would_arrive(array: Array, name: str) -> Array:
