@@ -51,8 +51,9 @@ def explain(
         calls, seconds = _times(lambda: _ask(model, request), runs)
         if is_pipeline:
             answered = tuple(seen)
-            of_stages = _stage_times(model, inputs, calls)
-            seen = {**_between(model, request), **seen}
+            of_stages, between, why_not = _stages_measured(model.model, inputs, calls)
+            seen = {**between, **seen}
+            notes += [why_not] if why_not else []
         else:
             profile, why_not = _profile(model, inputs, calls)
             notes += [why_not] if why_not else []
@@ -123,21 +124,36 @@ def _profile(model: LoadedModel, inputs: Arrays, runs: int) -> tuple[Profile | N
 
 
 def _is_pipeline(model: LoadedModel) -> bool:
-    return callable(getattr(model.model, "timed_infer", None)) and hasattr(model.model, "stages")
+    """Whether it is one, or what stands before one and calls its inputs and outputs as it does."""
+    timed = getattr(model.model, "timed_infer", None)
+    if timed is None or not hasattr(model.model, "stages"):
+        return False
+    own = getattr(timed, "__self__", model.model).signature
+    shown = model.signature
+    return {spec.name for spec in own.inputs} == {spec.name for spec in shown.inputs} and set(shown.output_names) <= {
+        *own.output_names,
+        *(whole for stage in model.model.stages for whole in stage[3].values()),
+    }
 
 
-def _stage_times(model: LoadedModel, inputs: Arrays, runs: int) -> dict[str, float]:
-    """The median of each stage's seconds, by its name, where one runs after the other."""
-    pipeline: Any = model.model
+def _stages_measured(pipeline: Any, inputs: Arrays, runs: int) -> tuple[dict[str, float], dict[str, Array], str]:
+    """The median of each stage's seconds, where one runs after the other; what goes between them, as far as they say what
+    they give; or why that is not known.
+    """
     arrays = {name: _as_it_would_arrive(array, name) for name, array in inputs.items()}
     found: dict[str, list[float]] = {}
+    wanted = list(dict.fromkeys(whole for _, _, _, gives in pipeline.stages for whole in gives.values()))
 
     def work() -> None:
         for stage, seconds in pipeline.timed_infer(arrays)[1].items():
             found.setdefault(stage, []).append(seconds)
 
-    _times(work, runs)
-    return {stage: median(each) for stage, each in found.items()}
+    try:
+        between = pipeline.timed_infer(arrays, wanted)[0] if wanted else {}
+        _times(work, runs)
+    except Exception as error:  # what stands before it may have made more of the inputs
+        return {}, {}, f"its stages cannot be measured one by one: {first_line(error)}"
+    return {stage: median(each) for stage, each in found.items()}, between, ""
 
 
 def _as_it_would_arrive(array: Array, name: str) -> Array:
@@ -148,15 +164,6 @@ def _as_it_would_arrive(array: Array, name: str) -> Array:
     texts = np.empty(array.size, object)
     texts[:] = [to_bytes(item, repr(name)) for item in array.reshape(-1)]
     return texts.reshape(array.shape)
-
-
-def _between(model: LoadedModel, request: Request) -> dict[str, Array]:
-    """What goes between the stages, as far as they say what they give."""
-    pipeline: Any = model.model
-    wanted = list(dict.fromkeys(whole for _, _, _, gives in pipeline.stages for whole in gives.values()))
-    if not wanted:
-        return {}
-    return model.infer(_named(request, model.signature), wanted, config=request.config)
 
 
 class _Values:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import graphpipe
+from graphpipe.backends.pad import padded
 from graphpipe.bench.requests import given, synthetic
 from graphpipe.explanation.explaining import explain
 
@@ -124,3 +125,32 @@ def test_a_model_that_says_what_it_takes_needs_no_example():
     with graphpipe.Pipeline([str(DIGITS), best]) as pipeline:
         found = explain(pipeline, synthetic(pipeline.signature.inputs, 3, {}, 0), 2)
     assert [found.values[i].seen for i in found.outputs] == ["float32[3]"]
+
+
+def test_a_pipeline_behind_a_problem_is_still_one():
+    problem = graphpipe.Problem.of({"pixels": "float32[n, 64]"}, {"highest": "float32[n]"})
+    with graphpipe.Pipeline([str(DIGITS), best]) as pipeline, graphpipe.load(problem.posed(pipeline.model)) as posed:
+        found = explain(posed, synthetic(posed.signature.inputs, 3, {}, 0), 2)
+    assert [(part.name, part.seconds > 0) for part in found.parts] == [("digits", True), ("best", True)]
+
+
+def test_a_pipeline_whose_names_are_others_in_front_is_one_model():
+    problem = graphpipe.Problem.of({"digit": "float32[n, 64]"}, {"sureness": "float32[n]"})
+    names = {"digit": "pixels", "sureness": "highest"}
+    with (
+        graphpipe.Pipeline([str(DIGITS), best]) as pipeline,
+        graphpipe.load(problem.posed(pipeline.model, names)) as posed,
+    ):
+        found = explain(posed, synthetic(posed.signature.inputs, 3, {}, 0), 2)
+    assert (found.parts, found.seconds > 0) == ((), True)
+    assert [found.values[i].seen for i in found.outputs] == ["float32[3]"]
+
+
+def test_stages_that_cannot_be_measured_are_shown_all_the_same():
+    with graphpipe.Pipeline([str(DIGITS), best]) as pipeline:
+        with graphpipe.load(padded(pipeline.model, ["pixels:1:0"])) as short:
+            found = explain(short, given([("pixels", np.ones((1, 9), np.float32))], [], False), 2)
+    assert [part.name for part in found.parts] == ["digits", "best"]
+    assert found.seconds > 0
+    assert found.parts[0].seconds is None
+    assert "cannot be measured one by one" in found.notes[0]
