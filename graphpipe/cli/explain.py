@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import click
 
 from graphpipe.commandline import Argument, Command, option
 from graphpipe.completion import Offered, source
+from graphpipe.signature import TensorSpec
 
 __all__ = ["command"]
 
@@ -51,7 +52,7 @@ def command(about_inputs: Sequence[click.Parameter], forms: str) -> Command:
             option("--batch", section=asked, metavar="N", type=click.IntRange(1), default=1, show_default=True,
                    help="Rows of a request that is made up."),
             option("--shape", section=asked, metavar="NAME=N[,N...]", multiple=True,
-                   help="The shape of an input, where the model leaves more than its rows open."),
+                   help="The shape of an input, where the model leaves it open.  [default: 16 along each such axis]"),
             option("--seed", section=asked, metavar="N", type=click.IntRange(0), default=0, show_default=True,
                    help="Of the values that are made up."),
             *about_inputs,
@@ -62,6 +63,9 @@ def command(about_inputs: Sequence[click.Parameter], forms: str) -> Command:
         ],
     )  # fmt: skip
 
+
+# How large an axis is, the rows aside, that a model leaves open and nobody says the size of.
+_OPEN_SIZE = 16
 
 # What is said of a request; all else is about loading.
 _OF_REQUEST = ("inputs", "ask", "config", "cast", "batch", "shape", "seed",
@@ -115,12 +119,9 @@ def _explained(source: str, runs: int, about: dict[str, Any], options: dict[str,
         if not runs:
             return explain(model, None, 0, kind=kind, unmeasured="--runs 0")
         is_made_up = not about["inputs"]
-        try:
-            request = requests(model.signature, model.signature.inputs, {**about, "variants": 1})[0]
-        except ValueError as error:
-            if not is_made_up or about["shape"]:
-                raise
-            return explain(model, None, 0, kind=kind, unmeasured=first_line(error))
+        if is_made_up:
+            about["shape"] = [*about["shape"], *_sizes(model.signature.inputs, about["batch"], about["shape"])]
+        request = requests(model.signature, model.signature.inputs, {**about, "variants": 1})[0]
         try:
             return explain(model, request, runs, kind=kind)
         except GraphPipeError as error:
@@ -133,6 +134,32 @@ def _explained(source: str, runs: int, about: dict[str, Any], options: dict[str,
                 raise ModelFailed(said) from inner
             why = f"it does not take what is made up ({request}): {said}; say what it takes: --input, or --shape"
             return explain(model, None, 0, kind=kind, unmeasured=why)
+
+
+def _sizes(specs: Sequence[TensorSpec], batch: int, said: Sequence[str]) -> Iterator[str]:
+    """Shapes for the inputs that leave more than their rows open, as --shape has them: what nobody said is of one size."""
+    known: dict[str, str] = {}
+    for spec in specs:
+        for text in said:
+            name, _, dims = text.rpartition("=")
+            if name == spec.name and spec.shape is not None:
+                known |= {
+                    dim: size for dim, size in zip(spec.shape, dims.split(","), strict=False) if isinstance(dim, str)
+                }
+    for spec in specs:
+        if spec.shape is None or any(text.startswith(f"{spec.name}=") for text in said):
+            continue
+        if all(isinstance(dim, int) for dim in spec.shape[1:]):
+            continue
+        rows = spec.shape[0]
+        sizes = [
+            str(dim) if isinstance(dim, int)
+            else known[dim] if isinstance(dim, str) and dim in known
+            else str(batch) if axis == 0 or (dim is not None and dim == rows)
+            else str(_OPEN_SIZE)
+            for axis, dim in enumerate(spec.shape)
+        ]  # fmt: skip
+        yield f"{spec.name}={','.join(sizes)}"
 
 
 def _innermost(error: BaseException) -> BaseException | None:

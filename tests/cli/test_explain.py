@@ -73,6 +73,19 @@ def test_a_model_that_refuses_what_is_made_up_is_shown_with_why(graphpipe, here)
     assert "inner words" in err
 
 
+def test_what_a_model_leaves_open_has_some_size_unless_it_is_said(graphpipe, here):
+    (here / "open.py").write_text(
+        "import graphpipe\n"
+        "@graphpipe.model(inputs={'ids': 'int64[n, t]', 'mask': 'int64[n, t]', 'k': 'float32[n, n, 3]'},"
+        " outputs={'y': 'int64[n, t]'})\n"
+        "def f(ids, mask, k):\n    return ids * mask\n"
+    )
+    status, out, _ = graphpipe("explain", "open.py:f", "--batch", 2)
+    assert (status, "asked: ids int64 [2, 16], mask int64 [2, 16], k float32 [2, 2, 3]" in out) == (0, True)
+    status, out, _ = graphpipe("explain", "open.py:f", "--shape", "mask=1,7")
+    assert (status, "asked: ids int64 [1, 7], mask int64 [1, 7], k float32 [1, 1, 3]" in out) == (0, True)
+
+
 def test_a_server_is_a_model_too(graphpipe, here, url):
     status, out, _ = graphpipe("explain", f"{url}/models/digits", "--runs", 2)
     assert (status, "probabilities" in out, "the median of 2 calls" in out) == (0, True, True)
