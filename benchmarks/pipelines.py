@@ -65,7 +65,9 @@ def overhead(rounds: int) -> dict[str, Any]:
         us = {way: 1e6 * middle(found[way], "s") for way in ways}
         more = 1e6 * median(a["s"] - b["s"] for a, b in zip(found["three"], found["one"], strict=True))
         result[name] = {"one_us": us["one"], "pipeline_of_three_us": us["three"], "overhead_us": more}
-        print(f"{name}: {us['one']:.1f} us alone, {us['three']:.1f} us as a pipeline of three: +{more:.1f} us (limit 30)")
+        print(
+            f"{name}: {us['one']:.1f} us alone, {us['three']:.1f} us as a pipeline of three: +{more:.1f} us (limit 30)"
+        )
     return result
 
 

@@ -80,10 +80,11 @@ class Step:
             given = {own: values[name] for own, name in self._takes}
         except KeyError as error:
             missing = error.args[0]
-            raise ModelFailed(
-                f"stage {self.name!r} takes {quoted(missing)}, and no stage before it gave that; there are "
-                f"{listed(list(values))}. If callers send it, say so: the pipeline's inputs=[...]"
-            ) from None
+            said = (
+                f"stage {self.name!r} takes {quoted(missing)}, which neither a stage before it gave nor the caller sent; "
+                f"there are {listed(list(values))}"
+            )
+            raise (InvalidRequest if missing in self._wire.sent else ModelFailed)(said) from None
         for own, name in self._may_take:
             if name in values:
                 given[own] = values[name]

@@ -2,7 +2,8 @@
 
 A stage takes under a name what the last stage before it gave under that name, or else what the caller sent. What a stage
 gives is declared, or read from a function's code; of one that says nothing (it is *open*) it is known when it has run.
-Behind an open stage, a name that nobody declares is that stage's to give, unless the pipeline's inputs name it.
+Behind an open stage, a name that nobody declares is that stage's to give, or the caller's if it does not, unless the
+pipeline's inputs are named.
 """
 
 from __future__ import annotations
@@ -60,6 +61,7 @@ class _Found:
     own: tuple[str, ...] | None  # the inputs that somebody named
     inputs: dict[str, list[tuple[str, TensorSpec, bool]]] = field(default_factory=dict)  # by whom, whether needed
     given: dict[str, tuple[str, TensorSpec]] = field(default_factory=dict)
+    maybe: set[str] = field(default_factory=set)  # inputs that an open stage may give instead
     open: str = ""  # the last stage of which nobody knows what it gives
     any_inputs: bool = False
 
@@ -120,7 +122,8 @@ def _wire(part: Part, found: _Found, before: Wire | None) -> Wire:
             (takes if own in needed else may_take)[own] = part.inputs.get(own, own)
     for own, name in (*takes.items(), *may_take.items()):
         _take(part.name, specs.get(own, TensorSpec(own)), name, own in takes, found)
-    sent = frozenset(name for name in (*takes.values(), *may_take.values()) if name not in found.given)
+    names = {*takes.values(), *may_take.values()}
+    sent = frozenset(name for name in names if name in found.inputs and name not in found.given)
     gives, is_open = _gives(part, signature, any_number)
     wire = Wire(part.name, takes, may_take, gives, part.outputs, sent, takes_all, is_open)
     known = {spec.name: spec for spec in signature.outputs}
@@ -156,7 +159,14 @@ def _take(stage: str, spec: TensorSpec, name: str, is_needed: bool, found: _Foun
             raise LoadError(
                 f"stage {stage!r} takes {quoted(name)} as {spec.text}, and stage {who!r} gives it as {given.text}: {clash}"
             )
-    elif name in found.inputs or not found.open:
+        return
+    if found.open and name not in found.inputs:
+        # That stage's to give, or else the caller's.
+        if found.own is None:
+            found.inputs[name] = [(stage, spec, False)]
+            found.maybe.add(name)
+        return
+    if name not in found.maybe:
         if found.own is not None and name not in found.own:
             if is_needed:
                 raise LoadError(

@@ -125,16 +125,26 @@ def test_what_a_function_gives_is_known_from_its_code_its_annotation_or_its_prob
     assert Pipeline([Stage(unsaid, problem=problem), takes_ids]).signature.inputs[0].text == "string[n]"
 
 
-def test_behind_a_function_that_says_nothing_a_name_is_its_to_give():
+def test_behind_a_function_that_says_nothing_a_name_is_its_to_give_or_the_callers():
     def scaled(ids, factor):
         return {"y": ids * factor}
 
-    pipeline = Pipeline([unsaid, scaled], inputs=["text", "factor"])
+    pipeline = Pipeline([unsaid, scaled])
     assert pipeline.infer({"text": ["a", "b"], "factor": np.array(3)}) == {"y": [6]}
-    silent = Pipeline([unsaid, scaled])
-    assert names(silent.signature.inputs) == ["text"]
-    with pytest.raises(graphpipe.ModelFailed, match="stage 'scaled' takes 'factor', and no stage before it gave that"):
-        silent.infer({"text": ["a"]})
+    assert pipeline.infer({"text": ["a", "b"], "factor": np.array(3), "ids": np.array(100)}) == {"y": [6]}
+    assert pipeline.signature.input_names == ("text",)
+    with pytest.raises(
+        graphpipe.InvalidRequest, match="stage 'scaled' takes 'factor', which neither a stage before it gave"
+    ):
+        pipeline.infer({"text": ["a"]})
+    exact = Pipeline([unsaid, scaled], inputs=["text", "factor"])
+    assert names(exact.signature.inputs) == ["text", "factor"]
+    assert exact.infer({"text": ["a", "b"], "factor": np.array(3)}) == {"y": [6]}
+    short = Pipeline([unsaid, scaled], inputs=["text"])
+    with pytest.raises(
+        graphpipe.ModelFailed, match="stage 'scaled' takes 'factor', which neither a stage before it gave"
+    ):
+        short.infer({"text": ["a"]})
 
 
 def test_a_pipeline_that_ends_in_a_function_that_says_nothing_gives_what_it_gave():
