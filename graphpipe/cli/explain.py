@@ -119,9 +119,11 @@ def _explained(source: str, runs: int, about: dict[str, Any], options: dict[str,
         if not runs:
             return explain(model, None, 0, kind=kind, unmeasured="--runs 0")
         is_made_up = not about["inputs"]
+        by_name = {spec.name: spec for spec in model.signature.inputs}
+        specs = [by_name.get(name, TensorSpec(name)) for name in model.signature.input_names]
         if is_made_up:
-            about["shape"] = [*about["shape"], *_sizes(model.signature.inputs, about["batch"], about["shape"])]
-        request = requests(model.signature, model.signature.inputs, {**about, "variants": 1})[0]
+            about["shape"] = [*about["shape"], *_sizes(specs, about["batch"], about["shape"])]
+        request = requests(model.signature, specs, {**about, "variants": 1})[0]
         try:
             return explain(model, request, runs, kind=kind)
         except GraphPipeError as error:

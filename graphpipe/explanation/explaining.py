@@ -60,7 +60,7 @@ def explain(
     about = _about(model, kind, request, seconds, calls, unmeasured)
     if is_pipeline:
         outputs = answered or model.signature.output_names
-        return _of_stages(model, about, of_stages, {**inputs, **seen}, outputs, notes)
+        return _of_stages(model, about, of_stages, inputs, {**inputs, **seen}, outputs, notes)
     if profile is not None and profile.run:
         return _of_operators(model, about, profile, {**inputs, **seen}, notes)
     return _of_one(model, about, inputs, seen, notes)
@@ -200,15 +200,16 @@ def _of_stages(
     model: LoadedModel,
     about: dict[str, Any],
     times: Mapping[str, float],
+    sent: Arrays,
     seen: Arrays,
     outputs: Sequence[str],
     notes: Sequence[str],
 ) -> Explained:
     pipeline: Any = model.model
     values = _Values(seen)
-    for spec in model.signature.inputs:
-        values.new(spec.name, spec)
-    inputs = tuple(range(len(values.all)))
+    specs = {spec.name: spec for spec in model.signature.inputs}
+    # Others may be left out, and some of those a stage may give instead.
+    inputs = [values.new(name, spec) for name, spec in specs.items() if name in (*model.signature.input_names, *sent)]
     parts: list[Part] = []
     silent: int | None = None  # the last stage that does not say what it gives
 
@@ -217,6 +218,8 @@ def _of_stages(
         if whole not in values.current and silent is not None:
             part = parts[silent]
             parts[silent] = replace(part, gives=(*part.gives, (whole, values.new(whole))))
+        elif whole not in values.current and whole in specs:
+            inputs.append(values.new(whole, specs[whole]))
         return values.current.get(whole)
 
     for name, stage, takes, gives in pipeline.stages:
@@ -233,7 +236,7 @@ def _of_stages(
     # Its description would be its stages' names, which are shown anyway.
     about |= {"name": str(getattr(pipeline, "name", "") or model.name), "kind": "pipeline", "description": ""}
     return Explained(
-        **about, values=tuple(values.all), inputs=inputs, outputs=tuple(each for each in places if each is not None),
+        **about, values=tuple(values.all), inputs=tuple(inputs), outputs=tuple(each for each in places if each is not None),
         made_of="stages", parts=tuple(parts), is_linked=True, notes=tuple(notes),
     )  # fmt: skip
 

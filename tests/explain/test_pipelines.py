@@ -88,9 +88,24 @@ def test_a_stage_that_does_not_say_what_it_gives_is_linked_by_what_is_taken():
     def total(a, b):
         return {"sum": a + b}
 
-    found = looked_at(graphpipe.Pipeline([parts, total]), x=np.ones(3))
-    assert names(found, found.parts[0].gives) == [("a", "a"), ("b", "b")]
-    assert names(found, found.parts[1].takes) == [("a", "a"), ("b", "b")]
+    with graphpipe.Pipeline([parts, total]) as pipeline:
+        for request in (None, given([("x", np.ones(3))], [], False)):
+            found = explain(pipeline, request, 2)
+            assert names(found, found.parts[0].gives) == [("a", "a"), ("b", "b")]
+            assert names(found, found.parts[1].takes) == [("a", "a"), ("b", "b")]
+            assert [found.values[i].name for i in found.inputs] == ["x"]
+
+
+def test_what_a_caller_sends_in_its_place_is_an_input():
+    def parts(x):
+        return dict(zip(("a",), (x + 1,), strict=True))
+
+    def total(a, b):
+        return {"sum": a + b}
+
+    found = looked_at(graphpipe.Pipeline([parts, total]), x=np.ones(3), b=np.ones(3))
+    assert sorted(found.values[i].name for i in found.inputs) == ["b", "x"]
+    assert names(found, found.parts[0].gives) == [("a", "a")]
 
 
 def test_texts_reach_the_stages_as_bytes_when_they_are_timed():
