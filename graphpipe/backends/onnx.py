@@ -10,7 +10,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,9 @@ from graphpipe.backends.backend import Backend
 from graphpipe.backends.foreign import no_such_file
 from graphpipe.backends.framework import framework, versions, words_of
 from graphpipe.backends.model import Model
+from graphpipe.backends.onnx_profile import profiled
 from graphpipe.backends.options import LoadOptions
+from graphpipe.backends.profile import Profile
 from graphpipe.backends.value_inputs import value_inputs
 from graphpipe.errors import InvalidRequest, LoadError
 from graphpipe.signature import Signature, TensorSpec
@@ -41,8 +43,11 @@ class OnnxModel:
     shares_memory = False
     kind = "ONNX"
 
-    def __init__(self, session: Any, signature: Signature, version: str, description: str) -> None:
+    def __init__(
+        self, session: Any, signature: Signature, version: str, description: str, source: str, options: LoadOptions
+    ) -> None:
         self._session = session
+        self._source, self._options = source, options
         self._signature = signature
         self.version = version
         self.description = description
@@ -71,6 +76,17 @@ class OnnxModel:
         if self._strings:
             results = [_to_bytes(array) if array.dtype == object else array for array in results]
         return dict(zip(names, results, strict=True))
+
+    def profile(self, inputs: Mapping[str, Array], runs: int) -> Profile:
+        """Where the time of a call goes, among its operators: measured in ``runs`` calls of a session of its own."""
+        onnxruntime = framework("onnxruntime", self._source, extra="onnx")
+        return profiled(
+            lambda source, prepare: _session(onnxruntime, source, self._options, prepare),
+            Path(self._source),
+            {name: _to_str(array, name) if array.dtype == object else array for name, array in inputs.items()},
+            self._signature.output_names,
+            runs,
+        )
 
     def close(self) -> None:
         """Free the session's memory."""
@@ -172,15 +188,18 @@ def _open(source: str, options: LoadOptions) -> Model:
         )
     except ValueError as error:
         raise LoadError(f"{source}: {error}") from None
-    return OnnxModel(session, signature, onnx_file.digest(path), meta.description)
+    return OnnxModel(session, signature, onnx_file.digest(path), meta.description, source, options)
 
 
-def _session(onnxruntime: Any, source: str, options: LoadOptions) -> Any:
+def _session(
+    onnxruntime: Any, source: str, options: LoadOptions, prepare: Callable[[Any], None] = lambda settings: None
+) -> Any:
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads = options.intra_threads or 1
     settings.inter_op_num_threads = 1
     # Spinning threads take the cores that other calls need: 4.5 ms became 13 ms.
     settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    prepare(settings)
     # What its sessions log as errors is in their exceptions too, and those go our log's way, in its form. Only why a
     # provider does not start is told nowhere else.
     settings.log_severity_level = 4

@@ -16,7 +16,7 @@ from pathlib import Path
 from graphpipe.errors import LoadError
 from graphpipe.words import counted
 
-__all__ = ["check", "digest", "files_beside"]
+__all__ = ["check", "digest", "fields", "files_beside", "varint", "walking"]
 
 _NOT_ONNX = (
     (b"version https://git-lfs", "is a Git LFS pointer, not the model itself: git lfs pull"),
@@ -108,7 +108,7 @@ def _beside(path: Path) -> list[tuple[str, bool]]:
         names: dict[str, bool] = {}
         # Nearly always it stops here. ONNX Runtime's own format holds all its tensors.
         if data.find(b"location") >= 0 and not _is_ort(path, data):
-            with _whole(path, data):
+            with walking(path, data):
                 for start, stop in _messages(data, 0, len(data), "model", "tensor", 0):
                     for name, is_used in _location(data, start, stop):
                         names[name] = names.get(name, False) or is_used
@@ -122,11 +122,11 @@ def _is_compiled(path: Path) -> bool:
             return False
         if _is_ort(path, data):
             return data.find(_COMPILED_IN_ORT) >= 0
-        with _whole(path, data):
+        with walking(path, data):
             return any(
                 number == _OPERATOR and data[first:last] == _COMPILED
                 for start, stop in _messages(data, 0, len(data), "model", "node", 0)
-                for number, first, last in _fields(data, start, stop)
+                for number, first, last in fields(data, start, stop)
             )
 
 
@@ -136,7 +136,7 @@ def _is_ort(path: Path, data: mmap.mmap) -> bool:
 
 
 @contextlib.contextmanager
-def _whole(path: Path, data: mmap.mmap) -> Iterator[None]:
+def walking(path: Path, data: mmap.mmap) -> Iterator[None]:
     """Says of what cannot be walked to its end that it is no whole file."""
     try:
         yield
@@ -153,7 +153,7 @@ def _messages(data: mmap.mmap, at: int, end: int, kind: str, wanted: str, depth:
     if kind == wanted:
         yield at, end
     ways = _WAYS.get(kind, {})
-    for field, start, stop in _fields(data, at, end) if ways else ():
+    for field, start, stop in fields(data, at, end) if ways else ():
         if field in ways and stop > start:
             yield from _messages(data, start, stop, ways[field], wanted, depth + 1)
 
@@ -161,11 +161,11 @@ def _messages(data: mmap.mmap, at: int, end: int, kind: str, wanted: str, depth:
 def _location(data: mmap.mmap, at: int, end: int) -> Iterator[tuple[str, bool]]:
     """Where a tensor lies, or would if it lay in another file; and whether it does, as far as this part of it says."""
     external, found = False, []
-    for field, start, stop in _fields(data, at, end):
+    for field, start, stop in fields(data, at, end):
         if field == _DATA_LOCATION:
-            external = _varint(data, start)[0] & 0xFFFFFFFF == _EXTERNAL
+            external = varint(data, start)[0] & 0xFFFFFFFF == _EXTERNAL
         elif field == _EXTERNAL_DATA:
-            entry = {number: data[first:last] for number, first, last in _fields(data, start, stop)}
+            entry = {number: data[first:last] for number, first, last in fields(data, start, stop)}
             if entry.get(1) == b"location":
                 found.append(entry.get(2, b"").decode("utf-8", "surrogateescape"))
     for place, name in enumerate(found):
@@ -174,18 +174,18 @@ def _location(data: mmap.mmap, at: int, end: int) -> Iterator[tuple[str, bool]]:
             yield name, external and place == len(found) - 1
 
 
-def _fields(data: mmap.mmap, at: int, end: int) -> Iterator[tuple[int, int, int]]:
+def fields(data: mmap.mmap, at: int, end: int) -> Iterator[tuple[int, int, int]]:
     """The fields of a message: number, and where the content begins and ends. Raises ValueError or IndexError."""
     while at < end:
-        key, at = _varint(data, at)
+        key, at = varint(data, at)
         if key > 0xFFFFFFFF:  # of which others would look at the last 32 bits
             raise ValueError("no such field")
         kind = key & 7
         start = at
         if kind == 0:
-            _, at = _varint(data, at)
+            _, at = varint(data, at)
         elif kind == 2:
-            length, start = _varint(data, at)
+            length, start = varint(data, at)
             at = start + length
         elif kind in (1, 5):
             at += 8 if kind == 1 else 4
@@ -196,7 +196,8 @@ def _fields(data: mmap.mmap, at: int, end: int) -> Iterator[tuple[int, int, int]
         yield key >> 3, start, at
 
 
-def _varint(data: mmap.mmap, at: int) -> tuple[int, int]:
+def varint(data: mmap.mmap, at: int) -> tuple[int, int]:
+    """The number that begins here, and where it ends. Raises ValueError or IndexError."""
     value = shift = 0
     while True:
         byte = data[at]

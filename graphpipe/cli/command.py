@@ -61,6 +61,9 @@ outputs (each may have NAME= in front):
 
 """
 
+_FORMS_OF_INPUTS = _FORMS.partition("outputs (each")[0]
+_ABOUT_ANSWERS = ("outputs", "as_json")
+
 _EXECUTE_EXAMPLES = """\
 examples:
   graphpipe execute http://127.0.0.1:9000 --input digit.npy
@@ -125,6 +128,7 @@ def root() -> Group:
             "bench": ("Measure how fast a model answers.", _bench_command),
             "compare": ("Hold models of one problem against one another.", _compare_command),
             "fuse": ("Make one ONNX file of several that follow one another.", _fuse_command),
+            "explain": ("Show what a model is made of, and where its time goes.", _explain_command),
             "package": ("Make packages of models, look into them, test and run them.", _package_command),
             "problem": ("Show what a problem's file says, and whether a model answers it.", _problem_command),
             "serve": ("Put models behind a socket: the same as graphpipe-serve.", _serve_command),
@@ -186,9 +190,7 @@ def _package_command() -> Command:
 def _bench_command() -> Command:
     from graphpipe.cli.bench import command
 
-    about_answers = ("outputs", "as_json")
-    inputs = _FORMS.partition("outputs (each")[0]
-    return command([each for each in _call() if each.name not in about_answers], inputs)
+    return command([each for each in _call() if each.name not in _ABOUT_ANSWERS], _FORMS_OF_INPUTS)
 
 
 def _compare_command() -> Command:
@@ -201,6 +203,12 @@ def _fuse_command() -> Command:
     from graphpipe.cli.fuse import command
 
     return command()
+
+
+def _explain_command() -> Command:
+    from graphpipe.cli.explain import command
+
+    return command([each for each in _call() if each.name not in _ABOUT_ANSWERS], _FORMS_OF_INPUTS)
 
 
 def _problem_command() -> Command:

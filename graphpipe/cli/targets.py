@@ -18,7 +18,7 @@ from graphpipe.cli.inputs import values_of
 from graphpipe.cli.presets import ImageForm
 from graphpipe.signature import Signature, TensorSpec
 
-__all__ = ["refuse_unused", "target"]
+__all__ = ["refuse_unused", "requests", "target"]
 
 _IMAGE = ("preset", "mean", "std", "scale", "fit", "size")
 # What is said of a request, of a server, and of threads; all else is about loading a model.
@@ -91,7 +91,7 @@ async def _server(
         url, timeout=timeout_s, connect_timeout=min(timeout_s, 30.0), answer_bytes_max=ANSWER_BYTES_MAX, tls=tls,
         headers=headers, api_key=api_key, proxy=None,
     )  # fmt: skip
-    return Server(options, options.address.url, _requests(signature, signature.inputs, about_request), connections)
+    return Server(options, options.address.url, requests(signature, signature.inputs, about_request), connections)
 
 
 @contextlib.contextmanager
@@ -122,10 +122,10 @@ def _in_process(source: str, about_request: Mapping[str, Any], threads: int | No
         # A quick model runs on a server's event loop, one call after the other.
         if threads is None and getattr(model.model, "quick", False):
             count = 1
-        yield InProcess(model, f"{source} in process", _requests(signature, specs, about_request), count)
+        yield InProcess(model, f"{source} in process", requests(signature, specs, about_request), count)
 
 
-def _requests(signature: Signature, specs: Sequence[TensorSpec], about: Mapping[str, Any]) -> list[Request]:
+def requests(signature: Signature, specs: Sequence[TensorSpec], about: Mapping[str, Any]) -> list[Request]:
     """The requests to send, in turn. Raises ValueError or InvalidRequest for what cannot be one."""
     outputs = [name.strip() for name in about["ask"].split(",") if name.strip()]
     shapes = dict(map(_shape, about["shape"]))

@@ -19,7 +19,8 @@ pytestmark = pytest.mark.skipif(shutil.which("bash") is None, reason="there is n
 
 MODEL = "def score(x):\n    return x\n\ndef _own():\n    pass\n\nclass Scale:\n    pass\n"
 WORDS = {
-    "metadata", "execute", "run", "bench", "compare", "fuse", "package", "problem", "serve", "keys", "venv", "cache",
+    "metadata", "execute", "run", "bench", "compare", "explain", "fuse", "package", "problem", "serve",
+    "keys", "venv", "cache",
     "completion",
 }  # fmt: skip
 
@@ -50,7 +51,7 @@ def offered(shell, folder):
     [
         (["graphpipe", ""], WORDS),
         (["graphpipe", "--"], {"--help", "--version"}),
-        (["graphpipe", "ex"], {"execute"}),
+        (["graphpipe", "ex"], {"execute", "explain"}),
         (["graphpipe", "execute", "--in"], {"--input"}),
         (["graphpipe", "run", "--intra"], {"--intra-threads"}),
         (["graphpipe", "bench", "--conc"], {"--concurrency"}),

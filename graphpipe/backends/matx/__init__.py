@@ -50,8 +50,9 @@ def _open(source: str, options: LoadOptions) -> Model:
         raise LoadError(f"{source}: expected a folder that holds {SPEC}, as module.save() writes it")
     said = options.problem
     problem = (Problem.read(said) if isinstance(said, str) else said) if said else None
-    python = _python(source, options.python)
-    if options.isolate or python:
+    # What is in a container's image is not known here.
+    python = options.python if options.isolate_container else _python(source, options.python)
+    if python or options.is_isolated:
         return _isolated(folder, replace(options, python=python, problem="", pad=()), problem)
     opened: Model = importlib.import_module("graphpipe.backends.matx.module").open_folder(folder, options, problem)
     return opened

@@ -1,0 +1,172 @@
+"""``graphpipe explain``: what a model is made of, what goes between its parts, and where its time goes."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from graphpipe.commandline import Argument, Command, option
+from graphpipe.completion import Offered, source
+from graphpipe.signature import TensorSpec
+
+__all__ = ["command"]
+
+_ABOUT = """\
+Show what a model is made of, and where its time goes.
+
+Of a pipeline that is its stages, with what goes from one to the next; of an ONNX file its operators; of any other model what
+it takes and gives. Times are measured here, by one caller. What is asked is made up from what the model says it takes,
+unless --input says it. Nothing is opened and nothing is sent anywhere, but for a model that is a server's.
+"""
+
+_EXAMPLES = """\
+examples:
+  graphpipe explain digits.onnx
+  graphpipe explain digits.onnx --batch 32 --picture digits.svg
+  graphpipe explain digits.onnx --input digit.npy --runs 100
+  graphpipe explain digits.onnx --runs 0
+  graphpipe explain echo --input text:hello --json
+
+docs/explaining.md says how to read it.
+"""
+
+
+def command(about_inputs: Sequence[click.Parameter], forms: str) -> Command:
+    """The command; ``about_inputs`` are the options of others that say what a model is asked, ``forms`` is their help."""
+    from graphpipe.server.settings.options import loading
+
+    asked, out = "What is asked", "What comes of it"
+    return Command(
+        "explain", help=_ABOUT, callback=_explain, examples=forms + _EXAMPLES,
+        params=[
+            Argument("model", type=Offered(source), help="What graphpipe-serve --model takes: a file, a folder, ..."),
+            option("--runs", section=asked, metavar="N", type=click.IntRange(0, 10000), default=20, show_default=True,
+                   help="Calls that are measured, after one that is not; 0 asks nothing. Slow models get fewer."),
+            option("--batch", section=asked, metavar="N", type=click.IntRange(1), default=1, show_default=True,
+                   help="Rows of a request that is made up."),
+            option("--shape", section=asked, metavar="NAME=N[,N...]", multiple=True,
+                   help="The shape of an input, where the model leaves it open.  [default: 16 along each such axis]"),
+            option("--seed", section=asked, metavar="N", type=click.IntRange(0), default=0, show_default=True,
+                   help="Of the values that are made up."),
+            *about_inputs,
+            option("picture", "-o", "--picture", section=out, metavar="FILE.svg", type=click.Path(),
+                   help="Draw it, for light and dark pages."),
+            option("as_json", "--json", section=out, is_flag=True, help="Print one object of JSON, and nothing else."),
+            *loading(),
+        ],
+    )  # fmt: skip
+
+
+# How large an axis is, the rows aside, that a model leaves open and nobody says the size of.
+_OPEN_SIZE = 16
+
+# What is said of a request; all else is about loading.
+_OF_REQUEST = ("inputs", "ask", "config", "cast", "batch", "shape", "seed",
+               *(f"image_{what}" for what in ("preset", "mean", "std", "scale", "fit", "size")))  # fmt: skip
+
+
+def _explain(model: str, runs: int, picture: str | None, as_json: bool, **options: Any) -> None:
+    if picture and Path(picture).suffix.lower() != ".svg":
+        raise click.UsageError(f"--picture: expected a file .svg; {picture!r} came")
+    if picture and not Path(picture).absolute().parent.is_dir():
+        raise click.UsageError(f"{picture!r} cannot be written: there is no such folder")
+    about = {name: options.pop(name) for name in _OF_REQUEST}
+    # Standard output is the answer's: what a model prints meanwhile goes to standard error.
+    with contextlib.redirect_stdout(sys.stderr):
+        found = _explained(model, runs, about, options)
+    from graphpipe.explanation.document import as_json as document
+    from graphpipe.explanation.picture import svg
+    from graphpipe.explanation.table import as_text
+
+    if picture:
+        Path(picture).write_text(svg(found), "utf-8")
+    print(json.dumps(document(found)) if as_json else as_text(found))
+
+
+def _explained(source: str, runs: int, about: dict[str, Any], options: dict[str, Any]) -> Any:
+    from dataclasses import replace
+
+    from graphpipe.backends.failure import in_words
+    from graphpipe.backends.find import kind_of, loaded
+    from graphpipe.backends.options import LoadOptions
+    from graphpipe.backends.unused import Said
+    from graphpipe.cli.callee import elsewhere
+    from graphpipe.cli.targets import requests
+    from graphpipe.errors import GraphPipeError, ModelFailed
+    from graphpipe.explanation.explaining import explain
+    from graphpipe.setting import declared_in, read_keywords
+    from graphpipe.words import first_line
+
+    if not Path(source).exists() and (hint := elsewhere(source)):
+        raise ValueError(hint)
+    sys.path.insert(0, os.getcwd())  # `module:function` is looked for where the command is given
+    spoken = {name: value for name, value in options.items() if value is not None}
+    backend = spoken.pop("backend", "")
+    values = LoadOptions(**read_keywords("explain", declared_in(LoadOptions), spoken))
+    spelled = {name: Said(f"--{name.replace('_', '-')}") for name in spoken}
+    # As a server does: several calls run at once, one thread each.
+    values = replace(values, intra_threads=values.intra_threads or 1)
+    with loaded(source, values, backend, said=spelled) as model:
+        known = kind_of(source, backend)
+        kind = "" if known is None else known.backend
+        if not runs:
+            return explain(model, None, 0, kind=kind, unmeasured="--runs 0")
+        is_made_up = not about["inputs"]
+        by_name = {spec.name: spec for spec in model.signature.inputs}
+        specs = [by_name.get(name, TensorSpec(name)) for name in model.signature.input_names]
+        if is_made_up:
+            about["shape"] = [*about["shape"], *_sizes(specs, about["batch"], about["shape"])]
+        request = requests(model.signature, specs, {**about, "variants": 1})[0]
+        try:
+            return explain(model, request, runs, kind=kind)
+        except GraphPipeError as error:
+            inner = _innermost(error) if isinstance(error, ModelFailed) else None
+            # The model is the caller's own: there is no server's log to look it up in.
+            said = first_line(error) if inner is None else f"{first_line(error)}: {in_words(inner)}"
+            if not is_made_up and inner is None:
+                raise
+            if not is_made_up:
+                raise ModelFailed(said) from inner
+            why = f"it does not take what is made up ({request}): {said}; say what it takes: --input, or --shape"
+            return explain(model, None, 0, kind=kind, unmeasured=why)
+
+
+def _sizes(specs: Sequence[TensorSpec], batch: int, said: Sequence[str]) -> Iterator[str]:
+    """Shapes for the inputs that leave more than their rows open, as --shape has them: what nobody said is of one size."""
+    known: dict[str, str] = {}
+    for spec in specs:
+        for text in said:
+            name, _, dims = text.rpartition("=")
+            if name == spec.name and spec.shape is not None:
+                known |= {
+                    dim: size for dim, size in zip(spec.shape, dims.split(","), strict=False) if isinstance(dim, str)
+                }
+    for spec in specs:
+        if spec.shape is None or any(text.startswith(f"{spec.name}=") for text in said):
+            continue
+        if all(isinstance(dim, int) for dim in spec.shape[1:]):
+            continue
+        rows = spec.shape[0]
+        sizes = [
+            str(dim) if isinstance(dim, int)
+            else known[dim] if isinstance(dim, str) and dim in known
+            else str(batch) if axis == 0 or (dim is not None and dim == rows)
+            else str(_OPEN_SIZE)
+            for axis, dim in enumerate(spec.shape)
+        ]  # fmt: skip
+        yield f"{spec.name}={','.join(sizes)}"
+
+
+def _innermost(error: BaseException) -> BaseException | None:
+    """What an error began with; None if it is that itself."""
+    cause = error.__cause__
+    while cause is not None and cause.__cause__ is not None:
+        cause = cause.__cause__
+    return cause
