@@ -176,8 +176,11 @@ def _with_files(options: LoadOptions) -> tuple[LoadOptions, Iterable[str]]:
         os.path.abspath(options.value_inputs) if os.path.isfile(options.value_inputs) else options.value_inputs
     )
     libraries = tuple(os.path.abspath(each) if os.path.isfile(each) else each for each in options.custom_ops)
-    files = [each for each in (value_inputs, *libraries) if os.path.isfile(each)]
-    return replace(options, value_inputs=value_inputs, custom_ops=libraries), files
+    problem = options.problem
+    if isinstance(problem, str) and os.path.isfile(problem):
+        problem = os.path.abspath(problem)
+    files = [each for each in (value_inputs, problem, *libraries) if isinstance(each, str) and os.path.isfile(each)]
+    return replace(options, value_inputs=value_inputs, problem=problem, custom_ops=libraries), files
 
 
 def _without_what_is_in_others(paths: Iterable[str]) -> list[str]:
