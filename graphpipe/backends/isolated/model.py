@@ -51,8 +51,6 @@ class IsolatedModel:
     shares_memory = False
     # A call never takes longer than it is told.
     keeps_deadlines = True
-    # It takes inputs where they are, if they are in segments.
-    shares_segments = True
 
     def __init__(self, source: str, options: LoadOptions, backend: str = "", name: str = "") -> None:
         if not sys.platform.startswith("linux"):
@@ -85,8 +83,10 @@ class IsolatedModel:
             self.signature_name = loaded.signature_name
         if loaded.method_name:
             self.method_name = loaded.method_name
+        # What attacks is not shown where other models' requests come.
+        self.shares_segments = not options.isolate_container
         self.threads = count * _lanes(count, loaded)
-        self._sharing = Sharing()
+        self._sharing = Sharing(own_alone=bool(options.isolate_container))
 
     def infer(
         self,
