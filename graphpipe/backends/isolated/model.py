@@ -122,7 +122,7 @@ class IsolatedModel:
             end = began + self._timeout_s
             if timeout_s is not None:
                 end = min(end, until)
-            frame = self._ask(lane, told, began, end, timeout_s is not None, may_come_again=left > 0)
+            frame = self._ask(lane, told, began, end, timeout_s, may_come_again=left > 0)
             if frame is not None:
                 break
         assert frame is not None
@@ -134,12 +134,13 @@ class IsolatedModel:
         told: Told,
         began: float,
         until: float,
-        is_told: bool,
+        timeout_s: float | None,
         *,
         may_come_again: bool,
         kind: int = Kind.CALL,
     ) -> Frame | None:
         """The answer. None, if it ``may_come_again``, where the process ended before it had read the call."""
+        is_told = timeout_s is not None
         left = until - monotonic()
         is_sent = is_begun = False
         lane.number = number = (lane.number + 1) & 255
@@ -171,8 +172,8 @@ class IsolatedModel:
                 lane.cut()
             self._keeper.owe(lane, told, began)
             raise DeadlineExceeded(
-                f"model {self._name!r} gave no answer in {until - began:.3g} s"
-                + ("" if is_told else " (--isolate-timeout-s)")
+                f"model {self._name!r} gave no answer in "
+                + (f"{self._timeout_s:.3g} s (--isolate-timeout-s)" if timeout_s is None else f"{timeout_s:.3g} s")
             ) from None
         except (TornFrame, OSError) as error:
             failed = self._keeper.lost(lane, f"closed its connection ({error}) and was ended")
@@ -237,7 +238,7 @@ class IsolatedModel:
         frame = None
         while frame is None:
             lane = self._keeper.take(until)
-            frame = self._ask(lane, told, began, until, True, may_come_again=True, kind=Kind.TEST)
+            frame = self._ask(lane, told, began, until, until - began, may_come_again=True, kind=Kind.TEST)
         self._read(told, frame, ())
 
     def empty(self, shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
