@@ -236,6 +236,7 @@ def test_a_server_that_is_started_again_is_shown_memory_again(tmp_path: Path) ->
                 assert has_shown(client)
 
 
+@pytest.mark.slow
 def test_a_server_that_is_killed_in_a_call_takes_nobody_along(models: Path, tmp_path: Path) -> None:
     url = f"unix:{tmp_path / 's.sock'}"
     with graphpipe.Client(url) as client:
