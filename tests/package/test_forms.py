@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 import shlex
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import graphpipe
-from graphpipe.package import create
+from graphpipe.package import Package, create
 from graphpipe.package.contents import manifest_at
 from graphpipe.package.recorded import problem_of
 from tests.package.making import ADDITION, TEST
@@ -99,3 +100,22 @@ def test_text_is_the_same_here_as_from_a_server_whatever_the_model_makes_of_it()
         pytest.raises(graphpipe.ModelFailed),
     ):
         model.infer({})
+
+
+def test_a_folder_that_cannot_be_written_to_is_said_in_words():
+    with pytest.raises(graphpipe.LoadError, match=r"/proc/adder\.zip cannot be written: "):
+        create("/proc/adder.zip", model=add, problem=ADDITION, code=_FILE)
+
+
+def test_of_several_that_make_one_zip_at_once_one_does(tmp_path):
+    def make(_):
+        try:
+            return create(tmp_path / "a.zip", model=add, problem=ADDITION, code=_FILE, self_test=False)
+        except graphpipe.LoadError as error:
+            assert "is there already" in str(error) or "meanwhile" in str(error)
+
+    with ThreadPoolExecutor(8) as threads:
+        made = [each for each in threads.map(make, range(32)) if each is not None]
+    assert made == [tmp_path / "a.zip"]
+    assert list(tmp_path.iterdir()) == made
+    Package.at(str(made[0]))
