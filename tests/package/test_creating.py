@@ -14,7 +14,6 @@ from graphpipe.package import Package, create
 from graphpipe.package.contents import manifest_at
 from tests.package.making import ADDITION, TEST, manifest, onnx_adder, python_adder
 
-
 # A fresh process for each: the others of its kind are in the quick suite.
 _SECONDS = pytest.mark.slow
 
