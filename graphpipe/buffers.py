@@ -170,6 +170,10 @@ class BufferPool:
                 self._take_back()
                 self._fit()
 
+    def owns(self, segment: Segment) -> bool:
+        """Whether a segment is one of its buffers."""
+        return self._segments is not None and segment in self._segments
+
     @property
     def leased_bytes(self) -> int:
         """Bytes that somebody still looks at."""

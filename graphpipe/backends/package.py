@@ -11,6 +11,7 @@ unless --model-sha256 says which package is meant, or --trust-model that its aut
 from __future__ import annotations
 
 import logging
+import shlex
 import sys
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -29,7 +30,6 @@ from graphpipe.package.recorded import problem_of
 from graphpipe.problem import Problem
 from graphpipe.signature import Signature
 from graphpipe.venvs.environment import environment_at, environment_for, interpreter
-from graphpipe.venvs.requirement import Requirement
 
 __all__ = ["BACKEND", "PackagedModel"]
 
@@ -115,22 +115,25 @@ def _python(source: str, manifest: Manifest, said: str) -> str:
     if said or needed is None:
         if needed is not None and not (there := environment_at(interpreter(said, source))).satisfies(needed):
             has = there.version_of(needed.name)
-            raise LoadError(f"{source} needs {needed}, and --python {said} has {has or 'none'}; {_make(needed)}")
+            raise LoadError(f"{source} needs {needed}, and --python {said} has {has or 'none'}; {_make(manifest)}")
         return said
     here = version_of(needed.name)
     if here and needed.allows(here):
         return ""
     found = environment_for(str(needed))
     if found is None and here:
-        raise LoadError(f"{source} needs {needed}, and {here} is installed here; {_make(needed)}")
+        raise LoadError(f"{source} needs {needed}, and {here} is installed here; {_make(manifest)}")
     if found is None or found.python == sys.executable:
         return ""  # whoever misses it says how it is had
     log.info("%s needs %s and runs in %s, a process with %s", source, needed, found.name, found.version_of(needed.name))
     return found.python
 
 
-def _make(needed: Requirement) -> str:
-    return f"make an environment that has it: graphpipe venv create NAME --requirements '{needed}'"
+def _make(manifest: Manifest) -> str:
+    """The command, with all that the package asks for: its code needs the rest too."""
+    wanted = [str(manifest.needs), *manifest.requirements]
+    said = "".join(f" --requirements {shlex.quote(each)}" for each in wanted)
+    return f"make an environment that has it: graphpipe venv create NAME{said}"
 
 
 def _fetched(source: str, options: LoadOptions) -> None:

@@ -271,16 +271,32 @@ def _open_to_all(staged: Path) -> None:
 @contextmanager
 def _beside(target: Path) -> Iterator[Path]:
     """A new folder in the target's, so that what is made in it gets to its place at one stroke."""
-    made = Path(tempfile.mkdtemp(dir=target.absolute().parent, prefix=f".{target.name}."))
+    try:
+        made = Path(tempfile.mkdtemp(dir=target.absolute().parent, prefix=f".{target.name}."))
+    except OSError as error:
+        raise PackageError(f"{target} cannot be written: {error.strerror}") from error
     try:
         yield made
+    except OSError as error:  # the disk is full, a file is not ours to read
+        place = f"{error.filename}: " if error.filename and not str(error.filename).startswith(str(made)) else ""
+        raise PackageError(f"{target} cannot be made: {place}{error.strerror or error}") from error
     finally:
         shutil.rmtree(made, ignore_errors=True)
 
 
 def _put_in_place(made: Path, target: Path, overwrite: bool, aside: Path) -> None:
-    if not overwrite and os.path.lexists(target):
-        raise PackageError(f"{target} has come to be there meanwhile; nothing of it was changed")
+    meanwhile = PackageError(f"{target} has come to be there meanwhile; nothing of it was changed")
+    if not overwrite:
+        if os.path.lexists(target):
+            raise meanwhile
+        if made.is_file():
+            try:
+                os.link(made, target)  # unlike a rename, never in another's place
+            except FileExistsError:
+                raise meanwhile from None
+            except OSError:  # a file system without links
+                os.replace(made, target)
+            return
     if target.is_dir():
         old = aside / "old"
         target.rename(old)

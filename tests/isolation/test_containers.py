@@ -15,7 +15,9 @@ import numpy as np
 import pytest
 
 import graphpipe
+from graphpipe.buffers import BufferPool
 from graphpipe.errors import DeadlineExceeded, ModelFailed
+from graphpipe.memory.places import place_of
 from tests.isolation.conftest import eventually, word
 from tests.isolation.image import IMAGE, NoEngine, containers, storage
 from tests.serving import environment, serving
@@ -101,6 +103,19 @@ def test_the_engine_is_told_to_show_the_models_files_alone_and_its_end_is_told_a
         assert f"--mount type=bind,src={folder},dst={folder},ro " in told
     for words in ("--network none", "--cap-drop all", "--read-only", "--pull never", "--cpus 1", "no-new-privileges"):
         assert words in told
+
+
+def test_memory_that_is_not_the_models_own_is_not_shown(inmates, engine):
+    foreign = BufferPool(1 << 24, shared=True)
+    with graphpipe.load(inmates, isolate_container="image", python=sys.executable) as model:
+        own = model.empty("x", (50_000,), "float32")
+        other = np.frombuffer(foreign.lease(own.nbytes), np.float32)
+        for array, is_shown in ((own, True), (other, False)):
+            array[:] = 7
+            told = model.model._sharing.tell({"what": word("nothing"), "x": array}, (), "")
+            keys = {os.fstat(each).st_ino for each in told.descriptors}
+            assert (place_of(array).key[1] in keys) == is_shown
+            np.testing.assert_array_equal(model.infer({"what": word("nothing"), "x": array})["output_1"], array)
 
 
 # --- in containers ----------------------------------------------------------------------------------------------------

@@ -168,6 +168,7 @@ def test_a_process_cannot_have_more_memory_than_it_may(caplog):
         assert (model.infer({"what": word(""), "x": np.ones(60_000_000)})["x"] == 1).all()
 
 
+@pytest.mark.slow
 def test_a_process_keeps_to_its_cpus():
     with graphpipe.load("tests.isolation.machine:cpus", isolate=2, isolate_cpus=1) as model:
         cpus, threads = model.infer({"x": X}).values()

@@ -107,11 +107,10 @@ def test_a_model_cannot_write_to_its_inputs(actor):
         assert not x.any()
 
 
-def test_what_cannot_travel_back_is_the_models_failure():
-    with graphpipe.load(source("strange"), isolate=1) as model:
-        with pytest.raises(ModelFailed) as raised:
-            model.infer({"x": np.ones(1)})
-        assert "complex64" in str(raised.value.__cause__)
+def test_what_cannot_travel_back_is_the_models_failure(several):
+    with pytest.raises(ModelFailed) as raised:
+        several.infer({"x": np.ones(1)})
+    assert "complex64" in str(raised.value.__cause__)
 
 
 def test_many_large_inputs_in_memory_of_their_own_and_others_beside_them(echo):

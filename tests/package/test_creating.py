@@ -14,6 +14,9 @@ from graphpipe.package import Package, create
 from graphpipe.package.contents import manifest_at
 from tests.package.making import ADDITION, TEST, manifest, onnx_adder, python_adder
 
+# A fresh process for each: the others of its kind are in the quick suite.
+_SECONDS = pytest.mark.slow
+
 
 def add(inputs, package, **options):
     with graphpipe.load(package, **options) as model:
@@ -135,7 +138,11 @@ def test_two_packages_with_modules_of_one_name_have_their_own(tmp_path):
         (folder / "inner" / "__init__.py").write_text("")
         (folder / "inner" / "parts.py").write_text("from .deep import of\n")
         (folder / "inner" / "deep.py").write_text(f"def of(x, y):\n    return x {operator} y\n")
-        packages.append(create(tmp_path / f"{name}.zip", model=f"{folder}/model.py:run", code=folder, problem=ADDITION))
+        packages.append(
+            create(
+                tmp_path / f"{name}.zip", model=f"{folder}/model.py:run", code=folder, problem=ADDITION, self_test=False
+            )
+        )
     with graphpipe.load(packages[0]) as plus, graphpipe.load(packages[1]) as minus:
         for _ in range(2):
             assert plus.infer({"x": [5], "y": [2]})["out"].tolist() == [7]
@@ -192,11 +199,15 @@ def test_a_function_that_is_here_is_packed_with_its_file(tmp_path):
 @pytest.mark.parametrize(
     ("body", "why"),
     [
-        ("import sys; sys.exit(3)", "SystemExit"),
+        pytest.param("import sys; sys.exit(3)", "SystemExit", marks=_SECONDS),
         ("import os; os._exit(3)", "ended with status 3, and said nothing"),
-        ("import os; print('so it ends', flush=True); os.kill(os.getpid(), 9)", "ended by SIGKILL: so it ends"),
+        pytest.param(
+            "import os; print('so it ends', flush=True); os.kill(os.getpid(), 9)",
+            "ended by SIGKILL: so it ends",
+            marks=_SECONDS,
+        ),
         ("import ctypes; ctypes.string_at(0)", "ended by SIGSEGV"),
-        ("raise BaseException('no')", "BaseException: no"),
+        pytest.param("raise BaseException('no')", "BaseException: no", marks=_SECONDS),
         ("import time; time.sleep(60)", "not over in 2 s"),
         (
             "import subprocess, threading, time; subprocess.Popen(['sleep', '3'], start_new_session=True); "

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import functools
+import shlex
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import graphpipe
-from graphpipe.package import create
+from graphpipe.package import Package, create
 from graphpipe.package.contents import manifest_at
 from graphpipe.package.recorded import problem_of
 from tests.package.making import ADDITION, TEST
@@ -79,3 +81,41 @@ def test_what_nobody_could_load_again_is_said_in_words_and_leaves_nothing(tmp_pa
     with pytest.raises(graphpipe.GraphPipeError, match=why):
         made(tmp_path, **more)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_where_an_environment_is_needed_the_command_that_makes_it_has_all_requirements(tmp_path):
+    package = made(tmp_path, framework_version="<0.1", requirements=["scipy>=1; python_version>'3'"])
+    with pytest.raises(graphpipe.LoadError) as said:
+        graphpipe.load(package)
+    command = str(said.value).partition("graphpipe venv create NAME ")[2]
+    assert shlex.split(command) == ["--requirements", "numpy<0.1", "--requirements", "scipy>=1; python_version>'3'"]
+
+
+def test_text_is_the_same_here_as_from_a_server_whatever_the_model_makes_of_it():
+    for given in (["a", "ü"], np.array(["a", "ü"]), np.array(["a", b"\xc3\xbc"], object)):
+        with graphpipe.load(lambda given=given: {"out": given}) as model:
+            assert model.infer({})["out"].tolist() == [b"a", b"\xc3\xbc"]
+    with (
+        graphpipe.load(lambda: {"out": np.array(["\ud800"], object)}) as model,
+        pytest.raises(graphpipe.ModelFailed),
+    ):
+        model.infer({})
+
+
+def test_a_folder_that_cannot_be_written_to_is_said_in_words():
+    with pytest.raises(graphpipe.LoadError, match=r"/proc/adder\.zip cannot be written: "):
+        create("/proc/adder.zip", model=add, problem=ADDITION, code=_FILE)
+
+
+def test_of_several_that_make_one_zip_at_once_one_does(tmp_path):
+    def make(_):
+        try:
+            return create(tmp_path / "a.zip", model=add, problem=ADDITION, code=_FILE, self_test=False)
+        except graphpipe.LoadError as error:
+            assert "is there already" in str(error) or "meanwhile" in str(error)
+
+    with ThreadPoolExecutor(8) as threads:
+        made = [each for each in threads.map(make, range(32)) if each is not None]
+    assert made == [tmp_path / "a.zip"]
+    assert list(tmp_path.iterdir()) == made
+    Package.at(str(made[0]))

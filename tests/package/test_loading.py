@@ -165,6 +165,7 @@ def test_a_manifest_names_its_package(tmp_path):
         assert answer(model) == [3]
 
 
+@pytest.mark.slow  # its processes take seconds
 def test_two_processes_may_unpack_one_zip_at_once(tmp_path, cache):
     import subprocess
 

@@ -77,7 +77,7 @@ def problems(draw):
     return Problem(inputs, outputs, draw(TEXTS), draw(TEXTS), tuple(tests))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(problems())
 def test_what_is_written_is_read_back_in_every_format(problem):
     assert Problem.from_dict(problem.to_dict()) == problem
@@ -88,7 +88,7 @@ def test_what_is_written_is_read_back_in_every_format(problem):
             assert Problem.read(Path(folder, name)) == problem
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.data())
 def test_a_placeholder_keeps_its_own_problems_promise(data):
     problem = Problem(data.draw(specs(0)), data.draw(specs(1)))
@@ -111,7 +111,7 @@ VALUES = st.recursive(
 )
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(inputs=VALUES, outputs=VALUES, tests=VALUES, value=VALUES, name=VALUES)
 def test_a_table_of_anything_is_a_problem_or_an_error_in_words(inputs, outputs, tests, value, name):
     fits = {"inputs": {"x": "any"}, "outputs": {"y": "any"}}

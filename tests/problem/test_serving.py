@@ -116,6 +116,7 @@ def test_a_test_that_hangs_keeps_nobody_from_ending_the_server(folder):
         assert process.wait(timeout=60) == -signal.SIGTERM
 
 
+@pytest.mark.slow  # its processes take seconds
 def test_workers_run_the_tests_too_and_a_problem_travels_to_them(folder):
     run = run_to_end("--workers", "2", "--model", "models.py:wrong", "--problem", "doubling.toml", cwd=folder)
     assert (run.returncode, run.stdout) == (1, "")

@@ -36,6 +36,8 @@ _LANES_MAX = 64
 # Three years; the system's clocks take no more than some thousand times as much.
 _TIMEOUT_S_MAX = 1e8
 _TIMEOUT_MS_MAX = 2**32 - 1
+# A call without a deadline waits at least so long for a process that is free.
+_WAIT_S = 60.0
 # A call that nobody has read goes to so many processes, one after the other.
 _TRIES = 4
 
@@ -51,8 +53,6 @@ class IsolatedModel:
     shares_memory = False
     # A call never takes longer than it is told.
     keeps_deadlines = True
-    # It takes inputs where they are, if they are in segments.
-    shares_segments = True
 
     def __init__(self, source: str, options: LoadOptions, backend: str = "", name: str = "") -> None:
         if not sys.platform.startswith("linux"):
@@ -85,8 +85,10 @@ class IsolatedModel:
             self.signature_name = loaded.signature_name
         if loaded.method_name:
             self.method_name = loaded.method_name
+        # What attacks is not shown where other models' requests come.
+        self.shares_segments = not options.isolate_container
         self.threads = count * _lanes(count, loaded)
-        self._sharing = Sharing()
+        self._sharing = Sharing(own_alone=bool(options.isolate_container))
 
     def infer(
         self,
@@ -99,17 +101,19 @@ class IsolatedModel:
         """Have one of the processes run it."""
         if os.getpid() != self._pid:
             raise ModelFailed(f"model {self._name!r} was loaded in another process; load it anew in this one")
-        began = monotonic()
-        limit_s = self._timeout_s if timeout_s is None else min(timeout_s, self._timeout_s)
-        if limit_s <= 0:
+        until = monotonic() + (max(self._timeout_s, _WAIT_S) if timeout_s is None else min(timeout_s, _TIMEOUT_S_MAX))
+        if timeout_s is not None and timeout_s <= 0:
             raise DeadlineExceeded(f"the caller's deadline passed before model {self._name!r} was asked")
         asked = tuple(outputs or ())
         told = self._sharing.tell(inputs, asked, config)
-        until = began + limit_s
         frame = None
         for left in reversed(range(_TRIES)):
             lane = self._keeper.take(until)
-            frame = self._ask(lane, told, began, until, timeout_s is not None, may_come_again=left > 0)
+            began = monotonic()  # who waits for a process does not hang
+            end = began + self._timeout_s
+            if timeout_s is not None:
+                end = min(end, until)
+            frame = self._ask(lane, told, began, end, timeout_s, may_come_again=left > 0)
             if frame is not None:
                 break
         assert frame is not None
@@ -121,12 +125,13 @@ class IsolatedModel:
         told: Told,
         began: float,
         until: float,
-        is_told: bool,
+        timeout_s: float | None,
         *,
         may_come_again: bool,
         kind: int = Kind.CALL,
     ) -> Frame | None:
         """The answer. None, if it ``may_come_again``, where the process ended before it had read the call."""
+        is_told = timeout_s is not None
         left = until - monotonic()
         is_sent = is_begun = False
         lane.number = number = (lane.number + 1) & 255
@@ -158,8 +163,8 @@ class IsolatedModel:
                 lane.cut()
             self._keeper.owe(lane, told, began)
             raise DeadlineExceeded(
-                f"model {self._name!r} gave no answer in {until - began:.3g} s"
-                + ("" if is_told else " (--isolate-timeout-s)")
+                f"model {self._name!r} gave no answer in "
+                + (f"{self._timeout_s:.3g} s (--isolate-timeout-s)" if timeout_s is None else f"{timeout_s:.3g} s")
             ) from None
         except (TornFrame, OSError) as error:
             failed = self._keeper.lost(lane, f"closed its connection ({error}) and was ended")
@@ -224,7 +229,7 @@ class IsolatedModel:
         frame = None
         while frame is None:
             lane = self._keeper.take(until)
-            frame = self._ask(lane, told, began, until, True, may_come_again=True, kind=Kind.TEST)
+            frame = self._ask(lane, told, began, until, until - began, may_come_again=True, kind=Kind.TEST)
         self._read(told, frame, ())
 
     def empty(self, shape: Sequence[int], dtype: np.dtype[Any]) -> Array:

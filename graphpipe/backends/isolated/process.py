@@ -96,7 +96,12 @@ class Process:
         self.began = monotonic()
         self.load_until, self.why_late = self.began + load_timeout_s, f"had not loaded after {load_timeout_s:g} s"
         ours, theirs = socket.socketpair()
-        reading, writing = os.pipe()
+        try:
+            reading, writing = os.pipe()
+        except OSError:
+            ours.close()
+            theirs.close()
+            raise
         try:
             self.popen = subprocess.Popen(
                 command(theirs.fileno()),
@@ -132,13 +137,19 @@ class Process:
     def open_lanes(self, count: int) -> None:
         """Give the child so many lanes. Raises OSError."""
         while len(self.lanes) < count:
-            ends = [socket.socketpair() for _ in range(min(DESCRIPTORS_MAX, count - len(self.lanes)))]
-            self.lanes += [Lane(self, ours) for ours, _ in ends]
+            ends: list[tuple[socket.socket, socket.socket]] = []
             try:
+                while len(ends) < min(DESCRIPTORS_MAX, count - len(self.lanes)):
+                    ends.append(socket.socketpair())
                 self.control.send(Kind.LANES, descriptors=[theirs.fileno() for _, theirs in ends])
+            except OSError:
+                for ours, _ in ends:
+                    ours.close()
+                raise
             finally:
                 for _, theirs in ends:
                     theirs.close()
+            self.lanes += [Lane(self, ours) for ours, _ in ends]
 
     def tell_to_end(self) -> None:
         """Ask it to close its model and end."""

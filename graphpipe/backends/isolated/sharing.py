@@ -44,9 +44,14 @@ class Told:
 
 
 class Sharing:
-    """The shared memory of one model's calls. Safe in threads."""
+    """The shared memory of one model's calls. Safe in threads.
 
-    def __init__(self) -> None:
+    With ``own_alone`` it shows no segments but its own: what was seen once can be looked at for ever, and any other holds
+    what other models are asked later.
+    """
+
+    def __init__(self, own_alone: bool = False) -> None:
+        self._own_alone = own_alone
         room = memory_bytes()
         self.pool = BufferPool(room // 2, min(_IDLE_MAX, room // 8), shared=True)
         self._answers: dict[bytes, int] = {}
@@ -101,6 +106,8 @@ class Sharing:
             if array.nbytes < INLINE_MAX or array.dtype.kind not in "biuf" or not array.dtype.isnative:
                 continue
             place = place_of(array)
+            if place is not None and self._own_alone and not self.pool.owns(place.segment):
+                place = None
             if place is not None and (place.key in keys or len(keys) < room):
                 keys.add(place.key)
                 places[i] = place
