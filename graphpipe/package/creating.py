@@ -100,13 +100,7 @@ def create(
         staged = folder / "new" / (target.stem or target.name)
         staged.mkdir(parents=True)
         own = Code(staged, [code] if isinstance(code, str | Path) else code)
-        pipeline = plan_of(model, platform)
-        if pipeline is not None:
-            (staged / MODEL).mkdir()
-            content = put_pipeline(pipeline, staged / MODEL, own or None)
-            content = replace(content, source=f"{MODEL}/{content.source}")
-        else:
-            content = put(model, staged, own, posed, names, platform, LoadOptions(**said), save_as)
+        content = _put(model, staged, own, posed, names, platform, LoadOptions(**said), save_as)
         kept = {name: _json(value) for name, value in said.items() if name in OPTIONS}
         libraries = _strings([custom_ops] if isinstance(custom_ops, str | Path) else custom_ops, "custom_ops")
         kept |= _operators(libraries, staged)
@@ -135,6 +129,24 @@ def create(
             pack(staged, (MANIFEST, *manifest.files), made)
         _put_in_place(made, target, overwrite, folder)
     return target
+
+
+def _put(
+    model: Any,
+    staged: Path,
+    code: Code,
+    problem: Problem,
+    name_map: Mapping[str, str],
+    platform: str,
+    options: LoadOptions,
+    save_as: str,
+) -> Content:
+    pipeline = plan_of(model, platform)
+    if pipeline is None:
+        return put(model, staged, code, problem, name_map, platform, options, save_as)
+    (staged / MODEL).mkdir()
+    content = put_pipeline(pipeline, staged / MODEL, code or None)
+    return replace(content, source=f"{MODEL}/{content.source}")
 
 
 def _check_place(target: Path, overwrite: bool) -> None:
