@@ -44,6 +44,7 @@ import benchmarks.attacking.logs  # noqa: E402
 import benchmarks.attacking.loop  # noqa: E402
 import benchmarks.attacking.proxied  # noqa: E402
 import benchmarks.attacking.room  # noqa: E402
+import benchmarks.attacking.shown  # noqa: E402
 import benchmarks.attacking.streams  # noqa: E402
 import benchmarks.attacking.texts  # noqa: E402,F401
 from benchmarks.attacking.attack import ATTACKS, Attack, Scene  # noqa: E402
@@ -65,9 +66,10 @@ def tried(attack: Attack, tree: Tree, quiet_s: float, settle_s: float) -> Found:
             scene = Scene(server, folder)
             attack.first(scene)
         else:
-            server = stack.enter_context(tree.serving(*flags, descriptors=attack.descriptors))
+            listen = f"unix:{folder / 's.sock'}" if attack.unix else "127.0.0.1:0"
+            server = stack.enter_context(tree.serving(*flags, listen=listen, descriptors=attack.descriptors))
             scene = Scene(server, folder)
-            innocent = stack.enter_context(Innocent(server.port, attack.innocent))
+            innocent = stack.enter_context(Innocent(scene.path if attack.unix else server.port, attack.innocent))
         began = time.monotonic()
         time.sleep(quiet_s)
         before = server.memory("VmRSS")

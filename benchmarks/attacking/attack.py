@@ -33,6 +33,11 @@ class Scene:
         """Where it listens."""
         return self.server.port
 
+    @property
+    def path(self) -> Path:
+        """The Unix socket that it listens on instead, where that is what the attack is about."""
+        return self.folder / "s.sock"
+
     def tell(self, what: str) -> str:
         """What comes of it in a process that loads or calls what it is told, in a line."""
         assert isinstance(self.server, Told)
@@ -58,7 +63,8 @@ class Attack:
 
     ``prepare`` makes files, and gives further flags of the server; ``needs`` is a module that its interpreter must have,
     ``program`` one of the machine's. ``victim`` is who is attacked where that is no server, and ``first`` what he does
-    before his memory is looked at, so that what he needs for anything at all is there.
+    before his memory is looked at, so that what he needs for anything at all is there. ``unix``: it listens on a
+    Unix socket.
     """
 
     name: str
@@ -72,6 +78,7 @@ class Attack:
     descriptors: int | None = None
     victim: Victim | None = None
     first: Callable[[Scene], object] = _none
+    unix: bool = False
 
 
 ATTACKS: dict[str, Attack] = {}
@@ -88,13 +95,14 @@ def attack(
     descriptors: int | None = None,
     victim: Victim | None = None,
     first: Callable[[Scene], object] = _none,
+    unix: bool = False,
 ) -> Callable[[Callable[[Scene], Saw]], Callable[[Scene], Saw]]:
     """Makes a function an attack."""
 
     def note(run: Callable[[Scene], Saw]) -> Callable[[Scene], Saw]:
         told = tuple(map(str, flags))
         ATTACKS[name] = Attack(
-            name, does, told, run, innocent or Calls(), prepare, needs, program, descriptors, victim, first
+            name, does, told, run, innocent or Calls(), prepare, needs, program, descriptors, victim, first, unix
         )
         return run
 

@@ -1,6 +1,6 @@
 """A caller who does nothing wrong, and notes how long he waits, in a process of his own.
 
-    python -m benchmarks.harness.innocent PORT '{"path": "/models/echo", "per_second": 50}'
+    python -m benchmarks.harness.innocent PORT|PATH '{"path": "/models/echo", "per_second": 50}'
 
 His calls are due at fixed times, whatever became of those before, and a call's time is counted from when it was due: a
 server that stands still for a second is seen by all the calls of that second, not by one. Each takes a connection that is
@@ -54,9 +54,10 @@ class Calls:
 class Innocent:
     """The process: a context. ``calls`` are there when it is left."""
 
-    def __init__(self, port: int, calls: Calls) -> None:
+    def __init__(self, where: int | Path, calls: Calls) -> None:
+        """``where`` is a port, or the path of a Unix socket."""
         self.calls: list[Call] = []
-        command = [sys.executable, "-m", "benchmarks.harness.innocent", str(port), json.dumps(vars(calls))]
+        command = [sys.executable, "-m", "benchmarks.harness.innocent", str(where), json.dumps(vars(calls))]
         self._process = subprocess.Popen(
             command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
         )
@@ -129,7 +130,7 @@ class Connection(asyncio.Protocol):
         return await self.answer
 
 
-async def main(port: int, calls: Calls) -> None:
+async def main(where: str, calls: Calls) -> None:
     """Call until nobody listens on the other side of stdin."""
     loop = asyncio.get_running_loop()
     body = b"".join(encode_request([np.linspace(0, 1, calls.floats, dtype=np.float32)]))
@@ -149,9 +150,12 @@ async def main(port: int, calls: Calls) -> None:
             async with asyncio.timeout(max(0.0, due + calls.timeout_s - time.monotonic())):
                 while free and free[-1].closed:
                     free.pop()
-                connection = free.pop() if free else (
-                    await loop.create_connection(Connection, "127.0.0.1", port, ssl=context)
-                )[1]  # fmt: skip
+                if free:
+                    connection = free.pop()
+                elif where.isdecimal():
+                    _, connection = await loop.create_connection(Connection, "127.0.0.1", int(where), ssl=context)
+                else:
+                    _, connection = await loop.create_unix_connection(Connection, where)
                 status = "silence"
                 status = await connection.ask(pieces)
                 if status == "200" and not calls.fresh and not connection.closed:
@@ -187,8 +191,8 @@ async def main(port: int, calls: Calls) -> None:
 
 if __name__ == "__main__":
     options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("port", type=int)
+    options.add_argument("where", help="a port, or the path of a Unix socket")
     options.add_argument("calls", type=json.loads)
     chosen = options.parse_args()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(main(chosen.port, Calls(**chosen.calls)))
+        runner.run(main(chosen.where, Calls(**chosen.calls)))

@@ -51,7 +51,7 @@ def refusal(error: BaseException) -> ServiceError | None:
             return None
         said = service_error(int(code), int(status), str.__str__(message))
         if (after := getattr(error, "retry_after_s", None)) is not None:
-            said.retry_after_s = min(max(float(after), 0.0), _RETRY_AFTER_S_MAX)
+            said.retry_after_s = min(max(0.0, float(after)), _RETRY_AFTER_S_MAX)  # NaN becomes 0
     except BaseException:  # its attributes may be properties
         return None
     return said

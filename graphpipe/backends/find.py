@@ -132,7 +132,7 @@ def opened(source: str, options: LoadOptions, backend: str = "", name: str = "")
         chosen = _backend_of(source, backend)
         if _is_download(given, backend):
             chosen.fetched(source, options)
-        if (options.isolate or options.python) and not chosen.isolates:
+        if options.is_isolated and not chosen.isolates:
             # Known here as far as its words say; whatever is run of it is run there.
             from graphpipe.backends.isolated.model import IsolatedModel  # not everybody's
 
@@ -191,14 +191,16 @@ _EVERYBODYS = ("pad", "problem")
 
 def refuse_to_isolate(name: str, options: LoadOptions) -> None:
     """Raise LoadError if a Python object of this process is to run in another."""
-    if options.isolate or options.python:
+    if options.is_isolated:
         raise LoadError(
             f"{name}: what is in this program already cannot run in a process of its own; name it, so that it can be found "
             "there: module:function, or path/to/file.py:function"
         )
 
 
-_OF_ISOLATION = ("isolate", "python", "isolate_timeout_s", "isolate_memory_bytes", "isolate_cpus")
+_OF_ISOLATION = (
+    "isolate", "python", "isolate_container", "isolate_timeout_s", "isolate_memory_bytes", "isolate_cpus",
+)  # fmt: skip
 _OF_DOWNLOADS = ("download_bytes_max", "download_timeout_s", "download_private")
 
 

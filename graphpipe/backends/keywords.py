@@ -43,6 +43,7 @@ class LoadKeywords(TypedDict, total=False):
     # Isolation
     isolate: int | bool
     python: str | PathLike[str]
+    isolate_container: str
     isolate_timeout_s: float
     isolate_memory_bytes: int | str
     isolate_cpus: int

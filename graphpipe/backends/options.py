@@ -114,16 +114,28 @@ class LoadOptions:
         "and of Python, and needs nothing of ours. Without --isolate it is one process.",
         default_text="this one",
     )  # fmt: skip
+    isolate_container: str = setting(
+        "", "Isolation", text("IMAGE"),
+        "Run these processes in containers of this image, by podman: without a network, and with the model's files alone. "
+        "It takes a Python 3.9 or newer with numpy; --python is a path in it. Without --isolate it is one process.",
+        default_text="no container",
+    )  # fmt: skip
     isolate_timeout_s: float = setting(
         300.0, "Isolation", number(0.1),
-        "A call, or a start, that takes longer than this hangs: its process is ended, and another one started.",
-        needs=("isolate", "python"),
+        "A call that takes longer than this hangs: its process is ended, and another one started. To load a model may take "
+        "ten minutes, or as long as this if it is longer.",
+        needs=("isolate", "python", "isolate_container"),
     )  # fmt: skip
     isolate_memory_bytes: int = setting(
         0, "Isolation", size(), "Memory of each of these processes; one that holds more is ended.",
-        default_text="no limit", needs=("isolate", "python"),
+        default_text="no limit", needs=("isolate", "python", "isolate_container"),
     )  # fmt: skip
     isolate_cpus: int = setting(
         0, "Isolation", integer(0, 1024), "CPUs of each of these processes.",
-        default_text="all that this one may use", needs=("isolate", "python"),
+        default_text="all that this one may use", needs=("isolate", "python", "isolate_container"),
     )  # fmt: skip
+
+    @property
+    def is_isolated(self) -> bool:
+        """Whether the model is to have processes of its own."""
+        return bool(self.isolate or self.python or self.isolate_container)

@@ -37,7 +37,9 @@ log = logging.getLogger("graphpipe.backends")
 
 # What is said when a package is loaded, of what the machine has and whom its owner trusts.
 _PASSED_ON = ("device", "providers", "intra_threads", "bfloat16", "channels_last", "custom_ops", "trust_model")
-_OF_ISOLATION = ("isolate", "python", "isolate_timeout_s", "isolate_memory_bytes", "isolate_cpus")
+_OF_ISOLATION = (
+    "isolate", "python", "isolate_container", "isolate_timeout_s", "isolate_memory_bytes", "isolate_cpus",
+)  # fmt: skip
 _OF_FILES = ("value_inputs", "custom_ops")
 # A package in a package would be looked at by nobody, and the others are no files.
 _NOT_IN_PACKAGES = ("caffe2", "echo", "package", "placeholder", "remote")
@@ -83,7 +85,8 @@ def _open(source: str, options: LoadOptions) -> Model:
     if manifest.platform in _NOT_IN_PACKAGES:
         raise LoadError(f"{source}: its platform is {manifest.platform}, which is nothing that a package could hold")
     told = {name: getattr(options, name) for name in (*_PASSED_ON, *_OF_ISOLATION)}
-    told["python"] = _python(source, manifest, options.python)
+    if not options.isolate_container:  # its image has what it has
+        told["python"] = _python(source, manifest, options.python)
     kept = {name: _as_option(package, name, value) for name, value in manifest.options.items()}
     kept["custom_ops"] = (*kept.get("custom_ops", ()), *options.custom_ops)
     for name in ("bfloat16", "channels_last"):

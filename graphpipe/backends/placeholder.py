@@ -19,6 +19,7 @@ from graphpipe.backends.model import Model
 from graphpipe.backends.options import LoadOptions
 from graphpipe.problem import Problem
 from graphpipe.problem.drawn import drawn
+from graphpipe.problem.given import problem_given
 from graphpipe.problem.specs import table_of
 from graphpipe.signature import Signature
 
@@ -58,18 +59,18 @@ class Placeholder:
         """Nothing to give back."""
 
 
-def placeholder(problem: Problem | str | PathLike[str], seed: int = 0) -> LoadedModel:
-    """A model that answers a problem (or a problem's file) at random, to work with before there is one.
+def placeholder(
+    problem: Problem | str | PathLike[str] | Mapping[str, Any] | Sequence[Any], seed: int = 0
+) -> LoadedModel:
+    """A model that answers a problem at random, to work with before there is one. ``problem`` is a Problem, the path of one,
+    a table of one, or its two specs.
 
     Names, types and shapes are as promised, and symbols have the sizes that the inputs give them. The same inputs and the
     same ``seed`` give the same answer.
 
-    Raises ProblemError for a file that holds no problem.
+    Raises ProblemError for what is no problem.
     """
-    if not isinstance(problem, Problem):
-        if not isinstance(problem, str | PathLike):
-            raise TypeError(f"placeholder(): expected a Problem, or a problem's file; {came(problem)}")
-        problem = Problem.read(problem)
+    problem = problem_given(problem)
     if isinstance(seed, bool) or not isinstance(seed, int):
         raise TypeError(f"placeholder(): seed: expected a whole number; {came(seed)}")
     return LoadedModel(Placeholder(problem, seed), problem.name or "placeholder")

@@ -68,6 +68,6 @@ _MEANT_FOR = {
 
 
 def _meant_for(option: str) -> str:
-    # Caffe2's refuses every model, in words of its own, and a package is of use to what its model is of use to.
+    # Caffe2's refuses every model, in words of its own, and a package takes what its model takes.
     known = [each.name for each in ours() if each.name not in ("caffe2", "package") and option in each.uses("")]
     return _MEANT_FOR.get(option) or f"{', '.join(known)} models"

@@ -101,12 +101,12 @@ def _create_command() -> Command:
             option("no_self_test", "--no-self-test", section=rest, is_flag=True, help="Do not load it, nor run its tests."),
             option("timeout_s", "--timeout-s", section=rest, type=float, default=600, show_default=True, metavar="SECONDS",
                    help="For the self-test."),
-            *_loading({*OPTIONS, *_OF_THE_MACHINE}),
+            *_loading({*OPTIONS, *_OF_THE_MACHINE, "model_sha256"}),
         ],
     )  # fmt: skip
 
 
-_OF_THE_MACHINE = ("device", "providers", "intra_threads", "trust_model")
+_OF_THE_MACHINE = ("device", "providers", "intra_threads", "trust_model", "python")
 
 
 def _loading(names: set[str]) -> list[click.Option]:
@@ -157,16 +157,14 @@ def _package() -> Argument:
 def _create(path: str, model: str, problem: str, **told: Any) -> None:
     from graphpipe.package import create
     from graphpipe.package.contents import manifest_at
-    from graphpipe.problem import Problem
 
-    posed = Problem.read(problem)
     called = {name: told.pop(name) for name in ("overwrite", "timeout_s", "code", "platform", "framework_version")}
     made = create(
         path,
         model=model,
-        problem=posed,
+        problem=problem,
         name_map=_pairs(told.pop("name_map")),
-        test_data=[_case(file, posed) for file in told.pop("test_data")],
+        test_data=told.pop("test_data"),
         requirements=list(_requirements(told.pop("requirements"))),
         self_test=not (untested := told.pop("no_self_test")),
         **called,
@@ -184,23 +182,6 @@ def _pairs(texts: Sequence[str]) -> dict[str, str]:
             raise click.UsageError(f"--name-map is NAME=MODEL'S NAME, as in x=some_namespace/in_x:0; {text!r} came")
         pairs[name] = other
     return pairs
-
-
-def _case(file: str, problem: Any) -> dict[str, Any]:
-    """The test in an .npz file: arrays by the names of inputs and outputs. Raises ValueError for one of both names."""
-    from graphpipe.problem.arrays import Room, all_in
-
-    path = Path(file)
-    arrays = dict(all_in(path.name, f"--test-data {file}", path.parent, Room()))
-    inputs, outputs = ({spec.name for spec in specs} for specs in (problem.inputs, problem.outputs))
-    if both := sorted(inputs & outputs & arrays.keys()):
-        raise ValueError(
-            f"--test-data {file}: {both[0]!r} is an input and an output of the problem; write the test into its file"
-        )
-    return {
-        "inputs": {name: array for name, array in arrays.items() if name not in outputs},
-        "outputs": {name: array for name, array in arrays.items() if name in outputs},
-    }
 
 
 def _requirements(texts: Sequence[str]) -> Iterator[str]:

@@ -24,6 +24,7 @@ from graphpipe.client.failures import NotSent, never_arrived, not_in_time, refus
 from graphpipe.client.memory import ASKING_S, PROTOCOL, asking_head
 from graphpipe.client.options import ANSWER_BYTES_MAX, Options
 from graphpipe.errors import NoAnswer
+from graphpipe.memory.rights import take_none
 from graphpipe.wire import Segment
 
 __all__ = ["AsyncConnection", "OnProgress", "attach", "connect"]
@@ -292,7 +293,8 @@ async def attach(options: Options, protocol: asyncio.BaseProtocol) -> None:
     try:
         async with asyncio.timeout(options.connect_timeout):
             if address.unix_path:
-                await loop.create_unix_connection(lambda: protocol, address.unix_path)
+                connection = await _unix_connection(address.unix_path)
+                await loop.create_unix_connection(lambda: protocol, sock=connection)
             elif options.proxy is None:
                 await loop.create_connection(lambda: protocol, address.host, address.port, **tls)
             elif options.tls is None:
@@ -307,3 +309,16 @@ async def attach(options: Options, protocol: asyncio.BaseProtocol) -> None:
         raise not_in_time(address, options.proxy) from None
     except OSError as error:
         raise unreachable(address, options.proxy, error) from error
+
+
+async def _unix_connection(path: str) -> socket.socket:
+    """A connection to a server on this host, which has no descriptors to give us."""
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        connection.setblocking(False)
+        take_none(connection)
+        await asyncio.get_running_loop().sock_connect(connection, path)
+    except BaseException:
+        connection.close()
+        raise
+    return connection

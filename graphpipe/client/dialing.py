@@ -17,6 +17,7 @@ from typing import Any, cast
 
 from graphpipe.client.address import Address
 from graphpipe.client.proxy import Proxy
+from graphpipe.memory.rights import take_none
 
 __all__ = ["connected"]
 
@@ -105,6 +106,7 @@ def _only(family: int, place: Any, deadline: float) -> socket.socket:
         raise TimeoutError
     connection = socket.socket(family, socket.SOCK_STREAM)
     try:
+        take_none(connection)  # a server has none to give us
         connection.settimeout(left)
         connection.connect(place)
         _without_delay(connection)

@@ -22,8 +22,8 @@ from graphpipe.arrays import array_of
 from graphpipe.buffers import POOLED_FROM, BufferPool
 from graphpipe.client.address import Address
 from graphpipe.client.calls import Array, Reply
-from graphpipe.client.copying import copy
 from graphpipe.client.loan import ALIGNMENT, Lease, Loan, Shown
+from graphpipe.memory.copying import copy
 from graphpipe.memory.places import Place, place_of
 from graphpipe.memory.segment import Segment as SharedSegment
 from graphpipe.memory.segment import available
@@ -48,7 +48,7 @@ PROTOCOL = "graphpipe-memory/1"
 ASKING_S = 5.0
 
 # Calls with less go as bytes: to look at memory costs both sides about what copying so much does (benchmarks/sharing.py).
-LARGE_FROM = 256 * 1024
+LARGE_FROM = 512 * 1024
 # Of others, tensors of less stay in the message, which goes anyway.
 _SHOWN_FROM = POOLED_FROM
 # What one request shows, at most: its head must stay small.

@@ -14,10 +14,11 @@ from graphpipe.backends.unused import Said
 from graphpipe.comparison.contest import Contender, Contest
 from graphpipe.comparison.difference import Tolerance
 from graphpipe.comparison.metric import judge_of
-from graphpipe.comparison.opening import named, opened, problem_of
+from graphpipe.comparison.opening import named, opened
 from graphpipe.comparison.result import Comparison, comparison_of
 from graphpipe.comparison.sources import source_of
 from graphpipe.problem import Problem
+from graphpipe.problem.given import problem_given
 from graphpipe.progress import Progress
 from graphpipe.setting import declared_in, read_keywords
 
@@ -134,7 +135,8 @@ def _contest(
         metric, called = found_function(metric), metric.rpartition(":")[2]
     else:
         called = getattr(metric, "__name__", "metric")
-    with opened(named(models), problem_of(wanted.problem), options, said, backend) as (found, problem):
+    posed = None if wanted.problem is None else problem_given(wanted.problem)
+    with opened(named(models), posed, options, said, backend) as (found, problem):
         signature = found[0].signature
         data = wanted.data
         if data is None:

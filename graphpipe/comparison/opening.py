@@ -19,7 +19,7 @@ from graphpipe.errors import LoadError
 from graphpipe.problem import Problem
 from graphpipe.signature import Signature
 
-__all__ = ["Named", "Opened", "named", "opened", "problem_of"]
+__all__ = ["Named", "Opened", "named", "opened"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,12 +126,3 @@ def _name(thing: Any) -> str:
         return default_name(_without_login(thing))
     own = getattr(thing, "name", "") or getattr(thing, "__name__", "")
     return own if isinstance(own, str) and own and own != "<lambda>" else type(thing).__name__
-
-
-def problem_of(problem: Problem | str | Path | None) -> Problem | None:
-    """The problem that somebody has, or the one in a file. Raises GraphPipeError, OSError."""
-    if problem is None or isinstance(problem, Problem):
-        return problem
-    if isinstance(problem, str | Path):
-        return Problem.read(problem)
-    raise LoadError(f"problem: expected a graphpipe.Problem or a file with one; a {type(problem).__name__} came")

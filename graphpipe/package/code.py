@@ -24,6 +24,10 @@ __all__ = ["CODE", "Code"]
 CODE = "code"
 _FUNCTION = re.compile(r"(.+\.py):([^\W\d]\w*(?:\.[^\W\d]\w*)*)")
 _OF_MODULE = re.compile(r"([^\W\d]\w*(?:\.[^\W\d]\w*)*):([^\W\d]\w*(?:\.[^\W\d]\w*)*)")
+_NO_STATE = (
+    "and another process would not have what is in it: give a class, which is made there without arguments, or a function "
+    "at the top of a file"
+)
 _HINT = "give its file, or the folder that it is imported from: code=[...]"
 
 
@@ -68,6 +72,11 @@ class Code:
 
     def source_of(self, thing: Any) -> str:
         """Where the package has a function or a class that is here. Raises PackageError."""
+        if inspect.ismethod(thing) and not isinstance(thing.__self__, type):
+            kind = type(thing.__self__).__name__
+            raise PackageError(f"{thing.__name__} is a method of one {kind}, {_NO_STATE}")
+        if not hasattr(thing, "__qualname__") and not hasattr(thing, "__wrapped__"):
+            raise PackageError(f"it is one {type(thing).__name__}, {_NO_STATE}")
         name = getattr(thing, "__qualname__", "")
         if not name or not all(part.isidentifier() for part in name.split(".")):
             raise PackageError(

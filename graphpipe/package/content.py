@@ -27,7 +27,7 @@ from graphpipe.errors import PackageError
 from graphpipe.package.code import Code
 from graphpipe.package.names import MANIFEST
 from graphpipe.problem import Problem
-from graphpipe.sources.web import fetch, is_model_url
+from graphpipe.sources.web import check_sha256, fetch, is_model_url
 from graphpipe.words import first_line
 
 __all__ = ["MODEL", "Content", "put"]
@@ -43,6 +43,7 @@ _ELSEWHERE = {
     "remote": "it is a server's",
     "package": "it is a package already",
 }
+_ONE_SYMBOL = "where sizes have to be equal, give them one symbol in the problem, as in float32[n], in place of None"
 _SYMBOL = re.compile(r"[^\W\d]\w*")
 
 
@@ -74,9 +75,12 @@ def put(
     except PackageError:
         raise
     except Exception as error:
-        raise PackageError(f"{a_kind(model)} cannot be written into a package: {first_line(error)}") from error
+        hint = "".join(f"; {note}" for note in getattr(error, "__notes__", ()) if note == _ONE_SYMBOL)
+        raise PackageError(f"{a_kind(model)} cannot be written into a package: {first_line(error)}{hint}") from error
     if written is not None:
         kind, name = written
+        if platform not in ("", kind):
+            raise PackageError(f"platform: {a_kind(model)} is written for {kind}; {platform!r} came")
         return Content(kind, f"{MODEL}/{name}", _FRAMEWORKS[kind])
     (folder / MODEL).rmdir()
     if not callable(model):
@@ -84,7 +88,10 @@ def put(
             f"{a_kind(model)} is no model that can be packed; these can: a file or folder of a model, a PyTorch module, a "
             "Keras model, an ONNX ModelProto, a function or a class"
         )
-    return Content("python", code.source_of(model), _framework_of_class(model))
+    framework = _framework_of_class(model)
+    if platform not in ("", "python", framework):
+        raise PackageError(f"platform: {a_kind(model)} is Python's, and its platform python; {platform!r} came")
+    return Content("python", code.source_of(model), framework)
 
 
 # --- files ------------------------------------------------------------------------------------------------------------
@@ -98,6 +105,8 @@ def _put_source(source: str, folder: Path, code: Code, platform: str, options: L
                 timeout_s=options.download_timeout_s, anywhere=options.download_private,
             )
         )  # fmt: skip
+    elif options.model_sha256:
+        check_sha256(source, options.model_sha256)
     known = list(backends())
     asked = [each for each in known if platform in ("", each.name)]
     if not asked:
@@ -183,6 +192,9 @@ def _written(
     if tf is not None and isinstance(model, tf.Module):
         tf.saved_model.save(model, str(folder / "saved_model"))
         return "tensorflow", "saved_model"
+    if type(model).__name__ == "GraphDef" and hasattr(model, "SerializeToString"):
+        (folder / "model.pb").write_bytes(model.SerializeToString(deterministic=True))
+        return "tensorflow", "model.pb"
     if type(model).__name__ == "ModelProto" and hasattr(model, "SerializeToString"):
         (folder / "model.onnx").write_bytes(model.SerializeToString(deterministic=True))
         return "onnx", "model.onnx"
@@ -222,7 +234,12 @@ def _module(torch: Any, module: Any, folder: Path, problem: Problem, name_map: M
             if not isinstance(dim, int)
         }
     outputs = [name_map.get(spec.name, spec.name) for spec in problem.outputs]
-    save(module, folder / f"model{save_as}", example, output_names=outputs, dynamic=dynamic)
+    try:
+        save(module, folder / f"model{save_as}", example, output_names=outputs, dynamic=dynamic)
+    except Exception as error:
+        if any(None in (spec.shape or ()) for spec in problem.inputs):
+            error.add_note(_ONE_SYMBOL)
+        raise
     return f"model{save_as}"
 
 

@@ -25,10 +25,12 @@ from graphpipe.package.names import MANIFEST, why_no_name
 from graphpipe.package.packed import pack
 from graphpipe.package.pipelines import plan_of, put_pipeline
 from graphpipe.package.recorded import record
+from graphpipe.package.test_data import Tests, with_tests
 from graphpipe.package.trial import try_out
-from graphpipe.problem import Case, Problem
-from graphpipe.problem.written import case_of
+from graphpipe.problem import Problem
+from graphpipe.problem.given import problem_given
 from graphpipe.setting import declared_in, read_keywords
+from graphpipe.venvs.environment import environment_at, interpreter
 from graphpipe.venvs.requirement import Requirement
 from graphpipe.version import __version__
 
@@ -38,17 +40,21 @@ _OPERATORS = "ops"
 _ZIP = ".zip"
 # torch>=2.13,<3 or, of the framework that is found out, >=2.13
 _NEEDS = re.compile(r"\s*([A-Za-z][\w.-]*)?\s*(.*)", re.DOTALL)
+# What the name of a file of requirements does not have.
+_LINES = re.compile(r"[<>=~!]=|[<>\n]")
+_VERSION = re.compile(r"\d[\w.+!]*")
 # What is said of one load, and goes for the self-test.
-_OF_THE_MACHINE = ("device", "providers", "intra_threads", "trust_model")
+_OF_THE_MACHINE = ("device", "providers", "intra_threads", "trust_model", "isolate", "python")
+_OF_FETCHING = ("model_sha256", "download_bytes_max", "download_timeout_s", "download_private")
 
 
 def create(
     path: str | Path,
     *,
     model: Any,
-    problem: Problem | str | Path | Sequence[Any],
+    problem: Problem | str | Path | Mapping[str, Any] | Sequence[Any],
     name_map: Mapping[str, str] | None = None,
-    test_data: Mapping[str, Any] | Case | Iterable[Mapping[str, Any] | Case] = (),
+    test_data: Tests | Iterable[Tests] | None = (),
     custom_ops: Iterable[str | Path] = (),
     code: Iterable[str | Path] | str | Path = (),
     requirements: Iterable[str] | str | Path = (),
@@ -63,42 +69,41 @@ def create(
     """Make a package of a model: a folder, or a zip if ``path`` ends like one. Gives where it is.
 
     ``model`` is what ``graphpipe.load`` takes (a file, a folder, ``FILE.py:NAME``, ``MODULE:NAME``), or a PyTorch module, a
-    Keras model, an ONNX ModelProto, a function or a class. ``problem`` is a Problem, the path of one, or its two specs.
-    ``name_map`` has the model's names where the problem's are others: ``{"x": "some_namespace/in_x:0"}``.
+    Keras model, an ONNX ModelProto, a function or a class. ``problem`` is a Problem, the path or the table of one, or its
+    two specs. ``name_map`` has the model's names where the problem's are others: ``{"x": "some_namespace/in_x:0"}``.
 
-    ``test_data`` are tests, each ``{"inputs": {...}, "outputs": {...}}``; the problem's own come before them. ``code`` are
+    ``test_data`` are tests, each ``{"inputs": {...}, "outputs": {...}}`` or an ``.npz`` of both; the problem's own come
+    before them. ``code`` are
     files and folders of Python that the model is made of, or calls. ``custom_ops`` are libraries of operators.
     ``requirements`` are those of pip, in lines or in a file, and ``framework_version`` is a range (``>=2.13,<3``; of another
     framework than the one that is found out: ``torch>=2.13,<3``). ``platform`` forces a backend, ``save_as`` is ``.pt2`` or
     ``.pt`` for a PyTorch module. All other options are those of LoadOptions: what is the model's is kept, what is
-    the machine's (``device``, ``intra_threads``) goes for the self-test.
+    the machine's (``device``, ``intra_threads``, ``python``) goes for the self-test.
 
     The package is looked through, loaded and tested in a fresh process before it takes its place: PackageError or LoadError
     says what is different, and nothing is left then. ``overwrite`` lets it take another package's place.
     """
     target = Path(path)
     _check_place(target, overwrite)
-    posed = _problem(problem, test_data)
+    names = _names(name_map)
+    posed = with_tests(problem_given(problem), test_data)
     declared = declared_in(LoadOptions)
     # What was left unsaid is not kept, and what was said as it is anyway neither.
     said = {
         name: value for name, value in read_keywords("create", declared, options).items() if value != declared[name][1]
     }
+    for name in said:
+        if name not in (*OPTIONS, *_OF_THE_MACHINE, *_OF_FETCHING):
+            raise PackageError(f"{name} does nothing for a package that is made; say it when the package is loaded")
     with _beside(target) as folder:
         # Under its own name: errors of the self-test have it.
         staged = folder / "new" / (target.stem or target.name)
         staged.mkdir(parents=True)
         own = Code(staged, [code] if isinstance(code, str | Path) else code)
-        pipeline = plan_of(model, platform)
-        if pipeline is not None:
-            (staged / MODEL).mkdir()
-            content = put_pipeline(pipeline, staged / MODEL, own or None)
-            content = replace(content, source=f"{MODEL}/{content.source}")
-        else:
-            content = put(model, staged, own, posed, name_map or {}, platform, LoadOptions(**said), save_as)
+        content = _put(model, staged, own, posed, names, platform, LoadOptions(**said), save_as)
         kept = {name: _json(value) for name, value in said.items() if name in OPTIONS}
         libraries = _strings([custom_ops] if isinstance(custom_ops, str | Path) else custom_ops, "custom_ops")
-        kept |= _operators([*said.get("custom_ops", ()), *libraries], staged)
+        kept |= _operators(libraries, staged)
         kept |= _value_inputs(said.get("value_inputs", ""), staged)
         tests = record(posed, staged)
         manifest = _manifest(content, posed, staged)
@@ -106,10 +111,10 @@ def create(
         manifest = replace(
             manifest,
             tests=tests,
-            name_map=dict(name_map or {}),
+            name_map=names,
             options=kept,
             framework=framework,
-            framework_version=version_of(framework),
+            framework_version=_version_of(framework, said.get("python", ""), str(target)),
             framework_range=versions,
             requirements=tuple(_requirements(requirements)),
         )
@@ -126,6 +131,24 @@ def create(
     return target
 
 
+def _put(
+    model: Any,
+    staged: Path,
+    code: Code,
+    problem: Problem,
+    name_map: Mapping[str, str],
+    platform: str,
+    options: LoadOptions,
+    save_as: str,
+) -> Content:
+    pipeline = plan_of(model, platform)
+    if pipeline is None:
+        return put(model, staged, code, problem, name_map, platform, options, save_as)
+    (staged / MODEL).mkdir()
+    content = put_pipeline(pipeline, staged / MODEL, code or None)
+    return replace(content, source=f"{MODEL}/{content.source}")
+
+
 def _check_place(target: Path, overwrite: bool) -> None:
     if target.name in ("", ".", ".."):
         raise PackageError(f"{target} is no name for a package")
@@ -140,20 +163,20 @@ def _check_place(target: Path, overwrite: bool) -> None:
             raise PackageError(f"{target} is no package, and only a package is overwritten")
 
 
-def _problem(given: Any, test_data: Any) -> Problem:
-    if isinstance(given, str | Path):
-        problem = Problem.read(given)
-    elif isinstance(given, Problem):
-        problem = given
-    elif isinstance(given, tuple | list) and len(given) == 2:
-        problem = Problem.of(*given)
-    else:
+def _names(given: object) -> dict[str, str]:
+    if given is None:
+        return {}
+    if not isinstance(given, Mapping):
         raise PackageError(
-            f"problem is a graphpipe.Problem, the path of one, or (INPUT_SPEC, OUTPUT_SPEC); {came(given)}"
+            f"name_map is a table from the problem's names to the model's, as in {_EXAMPLE}; {came(given)}"
         )
-    tests = [test_data] if isinstance(test_data, Mapping | Case) else list(test_data)
-    more = [each if isinstance(each, Case) else case_of(each, f"test_data[{i}]") for i, each in enumerate(tests)]
-    return replace(problem, tests=(*problem.tests, *more)) if more else problem
+    for name, known in given.items():
+        if not isinstance(name, str) or not isinstance(known, str):
+            raise PackageError(f"name_map is from names to names, as in {_EXAMPLE}; {came(known)} for {name!r}")
+    return dict(given)
+
+
+_EXAMPLE = '{"x": "some_namespace/in_x:0"}'
 
 
 def _strings(given: Iterable[Any], what: str) -> list[str]:
@@ -204,12 +227,21 @@ def _manifest(content: Content, problem: Problem, staged: Path) -> Manifest:
     )
 
 
+def _version_of(framework: str, python: str, target: str) -> str:
+    """Its version in the interpreter that the package is tried with."""
+    if not python:
+        return version_of(framework)
+    return environment_at(interpreter(python, target)).version_of(framework)
+
+
 def _needed(text: str, content: Content) -> tuple[str, str]:
     match = _NEEDS.fullmatch(text.strip())
     name, versions = (match[1] or "", match[2]) if match else ("", text)
     needed = name or content.framework
     if versions and not needed:
         raise PackageError(f"framework_version: {versions} of which framework? Say it: torch{versions}")
+    if _VERSION.fullmatch(versions):
+        versions = f"=={versions}"
     try:
         return needed, str(replace(Requirement.of(f"{needed} {versions}"), name="")) if versions else ""
     except ValueError as error:
@@ -218,7 +250,9 @@ def _needed(text: str, content: Content) -> tuple[str, str]:
 
 def _requirements(given: Iterable[str] | str | Path) -> Iterator[str]:
     """The lines, without remarks."""
-    if isinstance(given, str | Path):
+    if isinstance(given, str) and not Path(given).is_file() and _LINES.search(given):
+        given = given.splitlines()
+    elif isinstance(given, str | Path):
         try:
             given = Path(given).read_text("utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as error:

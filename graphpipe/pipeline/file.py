@@ -81,8 +81,12 @@ def file_of(source: str) -> Path | None:
 
 def read(path: Path) -> Written:
     """What a file says, with its paths as they are from here. Raises LoadError, with the file and the place in it."""
-    import tomllib  # a model's own process may be of an older Python, which has none
-
+    try:
+        import tomllib  # a model's own process may be of an older Python, which has none
+    except ModuleNotFoundError:
+        raise LoadError(
+            f"{path}: a pipeline's file is read by Python 3.11 or newer; isolate its stages instead"
+        ) from None
     try:
         table = tomllib.loads(_bytes(path).decode("utf-8-sig"))
         return _written(table, path)

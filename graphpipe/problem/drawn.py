@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -24,6 +25,7 @@ _LETTERS = np.frombuffer(b"abcdefghijklmnopqrstuvwxyz", np.uint8)
 _LETTERS_MAX = 8
 # Symbols that inputs bind may ask for any amount.
 _BYTES_MAX = 1 << 30
+_ELEMENTS_MAX = 1 << 56
 # An element of a tensor of strings, with its place in the array.
 _TEXT_BYTES = 64
 
@@ -44,6 +46,9 @@ def drawn(
         count = 1
         for size in shape:
             count *= size
+        # numpy counts without the zeros.
+        if math.prod(size for size in shape if size) > _ELEMENTS_MAX:
+            raise TooLarge(f"output {spec.name!r} would be {list(shape)}, which no array can be")
         room -= count * (4 if spec.dtype is None else _TEXT_BYTES if spec.dtype.hasobject else spec.dtype.itemsize)
         if room < 0:
             raise TooLarge(

@@ -530,6 +530,7 @@ def test_an_archive_that_was_damaged_is_fetched_again_and_used_when_it_is_mended
     assert triples(graphpipe.load(url))
 
 
+@pytest.mark.slow
 def test_an_archive_that_grows_without_end_is_not_unpacked(site):
     zeros = bytes(2 << 20)
     unusable(zipped(("m", zeros)), "zip", site, "at most 1048576 are unpacked")

@@ -115,7 +115,7 @@ def test_a_folder_of_caffe2_nets_is_refused_with_the_way_out(tmp_path):
 def test_a_backend_can_be_forced(tmp_path):
     path = onnx_graphs.pair_sum(tmp_path / "model.onnx")
     path = path.rename(tmp_path / "model.xyz")
-    with pytest.raises(LoadError, match="known kinds: echo, remote, placeholder, package, onnx"):
+    with pytest.raises(LoadError, match="known kinds: echo, remote, placeholder, package, pipeline, onnx"):
         graphpipe.load(path)
     assert graphpipe.load(path, backend="onnx").signature.output_names == ("sum", "twice")
     with pytest.raises(LoadError, match="there is no backend 'onyx'"):

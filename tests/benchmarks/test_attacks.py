@@ -23,7 +23,14 @@ def test_the_table_in_the_docs_is_what_is_saved() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["hang-ups in an answer", "keys that are guessed", pytest.param("config texts", marks=pytest.mark.slow)],
+    [
+        "hang-ups in an answer",
+        "keys that are guessed",
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("config texts", "descriptors without", "memory fields", "memory that changes")
+        ),
+    ],
 )
 def test_an_attack_runs_to_its_end_and_the_innocent_caller_is_answered(name: str) -> None:
     done = subprocess.run(

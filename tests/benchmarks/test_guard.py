@@ -62,6 +62,7 @@ def test_a_decode_that_is_10_percent_dearer_is_named_and_nothing_beside_it(tmp_p
     assert subjects[same]["says"] == "as it was"
 
 
+@pytest.mark.slow
 def test_every_subject_is_measured_and_a_single_life_of_times_accuses_nobody() -> None:
     found = guarded("--base", str(ROOT), "--method", "times", "--lives", "1", "--batches", "1")
     assert found["grew"] == []

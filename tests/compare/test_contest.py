@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import graphpipe
-from graphpipe import LoadError, Problem
+from graphpipe import LoadError, Problem, ProblemError
 from tests.serving import ROOT, serving
 
 DIGITS = ROOT / "examples" / "digits" / "digits.onnx"
@@ -296,7 +296,7 @@ def test_names_of_models_are_told_apart(tmp_path):
         ({"scores": ["z"]}, ValueError, "there is no output 'z'; there are 'y'"),
         ({"metric": "no_module_of_this_name:f"}, LoadError, "there is no module"),
         ({"metric": 3}, LoadError, "expected a function or a class"),
-        ({"problem": 3}, LoadError, "expected a graphpipe.Problem or a file"),
+        ({"problem": 3}, ProblemError, "a graphpipe.Problem, the path of one"),
         ({"intra_thread": 3}, TypeError, "did you mean 'intra_threads'"),
     ],
 )

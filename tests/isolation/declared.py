@@ -33,6 +33,13 @@ class Declared:
         pass
 
 
+class Tested(Declared):
+    """One that knows that it is wrong, and how many processes have tested it."""
+
+    def self_test(self):
+        raise ArithmeticError("two and two are five")
+
+
 def installed(x):
     there = [name for name in ("numpy", "click", "pytest") if importlib.util.find_spec(name) is not None]
     return {"there": np.array(there, object)}

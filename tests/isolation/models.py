@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import os
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -65,7 +66,24 @@ def _scribble(x):
     time.sleep(30)
 
 
+def _fork_itself(x):
+    ctypes.CDLL(None).fork()  # as native code does it, of which Python hears nothing
+
+
+def _ask_for_rooms(x):
+    from graphpipe.backends.isolated.inside import _open
+
+    lane = next(iter(_open))
+    for _ in range(2):
+        lane.sendall(struct.pack("<BBHIIQIIQQ", 9, int(x[0]), 1, 0, 0, 0, 2**32 - 1, 0, 0, 1 << 20))
+        lane.recv(1000)
+    time.sleep(30)
+
+
 deeds = {
+    "fork itself": _fork_itself,
+    "python forks": lambda x: os.fork(),
+    "rooms": _ask_for_rooms,
     "scribble": _scribble,
     "segfault": lambda x: ctypes.string_at(0),
     "abort": lambda x: os.abort(),

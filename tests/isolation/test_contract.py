@@ -1,6 +1,6 @@
 """What every backend promises, kept by models in processes of their own: the contract's own tests.
 
-One of the samples is quick; the others are left to `make test-all`.
+They are left to `make test-all`: what is its own of an isolated model has its quick tests beside this file.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from tests.contract.samples import Sample
 from tests.serving import Server, serving
 
 NAMES = sorted(module.name for module in pkgutil.iter_modules(samples.__path__))
-QUICK = ("python",)
 # They take long, and are about the memory of this process.
 LONG = ("test_a_big_input_is_not_copied", "test_a_thousand_calls_leave_memory_as_it_was")
 
@@ -28,9 +27,7 @@ LONG = ("test_a_big_input_is_not_copied", "test_a_thousand_calls_leave_memory_as
 globals().update({name: test for name, test in vars(contract).items() if name.startswith("test_") and name not in LONG})
 
 
-@pytest.fixture(
-    scope="module", params=[each if each in QUICK else pytest.param(each, marks=pytest.mark.slow) for each in NAMES]
-)
+@pytest.fixture(scope="module", params=[pytest.param(each, marks=pytest.mark.slow) for each in NAMES])
 def name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 import time
 
@@ -24,10 +25,10 @@ def pid_of(model: graphpipe.LoadedModel) -> int:
     ("deed", "words"),
     [
         ("segfault", r"ended by signal 11 \(SIGSEGV\)"),
-        ("abort", r"ended by signal 6 \(SIGABRT\)"),
+        pytest.param("abort", r"ended by signal 6 \(SIGABRT\)", marks=pytest.mark.slow),
         ("leave", "ended with status 3"),
-        ("kill", r"ended by signal 9 \(SIGKILL\)"),
-        ("close", "process of model 'actor' "),
+        pytest.param("kill", r"ended by signal 9 \(SIGKILL\)", marks=pytest.mark.slow),
+        pytest.param("close", "process of model 'actor' ", marks=pytest.mark.slow),
         ("scribble", "closed its connection.*over the limit"),
     ],
 )
@@ -68,7 +69,7 @@ def test_what_a_model_refuses_passes_with_its_code_and_words(actor):
     assert (raised.value.code, raised.value.http_status) == (2, 400)
 
 
-@pytest.mark.parametrize("deed", ["sleep", "hold"])
+@pytest.mark.parametrize("deed", [pytest.param("sleep", marks=pytest.mark.slow), "hold"])
 def test_a_hanging_process_is_ended_and_its_caller_hears_of_it_in_time(actor, deed):
     before = pid_of(actor)
     with pytest.raises(TimedOut):
@@ -97,13 +98,74 @@ def test_a_large_answer_that_comes_too_late_harms_nobody(actor):
     assert (actor.infer({"what": word(""), "x": large})["x"] == large).all()
 
 
-@pytest.mark.slow
-def test_a_call_without_a_deadline_ends_when_processes_count_as_hung():
-    with graphpipe.load(source("act"), isolate=1, isolate_timeout_s=2) as model:
-        before = pid_of(model)
+def test_a_call_without_a_deadline_ends_when_processes_count_as_hung_and_loading_takes_longer_than_that():
+    with graphpipe.load(source("act"), isolate=1, isolate_timeout_s=0.1) as model:
+        before = model.model.process_ids()[0]
         with pytest.raises(graphpipe.DeadlineExceeded, match="isolate-timeout-s"):
             model.infer({"what": word("sleep"), "x": np.array([1000.0])})
-        assert pid_of(model) != before
+        eventually(lambda: model.model.process_ids() not in ([], [before]), "no other process is started")
+
+
+def test_an_answer_that_comes_twice_is_no_other_callers(actor):
+    """A model that forks, and answers in both."""
+    for deed, may_fail in (("python forks", False), ("fork itself", True)):
+        for number in range(4):
+            x = np.full(3, number, np.float32)
+            try:
+                got = actor.infer({"what": word(deed), "x": x})
+            except ModelFailed:
+                assert may_fail
+            else:
+                assert (got["x"] == x).all()
+            time.sleep(0.02)
+    eventually(lambda: _answers(actor), "nobody is answered any more")
+
+
+def test_a_deadline_is_kept_though_signals_come_all_the_time(actor):
+    actor.infer({"what": word("sleep"), "x": np.array([1.0])})  # no reason to take it for hung
+    before = pid_of(actor)
+    handler = signal.signal(signal.SIGALRM, lambda number, frame: None)
+    signal.setitimer(signal.ITIMER_REAL, 0.02, 0.02)
+    try:
+        with pytest.raises(TimedOut):
+            actor.infer({"what": word("sleep"), "x": np.array([1.0])}, timeout=0.1)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, handler)
+    assert pid_of(actor) == before
+
+
+@pytest.mark.parametrize("in_main", [True, False])
+def test_half_a_call_that_could_not_be_sent_in_time_costs_no_process(actor, in_main):
+    before = pid_of(actor)
+    large = np.array([b"x" * 1000] * 3000, object)
+    raised = []
+
+    def call() -> None:
+        with pytest.raises(TimedOut) as error:
+            actor.infer({"what": word(""), "x": large}, timeout=0.05)
+        raised.append(error)
+
+    os.kill(before, signal.SIGSTOP)
+    try:
+        if in_main:
+            call()
+        else:
+            thread = threading.Thread(target=call)
+            thread.start()
+            thread.join()
+    finally:
+        os.kill(before, signal.SIGCONT)
+    assert raised
+    assert actor.infer({"what": word(""), "x": large})["x"].tolist() == large.tolist()
+    assert pid_of(actor) == before
+
+
+def test_memory_for_an_answer_is_given_once(actor):
+    number = actor.model._keeper._free[-1].number + 1
+    with pytest.raises(ModelFailed, match="memory was asked for twice"):
+        actor.infer({"what": word("rooms"), "x": np.array([number & 255])})
+    assert pid_of(actor)
 
 
 def test_other_calls_wait_for_the_restart(actor):
@@ -124,6 +186,13 @@ def test_other_calls_wait_for_the_restart(actor):
     assert before not in pids[-1:]
 
 
+def test_a_call_that_comes_when_the_process_has_just_ended_is_answered_by_the_next_one(actor):
+    for _ in range(2):
+        pid = pid_of(actor)
+        os.kill(pid, 9)
+        assert pid_of(actor) != pid
+
+
 def test_a_model_that_cannot_be_loaded_again_says_why(tmp_path):
     file = tmp_path / "m.py"
     file.write_text("import os\n\ndef f(x):\n    os._exit(5)\n")
@@ -140,7 +209,7 @@ def test_a_model_that_cannot_be_loaded_again_says_why(tmp_path):
 
 def _answers(model: graphpipe.LoadedModel) -> bool:
     try:
-        model.infer({"x": X})
-    except graphpipe.NotReady:
+        model.infer({"what": word(""), "x": X} if model.name == "actor" else {"x": X})
+    except (graphpipe.NotReady, ModelFailed):
         return False
     return True

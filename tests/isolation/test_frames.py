@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import random
 import socket
@@ -13,10 +14,16 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from graphpipe.backends.isolated.failures import ModelRaised, failure_from_bytes, failure_to_bytes
+from graphpipe.backends.isolated.failures import (
+    ModelRaised,
+    failure_from_bytes,
+    failure_to_bytes,
+    refusal_from_bytes,
+    refusal_to_bytes,
+)
 from graphpipe.backends.isolated.frames import Frame, Frames, Kind, Piece, TornFrame
 from graphpipe.backends.isolated.sharing import Sharing, Told
-from graphpipe.errors import MalformedMessage
+from graphpipe.errors import GraphPipeError, InvalidRequest, MalformedMessage
 from graphpipe.wire.messages import encode_infer_response
 from tests.isolation.conftest import held
 
@@ -33,7 +40,7 @@ def ends() -> Iterator[tuple[Frames, Frames]]:
 
 
 def head(kind: int = Kind.CALL, pieces: int = 0, notes: int = 0, message: int = 0) -> bytes:
-    return struct.pack("<BxHIIQ", kind, pieces, 0, notes, message)
+    return struct.pack("<BBHIIQ", kind, 0, pieces, 0, notes, message)
 
 
 @pytest.mark.parametrize("size", [0, 1, 5000, 200_000, 1_000_000])
@@ -161,3 +168,46 @@ def test_a_failure_is_made_again_with_its_kind_words_places_and_causes():
 def test_what_tells_of_no_failure_is_an_error_of_a_known_kind(text):
     with pytest.raises((ValueError, KeyError, TypeError)):
         failure_from_bytes(text)
+
+
+@pytest.mark.parametrize("file", ["\ud800.py", "a\0b", "/dev/zero", "x" * 5000, "/"])
+def test_a_failure_in_a_file_that_is_none_can_be_shown(file):
+    """Whoever shows a traceback reads its files, and a device has no end."""
+    said = [{"module": "m\ud800", "name": "E", "words": "w\ud800" * 9000, "frames": [[file, 1, "f\ud800" * 900]]}]
+    shown = "".join(traceback.format_exception(failure_from_bytes(json.dumps(said).encode())))
+    assert len(shown.encode()) < 20_000
+
+
+def test_a_refusal_is_one_of_a_callers_request():
+    said = InvalidRequest("not this")
+    said.retry_after_s = 3.0
+    made = refusal_from_bytes(refusal_to_bytes(said))
+    assert (type(made), made.message, made.http_status, made.retry_after_s) == (InvalidRequest, "not this", 400, 3.0)
+    for code, status in ((2, 200), (2, 999), (-1, 400), (2**40, 400), ("2", 400), (True, 400), (2, None), (2, 400.5)):
+        with pytest.raises(ValueError, match="code or a status"):
+            refusal_from_bytes(json.dumps([code, status, "", None]).encode())
+    for after, made_of_it in ((float("nan"), 0.0), (float("inf"), 86400.0), (-5, 0.0)):
+        made = refusal_from_bytes(json.dumps([0, 503, "w\ud800" * 9000, after]).encode())
+        assert made.retry_after_s == made_of_it
+        assert len(made.message.encode()) <= 8000
+
+
+def test_an_answer_of_random_bytes_is_an_error_in_words(echo):
+    chance = random.Random(5)
+    message = b"".join(encode_infer_response([np.ones(3), np.arange(4)]))
+    for _ in range(2000):
+        notes = bytearray(chance.choice([b'[["a", "b"], [0]]', b'[2, 400, "w", 1]', b"[" * 9000, b"[{}]", b"null"]))
+        body = bytearray(message)
+        for text in (notes, body):
+            for _ in range(chance.choice([0, 1, 3])):
+                text[chance.randrange(len(text))] = chance.randrange(256)
+        ends = [0, 8, 64, 2**63, 2**64 - 1]
+        pieces = [Piece(chance.randrange(3), 0, chance.choice(ends), chance.choice(ends))] * chance.randrange(3)
+        told = Told([b"x"], area=memoryview(bytearray(1024)) if chance.randrange(2) else None)
+        frame = Frame(chance.randrange(14), 0, pieces, bytes(notes), memoryview(body), ())
+        try:
+            got = echo.model._read(told, frame, chance.choice([(), ("a", "b")]))
+        except (GraphPipeError, ModelRaised) as error:
+            assert len(str(error)) < 5000
+        else:
+            assert all(isinstance(array, np.ndarray) for array in got.values())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import sys
 from pathlib import Path
 
@@ -9,7 +11,11 @@ import numpy as np
 import pytest
 
 import graphpipe
+from graphpipe.backends.isolated.hello import Loaded
+from graphpipe.backends.isolated.interpreter import path_for, working_folder
 from graphpipe.errors import InvalidRequest, LoadError
+from graphpipe.server.life.warmup import prove
+from graphpipe.signature import Signature
 from tests.isolation.conftest import MODELS, source
 
 REFUSES = Path(__file__).with_name("refuses.py")
@@ -26,6 +32,35 @@ def test_it_says_the_same_of_itself_as_in_this_process():
             with pytest.raises(InvalidRequest, match=r"\[2, 5\]"):
                 apart.infer({"x": np.ones((2, 5), np.float32)})
             assert apart.infer({"x": x}, config="doubled", timeout=100)["y"].tolist() == [8.0, 8.0]
+
+
+def test_a_models_own_test_runs_where_the_model_is():
+    with graphpipe.load("tests.isolation.declared:Tested", isolate=1) as model:
+        with pytest.raises(
+            LoadError, match="model 'Tested' failed its own test: ArithmeticError: two and two are five"
+        ):
+            prove(model.model, "Tested")
+        assert model.infer({"x": np.ones((2, 4), np.float32)})["y"].tolist() == [4.0, 4.0]
+
+
+def test_what_a_process_says_of_itself_is_looked_at():
+    said = json.loads(Loaded(Signature((), ()), "python", ["pad"]).to_bytes())
+    assert Loaded.from_bytes(json.dumps(said).encode()).backend == "python"
+    for name, wrong in (("version", {}), ("backend", ["x"]), ("threads", -3), ("threads", 0.5), ("threads", True),
+                        ("tests", 1), ("uses", [{}]), ("uses", None), ("signature", None), ("signature", {})):  # fmt: skip
+        with pytest.raises((ValueError, TypeError, KeyError)):
+            Loaded.from_bytes(json.dumps({**said, name: wrong}).encode())
+
+
+def test_a_working_folder_that_is_gone_is_no_reason(tmp_path, monkeypatch):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    monkeypatch.syspath_prepend("relative")
+    path, is_whole = path_for(sys.executable)
+    assert is_whole
+    assert all(map(os.path.isabs, path))
+    assert working_folder() == ""
 
 
 def test_a_function_that_is_here_already_is_to_be_named():
@@ -93,6 +128,8 @@ def test_another_interpreter_gets_nothing_that_is_installed_for_this_one(tmp_pat
     (bare / "pyvenv.cfg").write_text(f"home = {sys.base_prefix}/bin\ninclude-system-site-packages = false\n")
     packages = bare / "lib" / f"python3.{sys.version_info[1]}" / "site-packages"
     packages.mkdir(parents=True)
+    with pytest.raises(LoadError, match=r"bare/bin/python has no numpy, .* -m pip install numpy"):
+        graphpipe.load("echo", isolate=1, python=str(bare))
     for folder in Path(np.__file__).parent.parent.glob("numpy*"):
         (packages / folder.name).symlink_to(folder)
     with graphpipe.load("tests.isolation.declared:installed", isolate=1, python=str(bare)) as model:

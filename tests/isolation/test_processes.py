@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import os
 import random
+import resource
+import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +36,22 @@ def test_nothing_is_left_of_a_model_that_was_closed(nothing_left):
         assert len(children()) >= 2
     with pytest.raises(graphpipe.GraphPipeError, match="closed"):
         model.execute(X)
+    with new_descriptors_that_nobody_writes_to():
+        model.close()
+
+
+@contextlib.contextmanager
+def new_descriptors_that_nobody_writes_to() -> Iterator[None]:
+    pairs = [socket.socketpair() for _ in range(20)]
+    try:
+        yield
+        for end in (end for pair in pairs for end in pair):
+            end.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                end.recv(100)
+    finally:
+        for end in (end for pair in pairs for end in pair):
+            end.close()
 
 
 def test_nothing_is_left_of_a_model_that_was_let_go_of(nothing_left):
@@ -40,8 +61,11 @@ def test_nothing_is_left_of_a_model_that_was_let_go_of(nothing_left):
 
 
 def test_nothing_is_left_of_a_model_that_could_not_be_loaded(nothing_left):
-    with pytest.raises(graphpipe.LoadError):
+    with pytest.raises(graphpipe.LoadError) as raised:
         graphpipe.load(source("no_such_function"), isolate=2)
+    with new_descriptors_that_nobody_writes_to():
+        del raised  # and the half made model with it
+        gc.collect()
 
 
 def test_calls_that_fail_let_go_of_their_memory(nothing_left):
@@ -150,6 +174,48 @@ def test_a_process_keeps_to_its_cpus():
         assert (int(cpus), int(threads)) == (1, 1)
 
 
+@pytest.mark.slow
+def test_a_program_that_buries_no_children_has_hung_processes_ended_too():
+    handler = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        with graphpipe.load(source("act"), isolate=1, isolate_timeout_s=0.3) as model:
+            before = model.model.process_ids()
+            with pytest.raises(graphpipe.TimedOut):
+                model.infer({"what": word("sleep"), "x": X * 1000}, timeout=0.2)
+            os.kill(before[0], 9)
+            eventually(lambda: _has_another(model, before), "no other process is started")
+    finally:
+        signal.signal(signal.SIGCHLD, handler)
+
+
+def _has_another(model: graphpipe.LoadedModel, before: list[int]) -> bool:
+    return bool(model.model.process_ids()) and model.model.process_ids() != before
+
+
+@pytest.mark.slow
+def test_a_program_with_hardly_a_descriptor_left_leaks_none(nothing_left):
+    before, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(512, before), most))
+    try:
+        with graphpipe.load(source("double"), isolate=1) as model:
+            for room in range(10):
+                others = []
+                with contextlib.suppress(OSError):
+                    while True:
+                        others.append(os.open(os.devnull, os.O_RDONLY))
+                for _ in range(room):
+                    os.close(others.pop())
+                for pid in model.model.process_ids():
+                    os.kill(pid, 9)
+                with contextlib.suppress(graphpipe.GraphPipeError):
+                    model.execute(np.ones(LARGE, np.float32), timeout=0.5)
+                for each in others:
+                    os.close(each)
+                eventually(lambda: _is_answered(model), "nobody is answered any more")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (before, most))
+
+
 def test_two_processes_run_a_python_function_at_the_same_time(tmp_path):
     with graphpipe.load(source("together"), isolate=2) as model:
         assert model.model.threads == 2
@@ -167,7 +233,7 @@ def test_a_process_that_was_forked_from_the_programs_says_that_it_cannot_ask(dou
     pid = os.fork()
     if not pid:
         try:
-            doubles.model.infer({"x": X})
+            doubles.infer({"x": X})
         except graphpipe.GraphPipeError as error:
             os.write(writing, str(error).encode())
         os._exit(0)
@@ -178,7 +244,7 @@ def test_a_process_that_was_forked_from_the_programs_says_that_it_cannot_ask(dou
     assert (doubles.execute(X) == 2).all()
 
 
-@pytest.mark.parametrize("kills", [12, pytest.param(500, marks=[pytest.mark.slow, pytest.mark.timeout(900)])])
+@pytest.mark.parametrize("kills", [4, pytest.param(500, marks=[pytest.mark.slow, pytest.mark.timeout(900)])])
 def test_random_kills_under_load_harm_nobody_but_the_calls_under_way(nothing_left, kills):
     chance = random.Random(kills)
     wrong: list[object] = []
@@ -223,7 +289,14 @@ def test_random_kills_under_load_harm_nobody_but_the_calls_under_way(nothing_lef
         over.set()
         for thread in threads:
             thread.join()
-        assert (model.execute(X) == 2).all()
+        eventually(lambda: _is_answered(model), "nobody is answered any more")
         assert model.model.numbers()["graphpipe_isolated_restarts"] > kills / 3
     assert wrong == []
     assert all("ended by signal 9" in message for message in failed), set(failed)
+
+
+def _is_answered(model: graphpipe.LoadedModel) -> bool:
+    try:
+        return bool((model.execute(X) == 2).all())
+    except (ModelFailed, graphpipe.NotReady):  # by the last of the kills
+        return False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+import urllib.request
 
 import numpy as np
 import pytest
@@ -16,10 +17,12 @@ X = np.ones(3, np.float32)
 
 
 def restarts(server) -> float:
-    import urllib.request
+    return number(server, "graphpipe_isolated_restarts_total")
 
+
+def number(server, name: str) -> float:
     page = urllib.request.urlopen(f"{server.url}/metrics", timeout=10).read().decode()
-    lines = [line for line in page.splitlines() if line.startswith("graphpipe_isolated_restarts_total")]
+    lines = [line for line in page.splitlines() if line.startswith(name)]
     return sum(float(line.split()[-1]) for line in lines if 'model="actor"' in line)
 
 
@@ -40,6 +43,7 @@ def test_a_crash_is_one_callers_error_and_the_server_serves_on(serve):
             assert (actor.infer({"what": word(""), "x": large})["x"] == 5).all()
         assert (double.infer({"x": X})["output_0"] == 2).all()
         assert int(actor.infer({"what": word(""), "x": X})["pid"]) not in (before, server.process.pid)
+        eventually(lambda: number(server, "graphpipe_isolated_processes") == 1, "no process is up")
         eventually(lambda: restarts(server) == 2, f"{restarts(server)} restarts are counted")
         # What a request said is not in the log, and where the model failed is.
         with pytest.raises(ModelFailed, match="the server's log has the cause"):

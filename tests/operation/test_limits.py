@@ -211,6 +211,19 @@ def over_the_rate(*flags: str) -> Callable[[Serve, Path], str]:
     return run_into
 
 
+def a_process_that_does_not_answer(start: Serve, folder: Path) -> str:
+    server = start("double", "--isolate", "1", "--isolate-timeout-s", "0.5")
+    hanging = b"".join(encode_request([X], config="wait go"))
+    for path in ("/", "/%61"):
+        # While the process is started anew, whoever asks waits for it no longer than that either.
+        while (answer := call(server.url, "POST", path, hanging)).status == 503:
+            pass
+        assert answer.status == 504
+    (folder / "go").touch()
+    until(lambda: call(server.url, "POST", "/", BODY).status == 200)
+    return answer.text
+
+
 RUN_INTO: dict[str, Callable[[Serve, Path], str]] = {
     "connections-max": one_connection_too_many,
     "body-bytes-max": over_the_body_limit,
@@ -229,6 +242,7 @@ RUN_INTO: dict[str, Callable[[Serve, Path], str]] = {
     "start-timeout-s": workers_that_do_not_come_up,
     "memory-limit-bytes": memory_that_can_never_be_enough,
     "drain-timeout-s": a_drain_that_takes_too_long,
+    "isolate-timeout-s": a_process_that_does_not_answer,
 }
 # They end a connection on which nothing is under way, or say how long another limit waits: nobody gets an error.
 SILENT = {"keepalive-timeout-s", "connection-age-max-s", "admission-wait-s"}

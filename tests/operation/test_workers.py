@@ -121,6 +121,7 @@ def test_while_no_worker_is_up_health_and_metrics_tell_the_truth(start: Serve, f
     assert call(server.url, "POST", "/", BODY).status == 200
 
 
+@pytest.mark.slow
 def test_a_worker_that_hangs_at_its_start_is_ended_and_another_takes_its_place(start: Serve, folder: Path) -> None:
     server = start("slow_restart", "--workers", "2", "--start-timeout-s", "15")
     (folder / "hold").touch()

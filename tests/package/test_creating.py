@@ -78,6 +78,9 @@ def test_a_packages_folder_and_its_zip_are_one_package(tmp_path):
         ({"custom_ops": ["no_such.so"]}, "no library of operators"),
         ({"code": ["no_such.py"]}, "no file or folder"),
         ({"requirements": [1]}, "a list of texts"),
+        ({"model_sha256": "0" * 64}, "--model-sha256 says 0000"),
+        ({"upstream_api_key_file": "x"}, "upstream_api_key_file does nothing for a package"),
+        ({"python": "no_such"}, "no environment of this name"),
         ({"save_as": ".onnx", "model": "adder.py:f"}, "adder.py"),
     ],
 )

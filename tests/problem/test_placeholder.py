@@ -84,11 +84,25 @@ def test_an_answer_without_end_is_refused_before_it_takes_memory():
         model.infer({"x": np.zeros(100_000, np.float32)}, ["z"])
 
 
+def test_a_size_that_no_array_can_have_is_refused_though_it_holds_nothing():
+    model = graphpipe.placeholder(Problem.of({"x": "float32[n, 0]"}, {"y": "float32[n, n, 0]"}))
+    with pytest.raises(TooLarge, match="which no array can be"):
+        model.infer({"x": np.zeros((2**40, 0), np.float32)})
+
+
+def test_a_placeholder_needs_no_more_than_a_table_or_two_specs():
+    specs = [{"name": "x", "dtype": "float32", "shape": ("n",)}], [{"name": "y", "dtype": "int64", "shape": ("n", 2)}]
+    for problem in (specs, Problem.of(*specs).to_dict()):
+        assert graphpipe.placeholder(problem).infer({"x": [1, 2, 3]})["y"].shape == (3, 2)
+
+
 def test_what_is_no_problem_is_refused(tmp_path):
     with pytest.raises(ProblemError, match=r"gone\.toml: No such file"):
         graphpipe.placeholder(tmp_path / "gone.toml")
-    with pytest.raises(TypeError, match="expected a Problem, or a problem's file; a dict came"):
+    with pytest.raises(ProblemError, match="a problem has outputs"):
         graphpipe.placeholder({"inputs": {}})
+    with pytest.raises(ProblemError, match="a graphpipe.Problem, the path of one, .*3 came"):
+        graphpipe.placeholder(3)
     with pytest.raises(TypeError, match="seed: expected a whole number; '1' came"):
         graphpipe.placeholder(DETECTION, seed="1")
 

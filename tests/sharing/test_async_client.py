@@ -21,7 +21,7 @@ from tests.sharing.peer import ASKED, Shown, hand_made, looking
 
 pytestmark = pytest.mark.skipif(not available(), reason="this system has no memory that can be passed")
 
-LARGE = np.arange(100_000, dtype=np.float32)
+LARGE = np.arange(200_000, dtype=np.float32)
 LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 
 
@@ -50,7 +50,7 @@ def test_large_tensors_are_shown_and_small_ones_are_sent(tmp_path: Path, run: An
             array = await client.empty("x", LARGE.shape, "float32")
             for i in range(5):
                 array[:] = LARGE + i
-                for value in (LARGE + i, array, (LARGE + i).reshape(400, 250).T):
+                for value in (LARGE + i, array, (LARGE + i).reshape(800, 250).T):
                     assert np.array_equal(await client.execute(value), 2 * value)
                 assert np.array_equal(await client.execute(X), X)
 

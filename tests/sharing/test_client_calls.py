@@ -20,7 +20,7 @@ from tests.sharing.peer import ASKED, YES, Look, Shown, hand_made, looking
 
 pytestmark = pytest.mark.skipif(not available(), reason="this system has no memory that can be passed")
 
-LARGE = np.arange(100_000, dtype=np.float32)
+LARGE = np.arange(200_000, dtype=np.float32)
 
 
 def doubled(shown: Shown) -> bytes:
@@ -67,7 +67,7 @@ def test_many_tensors_share_a_segment_and_text_stays_in_the_message(tmp_path: Pa
     }
     with hand_made(tmp_path, looking(run)) as server, graphpipe.Client(server.url) as client:
         found = client.infer(inputs, list(inputs))
-    assert requests[0].places == {0: (0, 0, 400_000), 2: (0, 400_000, 100_000)}
+    assert requests[0].places == {0: (0, 0, 800_000), 2: (0, 800_000, 100_000)}
     assert found["text"].tolist() == ["Grüße".encode(), b"\0"]
     for name in ("a", "b", "small", "none", "c"):
         assert found[name].dtype == np.asarray(inputs[name]).dtype
@@ -115,11 +115,11 @@ def test_of_calls_with_many_words_nothing_is_kept(tmp_path: Path) -> None:
 
 
 def test_what_two_threads_copy_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("graphpipe.client.copying._IN_TWO_FROM", 1)
-    monkeypatch.setattr("graphpipe.client.copying._cpus", lambda: 2)
+    monkeypatch.setattr("graphpipe.memory.copying._IN_TWO_FROM", 1)
+    monkeypatch.setattr("graphpipe.memory.copying._cpus", lambda: 2)
     odd = np.frombuffer(np.arange(300_001, dtype=np.uint8), bool)
     arrays = [
-        LARGE, LARGE[1:], LARGE[None], LARGE[::-1], LARGE.reshape(1, 100, 1000).transpose(0, 2, 1), LARGE[::2][None],
+        LARGE, LARGE[1:], LARGE[None], LARGE[::-1], LARGE.reshape(1, 200, 1000).transpose(0, 2, 1), LARGE[::2][None],
         LARGE.astype(">f8"), odd, odd[::-1], np.broadcast_to(LARGE, (3, len(LARGE))),
     ]  # fmt: skip
     with (
@@ -230,10 +230,10 @@ def test_answers_live_as_long_as_somebody_looks_at_them(tmp_path: Path) -> None:
 def test_who_keeps_all_answers_runs_out_of_no_descriptors(tmp_path: Path) -> None:
     before = len(os.listdir("/proc/self/fd"))
     with hand_made(tmp_path, looking(doubled)) as server, graphpipe.Client(server.url) as client:
-        kept = [client.execute(LARGE[:70_000] + i) for i in range(200)]
+        kept = [client.execute(LARGE[:140_000] + i) for i in range(200)]
         arrays = [client.empty("x", 70_000, np.uint8) for _ in range(200)]
         assert len(os.listdir("/proc/self/fd")) < before + 150
-        assert all(np.array_equal(each, 2 * (LARGE[:70_000] + i)) for i, each in enumerate(kept))
+        assert all(np.array_equal(each, 2 * (LARGE[:140_000] + i)) for i, each in enumerate(kept))
         del arrays
 
 
@@ -397,11 +397,11 @@ def lying(field: str, arrays: list[Array], *more: str, elsewhere: tuple[int, ...
 @pytest.mark.parametrize(
     ("lie", "words"),
     [
-        (lying("0=64+400000", [LARGE]), "leaves the 400000 bytes that were lent"),
-        (lying("0=400000+400000", [LARGE]), "leaves the 400000 bytes that were lent"),
-        (lying("0=999999999999999999+999999999999999999", [LARGE]), "leaves the 400000 bytes"),
-        (lying("0=1+399999", [LARGE]), "does not begin at a multiple of 64"),
-        (lying("0=-64+400000", [LARGE]), "does not have the form"),
+        (lying("0=64+800000", [LARGE]), "leaves the 800000 bytes that were lent"),
+        (lying("0=800000+800000", [LARGE]), "leaves the 800000 bytes that were lent"),
+        (lying("0=999999999999999999+999999999999999999", [LARGE]), "leaves the 800000 bytes"),
+        (lying("0=1+799999", [LARGE]), "does not begin at a multiple of 64"),
+        (lying("0=-64+800000", [LARGE]), "does not have the form"),
         (lying("0=0+0", [LARGE]), "does not have the form"),
         (lying("0=0", [LARGE]), "does not have the form"),
         (lying("0=0+1, ", [LARGE]), "does not have the form"),
@@ -410,11 +410,11 @@ def lying(field: str, arrays: list[Array], *more: str, elsewhere: tuple[int, ...
         (lying("0=0+4096, 0=4096+4096", [LARGE]), "has output 0 twice"),
         (lying("0=0+4096, 1=0+4096", [LARGE, LARGE], elsewhere=(0, 1)), "lie on top of each other"),
         (lying("0=64+4096, 1=0+4096", [LARGE, LARGE], elsewhere=(0, 1)), "lie on top of each other"),
-        (lying("0=0+4096", [LARGE]), "needs 400000 bytes, but 4096 came"),
-        (lying("1=0+400000", [LARGE], elsewhere=()), "bytes of tensor 1 came beside the message, which has 1 tensors"),
-        (lying("0=0+400000", [LARGE], elsewhere=()), "has 400000 bytes in it too"),
+        (lying("0=0+4096", [LARGE]), "needs 800000 bytes, but 4096 came"),
+        (lying("1=0+800000", [LARGE], elsewhere=()), "bytes of tensor 1 came beside the message, which has 1 tensors"),
+        (lying("0=0+800000", [LARGE], elsewhere=()), "has 800000 bytes in it too"),
         (lying("0=0+4096", [np.array([b"x"], object)], elsewhere=()), "strings travel in it"),
-        (answer(b"".join(encode_infer_response([LARGE], elsewhere={0}))), "needs 400000 bytes of data, but 0 came"),
+        (answer(b"".join(encode_infer_response([LARGE], elsewhere={0}))), "needs 800000 bytes of data, but 0 came"),
         (answer(outputs(LARGE), "200 OK", "GraphPipe-Memory-Kept: 2"), "the request had 2 descriptors"),
         (answer(outputs(LARGE), "200 OK", "GraphPipe-Memory-Kept: all"), "the request had 2 descriptors"),
         (answer(outputs(LARGE), "200 OK", "GraphPipe-Memory-Kept: 0,"), "the request had 2 descriptors"),
@@ -436,7 +436,7 @@ def test_an_answer_that_says_what_cannot_be_is_no_answer(tmp_path: Path, lie: by
 
 def test_memory_that_nobody_lent_is_no_place_for_answers(tmp_path: Path) -> None:
     with (
-        hand_made(tmp_path, looking(lambda shown: lying("0=0+400000", [LARGE]))) as server,
+        hand_made(tmp_path, looking(lambda shown: lying("0=0+800000", [LARGE]))) as server,
         graphpipe.Client(server.url) as client,
         pytest.raises(NoAnswer, match="was lent no memory for outputs"),
     ):
@@ -449,12 +449,12 @@ def test_answers_in_memory_count_towards_the_limit_of_answers(tmp_path: Path) ->
 
     with (
         hand_made(tmp_path, looking(run)) as server,
-        graphpipe.Client(server.url, answer_bytes_max=500_000) as client,
+        graphpipe.Client(server.url, answer_bytes_max=1_000_000) as client,
     ):
         client.execute_multi([LARGE])
         client.execute_multi([LARGE + 10_000])
-        with pytest.raises(NoAnswer, match="more than 500000 bytes"):
-            client.execute_multi([LARGE + 30_000])
+        with pytest.raises(NoAnswer, match="more than 1000000 bytes"):
+            client.execute_multi([LARGE + 60_000])
 
 
 def test_threads_get_their_own_answers(tmp_path: Path) -> None:

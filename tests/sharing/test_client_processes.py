@@ -23,7 +23,7 @@ from tests.sharing.peer import ASKED, YES, Look, Shown, hand_made, looking
 
 pytestmark = pytest.mark.skipif(not available(), reason="this system has no memory that can be passed")
 
-LARGE = np.arange(100_000, dtype=np.float32)
+LARGE = np.arange(200_000, dtype=np.float32)
 
 
 @pytest.fixture(autouse=True)

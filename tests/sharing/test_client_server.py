@@ -26,7 +26,7 @@ from tests.serving import serving
 
 pytestmark = pytest.mark.skipif(not available(), reason="this system has no memory that can be passed")
 
-LARGE = np.arange(100_000, dtype=np.float32)
+LARGE = np.arange(200_000, dtype=np.float32)
 
 MODELS = """
 import time
@@ -75,17 +75,17 @@ def has_shown(client: graphpipe.Client) -> bool:
 
 
 def odd_bools() -> Array:
-    return np.frombuffer(np.random.default_rng(0).integers(0, 4, 300_000, dtype=np.uint8), bool)
+    return np.frombuffer(np.random.default_rng(0).integers(0, 4, 600_000, dtype=np.uint8), bool)
 
 
 def kinds() -> Iterator[tuple[str, dict[str, Any]]]:
     random = np.random.default_rng(7)
     for code in ("u1", "i1", "<u2", "<i2", "<u4", "<i4", "<u8", "<i8", "<f2", "<f4", "<f8", "?"):
-        numbers = random.integers(0, 100, 300_000).astype(code)
+        numbers = random.integers(0, 100, 600_000).astype(code)
         yield code, {"x": numbers}
-        yield f"{code} in rows", {"x": numbers.reshape(300, 1000), "y": numbers[:1], "z": numbers[100_000:]}
+        yield f"{code} in rows", {"x": numbers.reshape(600, 1000), "y": numbers[:1], "z": numbers[100_000:]}
     yield "others' byte order", {"x": LARGE.astype(">f4"), "y": LARGE.astype(">i8")}
-    yield "turned", {"x": LARGE.reshape(100, 1000).T, "y": LARGE[::-1], "z": LARGE[::3]}
+    yield "turned", {"x": LARGE.reshape(200, 1000).T, "y": LARGE[::-1], "z": LARGE[::3]}
     yield "broadcast", {"x": np.broadcast_to(np.float32(3), (400, 500))}
     yield "booleans that are neither", {"x": odd_bools(), "y": odd_bools()[::2]}
     yield "none at all", {"x": LARGE, "y": np.empty((0, 7)), "z": np.empty((3, 0), np.int64), "w": np.float64(1)}
@@ -95,7 +95,7 @@ def kinds() -> Iterator[tuple[str, dict[str, Any]]]:
     read_only = LARGE.copy()
     read_only.flags.writeable = False
     yield "not to be written to", {"x": read_only, "y": read_only}
-    yield "32 dimensions", {"x": LARGE.reshape(*[1] * 30, 100, 1000)}
+    yield "32 dimensions", {"x": LARGE.reshape(*[1] * 30, 200, 1000)}
 
 
 def test_answers_are_those_that_come_by_bytes(tmp_path: Path, by_bytes: Callable[[str], graphpipe.Client]) -> None:
@@ -183,16 +183,16 @@ def test_a_model_that_keeps_its_inputs_sees_them_unchanged(models: Path) -> None
     url = f"unix:{models.parent / 's.sock'}"
     with serving("--model", f"{models}:keep", listen=url), graphpipe.Client(url) as client:
         for i in range(6):
-            assert client.execute(LARGE + i).tolist() == [99_999 + j for j in range(i + 1)]
+            assert client.execute(LARGE + i).tolist() == [199_999 + j for j in range(i + 1)]
         assert has_shown(client)
 
 
 def test_a_model_that_is_late_still_sees_what_it_was_sent(models: Path) -> None:
     told = models.parent / "told"
     url = f"unix:{models.parent / 's.sock'}"
-    first = np.full(100_000, 0.8, np.float32)
+    first = np.full(200_000, 0.8, np.float32)
     with serving("--model", f"{models}:slow", "--threads", "2", listen=url), graphpipe.Client(url) as client:
-        quick = np.zeros(100_000, np.float32)
+        quick = np.zeros(200_000, np.float32)
         client.execute(quick)
         with pytest.raises((TimedOut, DeadlineExceeded)):
             client.execute(first, timeout=0.2)

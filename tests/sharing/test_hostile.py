@@ -7,7 +7,6 @@ import fcntl
 import os
 import signal
 import socket
-import struct
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -255,38 +254,6 @@ def test_the_wrong_number_of_descriptors_is_refused(server: InProcess) -> None:
             assert (found.status, found.headers.get("graphpipe-memory")) == (400, "refused"), found.text
             send(wire, message([X], [0]), [segment.fd], f"0={place}")
             assert wire.answer().status == 200
-
-
-def slow_to_close() -> tuple[socket.socket, socket.socket]:
-    """A connection whose last bytes nobody reads, and whoever closes it last is to wait for that: longer than anybody here
-    waits for an answer. And its other end.
-    """
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        slow = socket.create_connection(listener.getsockname())
-        reader, _ = listener.accept()
-    slow.setblocking(False)
-    with contextlib.suppress(BlockingIOError):
-        while True:
-            slow.send(bytes(MIB))
-    slow.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 60))
-    return slow, reader
-
-
-@pytest.mark.parametrize("count", [1, 17, 253])
-def test_a_descriptor_that_takes_long_to_close_keeps_nobody_waiting(server: InProcess, count: int) -> None:
-    slow, reader = slow_to_close()
-    with reader, passing(server) as wire:
-        with slow:
-            going = threading.Event()
-            server.loop.call_soon_threadsafe(going.wait, 10)  # so that the server closes it last
-            socket.send_fds(wire.socket, [b"POST / HTTP/1.1\r\n"], [slow.fileno()] * count)
-        going.set()
-        body = message([X], [0])
-        wire.send(b"Host: h\r\nGraphPipe-Memory: 0=0:0+20000\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
-        assert wire.answer().status == 400
-        with Wire(server.url, 10) as other:
-            send(other, b"".join(encode_request([X])), [])
-            assert other.answer().status == 200
 
 
 def test_who_did_not_ask_for_it_can_send_none_where_the_system_knows_how(server: InProcess) -> None:

@@ -91,7 +91,8 @@ def test_several_inputs_strings_among_them_and_names(tmp_path: Path) -> None:
 def test_a_segment_that_is_shown_again_is_not_mapped_again(echo: InProcess) -> None:
     x = RANDOM.random(50_000).astype(np.float32)
     segment, (place,) = segment_of([x], 64 * 1024 * 4)
-    before = echo.ask(lambda: echo.app.hub.sharing.mapped)
+    before = (0, 0)
+    until(lambda: echo.ask(lambda: echo.app.hub.sharing.mapped) == before)  # those of callers before have left
     with passing(echo) as wire:
         for i in range(20):
             segment.view[:4] = np.float32(i).tobytes()

@@ -1,12 +1,13 @@
 """What goes over a lane: a small head, where tensors lie that are not in the message, notes, and the message.
 
-    head     kind, number of pieces, milliseconds that are left, bytes of notes, bytes of message
+    head     kind, which call it is about, number of pieces, milliseconds that are left, bytes of notes, bytes of message
     pieces   of each: which tensor, which of the descriptors that came along, from which byte, how many
     notes    JSON, where there is something that the message has no place for
     message  as on the wire
 
-A lane carries one frame at a time, so frames need no numbers, and whatever comes behind a frame is an error. Descriptors
-come with the first bytes of a frame. Both sides read frames with limits: what is in one was written by a process that
+A lane carries one frame at a time, so whatever comes behind a frame is an error. Its calls are numbered, in a byte, so that
+an answer which came twice, from a process that was forked off say, is not taken for the next call's. Descriptors come with
+the first bytes of a frame. Both sides read frames with limits: what is in one was written by a process that
 may have gone astray.
 """
 
@@ -22,7 +23,7 @@ from typing import NamedTuple
 
 __all__ = ["AREA", "DESCRIPTORS_MAX", "INLINE_MAX", "Frame", "Frames", "Kind", "Piece", "TornFrame"]
 
-_HEAD = struct.Struct("<BxHIIQ")
+_HEAD = struct.Struct("<BBHIIQ")
 _PIECE = struct.Struct("<IIQQ")
 _PIECES_MAX = 4097
 _NOTES_MAX = 64 << 20
@@ -48,6 +49,8 @@ class Kind:
     CALL, ANSWER, REFUSED, FAILED = 5, 6, 7, 8
     # An answer needs more memory than came with the call; here it is.
     ROOM, AREA = 9, 10
+    # The model's own test, and that it passed.
+    TEST, TESTED = 11, 12
 
 
 class TornFrame(Exception):
@@ -72,6 +75,7 @@ class Frame(NamedTuple):
     notes: bytes
     message: bytes | memoryview
     descriptors: Sequence[int]
+    number: int = 0
 
 
 class Frames:
@@ -101,6 +105,7 @@ class Frames:
         kind: int,
         segments: Sequence[bytes | memoryview] = (),
         *,
+        number: int = 0,
         timeout_ms: int = 0,
         pieces: Sequence[Piece] = (),
         notes: bytes = b"",
@@ -108,7 +113,7 @@ class Frames:
     ) -> None:
         """Send a frame. Raises OSError, TimeoutError among them if the socket's timeout passes."""
         length = sum(map(len, segments))
-        head = _HEAD.pack(kind, len(pieces), timeout_ms, len(notes), length)
+        head = _HEAD.pack(kind, number, len(pieces), timeout_ms, len(notes), length)
         if pieces:
             head += b"".join([_PIECE.pack(*piece) for piece in pieces])
         if length <= _SCRATCH and not descriptors:  # nearly always, and one piece is what the kernel takes quickest
@@ -161,7 +166,7 @@ class Frames:
         return self._whole()
 
     def _whole(self) -> Frame:
-        kind, pieces_count, timeout_ms, notes_length, _ = _HEAD.unpack_from(self._buffer)
+        kind, number, pieces_count, timeout_ms, notes_length, _ = _HEAD.unpack_from(self._buffer)
         at = _HEAD.size
         pieces: Sequence[Piece] = ()
         if pieces_count:
@@ -176,7 +181,7 @@ class Frames:
             message = memoryview(message).toreadonly()
         descriptors, self._descriptors = self._descriptors, []
         self._buffer, self._at, self._wanted = self._scratch, 0, _HEAD.size
-        return Frame(kind, timeout_ms, pieces, notes, message, descriptors)
+        return Frame(kind, timeout_ms, pieces, notes, message, descriptors, number)
 
     def _keep(self, ancillary: Sequence[tuple[int, int, bytes]]) -> None:
         for level, kind, data in ancillary:
@@ -198,7 +203,7 @@ class Frames:
 
 def _length(buffer: memoryview) -> int:
     """How long the frame is whose head has come. Raises TornFrame if it is over a limit."""
-    _, pieces, _, notes, message = _HEAD.unpack_from(buffer)
+    _, _, pieces, _, notes, message = _HEAD.unpack_from(buffer)
     if pieces > _PIECES_MAX or notes > _NOTES_MAX or message >= _MESSAGE_MAX:
         raise TornFrame(
             f"a frame of {pieces} pieces, {notes} bytes of notes and {message} of message is over the limit"

@@ -50,7 +50,9 @@ class Order:
 
 @dataclass(frozen=True)
 class Loaded:
-    """What a model says of itself when it is there. ``backend`` and ``uses`` say what loads it, and which options matter."""
+    """What a model says of itself when it is there. ``backend`` and ``uses`` say what loads it, and which options matter;
+    ``tests`` whether it can test itself.
+    """
 
     signature: Signature
     backend: str
@@ -62,6 +64,7 @@ class Loaded:
     signature_name: str = ""
     method_name: str = ""
     threads: int = 0
+    tests: bool = False
 
     def to_bytes(self) -> bytes:
         """As it travels."""
@@ -73,7 +76,15 @@ class Loaded:
     def from_bytes(cls, text: bytes) -> Loaded:
         """As it was told. Raises ValueError, KeyError or TypeError for what is none."""
         said = json.loads(text)
-        return cls(signature=signature_from_json(said.pop("signature")), **said)
+        signature = signature_from_json(said.pop("signature"))
+        for name in ("backend", "version", "runtime", "kind", "description", "signature_name", "method_name"):
+            if type(said[name]) is not str:
+                raise TypeError(f"{name} is no text")
+        if not all(type(each) is str for each in said["uses"]):
+            raise TypeError("an option's name is no text")
+        if type(said["threads"]) is not int or said["threads"] < 0 or type(said["tests"]) is not bool:
+            raise TypeError("the number of threads is none, or nobody says whether there is a test")
+        return cls(signature=signature, **said)
 
 
 _SWITCHES = ("variadic", "open_outputs", "loose_symbols", "any_inputs")

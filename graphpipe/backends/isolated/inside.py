@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graphpipe.backends.failure import in_words, refusal
-from graphpipe.backends.isolated.failures import failure_to_bytes
+from graphpipe.backends.isolated.failures import failure_to_bytes, refusal_to_bytes
 from graphpipe.backends.isolated.frames import AREA, INLINE_MAX, Frame, Frames, Kind, Piece, TornFrame
 from graphpipe.backends.isolated.hello import Loaded, Order
 from graphpipe.backends.isolated.limits import limit
@@ -40,6 +40,9 @@ from graphpipe.wire.messages import InferRequest, decode_request, encode_infer_r
 from graphpipe.wire.writer import ALIGNMENT
 
 __all__ = ["serve"]
+
+# The sockets of lanes that are open. One that the model forks off has no part in them.
+_open: set[socket.socket] = set()
 
 Array = NDArray[Any]
 
@@ -81,7 +84,7 @@ def _load(control: Frames) -> Model | None:
         sys.path += [each for each in order.path if each not in sys.path]
     from graphpipe.backends.find import opened  # frameworks come with it, under the limits
 
-    options = replace(order.options, isolate=0, python="", model_sha256="")
+    options = replace(order.options, isolate=0, python="", isolate_container="", model_sha256="")
     try:
         model, kind = opened(order.source, options, order.backend)
         loaded = _loaded(model, kind.backend, sorted(kind.uses))
@@ -102,12 +105,14 @@ def _loaded(model: Model, backend: str, uses: Sequence[str]) -> Loaded:
     return Loaded(
         model.signature, backend, uses, text("version"), text("runtime"), text("kind"), text("description"),
         text("signature_name"), text("method_name"), int(getattr(model, "threads", 0) or 0),
+        callable(getattr(model, "self_test", None)),
     )  # fmt: skip
 
 
 def _follow(control: Frames, model: Model) -> None:
     """Begin the lanes that come, until told to end; then close the model."""
     shown = Shown()
+    os.register_at_fork(after_in_child=_close_lanes)
     while True:
         frame = control.receive()
         if frame.kind == Kind.END:
@@ -118,20 +123,29 @@ def _follow(control: Frames, model: Model) -> None:
             threading.Thread(target=lane.work, name="lane", daemon=True).start()
 
 
+def _close_lanes() -> None:
+    for lane in _open:
+        lane.close()
+
+
 class Lane:
     """Answers one call after another. ``shown`` is the memory that the other side has shown, to all lanes."""
 
     def __init__(self, lane: socket.socket, model: Model, shown: Shown) -> None:
         self._frames = Frames(lane, takes_descriptors=True)
+        self._model = model
         self._infer = timed(model)
         self._shown = shown
 
     def work(self) -> None:
         """Answer until the other side closes the lane."""
         frames = self._frames
+        _open.add(frames.socket)
         with contextlib.suppress(TornFrame, OSError):
             while True:
                 self._answer(frames.receive())
+        _open.discard(frames.socket)
+        frames.close()
 
     def _answer(self, frame: Frame) -> None:
         looked_at: list[Mapped] = []
@@ -140,11 +154,14 @@ class Lane:
             # What is in the message may be a part of an input: a copy of it looks at none.
             answer = answer._replace(segments=[b"".join(answer.segments)])
             self._shown.let_go(looked_at)
-        self._frames.send(answer.kind, answer.segments, pieces=answer.pieces, notes=answer.notes)
+        self._frames.send(answer.kind, answer.segments, number=frame.number, pieces=answer.pieces, notes=answer.notes)
 
     def _answer_to(self, frame: Frame, looked_at: list[Mapped]) -> Answer:
-        began = monotonic()
+        began = monotonic() if frame.timeout_ms else 0.0
         try:
+            if frame.kind == Kind.TEST:
+                self._model.self_test()  # type: ignore[attr-defined]
+                return Answer(Kind.TESTED)
             elsewhere, area = None, None
             if frame.descriptors:
                 elsewhere, area = self._shown.look(frame, looked_at)
@@ -155,7 +172,7 @@ class Lane:
                 left_s = max(0.0, frame.timeout_ms / 1000 - (monotonic() - began))
             outputs = self._run(request, left_s)
             asked = request.head.output_names
-            return _answered(outputs, asked, area, partial(self._more_room, looked_at))
+            return _answered(outputs, asked, area, partial(self._more_room, looked_at, frame.number))
         except TornFrame:
             raise
         except BaseException as error:
@@ -164,9 +181,9 @@ class Lane:
             let_go(error)
             return answer
 
-    def _more_room(self, looked_at: list[Mapped], need: int) -> memoryview | None:
+    def _more_room(self, looked_at: list[Mapped], number: int, need: int) -> memoryview | None:
         """Memory for so many bytes of an answer, from the other side; None if it has none. Raises TornFrame or OSError."""
-        self._frames.send(Kind.ROOM, pieces=[Piece(AREA, 0, 0, need)])
+        self._frames.send(Kind.ROOM, number=number, pieces=[Piece(AREA, 0, 0, need)])
         frame = self._frames.receive()
         if frame.kind == Kind.END:
             raise TimeoutError("nobody waits for this answer any more")
@@ -210,10 +227,7 @@ def _refused(error: BaseException) -> Answer:
     said = refusal(error)
     if said is None:
         return Answer(Kind.FAILED, notes=failure_to_bytes(error, __file__))
-    notes = {
-        "code": said.code, "status": said.http_status, "message": said.message, "retry_after_s": said.retry_after_s,
-    }  # fmt: skip
-    return Answer(Kind.REFUSED, notes=json.dumps(notes).encode())
+    return Answer(Kind.REFUSED, notes=refusal_to_bytes(said))
 
 
 def _answered(
@@ -255,5 +269,5 @@ def _answered(
 def _notes(outputs: Mapping[str, Array], asked: Sequence[str]) -> bytes:
     """What an answer has no place for: names that nobody asked for, and which outputs are bool."""
     names = () if asked else tuple(outputs)
-    bools = tuple([place for place, name in enumerate(asked or outputs) if outputs[name].dtype == np.bool_])
+    bools = tuple([place for place, name in enumerate(asked or outputs) if outputs[name].dtype.char == "?"])
     return notes_to_bytes(names, bools) if names or bools else b""

@@ -6,7 +6,7 @@ caller did not wait for the answer, a process that has gone astray.
 
 A process that ends is replaced at once, and then, as long as no call succeeds, after longer and longer waits. One that
 still owes an answer when the caller's deadline has passed is given as much time again as the slowest of the last good
-answers took, then it counts as hung and is ended.
+answers took, then it counts as hung and is ended. To load may take much longer than to answer, so it has a bound of its own.
 """
 
 from __future__ import annotations
@@ -26,22 +26,23 @@ from time import monotonic
 from graphpipe.backends.isolated.frames import Frame, Kind, TornFrame
 from graphpipe.backends.isolated.hello import Loaded
 from graphpipe.backends.isolated.process import Lane, Process
-from graphpipe.errors import GraphPipeError, LoadError, ModelFailed, NotReady, Overloaded
-from graphpipe.words import counted
+from graphpipe.errors import LoadError, ModelFailed, NotReady, Overloaded
+from graphpipe.words import counted, first_line
 
 __all__ = ["Keeper"]
 
 log = logging.getLogger("graphpipe.model")
 
 _BACK_OFF_S = (0.1, 30.0)
+# To load takes seconds to minutes, whatever the calls take; who gives a call longer than this gives loading as long.
+_LOAD_S = 600.0
+_WHY_MAX = 4000
 # A process that owes an answer is given at least so long; so long where none has answered yet.
 _HUNG_S, _HUNG_AT_FIRST_S = 1.0, 10.0
 _TIMES = 32
 _MEMORY_LOOK_S = 0.5
 # At the end calls may take so long to finish, and processes to end.
 _FINISH_S, _END_S, _END_LOOK_S = 1.0, 2.0, 0.02
-# A process whose lane has ended is about to end itself.
-_EPITAPH_S = 1.0
 
 
 @dataclass(eq=False)
@@ -66,13 +67,15 @@ class _Owed:
 
 
 class Keeper:
-    """N processes of one model. ``start`` makes one, ``lanes_of`` says how many lanes each is to have."""
+    """N processes of one model. ``start`` makes one, which has so many seconds to load; ``lanes_of`` says how many lanes
+    each is to have.
+    """
 
     def __init__(
         self,
         name: str,
         count: int,
-        start: Callable[[int], Process],
+        start: Callable[[int, float], Process],
         lanes_of: Callable[[Loaded], int],
         timeout_s: float,
         memory_bytes: int = 0,
@@ -82,6 +85,7 @@ class Keeper:
         self._start = start
         self._lanes_of = lanes_of
         self._timeout_s = timeout_s
+        self.load_timeout_s = max(_LOAD_S, timeout_s)
         self._memory_bytes = memory_bytes
         self._changed = threading.Condition()
         self._free: list[Lane] = []
@@ -96,6 +100,7 @@ class Keeper:
         self._told: deque[Callable[[], None]] = deque()
         self._selector = selectors.DefaultSelector()
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._waking = threading.RLock()  # a finalizer may come in between
         self._selector.register(self._wake, selectors.EVENT_READ, self._hear)
         self._end_at = 0.0
         self._memory_at = self._second_at = 0.0
@@ -106,7 +111,7 @@ class Keeper:
 
     def wait_until_loaded(self) -> Loaded:
         """What the model says of itself, when all processes have loaded it. Raises LoadError if one cannot."""
-        until = monotonic() + self._timeout_s
+        until = monotonic() + self.load_timeout_s
         with self._changed:
             while True:
                 for place in self._places:
@@ -117,14 +122,14 @@ class Keeper:
                 if self._is_over:
                     raise LoadError(f"{self.name}: its processes could not be started")
                 if not self._changed.wait(max(0.0, until - monotonic())) and monotonic() >= until:
-                    raise LoadError(f"{self.name}: it is not loaded after {self._timeout_s:g} s (--isolate-timeout-s)")
+                    raise LoadError(f"{self.name}: it is not loaded after {self.load_timeout_s:g} s")
 
     def take(self, until: float) -> Lane:
         """A lane for one call, which is given back, owed or lost. Raises Overloaded or NotReady if there is none in time."""
         with self._changed:
             while True:
                 if self._is_closing:
-                    raise GraphPipeError(f"model {self.name!r} is closed; graphpipe.load() loads another")
+                    raise NotReady(f"model {self.name!r} is closed; graphpipe.load() loads another")
                 if self._free:
                     lane = self._next_lane()
                     lane.process.busy += 1
@@ -185,9 +190,9 @@ class Keeper:
     def lost(self, lane: Lane, why: str) -> ModelFailed:
         """The error of a call whose lane ended before its answer, with the end of the process in words."""
         process = lane.process
-        if not process.over.wait(_EPITAPH_S):
+        if not process.over.wait(process.epitaph_s):
             self._tell(partial(process.kill, why))
-            process.over.wait(_EPITAPH_S)
+            process.over.wait(process.epitaph_s)
         with self._changed:
             process.busy -= 1
             lane.frames.close()
@@ -196,10 +201,9 @@ class Keeper:
         )
 
     def stop(self) -> None:
-        """Begin the end. Takes no lock: it may be called out of anything, a finalizer say."""
+        """Begin the end. Waits for nothing: it may be called out of anything, a finalizer say, and more than once."""
         self._is_closing = True
-        with contextlib.suppress(OSError):
-            os.eventfd_write(self._wake, 1)
+        self._ring()
 
     def close(self) -> None:
         """Let calls finish, for a moment, and end the processes."""
@@ -208,8 +212,19 @@ class Keeper:
 
     def _tell(self, what: Callable[[], None]) -> None:
         self._told.append(what)
-        with contextlib.suppress(OSError):  # it is over
-            os.eventfd_write(self._wake, 1)
+        self._ring()
+        if self._is_over:  # nobody else will
+            self._hear_what_was_told()
+
+    def _ring(self) -> None:
+        """Wake the keeper's thread, if there is one: its descriptor's number may be another's by now."""
+        # One that was forked off in between would wait for ever.
+        if self._waking.acquire(timeout=1):
+            try:
+                if self._wake >= 0:
+                    os.eventfd_write(self._wake, 1)
+            finally:
+                self._waking.release()
 
     # --- the keeper's own thread ---
 
@@ -228,7 +243,10 @@ class Keeper:
                 if place.process is not None:
                     place.process.kill("was ended with its keeper")
             self._selector.close()
-            os.close(self._wake)
+            with self._waking:
+                wake, self._wake = self._wake, -1
+                os.close(wake)
+            self._hear_what_was_told()
 
     def _guarded(self, what: Callable[[], None]) -> None:
         try:
@@ -239,8 +257,12 @@ class Keeper:
     def _hear(self) -> None:
         with contextlib.suppress(OSError):
             os.eventfd_read(self._wake)
-        while self._told:
-            self._guarded(self._told.popleft())
+        self._hear_what_was_told()
+
+    def _hear_what_was_told(self) -> None:
+        with contextlib.suppress(IndexError):  # at the end of it all others may take from it too
+            while True:
+                self._guarded(self._told.popleft())
 
     def _pause_s(self) -> float | None:
         """How long nothing is to be done but to wait."""
@@ -251,7 +273,7 @@ class Keeper:
             if place.process is None:
                 times += [] if place.start_at is None else [place.start_at]
             elif not place.process.is_up:
-                times.append(place.process.began + self._timeout_s)
+                times.append(place.process.load_until)
         times += [self._memory_at] if self._memory_bytes else []
         times += [self._second_at] if self._second_at else []
         return max(0.0, min(times) - monotonic()) if times else None
@@ -266,8 +288,8 @@ class Keeper:
             if place.process is None and place.start_at is not None and place.start_at <= now:
                 self._begin(place)
         for process in [place.process for place in self._places if place.process is not None]:
-            if not process.is_up and now - process.began > self._timeout_s:
-                process.kill(f"was ended: it had not loaded after {self._timeout_s:g} s (--isolate-timeout-s)")
+            if not process.is_up and now >= process.load_until:
+                process.kill(f"was ended: it {process.why_late}")
         for owed in self._owed:
             if owed.until <= now:
                 owed.until = now + _END_S
@@ -291,7 +313,7 @@ class Keeper:
     def _begin(self, place: _Place) -> None:
         place.start_at = None
         try:
-            process = self._start(place.number)
+            process = self._start(place.number, self.load_timeout_s)
         except Exception as error:  # no more processes, descriptors, memory; the interpreter is gone
             self._failed(place, f"{self.name}: its process cannot be started: {error}")
             return
@@ -331,15 +353,17 @@ class Keeper:
         except BlockingIOError:
             return
         except (TornFrame, OSError):
-            # It ends, or has closed what it does not know.
+            # It ends, or has closed what it does not know. Without it, it can never say that it has loaded.
             self._forget(process.control.socket)
+            process.load_until = monotonic() + process.epitaph_s
+            process.why_late = "closed its connection"
         except Exception as error:
-            process.kill(f"was ended: what it says of itself is not understood: {error}")
+            process.kill(f"was ended: what it says of itself is not understood: {first_line(error)[:_WHY_MAX]}")
 
     def _learn(self, place: _Place, process: Process, frame: Frame) -> None:
         if frame.kind == Kind.FAILED:
             with self._changed:
-                place.why = str(json.loads(frame.notes)["message"])
+                place.why = str(json.loads(frame.notes)["message"])[:_WHY_MAX]
                 self._changed.notify_all()
             return
         if frame.kind != Kind.LOADED or process.is_up:
@@ -416,17 +440,38 @@ class Keeper:
             frame = lane.frames.step()
             if frame is None:
                 return
+            if frame.number != lane.number:
+                raise TornFrame("an answer to another call came")
             if frame.kind == Kind.ROOM:
-                lane.frames.send(Kind.END)  # it needs none for an answer that nobody waits for
+                lane.frames.send(Kind.END, number=lane.number)  # it needs none for an answer that nobody waits for
                 return
         except BlockingIOError:
             return
         except (TornFrame, OSError) as error:
             self._forget(lane.frames.socket)
-            lane.process.kill(f"closed its connection ({error})")
+            if lane.is_cut:
+                self._replace(owed)
+            else:
+                lane.process.kill(f"closed its connection ({error})")
             return
         self._settle(owed)
         self.give(lane, monotonic() - owed.began)
+
+    def _replace(self, owed: _Owed) -> None:
+        """A lane that was cut has ended on the other side too: another one takes its place."""
+        lane, process = owed.lane, owed.lane.process
+        self._settle(owed)
+        lane.frames.close()
+        process.lanes.remove(lane)
+        before = len(process.lanes)
+        try:
+            process.open_lanes(before + 1)
+        except OSError as error:
+            process.kill(f"was ended: it could not be given another connection: {error}")
+        with self._changed:
+            process.busy -= 1
+            self._free += process.lanes[before:]
+            self._changed.notify()
 
     def _settle(self, owed: _Owed) -> None:
         self._owed.remove(owed)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from time import monotonic
 from typing import Any
@@ -14,26 +13,31 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from graphpipe.backends.isolated.failures import failure_from_bytes
+from graphpipe.backends.isolated.failures import failure_from_bytes, refusal_from_bytes
 from graphpipe.backends.isolated.frames import Frame, Kind, TornFrame
 from graphpipe.backends.isolated.hello import Loaded, Order
-from graphpipe.backends.isolated.interpreter import environment_of, interpreter, path_for
+from graphpipe.backends.isolated.interpreter import command_of, environment_of, interpreter, path_for, working_folder
 from graphpipe.backends.isolated.keeper import Keeper
 from graphpipe.backends.isolated.limits import thread_variables
 from graphpipe.backends.isolated.notes import notes_from_bytes
 from graphpipe.backends.isolated.process import Lane, Process
 from graphpipe.backends.isolated.sharing import Sharing, Told
 from graphpipe.backends.options import LoadOptions
-from graphpipe.errors import DeadlineExceeded, GraphPipeError, LoadError, ModelFailed, service_error
+from graphpipe.errors import DeadlineExceeded, LoadError, ModelFailed
 from graphpipe.machine import usable_cpus
 from graphpipe.signature import Signature
+from graphpipe.words import first_line
 
 __all__ = ["IsolatedModel"]
 
 Array = NDArray[Any]
 
 _LANES_MAX = 64
+# Three years; the system's clocks take no more than some thousand times as much.
+_TIMEOUT_S_MAX = 1e8
 _TIMEOUT_MS_MAX = 2**32 - 1
+# A call that nobody has read goes to so many processes, one after the other.
+_TRIES = 4
 
 
 class IsolatedModel:
@@ -55,28 +59,20 @@ class IsolatedModel:
             raise LoadError(f"{source}: models are isolated on Linux alone")
         self._name = name or source
         self._pid = os.getpid()
-        self._timeout_s = options.isolate_timeout_s
+        self._timeout_s = min(options.isolate_timeout_s, _TIMEOUT_S_MAX)
         count = options.isolate or 1
-        python = interpreter(options.python, source)
-        path, is_whole = path_for(python)
-        folder = os.getcwd()  # where it is now, whatever this program does later
-        variables = environment_of(python, thread_variables(options.isolate_cpus))
-
-        def start(number: int) -> Process:
-            order = Order(
-                source, backend, options, path, is_whole, folder, options.isolate_memory_bytes,
-                _cpus_of(number, options.isolate_cpus),
-            )  # fmt: skip
-            return Process(number, python, order, variables, self_name)
-
-        self_name = self._name
-        keeper = Keeper(self._name, count, start, partial(_lanes, count), self._timeout_s, options.isolate_memory_bytes)
+        start = _in_container if options.isolate_container else _beside
+        start_one = start(source, options, backend, self._name)
+        keeper = Keeper(
+            self._name, count, start_one, partial(_lanes, count), self._timeout_s, options.isolate_memory_bytes
+        )
         self._keeper = keeper
         # Nobody may remember to close it.
         self._finalizer = weakref.finalize(self, keeper.stop)
         try:
             loaded = keeper.wait_until_loaded()
         except BaseException:
+            self._finalizer.detach()
             keeper.close()
             raise
         self.loaded = loaded
@@ -102,7 +98,7 @@ class IsolatedModel:
     ) -> dict[str, Array]:
         """Have one of the processes run it."""
         if os.getpid() != self._pid:
-            raise GraphPipeError(f"model {self._name!r} was loaded in another process; load it anew in this one")
+            raise ModelFailed(f"model {self._name!r} was loaded in another process; load it anew in this one")
         began = monotonic()
         limit_s = self._timeout_s if timeout_s is None else min(timeout_s, self._timeout_s)
         if limit_s <= 0:
@@ -110,18 +106,36 @@ class IsolatedModel:
         asked = tuple(outputs or ())
         told = self._sharing.tell(inputs, asked, config)
         until = began + limit_s
-        lane = self._keeper.take(until)
-        frame = self._ask(lane, told, began, until, timeout_s is not None)
+        frame = None
+        for left in reversed(range(_TRIES)):
+            lane = self._keeper.take(until)
+            frame = self._ask(lane, told, began, until, timeout_s is not None, may_come_again=left > 0)
+            if frame is not None:
+                break
+        assert frame is not None
         return self._read(told, frame, asked)
 
-    def _ask(self, lane: Lane, told: Told, began: float, until: float, is_told: bool) -> Frame:
+    def _ask(
+        self,
+        lane: Lane,
+        told: Told,
+        began: float,
+        until: float,
+        is_told: bool,
+        *,
+        may_come_again: bool,
+        kind: int = Kind.CALL,
+    ) -> Frame | None:
+        """The answer. None, if it ``may_come_again``, where the process ended before it had read the call."""
         left = until - monotonic()
-        is_sent = False
+        is_sent = is_begun = False
+        lane.number = number = (lane.number + 1) & 255
         try:
             lane.set_timeout(max(left, 0.001) if is_told else self._timeout_s)
             lane.frames.send(
-                Kind.CALL,
+                kind,
                 told.segments,
+                number=number,
                 timeout_ms=max(1, min(int(left * 1000), _TIMEOUT_MS_MAX)) if is_told else 0,
                 pieces=told.pieces,
                 descriptors=told.descriptors,
@@ -130,25 +144,36 @@ class IsolatedModel:
             frame = lane.frames.step()
             while frame is None or frame.kind == Kind.ROOM:
                 if frame is not None:
+                    if is_begun or frame.number != number:
+                        raise TornFrame("memory was asked for twice, or for another call")
+                    is_begun = True
                     pieces, descriptors = self._sharing.more_room(told, frame)
-                    lane.frames.send(Kind.AREA, pieces=pieces, descriptors=descriptors)
+                    lane.frames.send(Kind.AREA, number=number, pieces=pieces, descriptors=descriptors)
                 lane.set_timeout(max(until - monotonic(), 0.001))
                 frame = lane.frames.step()
-        except TimeoutError:
+            if frame.number != number:
+                raise TornFrame("an answer to another call came")
+        except (BlockingIOError, TimeoutError):
             if not is_sent:
-                raise self._keeper.lost(lane, "did not take its call and was ended") from None
+                lane.cut()
             self._keeper.owe(lane, told, began)
             raise DeadlineExceeded(
                 f"model {self._name!r} gave no answer in {until - began:.3g} s"
                 + ("" if is_told else " (--isolate-timeout-s)")
             ) from None
         except (TornFrame, OSError) as error:
-            raise self._keeper.lost(lane, f"closed its connection ({error}) and was ended") from None
+            failed = self._keeper.lost(lane, f"closed its connection ({error}) and was ended")
+            # The kernel says so of what was sent and not read. It had ended already, and nobody had noticed yet.
+            if may_come_again and not is_begun and isinstance(error, BrokenPipeError | ConnectionResetError):
+                return None
+            try:
+                raise failed from None
+            finally:
+                del failed  # it remembers this frame
         except BaseException:  # somebody's Ctrl-C
-            if is_sent:
-                self._keeper.owe(lane, told, began)
-            else:
-                self._keeper.lost(lane, "got half a call and was ended")
+            if not is_sent:
+                lane.cut()
+            self._keeper.owe(lane, told, began)
             raise
         self._keeper.give(lane, monotonic() - began)
         return frame
@@ -158,7 +183,7 @@ class IsolatedModel:
             said = self._said(told, frame, asked)
         except Exception as error:  # whatever a process that has gone astray can make of an answer
             raise ModelFailed(
-                f"the process of model {self._name!r} gave what is no answer: {type(error).__name__}: {error}"
+                f"the process of model {self._name!r} gave what is no answer: {type(error).__name__}: {first_line(error)}"
             ) from None
         if isinstance(said, dict):
             return said
@@ -169,6 +194,8 @@ class IsolatedModel:
 
     def _said(self, told: Told, frame: Frame, asked: tuple[str, ...]) -> dict[str, Array] | Exception:
         """The outputs of an answer, or the error that it tells of. Raises anything for what is no answer."""
+        if frame.kind == Kind.TESTED:
+            return {}
         if frame.kind == Kind.ANSWER:
             arrays = self._sharing.read(told, frame)
             names: Sequence[str] = asked
@@ -182,8 +209,23 @@ class IsolatedModel:
             return failure_from_bytes(frame.notes)
         if frame.kind != Kind.REFUSED:
             raise TornFrame(f"a frame of kind {frame.kind}")
-        said = json.loads(frame.notes)
-        return service_error(said["code"], said["status"], said["message"], said["retry_after_s"])
+        return refusal_from_bytes(frame.notes)
+
+    def self_test(self) -> None:
+        """Have the model run the test that it brings along, in one of its processes; nothing where it brings none.
+
+        It may take as long as to load. Raises what the test raises.
+        """
+        if not self.loaded.tests:
+            return
+        began = monotonic()
+        until = began + self._keeper.load_timeout_s
+        told = Told(())
+        frame = None
+        while frame is None:
+            lane = self._keeper.take(until)
+            frame = self._ask(lane, told, began, until, True, may_come_again=True, kind=Kind.TEST)
+        self._read(told, frame, ())
 
     def empty(self, shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
         """An array of no particular content that reaches the processes without a copy."""
@@ -195,12 +237,48 @@ class IsolatedModel:
 
     def numbers(self) -> dict[str, float]:
         """How it is now, as metrics."""
-        return {"graphpipe_isolated_restarts": float(self._keeper.restarts)}
+        keeper = self._keeper
+        return {
+            "graphpipe_isolated_restarts": float(keeper.restarts),
+            "graphpipe_isolated_processes": float(len(keeper.process_ids())),
+        }
 
     def close(self) -> None:
         """Let calls finish for a moment, and end the processes."""
         self._finalizer.detach()
         self._keeper.close()
+
+
+def _beside(source: str, options: LoadOptions, backend: str, name: str) -> Callable[[int, float], Process]:
+    """What starts a process under an interpreter of this machine, by its number."""
+    python = interpreter(options.python, source)
+    path, is_whole = path_for(python)
+    folder = working_folder()  # where it is now, whatever this program does later
+    variables = environment_of(python, thread_variables(options.isolate_cpus))
+
+    def start(number: int, load_timeout_s: float) -> Process:
+        cpus = _cpus_of(number, options.isolate_cpus)
+        order = Order(source, backend, options, path, is_whole, folder, options.isolate_memory_bytes, cpus)
+        return Process(number, command_of(python), order, variables, name, load_timeout_s)
+
+    return start
+
+
+def _in_container(source: str, options: LoadOptions, backend: str, name: str) -> Callable[[int, float], Process]:
+    """What starts a container with a process, by its number."""
+    from graphpipe.backends.isolated.contained import Contained  # nearly nobody's
+    from graphpipe.backends.isolated.container import Container
+
+    container = Container.of(source, options)
+
+    def start(number: int, load_timeout_s: float) -> Process:
+        cpus = _cpus_of(number, options.isolate_cpus)
+        order = Order(
+            container.source, backend, container.options, container.path, False, "", options.isolate_memory_bytes, cpus
+        )
+        return Contained(number, container, order, name, load_timeout_s)
+
+    return start
 
 
 def _lanes(count: int, loaded: Loaded) -> int:

@@ -6,9 +6,10 @@ import contextlib
 import os
 import signal
 import socket
+import struct
 import subprocess
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from time import monotonic
 
@@ -18,7 +19,7 @@ from graphpipe.backends.isolated.output import Output
 
 __all__ = ["Lane", "Process"]
 
-_PROGRAM = str(Path(__file__).with_name("child.py"))
+_TIMEVAL = struct.Struct("@ll")
 # Who looks at /proc/PID/statm multiplies by this.
 _PAGE = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
 
@@ -26,17 +27,39 @@ _PAGE = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
 class Lane:
     """Our end of a pair of sockets; carries one call at a time."""
 
-    __slots__ = ("frames", "process", "timeout_s")
+    __slots__ = ("frames", "is_cut", "number", "process", "timeout_s")
 
     def __init__(self, process: Process, end: socket.socket) -> None:
         self.process = process
         self.frames = Frames(end, writable=True)
         self.timeout_s: float | None = None
+        self.number = 0  # of the call
+        self.is_cut = False
+
+    def cut(self) -> None:
+        """Only a part of a call was sent. That it is all is seen on the other side, which then ends the lane."""
+        self.is_cut = True
+        with contextlib.suppress(OSError):
+            self.frames.socket.shutdown(socket.SHUT_WR)
 
     def set_timeout(self, seconds: float) -> None:
-        """How long each step of sending and receiving may take."""
-        if seconds != self.timeout_s:
+        """How long each step of sending and receiving may take; one that takes longer raises BlockingIOError or
+        TimeoutError.
+
+        It is the kernel that waits: to ask first, as Python's own timeouts do, costs each step another call of it. But
+        in the thread where signals are handled the kernel would begin to wait anew after each of them.
+        """
+        if threading.get_ident() == threading.main_thread().ident:
             self.frames.socket.settimeout(seconds)
+            self.timeout_s = None
+            return
+        if seconds != self.timeout_s:
+            if self.timeout_s is None:
+                self.frames.socket.setblocking(True)
+            whole = int(seconds)
+            wait = _TIMEVAL.pack(whole, max(1, int((seconds - whole) * 1e6)))
+            self.frames.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, wait)
+            self.frames.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, wait)
             self.timeout_s = seconds
 
 
@@ -44,10 +67,22 @@ class Process:
     """A child, from its start to its end. To be used by the keeper's thread, but for what is said otherwise.
 
     ``busy`` counts the calls under way. ``over`` is set, by then for all threads, when it has ended and ``epitaph`` says
-    how; ``lanes`` are then closed for both sides.
+    how; ``lanes`` are then closed for both sides. ``command`` is the command line that starts it, made from the number of
+    its socket.
     """
 
-    def __init__(self, number: int, interpreter: str, order: Order, environment: Mapping[str, str], name: str) -> None:
+    # Whoever sees its lanes end hears so much later, at most, how it ended itself.
+    epitaph_s = 1.0
+
+    def __init__(
+        self,
+        number: int,
+        command: Callable[[int], Sequence[str]],
+        order: Order,
+        environment: Mapping[str, str],
+        name: str,
+        load_timeout_s: float,
+    ) -> None:
         self.number = number
         self.name = name
         self.lanes: list[Lane] = []
@@ -59,11 +94,12 @@ class Process:
         self.epitaph = ""
         self.why_killed = ""
         self.began = monotonic()
+        self.load_until, self.why_late = self.began + load_timeout_s, f"had not loaded after {load_timeout_s:g} s"
         ours, theirs = socket.socketpair()
         reading, writing = os.pipe()
         try:
             self.popen = subprocess.Popen(
-                [interpreter, "-u", _PROGRAM, str(theirs.fileno()), str(os.getpid())],
+                command(theirs.fileno()),
                 stdin=subprocess.DEVNULL,
                 stdout=writing,
                 stderr=writing,
@@ -79,7 +115,14 @@ class Process:
             theirs.close()
             os.close(writing)
         self.pid = self.popen.pid
-        self.pidfd = os.pidfd_open(self.pid)
+        try:
+            self.pidfd = os.pidfd_open(self.pid)
+        except OSError:  # no descriptor is left
+            ours.close()
+            os.close(reading)
+            self.popen.kill()
+            self.popen.wait()
+            raise
         self.output = Output(reading, name)
         ours.setblocking(False)
         self.control = Frames(ours, writable=True)
@@ -114,7 +157,10 @@ class Process:
 
     def _has_ended(self) -> bool:
         """Whether it has, and only waits to be buried. Then that is its end, whatever is said of it now."""
-        return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+        try:
+            return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+        except ChildProcessError:  # this program buries all its children, or has none buried
+            return True
 
     def bury(self) -> None:
         """It has ended: say how, to whoever waits for it too, and give back what it had."""
@@ -122,7 +168,7 @@ class Process:
             os.killpg(self.pid, signal.SIGKILL)
         status = self.popen.wait()
         self.output.close()
-        self.epitaph = self.why_killed or _how(status)
+        self.epitaph = self.why_killed or self._how(status)
         self.is_up = False
         self.over.set()
         for lane in self.lanes:
@@ -140,13 +186,13 @@ class Process:
             return 0
         return (int(resident) - int(shared)) * _PAGE
 
-
-def _how(status: int) -> str:
-    if status >= 0:
-        return f"ended with status {status}"
-    try:
-        name = signal.Signals(-status).name
-    except ValueError:
-        name = "unknown"
-    hint = "; where nobody sent that, the machine was out of memory" if name == "SIGKILL" else ""
-    return f"ended by signal {-status} ({name}){hint}"
+    def _how(self, status: int) -> str:
+        """Its end in words; ``status`` is negative for a signal."""
+        if status >= 0:
+            return f"ended with status {status}"
+        try:
+            name = signal.Signals(-status).name
+        except ValueError:
+            name = "unknown"
+        hint = "; where nobody sent that, the machine was out of memory" if name == "SIGKILL" else ""
+        return f"ended by signal {-status} ({name}){hint}"

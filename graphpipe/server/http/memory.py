@@ -16,11 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graphpipe.buffers import POOLED_FROM
+from graphpipe.memory.copying import copy
+from graphpipe.memory.discard import discard
 from graphpipe.memory.mappings import Mapped, Mappings, Refused
 from graphpipe.memory.segment import seals_of
 from graphpipe.server.http.admission import Admission
 from graphpipe.server.http.memory_fields import KEPT, MemoryRefused, Shown
-from graphpipe.server.http.passing import Waiting
+from graphpipe.server.http.waiting import Waiting
 from graphpipe.server.protocols.protocol import Fields
 
 __all__ = ["Beside", "Sharing", "is_same_user"]
@@ -109,7 +111,7 @@ class Beside:
         except Refused as error:
             raise MemoryRefused(str(error)) from None
         finally:
-            sharing.waiting.close(descriptors)
+            discard([*descriptors])
             if before != (len(mappings), mappings.size):
                 sharing.fit()
         self._check_that_nothing_read_is_written(shown)
@@ -177,10 +179,8 @@ class Beside:
 
     def put(self, array: NDArray[Any], at: int) -> NDArray[Any]:
         """Write an output there, and give what was written."""
-        if array.dtype.kind == "b":
-            array = np.ascontiguousarray(array).view(np.uint8) != 0  # its bytes may be others than 0 and 1
         target = np.ndarray(array.shape, array.dtype.newbyteorder("<"), self._area, at)
-        np.copyto(target, array)
+        copy(array, target)
         return target
 
     # --- its end ---

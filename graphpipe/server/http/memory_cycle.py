@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from graphpipe.errors import ServiceError, let_go
+from graphpipe.memory.discard import discard
 from graphpipe.memory.mappings import Mappings
 from graphpipe.server.exchange import Exchange
 from graphpipe.server.http.cycle import Carrier, Cycle
@@ -44,7 +45,7 @@ class MemoryCycle(Cycle):
     def _take_beside(self, request: Request, shown: Shown) -> None:
         descriptors, are_all = self._transport.take_descriptors()
         if request.target.beside is None or not are_all or len(descriptors) != shown.descriptors:
-            self._sharing.waiting.close(descriptors)
+            discard([*descriptors])
             if request.target.beside is None:
                 raise MemoryRefused("memory is taken with GraphPipe's own messages alone; send the bytes")
             came = f"{len(descriptors)} came" if are_all else "some of those that came were lost"

@@ -15,25 +15,27 @@ import asyncio
 import contextlib
 import os
 import socket
-import threading
 from collections import deque
 from collections.abc import Sequence
 from itertools import islice
 from typing import Any, cast
 
+from graphpipe.memory.discard import discard
+from graphpipe.memory.rights import take_some
 from graphpipe.server.http.memory_fields import DESCRIPTORS_MAX
+from graphpipe.server.http.waiting import Waiting
 from graphpipe.wire import Segment
 
-__all__ = ["PassingTransport", "Waiting", "can_pass", "take_none"]
+__all__ = ["PassingTransport", "can_pass"]
 
 # As many as the kernel passes at once: with less room it would close the others itself, and have this thread wait for it.
 _AT_ONCE_MAX = 253
 _CONTROL_BYTES = socket.CMSG_SPACE(_AT_ONCE_MAX * array.array("i").itemsize) if hasattr(socket, "CMSG_SPACE") else 0
-# Whether a socket takes any (Linux from 6.16 on; Python has no name for it yet).
-_SO_PASSRIGHTS = 83
 # No program that this one starts inherits them.
 _FLAGS = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 _LOST = getattr(socket, "MSG_CTRUNC", 0)
+# Where no more can be taken in, whoever brings some is looked at again so soon, and not for longer than this.
+_AGAIN_S, _PATIENCE_S = 0.01, 5.0
 
 # Read at once for a protocol that has no buffer of its own.
 _READ_BYTES = 64 * 1024
@@ -41,50 +43,6 @@ _READ_BYTES = 64 * 1024
 _SEGMENTS_MAX = 64
 _WRITES_MAX = 32
 _HIGH_WATER = 64 * 1024
-
-
-class Waiting:
-    """The descriptors that have come and belong to no request: on all connections together, so that callers who send
-    nothing else leave some for files and for other callers. ``count`` of them may become a request's.
-
-    The others are closed in a thread: what a stranger has sent may make whoever closes it last wait for long. When there are
-    ``most``, no more are taken in: the kernel closes them.
-    """
-
-    def __init__(self, most: int) -> None:
-        self.most = most
-        self.count = 0
-        self._unwanted: deque[int] = deque()
-        self._lock = threading.Lock()
-        self._closer: threading.Thread | None = None
-
-    @property
-    def is_full(self) -> bool:
-        """Whether no more are taken in."""
-        return self.count + len(self._unwanted) >= self.most
-
-    def close(self, descriptors: Sequence[int]) -> None:
-        """Close these, soon."""
-        if not descriptors:
-            return
-        with self._lock:
-            self._unwanted += descriptors
-            if self._closer is None:
-                closer = threading.Thread(target=self._close, name="closer", daemon=True)
-                with contextlib.suppress(RuntimeError):  # the machine has none to give: the next one closes them too
-                    closer.start()
-                    self._closer = closer
-
-    def _close(self) -> None:
-        while True:
-            while self._unwanted:
-                with contextlib.suppress(OSError):  # of what it is, that something else went wrong
-                    os.close(self._unwanted[0])
-                self._unwanted.popleft()
-            with self._lock:
-                if not self._unwanted:
-                    self._closer = None
-                    return
 
 
 def can_pass(transport: asyncio.BaseTransport) -> bool:
@@ -99,19 +57,6 @@ def can_pass(transport: asyncio.BaseTransport) -> bool:
     )
 
 
-def take_none(listener: socket.socket) -> None:
-    """Have no descriptors come to a listener's connections, where the system can: to close what a stranger has sent may take
-    as long as he likes, and nobody asked for it.
-    """
-    if listener.family == getattr(socket, "AF_UNIX", None):
-        _take(listener, wanted=False)
-
-
-def _take(connection: socket.socket, *, wanted: bool) -> None:
-    with contextlib.suppress(OSError):  # an older system, where they always come
-        connection.setsockopt(socket.SOL_SOCKET, _SO_PASSRIGHTS, int(wanted))
-
-
 class PassingTransport(asyncio.Transport):
     """Takes a connection over from another transport, which ends: its protocol is told nothing any more.
 
@@ -123,7 +68,9 @@ class PassingTransport(asyncio.Transport):
         self._descriptor = os.dup(theirs.fileno())
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, fileno=self._descriptor)
         self._socket.setblocking(False)
-        _take(self._socket, wanted=True)
+        take_some(self._socket)
+        # A byte out of band would be passed over, and the kernel would close what goes with it: it comes in its turn.
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
         super().__init__(
             {"socket": self._socket}
             | {name: old.get_extra_info(name, "") for name in ("peername", "sockname")}
@@ -134,6 +81,7 @@ class PassingTransport(asyncio.Transport):
         self._waiting = waiting
         self._came: list[int] = []  # descriptors
         self._lacks = False  # some that came were not taken in
+        self._waits_since = 0.0  # with descriptors that cannot be taken in, in seconds of the loop
         self._keeps = True
         self._unsent: deque[memoryview] = deque()
         self._unsent_bytes = 0
@@ -141,7 +89,10 @@ class PassingTransport(asyncio.Transport):
         self._reading = self._writing = False  # whether the loop looks at the socket for it
         self._paused = self._told_to_pause = self._at_end = False
         self._closing = self._over = self._last_word = False
+        self._is_left = False  # the connection is another's by now
         old.set_protocol(_NOBODY)
+        if isinstance(old, PassingTransport):
+            old._is_left = True
         old.abort()  # which closes its own descriptor, and the connection stays
 
     def open(self, protocol: asyncio.BaseProtocol) -> None:
@@ -156,7 +107,7 @@ class PassingTransport(asyncio.Transport):
     def take_descriptors(self) -> tuple[list[int], bool]:
         """Those that have come, in order, for the caller to close; and whether none of them was left out."""
         came, self._came = self._came, []
-        self._waiting.count -= len(came)
+        self._waiting.let_go(self)
         whole, self._lacks = not self._lacks, False
         return came, whole
 
@@ -176,14 +127,19 @@ class PassingTransport(asyncio.Transport):
             if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
                 numbers.frombytes(data[: len(data) - len(data) % numbers.itemsize])
         self._came += numbers
-        self._waiting.count += len(numbers)
         if not self._keeps or flags & _LOST or len(self._came) > DESCRIPTORS_MAX:
-            self.drop_descriptors()
-            self._lacks = True
+            self.lose_descriptors()
+        else:
+            self._waiting.hold(self, len(numbers))
+
+    def lose_descriptors(self) -> None:
+        """There are too many, here or elsewhere: whoever asks for those that have come is told so."""
+        self.drop_descriptors()
+        self._lacks = True
 
     def drop_descriptors(self) -> None:
         """Nobody wants those that have come."""
-        self._waiting.close(self.take_descriptors()[0])
+        discard([*self.take_descriptors()[0]])
 
     # --- in ---
 
@@ -191,13 +147,19 @@ class PassingTransport(asyncio.Transport):
         if self._over or self._paused or self._closing:
             return
         protocol, data = self._protocol, b""
-        room = 0 if self._waiting.is_full else _CONTROL_BYTES
         try:
+            most = self._without_descriptors() if self._waiting.is_full else _READ_BYTES
+            if not most:
+                self._wait_to_read()
+                return
+            self._waits_since = 0.0
             if isinstance(protocol, asyncio.BufferedProtocol):
                 window = protocol.get_buffer(-1)
-                count, control, flags, _ = self._socket.recvmsg_into([window], room, _FLAGS)
+                if most < _READ_BYTES:
+                    window = cast(memoryview, window)[:most]
+                count, control, flags, _ = self._socket.recvmsg_into([window], _CONTROL_BYTES, _FLAGS)
             else:
-                data, control, flags, _ = self._socket.recvmsg(_READ_BYTES, room, _FLAGS)
+                data, control, flags, _ = self._socket.recvmsg(most, _CONTROL_BYTES, _FLAGS)
                 count = len(data)
         except (BlockingIOError, InterruptedError):
             return
@@ -217,6 +179,27 @@ class PassingTransport(asyncio.Transport):
             words = {"message": "a connection is cut", "exception": error, "transport": self, "protocol": protocol}
             self._loop.call_exception_handler(words)
             self._end(error)
+
+    def _without_descriptors(self) -> int:
+        """How many bytes can be read by which none comes; 0: with the next one some do. (At the end, 1, which is none.)"""
+        data, _, flags, _ = self._socket.recvmsg(_READ_BYTES - 1, 0, socket.MSG_PEEK)
+        return 0 if flags & _LOST else max(1, len(data))
+
+    def _wait_to_read(self) -> None:
+        """As many as may be wait to be closed. The kernel would close what there is no room for, and this thread would wait
+        for as long as a stranger likes.
+        """
+        now = self._loop.time()
+        self._waits_since = self._waits_since or now
+        if now - self._waits_since > _PATIENCE_S:
+            self._end(None)
+        else:
+            self._read(False)
+            self._loop.call_later(_AGAIN_S, self._read_again)
+
+    def _read_again(self) -> None:
+        if not (self._closing or self._paused or self._at_end):
+            self._read(True)
 
     def _on_end(self) -> None:
         """The caller sends no more."""
@@ -380,7 +363,13 @@ class PassingTransport(asyncio.Transport):
             protocol.connection_lost(error)
         finally:
             self.drop_descriptors()
-            self._socket.close()
+            if self._is_left:
+                self._socket.close()
+            else:
+                # He is told now. To close it would mean to close all descriptors that he has sent since.
+                with contextlib.suppress(OSError):
+                    self._socket.shutdown(socket.SHUT_RDWR)
+                discard([self._socket])
 
 
 class _Nobody(asyncio.Protocol):

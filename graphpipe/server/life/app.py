@@ -21,12 +21,12 @@ from graphpipe.backends.find import loading
 from graphpipe.buffers import BufferPool
 from graphpipe.errors import LoadError
 from graphpipe.machine import resident_bytes
+from graphpipe.memory.rights import take_none
 from graphpipe.server.http.admission import Admission
 from graphpipe.server.http.control import Control
 from graphpipe.server.http.hub import Hub
 from graphpipe.server.http.keys import Keys
 from graphpipe.server.http.odd import Odd
-from graphpipe.server.http.passing import take_none
 from graphpipe.server.http.tls import TlsContext
 from graphpipe.server.life.events import Loaded
 from graphpipe.server.life.warmup import prove, warm_up

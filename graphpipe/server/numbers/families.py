@@ -114,6 +114,7 @@ FAMILIES = (
     Family("graphpipe_cache_left_out", "counter", "model", "Rows not written for want of room, time or a disk."),
     Family("graphpipe_cache_errors", "counter", "model", "Failures of the row cache: damaged rows, failed writes."),
     Family("graphpipe_isolated_restarts", "counter", "model", "Processes of an isolated model that ended unasked."),
+    Family("graphpipe_isolated_processes", "gauge", "model", "Processes of an isolated model that are up now."),
     Family(
         "graphpipe_shown_bytes",
         "counter",

@@ -68,8 +68,9 @@ ERROR_TYPE = "application/vnd.graphpipe"
 _RESERVED = frozenset(("control", "models", "metrics", "livez", "readyz", "v1", "v2"))
 # Copying this much on the event loop would be felt by the other callers.
 _OFF_LOOP_FROM = 256 * 1024
-# So would this of what a caller shows, where a thread has to be worth its while.
-_COPIED_ASIDE_FROM = 1 << 20
+# So would this of what a caller shows: a thread costs about as much as copying 1 MiB, and as a body those bytes would be
+# copied on the loop too.
+_COPIED_ASIDE_FROM = 4 << 20
 # So would reading this much, if nothing like it was read before: it may be strings, each of which is work.
 _READ_ASIDE_FROM = 32 * 1024
 _PLANS_MAX = 256
@@ -234,6 +235,9 @@ class GraphPipeEndpoint:
         places = beside.places(given)
         fields = (*OCTETS, *places_field(places, given)) if places else ()
         is_much = sum([array.nbytes for array in given]) >= _COPIED_ASIDE_FROM or any(map(_is_work, given))
+        if not is_much and any(np.may_share_memory(array, each) for array in given for each in shown):
+            # Who has brought them here knows them until this turn of the loop is over, and would seem to keep them.
+            await asyncio.sleep(0)
         try:
             made = partial(encode, beside, given, places, shown)
             segments = await _in_thread(made) if is_much else made()

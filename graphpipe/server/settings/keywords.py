@@ -47,6 +47,7 @@ class Keywords(TypedDict, total=False):
     # Isolation
     isolate: int | bool
     python: str | PathLike[str]
+    isolate_container: str
     isolate_timeout_s: float
     isolate_memory_bytes: int | str
     isolate_cpus: int

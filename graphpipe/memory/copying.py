@@ -1,16 +1,19 @@
-"""Tensors copied to where they are shown."""
+"""Tensors copied to where another process sees them."""
 
 from __future__ import annotations
 
 import functools
 import threading
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from graphpipe.client.calls import Array
 from graphpipe.machine import usable_cpus
 
 __all__ = ["copy"]
+
+Array = NDArray[Any]
 
 # Larger tensors are copied by two threads: to start one takes about as long as to copy 1 MiB.
 _IN_TWO_FROM = 8 << 20
