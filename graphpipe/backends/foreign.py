@@ -56,7 +56,7 @@ _SUFFIXES = {
     ".npy": "an array, not a model",
     ".csv": "data, not a model",
     ".parquet": "data, not a model",
-    ".toml": "settings, if anything: --config reads them",
+    ".toml": "settings, if anything: --config reads them; a pipeline has [[stages]]",
     ".zip": "an archive: unpack it, and serve what is in it",
     ".tar": "an archive: unpack it, and serve what is in it",
     ".tgz": "an archive: unpack it, and serve what is in it",
