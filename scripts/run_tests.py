@@ -61,7 +61,6 @@ SECONDS = {
     "python-tensorflow_serving": 22,
     "python-isolation": 40,
     "python-interop": 25,
-    "python-isolation": 50,
     "python-package": 50,
     "python-pipeline": 30,
     "python-problem": 30,

@@ -166,7 +166,16 @@ def plain(text):
     return "\n".join(line.rstrip() for line in text.strip("\n").splitlines()) + "\n"
 
 
-@pytest.mark.parametrize("name", documents())
+# They measure, or load frameworks again and again.
+LONG = {
+    "docs/bench.md", "docs/comparing.md", "docs/first-hour/texts.md", "examples/detection/README.md",
+    "examples/embedding/README.md",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if name in LONG else []) for name in documents()]
+)
 def test_what_a_document_shows_is_what_a_reader_gets(name, reader):
     blocks = blocks_of((ROOT / name).read_text())
     for block in blocks:

@@ -304,6 +304,7 @@ def test_what_tensorflow_calls_invalid_is_the_callers_and_told_in_one_line(odd, 
         assert noise not in message
 
 
+@pytest.mark.slow
 def test_what_nobody_knows_is_the_models(tf, odd):
     with graphpipe.load(odd, signature="memory") as model, pytest.raises(ModelFailed):
         model.infer({"rows": np.int64(1 << 30)})

@@ -25,6 +25,8 @@ from benchmarks.speaking.messages import MODEL_INFER, ROWS, grpc_floats, grpc_re
 from benchmarks.speaking.served import graphpipe
 from tests.serving import ROOT
 
+pytestmark = pytest.mark.slow
+
 CALLERS = [1, 2]
 
 

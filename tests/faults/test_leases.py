@@ -158,6 +158,8 @@ def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 
 WAYS = ("hot", "aiohttp", "Unix socket", "chunked", "HTTP/1.0")
+# The code that they go through is that of the first.
+RARE = ("Unix socket", "HTTP/1.0")
 ROWS = count()
 
 
@@ -252,7 +254,7 @@ OUTCOMES = (
 )
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", [pytest.param(way, marks=[pytest.mark.slow] if way in RARE else []) for way in WAYS])
 @pytest.mark.parametrize("outcome", OUTCOMES, ids=lambda outcome: outcome.__name__)
 def test_nothing_of_a_request_outlives_it(place: Place, outcome: Callable[[Place, str], None], way: str) -> None:
     told = place.told

@@ -190,6 +190,7 @@ def _fields(hot: Head, head: bytes, theirs: Sequence[tuple[bytes, bytes]]) -> No
     connection = only(b"connection")
     assert hot.keep_alive == ((connection or (b"close" if hot.is_old else b"keep-alive")).lower() == b"keep-alive")
     assert hot.caller is None
+    assert (hot.shown is None) == (only(b"graphpipe-memory") is None and only(b"graphpipe-memory-answer") is None)
     assert only(b"host") is not None
     assert authorizations_in(head) == values(b"authorization")
     codings = [each.strip(" \t") for each in accepted_codings(head).split(",")]

@@ -31,6 +31,7 @@ def test_every_case_that_passes_in_process_passes_over_the_wire(results):
     assert results.run > 1000
 
 
+@pytest.mark.slow
 def test_it_is_the_same_to_the_last_bit(results):
     assert results.bit_equal == results.run
 

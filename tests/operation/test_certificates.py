@@ -79,7 +79,8 @@ def is_served(server: Server, leaf: trustme.LeafCert) -> Callable[[], bool]:
     return lambda: all(served(server.url) == of(leaf) for _ in range(times))
 
 
-@pytest.mark.parametrize("workers", ["1", pytest.param("2", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", ["1", "2"])
 def test_twenty_certificates_one_after_another_cost_nobody_a_request(start: Serve, folder: Path, workers: str) -> None:
     """Seen by watching and asked for by SIGHUP, put there in each of the ways."""
     plain, links = Files(folder / "plain"), Files(folder / "links")
