@@ -36,6 +36,7 @@ def test_it_is_the_same_to_the_last_bit(results):
     assert results.bit_equal == results.run
 
 
+@pytest.mark.slow
 def test_what_has_no_place_on_the_wire_is_refused_in_a_sentence_that_names_it(results):
     for name, message in results.refused.items():
         assert "\n" not in message, name
@@ -46,6 +47,7 @@ def test_what_has_no_place_on_the_wire_is_refused_in_a_sentence_that_names_it(re
     )
 
 
+@pytest.mark.slow
 def test_the_documented_numbers_are_those_of_this_run(results):
     (documented,) = BLOCK.findall(PAGE.read_text())
     now = suite.as_markdown(results)
