@@ -32,6 +32,7 @@ from __future__ import annotations
 from typing import Any, TypeVar
 
 __all__ = [
+    "CHAIN_MAX",
     "DeadlineExceeded",
     "Forbidden",
     "GraphPipeError",
@@ -53,6 +54,7 @@ __all__ = [
     "Unreachable",
     "Unsupported",
     "UpstreamFailed",
+    "chain_of",
     "let_go",
     "service_error",
 ]
@@ -263,3 +265,17 @@ def let_go(error: E) -> E:
         if issubclass(type(each), BaseExceptionGroup):
             left += _PARTS.__get__(each)
     return error
+
+
+# More led to no failure that anybody would read about.
+CHAIN_MAX = 20
+
+
+def chain_of(error: BaseException) -> list[BaseException]:
+    """A failure and what led to it, the first one first."""
+    chain: list[BaseException] = []
+    current: BaseException | None = error
+    while current is not None and all(current is not each for each in chain) and len(chain) < CHAIN_MAX:
+        chain.append(current)
+        current = current.__cause__ or (None if current.__suppress_context__ else current.__context__)
+    return chain[::-1]

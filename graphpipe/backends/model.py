@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graphpipe.arrays import array_of
-from graphpipe.backends.owned import own, read_only
+from graphpipe.backends.owned import own, read_only, refuse_to_write
 from graphpipe.errors import ServiceError
 from graphpipe.signature import Signature
 from graphpipe.timed import Call, timed
@@ -118,10 +118,7 @@ def owned(model: Model, *, inputs_are_ours: bool) -> Call:
             # Passed on right away: a name for the results would be one who holds them.
             return own(infer(inputs, outputs, config, left_s), inputs, inputs_are_ours=inputs_are_ours)
         except ValueError as error:
-            if "read-only" in str(error):
-                raise ValueError(
-                    "the model wrote to a read-only array; inputs are read-only: have it write to a copy, x = x.copy()"
-                ) from error
+            refuse_to_write(error)
             raise
 
     return call

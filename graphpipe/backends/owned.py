@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from graphpipe.arrays import array_of
 from graphpipe.errors import InvalidRequest
 
-__all__ = ["SURE_ABOVE_BYTES", "apart", "own", "read_only"]
+__all__ = ["SURE_ABOVE_BYTES", "apart", "own", "read_only", "refuse_to_write"]
 
 Array = NDArray[Any]
 
@@ -108,6 +108,14 @@ def read_only(inputs: Mapping[str, Array]) -> Mapping[str, Array]:
         if array.flags.writeable:
             return {name: _read_only(array) for name, array in inputs.items()}
     return inputs
+
+
+def refuse_to_write(error: ValueError) -> None:
+    """Raise what helps whoever wrote the model, if this is how numpy says that it wrote into an input."""
+    if "read-only" in str(error):
+        raise ValueError(
+            "the model wrote to a read-only array; inputs are read-only: have it write to a copy, x = x.copy()"
+        ) from error
 
 
 def _read_only(array: Array) -> Array:

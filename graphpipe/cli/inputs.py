@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from graphpipe.cli import tables
 from graphpipe.cli.images import SUFFIXES, image
 from graphpipe.cli.presets import ImageForm
+from graphpipe.json_objects import each_once
 from graphpipe.signature import TensorSpec
-from graphpipe.words import first_line, quoted
+from graphpipe.words import first_line
 
 __all__ = ["values_of"]
 
@@ -127,22 +128,12 @@ def _npz(file: str, key: str) -> Array:
 
 def _json(text: str, where: str) -> object:
     try:
-        value = json.loads(text, object_pairs_hook=_object)
+        value = json.loads(text, object_pairs_hook=each_once)
     except ValueError as error:
         raise ValueError(f"{where}: not JSON: {error}") from None
     except RecursionError:
         raise ValueError(f"{where}: lists in lists, deeper than any array") from None
     return tables.of_json(value, where)
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object of JSON, which may say a name twice; the first value would be lost. Raises ValueError."""
-    made = dict(pairs)
-    if len(made) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for i, name in enumerate(names) if name in names[:i])
-        raise ValueError(f"{quoted(twice)} is there twice in one object")
-    return made
 
 
 def _words(file: str) -> str:

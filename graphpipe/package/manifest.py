@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from graphpipe.errors import GraphPipeError, PackageError
+from graphpipe.json_objects import each_once
 from graphpipe.package.names import MANIFEST, is_beneath, why_no_name, why_not_together
 from graphpipe.problem import Problem
 from graphpipe.venvs.requirement import Requirement
@@ -133,7 +134,7 @@ class Manifest:
         if len(content) > MANIFEST_BYTES_MAX:
             raise PackageError(f"{where} has {len(content)} bytes; at most {MANIFEST_BYTES_MAX} are read")
         try:
-            said = json.loads(content.decode("utf-8"), object_pairs_hook=_once, parse_constant=_no_number)
+            said = json.loads(content.decode("utf-8"), object_pairs_hook=each_once, parse_constant=_no_number)
         except (ValueError, RecursionError) as error:
             raise PackageError(f"{where} is no JSON that can be read: {visible(first_line(error))}") from None
         try:
@@ -144,14 +145,6 @@ class Manifest:
 
 class _Wrong(Exception):
     """What is wrong with a manifest, in words."""
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"{next(name for name in names if names.count(name) > 1)[:100]!r} is in it twice")
-    return found
 
 
 def _no_number(word: str) -> float:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graphpipe.errors import ProblemError
+from graphpipe.json_objects import each_once
 from graphpipe.problem.case import Case
 from graphpipe.problem.written import table_of_problem
 from graphpipe.signature import TensorSpec
@@ -111,16 +112,7 @@ def _toml(text: str) -> Any:
 
 
 def _json(text: str) -> Any:
-    return json.loads(text, object_pairs_hook=_object)
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    made = dict(pairs)
-    if len(made) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for i, name in enumerate(names) if name in names[:i])
-        raise ValueError(f"{quoted(twice)} is there twice in one object")
-    return made
+    return json.loads(text, object_pairs_hook=each_once)
 
 
 def _yaml(text: str) -> Any:

@@ -206,6 +206,11 @@ def test_a_manifest_that_is_too_large_too_deep_or_no_json_is_refused():
     assert "no manifest" in refusal(b'{"schema": true}')
 
 
+def test_a_million_names_of_which_the_last_is_there_twice_are_refused_and_keep_nobody_waiting():
+    names = ",".join([f'"{number}":0' for number in range(1_000_000)])
+    assert "twice" in refusal(f'{{{names},"999999":0}}'.encode())
+
+
 def test_a_manifest_of_a_later_form_is_refused_before_anything_is_unpacked(adder, tmp_path, cache):
     edited(adder, lambda said: said.update(schema=2, novel={}))
     with pytest.raises(graphpipe.PackageError, match=r"schema 2, and this graphpipe reads schema 1: pip install -U"):

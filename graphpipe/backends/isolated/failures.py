@@ -16,12 +16,11 @@ from collections.abc import Generator, Sequence
 from types import FrameType, FunctionType, TracebackType
 from typing import Any
 
-from graphpipe.errors import ServiceError, service_error
+from graphpipe.errors import CHAIN_MAX, ServiceError, chain_of, service_error
 from graphpipe.words import visible
 
 __all__ = ["ModelRaised", "failure_from_bytes", "failure_to_bytes", "refusal_from_bytes", "refusal_to_bytes"]
 
-_CHAIN_MAX = 20
 _FRAMES_MAX = 60
 _WORDS_MAX = 4000
 _NAME_MAX = 200
@@ -52,7 +51,7 @@ def refusal_from_bytes(text: bytes) -> ServiceError:
 def failure_to_bytes(error: BaseException, leave_out: str) -> bytes:
     """An exception, and what led to it, as JSON; without the frames of the file ``leave_out``, which called the model."""
     chain = []
-    for each in _chain(error):
+    for each in chain_of(error):
         kind = type(each)
         chain.append(
             {
@@ -63,15 +62,6 @@ def failure_to_bytes(error: BaseException, leave_out: str) -> bytes:
             }
         )
     return json.dumps(chain).encode()
-
-
-def _chain(error: BaseException) -> list[BaseException]:
-    chain: list[BaseException] = []
-    current: BaseException | None = error
-    while current is not None and all(current is not each for each in chain) and len(chain) < _CHAIN_MAX:
-        chain.append(current)
-        current = current.__cause__ or (None if current.__suppress_context__ else current.__context__)
-    return chain[::-1]
 
 
 def _words(error: BaseException) -> str:
@@ -95,7 +85,7 @@ def failure_from_bytes(text: bytes) -> ModelRaised:
     if not isinstance(chain, list) or not chain:
         raise ValueError("no failure is told of")
     made: ModelRaised | None = None
-    for said in chain[:_CHAIN_MAX]:
+    for said in chain[:CHAIN_MAX]:
         error = _made(
             _text(said["module"], _NAME_MAX), _text(said["name"], _NAME_MAX), _text(said["words"], _WORDS_MAX)
         )

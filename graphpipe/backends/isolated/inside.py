@@ -32,7 +32,7 @@ from graphpipe.backends.isolated.limits import limit
 from graphpipe.backends.isolated.notes import notes_to_bytes
 from graphpipe.backends.isolated.shown import Shown
 from graphpipe.backends.model import Model, named_arrays, timed
-from graphpipe.backends.owned import read_only
+from graphpipe.backends.owned import read_only, refuse_to_write
 from graphpipe.errors import LoadError, ServiceError, let_go
 from graphpipe.memory.mappings import Mapped
 from graphpipe.wire.dtypes import Type, type_of
@@ -207,10 +207,7 @@ class Lane:
             asked = list(head.output_names)
             return named_arrays(self._infer(inputs, asked or None, head.config, left_s), asked)
         except ValueError as error:
-            if "read-only" in str(error):
-                raise ValueError(
-                    "the model wrote to a read-only array; inputs are read-only: have it write to a copy, x = x.copy()"
-                ) from error
+            refuse_to_write(error)
             raise
 
 

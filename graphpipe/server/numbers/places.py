@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import traceback
 
+from graphpipe.errors import chain_of
 from graphpipe.words import visible
 
-__all__ = ["chain_of", "places", "told"]
-
-_CHAIN_MAX = 20
+__all__ = ["places", "told"]
 
 
 def places(error: BaseException) -> str:
@@ -17,16 +16,6 @@ def places(error: BaseException) -> str:
         return "\n".join(told(each, "") for each in chain_of(error))
     except BaseException as failed:
         return f"{type(error).__name__}, of which nothing can be told: {type(failed).__name__} is raised"
-
-
-def chain_of(error: BaseException) -> list[BaseException]:
-    """A failure and what led to it, the first one first."""
-    chain: list[BaseException] = []
-    current: BaseException | None = error
-    while current is not None and all(current is not each for each in chain) and len(chain) < _CHAIN_MAX:
-        chain.append(current)
-        current = current.__cause__ or (None if current.__suppress_context__ else current.__context__)
-    return chain[::-1]
 
 
 def told(error: BaseException, words: str) -> str:

@@ -20,7 +20,8 @@ import numpy as np
 
 from graphpipe.backends.failure import place_of
 from graphpipe.backends.framework import words_of
-from graphpipe.server.numbers.places import chain_of, told
+from graphpipe.errors import chain_of
+from graphpipe.server.numbers.places import told
 from graphpipe.server.stages.stage import Request
 from graphpipe.words import WORDS_MAX, visible
 
