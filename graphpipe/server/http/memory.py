@@ -30,7 +30,8 @@ __all__ = ["Beside", "Sharing", "is_same_user"]
 # Segments that stay mapped between two requests: of one connection, and of all.
 _MAPPED_MAX = 32
 _MAPPED_MAX_ALL = 4096
-# Descriptors that callers have passed and whose requests are not whole, of all connections together.
+# Descriptors that callers have passed and whose requests are not whole, of all connections together. Where so many wait to
+# be closed, no more are taken in: so twice as many may be open, and those of one more message.
 _WAITING_MAX = 512
 _ALIGNMENT = 64
 
