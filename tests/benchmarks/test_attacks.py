@@ -15,6 +15,8 @@ from benchmarks.harness.tree import Tree
 from graphpipe.wire import InferRequest, decode_request
 from tests.serving import ROOT, environment, serving
 
+pytestmark = pytest.mark.slow
+
 
 def test_the_table_in_the_docs_is_what_is_saved() -> None:
     written = PAGE.read_text().partition(BEGIN)[2].partition(END)[0]

@@ -9,41 +9,37 @@ import pytest
 
 from tests.serving import ROOT, environment
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize(
     ("command", "expected"),
     [
         ("benchmarks/codec.py --rounds 2", "77 MB"),
-        pytest.param("benchmarks/transport.py client --rounds 2", "77 MB call", marks=pytest.mark.slow),
-        pytest.param("benchmarks/transport.py large --rounds 2", "ratio to the limit", marks=pytest.mark.slow),
+        ("benchmarks/transport.py client --rounds 2", "77 MB call"),
+        ("benchmarks/transport.py large --rounds 2", "ratio to the limit"),
         ("benchmarks/clients.py small --rounds 20", ""),
-        pytest.param("benchmarks/backends.py --rounds 2 --only echo ONNX", "allowed", marks=pytest.mark.slow),
+        ("benchmarks/backends.py --rounds 2 --only echo ONNX", "allowed"),
         ("benchmarks/bookkeeping.py --rounds 1", "refusal with 503"),
         ("benchmarks/keys.py --rounds 1", "1,000 keys in turn"),
         ("benchmarks/caller_limits.py --rounds 1", "over the limit: 429"),
-        pytest.param(
-            "benchmarks/keys.py --sockets --rounds 1 --seconds 0.1", "1,000 keys in turn", marks=pytest.mark.slow
-        ),
+        ("benchmarks/keys.py --sockets --rounds 1 --seconds 0.1", "1,000 keys in turn"),
         ("benchmarks/keys.py --timing --calls 100", "over a socket: 100 refusals"),
         (
             "benchmarks/protocols.py hot --before HEAD --rounds 1 --turn-s 0.1 --callers 1",
             "before other protocols and now",
         ),
         ("benchmarks/scrape.py --models 20 --scrapes 1", "loop held at most"),
-        pytest.param("benchmarks/overload.py --seconds 2", "goodput", marks=pytest.mark.slow),
-        pytest.param(
-            "benchmarks/before_after.py small --rounds 1 --seconds 0.1 --connections 8",
-            "after, foreign to after",
-            marks=pytest.mark.slow,
-        ),
-        pytest.param(
-            "benchmarks/before_after.py --before HEAD large squeezenet --rounds 1", "outside", marks=pytest.mark.slow
-        ),
-        pytest.param("-m benchmarks.batching --rounds 1 --seconds 0.3", "squeezenet", marks=pytest.mark.slow),
-        pytest.param("-m benchmarks.cache --rounds 1", "never seen before", marks=pytest.mark.slow),
-        pytest.param(
-            "-m benchmarks.pipelining.embedding --small --rounds 1", "32 sentences: one file", marks=pytest.mark.slow
-        ),
+        ("benchmarks/overload.py --seconds 2", "goodput"),
+        ("benchmarks/before_after.py small --rounds 1 --seconds 0.1 --connections 8", "after, foreign to after"),
+        ("benchmarks/before_after.py --before HEAD large squeezenet --rounds 1", "outside"),
+        ("-m benchmarks.batching --rounds 1 --seconds 0.3", "squeezenet"),
+        ("-m benchmarks.cache --rounds 1", "never seen before"),
+        ("benchmarks/isolation.py small large --rounds 1", "from model.empty()"),
+        ("benchmarks/isolation.py pure --rounds 1", "by a second process"),
+        ("benchmarks/sharing.py large small --rounds 2", "from client.empty()"),
+        ("benchmarks/pipelines.py overhead branches --rounds 1", ""),
+        ("-m benchmarks.pipelining.embedding --small --rounds 1", "32 sentences: one file"),
     ],
 )
 def test_a_benchmark_runs_to_its_end(command: str, expected: str) -> None:

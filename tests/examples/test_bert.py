@@ -13,6 +13,8 @@ import graphpipe
 from graphpipe.errors import InvalidRequest
 from tests.serving import ROOT
 
+pytestmark = pytest.mark.slow
+
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 

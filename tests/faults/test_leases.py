@@ -158,8 +158,8 @@ def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 
 WAYS = ("hot", "aiohttp", "Unix socket", "chunked", "HTTP/1.0")
-# The code that they go through is that of the first.
-RARE = ("Unix socket", "HTTP/1.0")
+# Most of the code that they go through is that of the others.
+RARE = ("Unix socket", "chunked", "HTTP/1.0")
 ROWS = count()
 
 

@@ -20,6 +20,8 @@ import graphpipe
 from tests.operation.conftest import samples, until
 from tests.serving import ROOT, environment, run_to_end
 
+pytestmark = pytest.mark.slow
+
 X = np.arange(3, dtype=np.float32)
 SERVE = [sys.executable, "-c", "from graphpipe.server.start import serve_main; serve_main()"]
 
