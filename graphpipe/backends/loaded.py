@@ -52,29 +52,6 @@ def as_it_would_arrive(array: Array, name: str) -> Array:
     return texts.reshape(array.shape)
 
 
-def _as_from_far(outputs: dict[str, Array]) -> dict[str, Array]:
-    """Outputs as they come from a server: text as bytes. Whether a model is here or there shall make no difference."""
-    for array in outputs.values():
-        if array.dtype.kind in "OSUT":
-            return {name: _in_bytes(each) for name, each in outputs.items()}
-    return outputs
-
-
-def _in_bytes(array: Array) -> Array:
-    kind = array.dtype.kind
-    if kind not in "OSUT" or (kind == "O" and all(type(item) is bytes for item in array.flat)):
-        return array
-    items = array.ravel().tolist()
-    if not all(isinstance(item, str | bytes) for item in items):
-        return array  # no text, which whoever is to send it refuses
-    texts = np.empty(array.size, object)
-    try:
-        texts[:] = [to_bytes(item, "an output") for item in items]
-    except InvalidRequest as error:  # it is no caller's fault
-        raise ValueError(error.message) from None
-    return texts.reshape(array.shape)
-
-
 class LoadedModel:
     """A model at this process's edge: what ``graphpipe.load`` gives.
 
@@ -331,8 +308,7 @@ class LoadedModel:
 
     def _results(self, plan: Plan, arrays: list[Array], config: str, timeout_s: float | None) -> dict[str, Array]:
         def work() -> dict[str, Array]:
-            given = self._run(plan.inputs(arrays), plan.outputs or None, config, timeout_s)
-            return _as_from_far(named_arrays(given, plan.outputs))
+            return named_arrays(self._run(plan.inputs(arrays), plan.outputs or None, config, timeout_s), plan.outputs)
 
         run = None if timeout_s is None or self._keeps_deadlines else self._bounded.begin(work)
         late = f"model {self.name!r} gave no answer in {timeout_s} s"

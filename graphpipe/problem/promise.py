@@ -12,7 +12,7 @@ from graphpipe.arguments import a_kind
 from graphpipe.arrays import array_of
 from graphpipe.errors import ServiceError
 from graphpipe.signature import TensorSpec
-from graphpipe.wire.dtypes import dtype_name
+from graphpipe.wire.dtypes import dtype_name, to_bytes
 from graphpipe.words import listed, quoted
 
 __all__ = ["BrokenPromise", "Promise", "bound", "is_of", "shown"]
@@ -62,7 +62,7 @@ class Promise:
                 array = _array(outputs, name, known)
             answer[name] = array
             dtype = array.dtype
-            if dtype.char == "O":
+            if dtype.char in "OSUT":
                 texts = True
             seen.append(dtype)
             seen.append(array.shape)
@@ -72,9 +72,7 @@ class Promise:
             if len(self._kept) >= _REMEMBERED_MAX:
                 self._kept = set()
             self._kept.add(key)
-        if texts:
-            _check_texts(answer)
-        return answer
+        return _in_bytes(answer) if texts else answer
 
     def _check(self, inputs: Mapping[str, Array], answer: Mapping[str, Array]) -> None:
         symbols = bound(self._inputs, inputs)
@@ -136,11 +134,25 @@ def _words(spec: TensorSpec, array: Array) -> str:
     return f"output {quoted(spec.name)} is {shown(array)}, and {spec.text} was promised"
 
 
-def _check_texts(answer: Mapping[str, Array]) -> None:
-    for name, array in answer.items():
-        if array.dtype.hasobject and not _TEXTS.issuperset(kinds := set(map(type, array.ravel().tolist()))):
-            other = next(kind for kind in kinds if kind not in _TEXTS)
-            raise BrokenPromise(f"output {quoted(name)} is text, and an element of it is {_article(other)}")
+def _in_bytes(answer: dict[str, Array]) -> dict[str, Array]:
+    """Texts as they come from a server, bytes: models of one problem may be here or there, and of any framework."""
+    return {name: _texts(name, array) if array.dtype.kind in "OSUT" else array for name, array in answer.items()}
+
+
+def _texts(name: str, array: Array) -> Array:
+    items = array.ravel().tolist()
+    kinds = set(map(type, items))
+    if not _TEXTS.issuperset(kinds):
+        other = next(kind for kind in kinds if kind not in _TEXTS)
+        raise BrokenPromise(f"output {quoted(name)} is text, and an element of it is {_article(other)}")
+    if array.dtype.hasobject and str not in kinds:
+        return array
+    texts = np.empty(array.size, object)
+    try:
+        texts[:] = [to_bytes(item, f"output {quoted(name)}") for item in items]
+    except ServiceError as error:  # half of a pair of surrogates, say
+        raise BrokenPromise(error.message) from None
+    return texts.reshape(array.shape)
 
 
 def _article(kind: type) -> str:

@@ -89,7 +89,7 @@ def test_whole_numbers_and_nothing_take_the_declared_type():
         assert of(f"{kind}[n]", [np.int64(1), np.int64(2)]).dtype == kind
     for kind in ("uint8", "string", "bool"):
         assert of(f"{kind}[n, 3]", []).shape == (0, 3)
-    assert of("string[n]", ["a\0", b"b"]).tolist() == [b"a\0", b"b"]
+    assert of("string[n]", ["a\0", b"b"]).tolist() == ["a\0", b"b"]
     with pytest.raises(ModelFailed) as caught:
         of("uint8[n]", [1, 300])
     assert "uint8 cannot hold" in str(caught.value.__cause__)

@@ -28,8 +28,7 @@ def write(path: Path, text: str) -> Path:
 
 def ask(source: object, function: str = "f") -> object:
     with graphpipe.load(f"{source}:{function}") as model:
-        answer = model.infer({"x": X})["output_0"].tolist()
-    return [each.decode() if isinstance(each, bytes) else each for each in answer]
+        return model.infer({"x": X})["output_0"].tolist()
 
 
 CODE = """

@@ -214,7 +214,7 @@ def test_a_function_may_give_numpys_text():
     for function in (words, undeclared):
         with graphpipe.load(function) as model:
             (text,) = model.infer({"x": [1.0, 2.0]}).values()
-            assert text.tolist() == [b"ab", b""]
+            assert text.tolist() == ["ab", ""]
 
 
 def test_text_of_polars_keeps_its_nuls(echo):

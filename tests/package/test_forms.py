@@ -91,17 +91,6 @@ def test_where_an_environment_is_needed_the_command_that_makes_it_has_all_requir
     assert shlex.split(command) == ["--requirements", "numpy<0.1", "--requirements", "scipy>=1; python_version>'3'"]
 
 
-def test_text_is_the_same_here_as_from_a_server_whatever_the_model_makes_of_it():
-    for given in (["a", "ü"], np.array(["a", "ü"]), np.array(["a", b"\xc3\xbc"], object)):
-        with graphpipe.load(lambda given=given: {"out": given}) as model:
-            assert model.infer({})["out"].tolist() == [b"a", b"\xc3\xbc"]
-    with (
-        graphpipe.load(lambda: {"out": np.array(["\ud800"], object)}) as model,
-        pytest.raises(graphpipe.ModelFailed),
-    ):
-        model.infer({})
-
-
 def test_a_folder_that_cannot_be_written_to_is_said_in_words():
     with pytest.raises(graphpipe.LoadError, match=r"/proc/adder\.zip cannot be written: "):
         create("/proc/adder.zip", model=add, problem=ADDITION, code=_FILE)

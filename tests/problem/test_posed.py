@@ -224,9 +224,18 @@ def test_a_size_that_an_input_has_binds_the_outputs():
         posed.infer({"picture": PICTURE})
 
 
-def test_text_is_text_however_numpy_keeps_it():
-    for label in (np.array(["a"]), np.array([b"a"]), ["a"], np.array(["a"], object)):
-        assert detect(np.ones((1, 4), ">f4"), label).infer({"picture": PICTURE})["label"].shape == (1,)
+def test_text_is_bytes_as_from_a_server_however_the_model_keeps_it():
+    for label in (
+        np.array(["ü"]),
+        np.array([b"\xc3\xbc"]),
+        ["ü"],
+        np.array(["ü"], object),
+        np.array([b"\xc3\xbc"], object),
+    ):
+        given = detect(np.ones((1, 4), ">f4"), label).infer({"picture": PICTURE})["label"]
+        assert given.tolist() == [b"\xc3\xbc"]
+    with pytest.raises(ModelFailed, match="'label'"):
+        detect(np.ones((1, 4), ">f4"), np.array(["\ud800"], object)).infer({"picture": PICTURE})
 
 
 def test_what_a_model_refuses_or_raises_passes():
