@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -278,8 +279,8 @@ def _is_folder(source: str) -> bool:
 
 
 def default_name(source: str) -> str:
-    """What a model is called when nobody says: its file's stem, its folder's or its function's name, or the host that
-    has it.
+    """What a model is called when nobody says: its file's stem, its folder's or its function's name, the name that is in
+    a pipeline's file, or the host that has it.
     """
     if is_model_url(source):
         return file_name(source)
@@ -290,8 +291,22 @@ def default_name(source: str) -> str:
         return Path(source.removeprefix("placeholder:")).stem or "placeholder"
     if match := re.fullmatch(r"(?:[\w.]+|.+\.py):([\w.]+)", source):
         return match[1]
+    if name := _name_in_pipeline(source):
+        return name
     if Path(source).name == "pipeline.toml":  # every pipeline's file
         return folder_name(Path(source).parent)
     if os.path.isdir(source):
         return folder_name(Path(source))
     return Path(source.rstrip("/")).stem or "model"
+
+
+def _name_in_pipeline(source: str) -> str:
+    """What a pipeline's file says that it is called; nothing where it does not, or is none that could be loaded."""
+    if not source.endswith(".toml") and not os.path.isfile(os.path.join(source, "pipeline.toml")):
+        return ""
+    file = importlib.import_module("graphpipe.pipeline.file")  # it knows what options there are, as this one does
+    try:
+        path = file.file_of(source)
+        return "" if path is None else str(file.read(path).name)
+    except LoadError:
+        return ""

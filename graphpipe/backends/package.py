@@ -52,22 +52,22 @@ class PackagedModel:
 
     def __init__(self, model: Model, package: Package, name: str) -> None:
         manifest = package.manifest
-        self._posed = manifest.problem.posed(model, manifest.name_map, name)
+        self.posed = manifest.problem.posed(model, manifest.name_map, name)
         self._package = package
         # All that the package is has a part in it.
         self.version = manifest.digest
         self.description = manifest.problem.description or f"package of {manifest.platform}"
         self.tests = len(manifest.tests)
-        self.infer, self.close = self._posed.infer, self._posed.close
+        self.infer, self.close = self.posed.infer, self.posed.close
 
     @property
     def signature(self) -> Signature:
         """The problem's."""
-        return self._posed.signature
+        return self.posed.signature
 
     def self_test(self) -> None:
         """Run the package's tests. Raises TestFailed with what is different."""
-        self.problem.check(self._posed)
+        self.problem.check(self.posed)
 
     @property
     def problem(self) -> Problem:
@@ -76,7 +76,7 @@ class PackagedModel:
 
     def __getattr__(self, name: str) -> Any:
         # kind, runtime, threads and whatever else a model may have.
-        return getattr(self._posed, name)
+        return getattr(self.posed, name)
 
 
 def _open(source: str, options: LoadOptions) -> Model:

@@ -21,7 +21,7 @@ from graphpipe.pipeline.wiring import Wire, wired
 from graphpipe.signature import Signature
 from graphpipe.words import listed, nearest, quoted
 
-__all__ = ["Flow", "StageOf"]
+__all__ = ["Flow", "StageOf", "Turn"]
 
 Array = NDArray[Any]
 
@@ -40,8 +40,8 @@ class StageOf(NamedTuple):
     gives: dict[str, str]
 
 
-class _Turn(NamedTuple):
-    """What is asked of one stage in a request, and the values that nobody needs after it."""
+class Turn(NamedTuple):
+    """What is asked of one stage, by its own names (None: all), and the values that nobody needs after it."""
 
     asked: tuple[str, ...] | None
     done: tuple[str, ...]
@@ -71,11 +71,12 @@ class Flow:
         self.wires = wiring.wires
         self._signature = wiring.signature
         self.output_names = wiring.outputs
-        self._steps = tuple([Step(part, wire) for part, wire in zip(parts, wiring.wires, strict=True)])
-        sources = producers(self.wires)
-        branches = None if sources is None else Branches(sources)
+        self.steps = tuple([Step(part, wire) for part, wire in zip(parts, wiring.wires, strict=True)])
+        # Of each stage the stages that it waits for; None where only running them shows it.
+        self.sources = producers(self.wires)
+        branches = None if self.sources is None else Branches(self.sources)
         self._branches = branches if branches is not None and branches.are_there else None
-        self._turns: dict[tuple[str, ...] | None, tuple[_Turn, ...]] = {}
+        self._turns: dict[tuple[str, ...] | None, tuple[Turn, ...]] = {}
         models = [part.model for part in parts]
         self.description = f"pipeline: {' -> '.join(part.name for part in parts)}"
         self.keeps_deadlines = all(getattr(model, "keeps_deadlines", False) for model in models)
@@ -91,6 +92,16 @@ class Flow:
     def signature(self) -> Signature:
         """What the first stages take and nobody before them gives, and what the last one gives, or was asked for."""
         return self._signature
+
+    @property
+    def flow(self) -> Flow:
+        """The pipeline itself: whatever is around it, a problem say, passes this on."""
+        return self
+
+    def with_models(self, models: Mapping[str, Model]) -> Flow:
+        """The same with other models for some stages. Raises LoadError where one does not fit between the others."""
+        parts = [part.with_model(models[part.name]) if part.name in models else part for part in self.parts]
+        return Flow(parts, self.name, *self.said)
 
     @property
     def stages(self) -> tuple[StageOf, ...]:
@@ -147,21 +158,21 @@ class Flow:
     ) -> dict[str, Array]:
         wanted = tuple(outputs) if outputs else self.output_names
         until = None if timeout_s is None else monotonic() + timeout_s
-        turns, branches = self._turns_for(wanted), self._branches
+        turns, branches = self.turns(wanted), self._branches
         if branches is None or seconds is not None:
-            return self._answer(inputs, wanted, *self._in_order(inputs, turns, config, until, seconds))
+            return self.answer(inputs, wanted, *self._in_order(inputs, turns, config, until, seconds))
         began = perf_counter()
         if side_by_side := branches.choose():
             given = self._side_by_side(branches, inputs, turns, config, until)
         else:
             given = self._in_order(inputs, turns, config, until, None)
         branches.took(side_by_side, perf_counter() - began)
-        return self._answer(inputs, wanted, *given)
+        return self.answer(inputs, wanted, *given)
 
     def _in_order(
         self,
         inputs: Mapping[str, Array],
-        turns: Sequence[_Turn],
+        turns: Sequence[Turn],
         config: str,
         until: float | None,
         seconds: dict[str, float] | None,
@@ -169,7 +180,7 @@ class Flow:
         """All values that are left at the end, and those of the last stage."""
         values = dict(inputs)
         last: Mapping[str, Array] = inputs
-        for step, turn in zip(self._steps, turns, strict=True):
+        for step, turn in zip(self.steps, turns, strict=True):
             began = perf_counter() if seconds is not None else 0.0
             last = step.run(values, last, turn.asked, config, self._left_s(step, until))
             if seconds is not None:
@@ -180,10 +191,10 @@ class Flow:
         return values, last
 
     def _side_by_side(
-        self, branches: Branches, inputs: Mapping[str, Array], turns: Sequence[_Turn], config: str, until: float | None
+        self, branches: Branches, inputs: Mapping[str, Array], turns: Sequence[Turn], config: str, until: float | None
     ) -> tuple[dict[str, Array], Mapping[str, Array]]:
         def run(stage: int, values: dict[str, Array]) -> dict[str, Array]:
-            step = self._steps[stage]
+            step = self.steps[stage]
             return step.run(values, {}, turns[stage].asked, config, self._left_s(step, until))
 
         values = dict(inputs)
@@ -200,13 +211,14 @@ class Flow:
             raise DeadlineExceeded(f"the caller's deadline passed before stage {step.name!r} of {self.name!r}")
         return left_s
 
-    def _answer(
+    def answer(
         self,
         inputs: Mapping[str, Array],
         wanted: tuple[str, ...] | None,
         values: dict[str, Array],
         last: Mapping[str, Array],
     ) -> dict[str, Array]:
+        """What was ``wanted`` of the values when all stages have run; None is all that the last one gave."""
         if wanted is None:
             return dict(last)
         try:
@@ -219,7 +231,8 @@ class Flow:
             f"{nearest(missing, known)}"
         )
 
-    def _turns_for(self, wanted: tuple[str, ...] | None) -> tuple[_Turn, ...]:
+    def turns(self, wanted: tuple[str, ...] | None) -> tuple[Turn, ...]:
+        """What is asked of each stage where these names are ``wanted``: values that no stage needs are not asked for."""
         turns = self._turns.get(wanted)
         if turns is None:
             if len(self._turns) >= _PLANS_MAX:
@@ -257,10 +270,10 @@ class Flow:
             raise failed
 
 
-def _turns(wires: Sequence[Wire], wanted: tuple[str, ...] | None) -> list[_Turn]:
+def _turns(wires: Sequence[Wire], wanted: tuple[str, ...] | None) -> list[Turn]:
     """What to ask of each stage, and what to let go of after it: no value is held longer than somebody needs it."""
     kept = set(wanted if wanted is not None else wires[-1].gives.values())
-    turns: list[_Turn] = []
+    turns: list[Turn] = []
     needed = set(kept)
     for i in reversed(range(len(wires))):
         wire = wires[i]
@@ -270,5 +283,5 @@ def _turns(wires: Sequence[Wire], wanted: tuple[str, ...] | None) -> list[_Turn]
         # A stage that takes everything, and one that runs for its own sake, get their way.
         whole = i + 1 < len(wires) and wires[i + 1].takes_all
         asked = None if wire.open or whole else tuple([own for own, name in wire.gives.items() if name in needed])
-        turns.append(_Turn(asked or None, done))
+        turns.append(Turn(asked or None, done))
     return turns[::-1]

@@ -55,6 +55,10 @@ class Part:
     # Whoever handed a model over closes it.
     is_ours: bool
 
+    def with_model(self, model: Model) -> Part:
+        """The same stage with another model, which is its owner's to close."""
+        return replace(self, model=model, source="", returns=names_returned(model), is_ours=False)
+
 
 def parts_of(stages: Any, told: LoadOptions | None = None) -> list[Part]:
     """The parts that stages are, each with its model. ``told`` are the options that the pipeline was loaded with.

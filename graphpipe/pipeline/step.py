@@ -54,26 +54,43 @@ class Step:
         Gives its outputs under the pipeline's names. Raises StageFailed, or the refusal that the model said, with the
         stage's name.
         """
-        inputs = self._inputs(values, before)
+        inputs = self.inputs(values, before)
         failed: BaseException
         try:
-            named = None if self._is_read else asked
-            outputs = self._arriving(named_arrays(self._call(inputs, named, config, left_s), asked or ()))
-            if not self._renames:
-                return outputs
-            return {self._renames.get(own, own): array for own, array in outputs.items()}
+            return self.given(named_arrays(self._call(inputs, self.asked(asked), config, left_s), asked or ()))
         except BaseException as error:
             if ends_the_program(error):
                 raise
             said = refusal(error)
-            failed = StageFailed(self.name, "failed") if said is None else _of_stage(self.name, said)
+            failed = StageFailed(self.name, "failed") if said is None else self.named(said)
             failed.__cause__ = error
         try:
             raise failed
         finally:
             del failed  # it remembers this frame
 
-    def _inputs(self, values: Mapping[str, Array], before: Mapping[str, Array]) -> dict[str, Array]:
+    def asked(self, asked: Sequence[str] | None) -> Sequence[str] | None:
+        """Which of its outputs the model is told to give."""
+        return None if self._is_read else asked
+
+    def given(self, outputs: dict[str, Array]) -> dict[str, Array]:
+        """What the model gave, under the pipeline's names, as the next one is to have it: contiguous, and text as bytes."""
+        for name, array in outputs.items():
+            if as_it_would_arrive(array, name) is not array:
+                outputs = {name: as_it_would_arrive(array, name) for name, array in outputs.items()}
+                break
+        return {self._renames.get(own, own): array for own, array in outputs.items()} if self._renames else outputs
+
+    def named(self, error: ServiceError) -> ServiceError:
+        """The same error with the stage's name before its words."""
+        error.message = f"stage {self.name!r}: {error.message}"
+        error.args = (error.message,)
+        return error
+
+    def inputs(self, values: Mapping[str, Array], before: Mapping[str, Array]) -> dict[str, Array]:
+        """What the model takes of the values, checked. Raises InvalidRequest for a mistake of the caller's, ModelFailed for
+        one of the stages before.
+        """
         if self._wire.takes_all:
             return dict(before)
         try:
@@ -103,24 +120,9 @@ class Step:
                 plan = signature.plan([a.dtype for a in arrays], [a.shape for a in arrays], names)
             except InvalidRequest as error:
                 # What stages give one another is none of the caller's mistakes.
-                said = _of_stage(self.name, error) if self._wire.sent else ModelFailed(f"stage {self.name!r}: {error}")
+                said = self.named(error) if self._wire.sent else ModelFailed(f"stage {self.name!r}: {error}")
                 raise said from None
             if len(plans) >= _PLANS_MAX:
                 plans.clear()
             plans[key] = plan
         return plan
-
-    def _arriving(self, outputs: dict[str, Array]) -> dict[str, Array]:
-        """What a model gave, as the next one is to have it: contiguous, and text as bytes."""
-        for name, array in outputs.items():
-            fit = as_it_would_arrive(array, name)
-            if fit is not array:
-                return {name: as_it_would_arrive(array, name) for name, array in outputs.items()}
-        return outputs
-
-
-def _of_stage(name: str, error: ServiceError) -> ServiceError:
-    """The same with the stage's name before its words."""
-    error.message = f"stage {name!r}: {error.message}"
-    error.args = (error.message,)
-    return error

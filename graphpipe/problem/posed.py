@@ -59,7 +59,8 @@ class Posed:
         shown = model.signature
         self._inputs, self._outputs = fit(signature.inputs, signature.outputs, shown, name_map, posed)
         self._signature = _with_what_is_known(signature, self._inputs, shown)
-        self._model = model
+        self.model = model
+        self._made_of = signature, name_map, name, problem, self_test
         self._run = timed(model)
         self._promise = Promise(self._signature.inputs, signature.outputs)
         self._names = tuple(self._outputs)
@@ -84,21 +85,36 @@ class Posed:
         timeout_s: float | None = None,
     ) -> dict[str, Array]:
         """Run the model, and give what was promised. Raises ModelFailed for an answer that is something else."""
-        wanted, known_as = self._names, self._known_as
-        if outputs:
-            wanted, known_as = tuple(outputs), tuple([self._outputs[name] for name in outputs])
+        asked = self.asked(outputs)
+        return self.held(inputs, self._run(self.taken(inputs), asked, config, timeout_s), outputs)
+
+    def taken(self, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
+        """The inputs by the model's names."""
+        return self._renamed(inputs) if self._renames or self._by_place else inputs
+
+    def asked(self, outputs: Sequence[str] | None) -> tuple[str, ...] | None:
+        """The outputs by the model's names; None where it is asked for all that it gives."""
         if self._by_place:
-            given = self._run(self._renamed(inputs), None, config, timeout_s)
-            if self._is_numbered(given):
-                given, known_as = dict(zip(self._names, given.values(), strict=True)), wanted
+            return None
+        return tuple([self._outputs[name] for name in outputs]) if outputs else self._known_as
+
+    def held(self, inputs: Mapping[str, Array], given: Any, outputs: Sequence[str] | None) -> dict[str, Array]:
+        """What the model gave, as it was promised. Raises ModelFailed for an answer that is something else."""
+        wanted = tuple(outputs) if outputs else self._names
+        if self._by_place and self._is_numbered(given):
+            given, known_as = dict(zip(self._names, given.values(), strict=True)), wanted
         else:
-            given = self._run(self._renamed(inputs) if self._renames else inputs, known_as, config, timeout_s)
+            known_as = tuple([self._outputs[name] for name in outputs]) if outputs else self._known_as
         try:
             return self._promise.held(inputs, given, wanted, known_as)
         except BrokenPromise as error:
             words = str(error)
         # Out here: an error that remembers the other would keep what that came through, the request's memory.
         raise ModelFailed(f"{self._breaks}: {words}")
+
+    def again(self, model: Answers) -> Posed:
+        """Another model with the same problem. Raises LoadError where it does not fit."""
+        return Posed(model, *self._made_of)
 
     def _renamed(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         # In the problem's order: a function may take them by place.
@@ -113,18 +129,18 @@ class Posed:
 
     def self_test(self) -> None:
         """Run the problem's tests, and whatever test the model has itself. Raises TestFailed with what is different."""
-        inner = getattr(self._model, "self_test", None)
+        inner = getattr(self.model, "self_test", None)
         if callable(inner):
             inner()
         self._own_test(self)
 
     def close(self) -> None:
         """Close the model."""
-        self._model.close()
+        self.model.close()
 
     def __getattr__(self, name: str) -> Any:
         # version, description and whatever else a model may have.
-        return getattr(self._model, name)
+        return getattr(self.model, name)
 
 
 def _with_what_is_known(signature: Signature, names: Mapping[str, str], model: Signature) -> Signature:

@@ -17,6 +17,7 @@ from graphpipe.backends.find import default_name, loaded, loading
 from graphpipe.descriptors import fill
 from graphpipe.errors import LoadError
 from graphpipe.server.extra import require_extra
+from graphpipe.server.models.lent import Lent
 from graphpipe.server.settings.configuration import configure_from_python
 from graphpipe.server.settings.flags import FLAGS
 from graphpipe.server.settings.keywords import Keywords
@@ -106,7 +107,7 @@ def serving(
             "serve 'file.py:name', or leave process out"
         )
     if ours is not None and isinstance(model, LoadedModel | Model):
-        ours = cast(Model, _Lent(ours))
+        ours = cast(Model, Lent(ours))
     with contextlib.ExitStack() as stack:
         if said.keys() & _ABOUT_THE_LOG:
             stack.enter_context(_logged(server))
@@ -151,21 +152,6 @@ class Serving:
 def _end(server: Server, afterwards: contextlib.ExitStack, wait: bool) -> None:
     server.stop(wait)
     afterwards.close()
-
-
-class _Lent:
-    """A model that its owner goes on with: it is not closed with the server."""
-
-    def __init__(self, model: Model) -> None:
-        self._model = model
-        # For whoever asks what the model is made of.
-        self.function = getattr(model, "function", None) or model
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._model, name)
-
-    def close(self) -> None:
-        """Nothing: whoever lent it closes it."""
 
 
 def _loop_is_running() -> bool:

@@ -119,7 +119,7 @@ class App:
 
         Raises LoadError for a model that fails its own test.
         """
-        for service in self.directory:
+        for service in self.directory.models:
             began = perf_counter()
             why = await in_thread(warm_up, service.model, self._warmups[service.name])
             try:

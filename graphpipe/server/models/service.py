@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from graphpipe.backends.model import Model
@@ -18,6 +18,9 @@ class Service:
     has ``threads``. ``rereads``: a stage looks at inputs more than once, so they must not change meanwhile.
 
     Requests under way hold it: one that was retired is let go, by ``on_let_go``, when the last of them is over.
+
+    A pipeline's has ``parts``, the services of its stages, which it holds, and says what it would be with others:
+    ``with_parts``, which raises LoadError where one does not fit.
     """
 
     name: str
@@ -29,8 +32,15 @@ class Service:
     ignore_extra_inputs: bool = False
     threads: int = 0
     rereads: bool = False
+    parts: tuple[Service, ...] = ()
+    with_parts: Callable[[Sequence[Service]], Service] | None = None
+    is_gone: bool = False
     _holders: int = 0
     _on_let_go: Callable[[Service], None] | None = None
+
+    def __post_init__(self) -> None:
+        for part in self.parts:
+            part.hold()
 
     def hold(self) -> None:
         """A request is under way."""
@@ -40,13 +50,21 @@ class Service:
         """It is over."""
         self._holders -= 1
         if not self._holders and self._on_let_go is not None:
-            self._on_let_go(self)
+            self._go(self._on_let_go)
 
     def retire(self, on_let_go: Callable[[Service], None]) -> None:
         """No request comes any more: call ``on_let_go`` once those under way are over, or now."""
         self._on_let_go = on_let_go
         if not self._holders:
-            on_let_go(self)
+            self._go(on_let_go)
+
+    def _go(self, on_let_go: Callable[[Service], None]) -> None:
+        if self.is_gone:
+            return  # what still ran in its name is over
+        self.is_gone = True
+        on_let_go(self)
+        for part in self.parts:
+            part.release()
 
     def numbers(self) -> dict[str, float]:
         """How it is now, as metrics."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from time import perf_counter
 
 from graphpipe.backends import LoadOptions, Model
@@ -12,6 +12,8 @@ from graphpipe.backends.find import kind_of, loading, opened
 from graphpipe.backends.unused import refuse_unused
 from graphpipe.errors import LoadError
 from graphpipe.machine import usable_cpus
+from graphpipe.server.models.parts import PipelineIn, pipeline_in
+from graphpipe.server.models.pipeline import PipelineStage
 from graphpipe.server.models.service import Service
 from graphpipe.server.numbers.counters import Counters
 from graphpipe.server.numbers.meter import Meter
@@ -28,6 +30,7 @@ from graphpipe.server.stages.cache.stage import ModelIdentity, RowCache
 from graphpipe.server.stages.cache.store import RowStore, cache_folder, store_folder
 from graphpipe.server.stages.cache.upstream import UpstreamVersion
 from graphpipe.server.stages.causes import MASKED, Causes
+from graphpipe.server.stages.posed import PosedStage
 from graphpipe.server.stages.rows import RowEvidence, why_inputs_have_no_rows, why_not_by_rows
 from graphpipe.server.stages.runner import ModelRunner
 from graphpipe.signature import Signature
@@ -35,6 +38,15 @@ from graphpipe.signature import Signature
 __all__ = ["build", "load_models"]
 
 log = logging.getLogger("graphpipe.server")
+
+
+@dataclass(frozen=True, slots=True)
+class _Around:
+    """What all services of a server have in common."""
+
+    counters: Counters
+    is_full: Callable[[], bool]
+    causes: Causes
 
 
 def load_models(
@@ -70,35 +82,39 @@ def build(
     is_full: Callable[[], bool] = lambda: False,
     causes: Causes = MASKED,
 ) -> list[Service]:
-    """Each model behind its stages. ``is_full`` says that more is held of bodies and answers than may be, ``causes`` what is
-    told of failures.
+    """Each model behind its stages; of a pipeline each part is a service with stages of its own. ``is_full`` says that
+    more is held of bodies and answers than may be, ``causes`` what is told of failures.
 
     Raises LoadError where a stage cannot be had with a model.
     """
-    services = []
+    services, around = [], _Around(counters, is_full, causes)
     for settings, model in models:
         with loading(f"model {settings.name!r}"):  # it is asked what it takes
-            services.append(_service(settings, model, counters.meter(settings.name), is_full, causes))
+            services.append(_service(settings, model, around))
     return services
 
 
-def _service(
-    settings: ModelSettings, model: Model, meter: Meter, is_full: Callable[[], bool], causes: Causes
-) -> Service:
+def _service(settings: ModelSettings, model: Model, around: _Around) -> Service:
+    if (pipeline := pipeline_in(model)) is not None:
+        parts = [_service(told, part, around) for told, part in pipeline.parts(settings)]
+        return _pipeline(settings, model, pipeline, parts, around)
     if settings.batch_sizes and fixed_rows(model.signature) in settings.batch_sizes:
         model = AnyRows(model)
+    meter = around.counters.meter(settings.name)
     threads = settings.threads or getattr(model, "threads", 0) or usable_cpus()
     limits = _batch_limits(settings, model.signature, threads)
     # Batches are bounded in the batcher's own queue.
     queue_max = settings.queue_requests_max if limits is None else max(settings.queue_requests_max, 2 * threads)
     runner = ModelRunner(
-        model, settings.name, threads, queue_requests_max=queue_max, meter=meter, is_full=is_full, causes=causes
+        model,
+        settings.name,
+        threads,
+        queue_requests_max=queue_max,
+        meter=meter,
+        is_full=around.is_full,
+        causes=around.causes,
     )
-    stage: Stage = runner
-    if limits is not None:
-        stage = Batcher(limits, stage, RowEvidence(model.signature), settings.name, meter)
-    if settings.cache:
-        stage = _cached(settings, model, stage, meter)
+    stage = _staged(settings, model, runner, limits, meter)
     service = Service(
         settings.name,
         model,
@@ -114,6 +130,53 @@ def _service(
     if (numbers := getattr(model, "numbers", None)) is not None:
         meter.follow(numbers)
     return service
+
+
+def _pipeline(
+    settings: ModelSettings, model: Model, pipeline: PipelineIn, parts: Sequence[Service], around: _Around
+) -> Service:
+    meter = around.counters.meter(settings.name)
+    asking = PipelineStage(pipeline.flow, parts, settings.name, meter)
+    stage: Stage = asking
+    for posed in reversed(pipeline.posed):
+        stage = PosedStage(posed, stage)
+    is_quick = asking.quick and stage is asking
+    # So many calls of it are under way at once as its busiest stage has threads, and each of the others has one.
+    at_once = max([part.threads for part in parts]) + len(parts)
+    stage = _staged(settings, model, stage, _batch_limits(settings, model.signature, at_once), meter)
+
+    def with_parts(others: Sequence[Service]) -> Service:
+        with loading(f"model {settings.name!r}"):
+            names = [part.name for part in pipeline.flow.parts]
+            triples = zip(names, parts, others, strict=True)
+            changed = pipeline.with_models({name: now.model for name, before, now in triples if now is not before})
+            return _pipeline(settings, changed.model, changed, others, around)
+
+    service = Service(
+        settings.name,
+        model,
+        stage,
+        meter,
+        at_once=asking.at_once if is_quick and stage is asking else None,
+        cast=settings.cast,
+        ignore_extra_inputs=settings.ignore_extra_inputs,
+        threads=sum([part.threads for part in parts]),
+        rereads=True,  # several stages may take one input
+        parts=tuple(parts),
+        with_parts=with_parts,
+    )
+    meter.follow(service.numbers)
+    return service
+
+
+def _staged(settings: ModelSettings, model: Model, last: Stage, limits: BatchLimits | None, meter: Meter) -> Stage:
+    """What was asked for before the last stage."""
+    stage = last
+    if limits is not None:
+        stage = Batcher(limits, stage, RowEvidence(model.signature), settings.name, meter)
+    if settings.cache:
+        stage = _cached(settings, model, stage, meter)
+    return stage
 
 
 def _cached(settings: ModelSettings, model: Model, stage: Stage, meter: Meter) -> Stage:

@@ -125,7 +125,7 @@ class GraphPipe:
 
     def endpoints(self) -> list[GraphPipeEndpoint]:
         """All of them."""
-        return [self.endpoint_of(service) for service in self._directory]
+        return [self.endpoint_of(service) for service in self._directory.models]
 
     def methods(self, path: str) -> tuple[str, ...]:
         """Both: a model is described, or run."""
