@@ -27,7 +27,7 @@ __all__ = ["OF_SERVING", "Part", "named_stages", "parts_of"]
 OF_SERVING = (
     "backend", "cast", "ignore_extra_inputs", "threads", "batch_rows_max", "batch_wait_ms", "batch_sizes", "batch_pad",
     "queue_rows_max", "cache", "cache_dir", "cache_bytes_max", "cache_ttl_s", "cache_version", "cache_fresh_ms",
-    "queue_requests_max", "warmup",
+    "queue_requests_max",
 )  # fmt: skip
 _DECLARED = declared_in(LoadOptions)
 # What is the machine's, and holds for each part that says nothing else.

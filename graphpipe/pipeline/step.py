@@ -34,6 +34,7 @@ class Step:
         self._wire = wire
         # A function that declares nothing takes any name that it does not give for its caller's mistake.
         self._is_read = bool(part.returns)
+        self._cast = bool(part.settings.get("cast"))
         # Nobody writes to what a stage gave, nor is its memory used again: it may be passed on as it is.
         self._call = owned(part.model, inputs_are_ours=True)
         self._takes = tuple(wire.takes.items())
@@ -117,7 +118,7 @@ class Step:
         plan = plans.get(key)
         if plan is None:
             try:
-                plan = signature.plan([a.dtype for a in arrays], [a.shape for a in arrays], names)
+                plan = signature.plan([a.dtype for a in arrays], [a.shape for a in arrays], names, cast=self._cast)
             except InvalidRequest as error:
                 # What stages give one another is none of the caller's mistakes.
                 said = self.named(error) if self._wire.sent else ModelFailed(f"stage {self.name!r}: {error}")

@@ -121,7 +121,7 @@ def _wire(part: Part, found: _Found, before: Wire | None) -> Wire:
         for own in (*specs, *(name for name in part.inputs if name not in specs)):
             (takes if own in needed else may_take)[own] = part.inputs.get(own, own)
     for own, name in (*takes.items(), *may_take.items()):
-        _take(part.name, specs.get(own, TensorSpec(own)), name, own in takes, found)
+        _take(part, specs.get(own, TensorSpec(own)), name, own in takes, found)
     names = {*takes.values(), *may_take.values()}
     sent = frozenset(name for name in names if name in found.inputs and name not in found.given)
     gives, is_open = _gives(part, signature, any_number)
@@ -152,10 +152,11 @@ def _gives(part: Part, signature: Signature, any_number: bool) -> tuple[dict[str
     return gives, is_open
 
 
-def _take(stage: str, spec: TensorSpec, name: str, is_needed: bool, found: _Found) -> None:
+def _take(part: Part, spec: TensorSpec, name: str, is_needed: bool, found: _Found) -> None:
+    stage = part.name
     if name in found.given:
         who, given = found.given[name]
-        if clash := _clash(given, spec):
+        if clash := _clash(replace(given, dtype=None) if part.settings.get("cast") else given, spec):
             raise LoadError(
                 f"stage {stage!r} takes {quoted(name)} as {spec.text}, and stage {who!r} gives it as {given.text}: {clash}"
             )
@@ -231,7 +232,8 @@ def _signature(found: _Found, outputs: tuple[str, ...] | None, specs: list[Tenso
     ]
     stages = {stage for takers in found.inputs.values() for stage, _, _ in takers}
     if found.any_inputs:
-        return Signature((*inputs, _ANY), tuple(specs), variadic=True, open_outputs=True)
+        others = replace(_ANY, name=_free("input", found.inputs))
+        return Signature((*inputs, others), tuple(specs), variadic=True, open_outputs=True)
     return Signature(
         tuple(inputs),
         tuple(specs),
@@ -257,6 +259,10 @@ def _merged(name: str, takers: Sequence[tuple[str, TensorSpec, bool]]) -> Tensor
             description=made.description or spec.description,
         )
     return made
+
+
+def _free(name: str, taken: Mapping[str, Any]) -> str:
+    return name if name not in taken else _free(f"{name}_", taken)
 
 
 def _taken(wires: Sequence[Wire]) -> list[str]:

@@ -144,7 +144,7 @@ def test_a_framework_of_another_version_is_looked_for_among_the_environments(tmp
     with graphpipe.load(package) as model:
         assert answer(model) == [3]
         assert "onnxruntime" in model.model.runtime
-        assert type(model.model._posed._model).__name__ == "IsolatedModel"
+        assert type(model.model.posed.model).__name__ == "IsolatedModel"
     with pytest.raises(graphpipe.LoadError, match=r"needs onnxruntime>=0.5,<0.6, and --python .* has"):
         graphpipe.load(package, python=sys.executable)
 

@@ -50,7 +50,7 @@ def test_a_file_or_its_folder_is_a_model(folder, monkeypatch):
     for source in (folder / "pipeline.toml", folder):
         with graphpipe.load(source) as model:
             assert model.infer({"text": TEXTS})["class"].tolist() == [0, 1, 2]
-            assert model.name == folder.name
+            assert model.name == "words"
             stages = model.model.stages
             assert [(stage.name, stage.gives) for stage in stages] == [
                 ("Tokenize", {"ids": "ids"}), ("score", {"scores": "scores"}), ("best", {"best": "class"}),

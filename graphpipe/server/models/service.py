@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from graphpipe.backends.model import Model
 from graphpipe.server.numbers.meter import Meter
+from graphpipe.server.settings.values import ModelSettings
 from graphpipe.server.stages import Outputs, Request, Stage
 
 __all__ = ["Service"]
@@ -15,7 +16,8 @@ __all__ = ["Service"]
 @dataclass(slots=True, weakref_slot=True, eq=False)
 class Service:
     """One model that is served. ``at_once`` is what its stage does without waiting, for a model that is quick; any other
-    has ``threads``. ``rereads``: a stage looks at inputs more than once, so they must not change meanwhile.
+    has ``threads``. ``rereads``: a stage looks at inputs more than once, so they must not change meanwhile. ``settings`` is
+    what it was told.
 
     Requests under way hold it: one that was retired is let go, by ``on_let_go``, when the last of them is over.
 
@@ -32,6 +34,7 @@ class Service:
     ignore_extra_inputs: bool = False
     threads: int = 0
     rereads: bool = False
+    settings: ModelSettings | None = None
     parts: tuple[Service, ...] = ()
     with_parts: Callable[[Sequence[Service]], Service] | None = None
     is_gone: bool = False

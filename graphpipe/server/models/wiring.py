@@ -125,6 +125,7 @@ def _service(settings: ModelSettings, model: Model, around: _Around) -> Service:
         ignore_extra_inputs=settings.ignore_extra_inputs,
         threads=0 if runner.quick else threads,
         rereads=stage is not runner,
+        settings=settings,
     )
     meter.follow(service.numbers)
     if (numbers := getattr(model, "numbers", None)) is not None:
@@ -140,10 +141,9 @@ def _pipeline(
     stage: Stage = asking
     for posed in reversed(pipeline.posed):
         stage = PosedStage(posed, stage)
-    is_quick = asking.quick and stage is asking
     # So many calls of it are under way at once as its busiest stage has threads, and each of the others has one.
     at_once = max([part.threads for part in parts]) + len(parts)
-    stage = _staged(settings, model, stage, _batch_limits(settings, model.signature, at_once), meter)
+    stage = _staged(settings, model, stage, _batch_limits(settings, model.signature, at_once), meter, parts)
 
     def with_parts(others: Sequence[Service]) -> Service:
         with loading(f"model {settings.name!r}"):
@@ -157,11 +157,12 @@ def _pipeline(
         model,
         stage,
         meter,
-        at_once=asking.at_once if is_quick and stage is asking else None,
+        at_once=asking.at_once if asking.quick and stage is asking else None,
         cast=settings.cast,
         ignore_extra_inputs=settings.ignore_extra_inputs,
         threads=sum([part.threads for part in parts]),
         rereads=True,  # several stages may take one input
+        settings=settings,
         parts=tuple(parts),
         with_parts=with_parts,
     )
@@ -169,17 +170,24 @@ def _pipeline(
     return service
 
 
-def _staged(settings: ModelSettings, model: Model, last: Stage, limits: BatchLimits | None, meter: Meter) -> Stage:
+def _staged(
+    settings: ModelSettings,
+    model: Model,
+    last: Stage,
+    limits: BatchLimits | None,
+    meter: Meter,
+    parts: Sequence[Service] = (),
+) -> Stage:
     """What was asked for before the last stage."""
     stage = last
     if limits is not None:
         stage = Batcher(limits, stage, RowEvidence(model.signature), settings.name, meter)
     if settings.cache:
-        stage = _cached(settings, model, stage, meter)
+        stage = _cached(settings, model, stage, meter, parts)
     return stage
 
 
-def _cached(settings: ModelSettings, model: Model, stage: Stage, meter: Meter) -> Stage:
+def _cached(settings: ModelSettings, model: Model, stage: Stage, meter: Meter, parts: Sequence[Service]) -> Stage:
     ask = getattr(model, "current_version", None)
     version = str(getattr(model, "version", ""))
     if not version and not settings.cache_version:
@@ -193,7 +201,7 @@ def _cached(settings: ModelSettings, model: Model, stage: Stage, meter: Meter) -
         return stage
     identity = ModelIdentity(
         UpstreamVersion(ask, settings.cache_fresh_ms / 1000) if ask and version else version,
-        f"{manner(settings, model)} {settings.cache_version}",
+        " ".join([manner(settings, model), *_manners(parts), settings.cache_version]),
     )
     try:
         folder = store_folder(cache_folder(settings.cache_dir), settings.name)
@@ -213,6 +221,14 @@ def _cached(settings: ModelSettings, model: Model, stage: Stage, meter: Meter) -
         whole_requests=takes_fixed_rows(model.signature),
         meter=meter,
     )
+
+
+def _manners(parts: Sequence[Service]) -> list[str]:
+    """In what manner the stages of a pipeline are loaded and called."""
+    of_each = [
+        [manner(part.settings, part.model), *_manners(part.parts)] for part in parts if part.settings is not None
+    ]
+    return [each for manners in of_each for each in manners]
 
 
 def _batch_limits(settings: ModelSettings, signature: Signature, at_once: int) -> BatchLimits | None:
