@@ -280,6 +280,49 @@ def test_text_reaches_the_next_stage_as_bytes_however_much_it_is():
     assert kinds == {bytes}
 
 
+def test_a_stage_has_never_more_runs_at_once_than_it_has_threads():
+    running: list[int] = []
+    most_at_once: list[int] = [0]
+
+    def alone(a):
+        running.append(1)
+        most_at_once[0] = max(most_at_once[0], len(running))
+        time.sleep(0.0001)
+        running.pop()
+        return {"b": a + 1}
+
+    def first(x):
+        return {"a": x * 2}
+
+    def last(b):
+        return {"y": b}
+
+    stages = [Stage(first, threads=4), Stage(alone, "alone", threads=1), Stage(last, threads=4)]
+    with Pipeline(stages, name="p") as pipeline, served(pipeline, "p") as server:
+        wrong: list[Any] = []
+
+        def call(path: str, expected: Callable[[float], float]) -> None:
+            with graphpipe.Client(server.url + path) as client:
+                for i in range(150):
+                    if path:
+                        given = client.infer({"a": np.float64([i])}, outputs=["b"])["b"].tolist()
+                    else:
+                        given = client.execute(np.float64([i])).tolist()
+                    if given != [expected(i)]:
+                        wrong.append((path, i, given))
+
+        callers = [threading.Thread(target=call, args=("", lambda i: 2 * i + 1)) for _ in range(4)]
+        callers += [threading.Thread(target=call, args=("/models/p.alone", lambda i: i + 1)) for _ in range(2)]
+        for caller in callers:
+            caller.start()
+        for caller in callers:
+            caller.join(60)
+        assert not wrong
+        assert most_at_once == [1]
+        for name, runs in (("p.first", 600), ("p.alone", 900), ("p.last", 600)):
+            assert number(server, "graphpipe_inference_duration_seconds", name) == runs
+
+
 # --- side by side ---
 
 

@@ -13,11 +13,11 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from graphpipe.backends.failure import refusal
 from graphpipe.errors import Overloaded, ServiceError
 from graphpipe.pipeline.flow import Flow, Turn
 from graphpipe.pipeline.step import Step
 from graphpipe.server.models.service import Service
+from graphpipe.server.models.walk import Walk, of_stage, question
 from graphpipe.server.numbers.meter import Meter
 from graphpipe.server.stages import Outputs, Request
 from graphpipe.server.stages.aside import aside
@@ -70,21 +70,20 @@ class PipelineStage:
         values: dict[str, Array] = dict(request.inputs)
         last: Mapping[str, Array] = request.inputs
         for step, part, turn in zip(self._flow.steps, self._parts, self._flow.turns(wanted), strict=True):
-            last = self._asked_at_once(step, part, _question(step, turn, step.inputs(values, last), request))
+            last = self._asked_at_once(step, part, question(step, turn, step.inputs(values, last), request))
             values.update(last)
         outputs = self._flow.answer(request.inputs, wanted, values, last)
         self._meter.ran(0.0, perf_counter() - began)
         return outputs
 
     async def _in_order(self, request: Request, turns: Sequence[Turn]) -> tuple[dict[str, Array], Mapping[str, Array]]:
-        values: dict[str, Array] = dict(request.inputs)
-        last: Mapping[str, Array] = request.inputs
-        for i, turn in enumerate(turns):
-            last = await self._ask(i, turn, values, last, request)
-            values.update(last)
-            for name in turn.done:
-                values.pop(name, None)
-        return values, last
+        walk = Walk(self._flow.steps, self._parts, turns, request)
+        try:
+            while walk.at < len(turns):
+                await walk.go_on()
+            return walk.values, walk.last
+        finally:
+            walk.end()
 
     async def _side_by_side(
         self, request: Request, turns: Sequence[Turn], followers: Sequence[Sequence[int]]
@@ -135,13 +134,13 @@ class PipelineStage:
         self, i: int, turn: Turn, values: Mapping[str, Array], before: Mapping[str, Array], request: Request
     ) -> dict[str, Array]:
         step, part = self._flow.steps[i], self._parts[i]
-        inner = _question(step, turn, step.inputs(values, before), request)
+        inner = question(step, turn, step.inputs(values, before), request)
         failed: ServiceError
         try:
             given = part.at_once(inner) if part.at_once is not None else await part.stage.infer(inner)
             return await aside(step.given, given)
         except ServiceError as error:
-            failed = _of(step, error)
+            failed = of_stage(step, error)
         try:
             raise failed
         finally:
@@ -153,7 +152,7 @@ class PipelineStage:
         try:
             return step.given(part.at_once(inner))
         except ServiceError as error:
-            failed = _of(step, error)
+            failed = of_stage(step, error)
         try:
             raise failed
         finally:
@@ -171,16 +170,6 @@ class PipelineStage:
 
     def close(self) -> None:
         """Nothing: the stages are services, which close themselves."""
-
-
-def _question(step: Step, turn: Turn, inputs: dict[str, Array], request: Request) -> Request:
-    asked = tuple(step.asked(turn.asked) or ())
-    return Request(inputs, asked, request.config, request.deadline, 0.0, request.request_id)
-
-
-def _of(step: Step, error: ServiceError) -> ServiceError:
-    """The same error, as one of its own: others of a batch may have got this one too."""
-    return step.named(refusal(error) or error)
 
 
 def _followers(sources: Sequence[Mapping[str, int]]) -> list[list[int]] | None:

@@ -19,6 +19,8 @@ class Service:
     has ``threads``. ``rereads``: a stage looks at inputs more than once, so they must not change meanwhile. ``settings`` is
     what it was told.
 
+    ``as_guest`` runs it in a thread of another model's, where nothing is between its callers and its model.
+
     Requests under way hold it: one that was retired is let go, by ``on_let_go``, when the last of them is over.
 
     A pipeline's has ``parts``, the services of its stages, which it holds, and says what it would be with others:
@@ -30,6 +32,7 @@ class Service:
     stage: Stage
     meter: Meter
     at_once: Callable[[Request], Outputs] | None = None
+    as_guest: Callable[[Request, float], tuple[Outputs, float] | None] | None = None
     cast: bool = False
     ignore_extra_inputs: bool = False
     threads: int = 0

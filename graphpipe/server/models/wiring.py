@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from time import perf_counter
+from uuid import uuid4
 
 from graphpipe.backends import LoadOptions, Model
 from graphpipe.backends.find import kind_of, loading, opened
@@ -121,6 +122,7 @@ def _service(settings: ModelSettings, model: Model, around: _Around) -> Service:
         stage,
         meter,
         at_once=runner.at_once if runner.quick and stage is runner else None,
+        as_guest=runner.as_guest if stage is runner else None,
         cast=settings.cast,
         ignore_extra_inputs=settings.ignore_extra_inputs,
         threads=0 if runner.quick else threads,
@@ -225,10 +227,12 @@ def _cached(settings: ModelSettings, model: Model, stage: Stage, meter: Meter, p
 
 def _manners(parts: Sequence[Service]) -> list[str]:
     """In what manner the stages of a pipeline are loaded and called."""
-    of_each = [
-        [manner(part.settings, part.model), *_manners(part.parts)] for part in parts if part.settings is not None
-    ]
-    return [each for manners in of_each for each in manners]
+    manners = []
+    for part in parts:
+        # One that came from elsewhere may be told from another one by its digest alone.
+        unlike = str(getattr(part.model, "version", "")) or uuid4().hex
+        manners += [unlike if part.settings is None else manner(part.settings, part.model), *_manners(part.parts)]
+    return manners
 
 
 def _batch_limits(settings: ModelSettings, signature: Signature, at_once: int) -> BatchLimits | None:

@@ -40,6 +40,10 @@ _CLOSE_S = 1.0
 _ROOM_S = 1.0
 # Answers of runs that take longer do not wait for others.
 _SHORT_S = 0.0005
+# How much the last run counts in what is typical of them, and how often a thread looks whether another's run is over.
+_WEIGHT = 0.1
+_GUEST_S = 0.0002
+_TOO_LATE = "the caller's deadline passed while the request waited; it was not run"
 _PLAIN = frozenset((np.dtype(bool), *(dtype for dtype in DTYPES if dtype is not None and dtype.kind != "O")))
 
 
@@ -92,6 +96,8 @@ class ModelRunner:
         self._began = [0.0] * (0 if self.quick else threads)  # when each thread's run under way began; 0: none is
         self._back: HandBack[_Job] | None = None
         self._left = 0  # jobs in the queue whose callers have left, at most
+        self._guests: dict[int, float] = {}  # threads of other models that run this one, and when each run began
+        self._typical_s = 0.0
         self._threads = [
             threading.Thread(target=self._work, args=(i,), name=f"{name}-{i}", daemon=True)
             for i in range(len(self._began))
@@ -133,6 +139,38 @@ class ModelRunner:
             self._meter.ran(0.0, perf_counter() - began)
         return outputs
 
+    def as_guest(self, request: Request, now: float) -> tuple[Outputs, float] | None:
+        """The outputs by a run in this thread, which is another model's, and the seconds that it took; None where that would
+        keep somebody waiting: if runs of this model are not short, or if others wait for it already.
+        """
+        if not self.quick and (self._typical_s > _SHORT_S or not self._jobs.empty() or self._is_full()):
+            return None
+        thread = threading.get_ident()
+        self._guests[thread] = began = perf_counter()
+        try:
+            # First one says that he runs, and then he looks at the others, here and in _wait_for_guests: one of two sees it.
+            if not self.quick and self._is_over():
+                return None
+            if request.deadline is not None and now >= request.deadline:
+                raise DeadlineExceeded(_TOO_LATE)
+            outputs = self._run(request, now)
+        finally:
+            del self._guests[thread]
+        seconds = perf_counter() - began
+        self._took(seconds)
+        return outputs, seconds
+
+    def _is_over(self) -> bool:
+        return len(self._guests) + len(self._began) - self._began.count(0.0) > len(self._began)
+
+    def _wait_for_guests(self) -> None:
+        """No more runs at once than there are threads."""
+        while self._guests and self._is_over():
+            time.sleep(_GUEST_S)
+
+    def _took(self, seconds: float) -> None:
+        self._typical_s += _WEIGHT * (seconds - self._typical_s)
+
     def admit(self) -> None:
         """Raise Overloaded if no more requests may wait now."""
         if not self.quick and self._jobs.qsize() >= self._queue_requests_max:
@@ -155,7 +193,7 @@ class ModelRunner:
 
     def numbers(self) -> dict[str, float]:
         """How it is now, as metrics."""
-        began = min((began for began in self._began if began), default=0.0)
+        began = min((began for began in (*self._began, *[*self._guests.values()]) if began), default=0.0)
         return {"graphpipe_longest_run_seconds": perf_counter() - began if began else 0.0}
 
     def close(self) -> None:
@@ -249,7 +287,7 @@ class ModelRunner:
             return
         now = job.back.loop.time()
         if request.deadline is not None and now >= request.deadline:
-            job.error = DeadlineExceeded("the caller's deadline passed while the request waited; it was not run")
+            job.error = DeadlineExceeded(_TOO_LATE)
             return
         if self._is_full() and not self._has_room():
             job.error = Overloaded(
@@ -257,6 +295,9 @@ class ModelRunner:
             )
             return
         job.began = self._began[number] = perf_counter()
+        if self._guests:
+            self._wait_for_guests()
+            job.began = perf_counter()
         try:
             job.outputs = self._run(request, now)
         except ServiceError as error:
@@ -264,8 +305,15 @@ class ModelRunner:
         except BaseException as error:  # out of memory while it said why: the thread lives on
             job.error = ModelFailed(f"model {self._name!r} failed on this input ({type(error).__name__})")
         job.ended = perf_counter()
-        job.request = None  # its memory is free for others now, whatever still knows the job
         self._began[number] = 0.0
+        self._took(job.ended - job.began)
+        if request.then is not None and job.outputs is not None:
+            try:
+                request.then(job.outputs)
+            except BaseException as error:  # what it means to say to its caller it keeps itself
+                job.error, job.outputs = ModelFailed(f"what follows model {self._name!r} failed"), None
+                let_go(error)
+        job.request = None  # its memory is free for others now, whatever still knows the job
 
     def _has_room(self) -> bool:
         """Wait until there is room for an answer. False if there is none in time."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -17,7 +18,8 @@ class Request:
     """A checked request. ``outputs`` is empty only where the model decides; ``deadline`` is loop time, or None.
 
     ``request_id`` is what its caller calls it, for the log.
-    ``run_s`` is filled in on the way back: how long the model ran, waiting excluded.
+    ``run_s`` is filled in on the way back: how long the model ran, waiting excluded. ``then`` is what goes on with the
+    model's outputs in its thread, where the model itself is asked.
     """
 
     inputs: dict[str, NDArray[Any]]
@@ -26,6 +28,7 @@ class Request:
     deadline: float | None = None
     run_s: float = 0.0
     request_id: str = ""
+    then: Callable[[Outputs], None] | None = None
 
 
 class Stage(Protocol):
