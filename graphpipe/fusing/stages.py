@@ -82,8 +82,8 @@ def _graph(part: Part, name: str) -> tuple[Path, tuple[str, ...]]:
     if is_isolated_graph and Path(part.source).is_file():
         return Path(part.source), part.options.custom_ops
     raise LoadError(
-        f"stage {name!r} ({_what(part, model)}) is no graph; stages that are files of ONNX, with nothing around them, become "
-        "one, and a pipeline runs the others beside them"
+        f"stage {name!r} ({_what(part, model)}) is no graph; stages that are files of ONNX, with nothing around them, "
+        "become one, and a pipeline runs the others beside them"
     )
 
 
