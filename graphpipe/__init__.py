@@ -48,6 +48,7 @@ if TYPE_CHECKING:
         Unsupported,
         UpstreamFailed,
     )
+    from graphpipe.explanation.explanation import explain
     from graphpipe.fusing.fusing import fuse
     from graphpipe.pipeline.pipeline import Pipeline
     from graphpipe.pipeline.stage import Stage
@@ -92,6 +93,7 @@ __all__ = [
     "__version__",
     "compare",
     "errors",
+    "explain",
     "fuse",
     "load",
     "model",
@@ -112,6 +114,7 @@ _HOMES = {
     "AsyncClient": "graphpipe.client.asyncio_client",
     "Client": "graphpipe.client.blocking",
     "compare": "graphpipe.comparison.comparing",
+    "explain": "graphpipe.explanation.explanation",
     "fuse": "graphpipe.fusing.fusing",
     "load": "graphpipe.backends",
     "LoadOptions": "graphpipe.backends",

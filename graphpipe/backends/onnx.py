@@ -60,6 +60,16 @@ class OnnxModel:
         """What it takes and gives."""
         return self._signature
 
+    @property
+    def file(self) -> Path:
+        """Where it was read from."""
+        return Path(self._source)
+
+    @property
+    def custom_ops(self) -> tuple[str, ...]:
+        """The libraries with operators of its own."""
+        return self._options.custom_ops
+
     def infer(
         self, inputs: Mapping[str, Array], outputs: Sequence[str] | None = None, *, config: str = ""
     ) -> dict[str, Array]:

@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,6 @@ import click
 
 from graphpipe.commandline import Argument, Command, option
 from graphpipe.completion import Offered, source
-from graphpipe.signature import TensorSpec
 
 __all__ = ["command"]
 
@@ -64,9 +63,6 @@ def command(about_inputs: Sequence[click.Parameter], forms: str) -> Command:
     )  # fmt: skip
 
 
-# How large an axis is, the rows aside, that a model leaves open and nobody says the size of.
-_OPEN_SIZE = 16
-
 # What is said of a request; all else is about loading.
 _OF_REQUEST = ("inputs", "ask", "config", "cast", "batch", "shape", "seed",
                *(f"image_{what}" for what in ("preset", "mean", "std", "scale", "fit", "size")))  # fmt: skip
@@ -93,16 +89,14 @@ def _explain(model: str, runs: int, picture: str | None, as_json: bool, **option
 def _explained(source: str, runs: int, about: dict[str, Any], options: dict[str, Any]) -> Any:
     from dataclasses import replace
 
-    from graphpipe.backends.failure import in_words
     from graphpipe.backends.find import kind_of, loaded
     from graphpipe.backends.options import LoadOptions
     from graphpipe.backends.unused import Said
     from graphpipe.cli.callee import elsewhere
-    from graphpipe.cli.targets import requests
-    from graphpipe.errors import GraphPipeError, ModelFailed
+    from graphpipe.cli.targets import requests, shape
+    from graphpipe.explanation.asked import explained, open_sizes, specs_of
     from graphpipe.explanation.explaining import explain
     from graphpipe.setting import declared_in, read_keywords
-    from graphpipe.words import first_line
 
     if not Path(source).exists() and (hint := elsewhere(source)):
         raise ValueError(hint)
@@ -118,55 +112,9 @@ def _explained(source: str, runs: int, about: dict[str, Any], options: dict[str,
         kind = "" if known is None else known.backend
         if not runs:
             return explain(model, None, 0, kind=kind, unmeasured="--runs 0")
-        is_made_up = not about["inputs"]
-        by_name = {spec.name: spec for spec in model.signature.inputs}
-        specs = [by_name.get(name, TensorSpec(name)) for name in model.signature.input_names]
-        if is_made_up:
-            about["shape"] = [*about["shape"], *_sizes(specs, about["batch"], about["shape"])]
+        specs = specs_of(model)
+        if not about["inputs"]:
+            sizes = open_sizes(specs, about["batch"], dict(map(shape, about["shape"])))
+            about["shape"] = [*about["shape"], *(f"{name}={','.join(map(str, dims))}" for name, dims in sizes)]
         request = requests(model.signature, specs, {**about, "variants": 1})[0]
-        try:
-            return explain(model, request, runs, kind=kind)
-        except GraphPipeError as error:
-            inner = _innermost(error) if isinstance(error, ModelFailed) else None
-            # The model is the caller's own: there is no server's log to look it up in.
-            said = first_line(error) if inner is None else f"{first_line(error)}: {in_words(inner)}"
-            if not is_made_up and inner is None:
-                raise
-            if not is_made_up:
-                raise ModelFailed(said) from inner
-            why = f"it does not take what is made up ({request}): {said}; say what it takes: --input, or --shape"
-            return explain(model, None, 0, kind=kind, unmeasured=why)
-
-
-def _sizes(specs: Sequence[TensorSpec], batch: int, said: Sequence[str]) -> Iterator[str]:
-    """Shapes for the inputs that leave more than their rows open, as --shape has them: what nobody said is of one size."""
-    known: dict[str, str] = {}
-    for spec in specs:
-        for text in said:
-            name, _, dims = text.rpartition("=")
-            if name == spec.name and spec.shape is not None:
-                known |= {
-                    dim: size for dim, size in zip(spec.shape, dims.split(","), strict=False) if isinstance(dim, str)
-                }
-    for spec in specs:
-        if spec.shape is None or any(text.startswith(f"{spec.name}=") for text in said):
-            continue
-        if all(isinstance(dim, int) for dim in spec.shape[1:]):
-            continue
-        rows = spec.shape[0]
-        sizes = [
-            str(dim) if isinstance(dim, int)
-            else known[dim] if isinstance(dim, str) and dim in known
-            else str(batch) if axis == 0 or (dim is not None and dim == rows)
-            else str(_OPEN_SIZE)
-            for axis, dim in enumerate(spec.shape)
-        ]  # fmt: skip
-        yield f"{spec.name}={','.join(sizes)}"
-
-
-def _innermost(error: BaseException) -> BaseException | None:
-    """What an error began with; None if it is that itself."""
-    cause = error.__cause__
-    while cause is not None and cause.__cause__ is not None:
-        cause = cause.__cause__
-    return cause
+        return explained(model, request, runs, kind=kind, made_up=not about["inputs"], mend="--input, or --shape")

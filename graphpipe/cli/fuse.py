@@ -20,9 +20,11 @@ examples:
   graphpipe fuse scale.onnx model.onnx --output whole.onnx --name-map model.pixels=scaled
   graphpipe fuse model.onnx after.onnx --output whole.onnx --outputs label,scores=model.probabilities
   graphpipe fuse tokenizer.onnx model.onnx -o whole.onnx --custom-ops libortextensions.so --example text.npz
+  graphpipe fuse pipeline.toml --output whole.onnx
 
 An input is what the last part before it gives under that name, else an input of the whole. A part is called after its
-file: model.onnx is model. Both are asked the same before the file is there. docs/fusing.md has the rest.
+file: model.onnx is model. A pipeline whose stages are all ONNX files says all that itself. Both are asked the same before
+the file is there. docs/fusing.md has the rest.
 """
 
 
@@ -32,7 +34,7 @@ def command() -> Command:
         "fuse", help="Make one ONNX file of several that follow one another.", callback=_fuse, examples=_EXAMPLES,
         params=[
             Argument("parts", nargs=-1, required=True, metavar="PART...", type=click.Path(),
-                     help="ONNX files, in the order in which they run."),
+                     help="ONNX files, in the order in which they run; or one pipeline.toml of such."),
             option("output", "-o", "--output", required=True, metavar="FILE", type=click.Path(dir_okay=False),
                    help="Where it is written to."),
             option("--name-map", multiple=True, metavar="[PART.]INPUT=NAME",
@@ -78,9 +80,11 @@ def _fuse(
         outputs=dict(wanted) or None, custom_ops=custom_ops, examples=examples, external_data=external_data, trial=trial,
     )  # fmt: skip
     from graphpipe.fusing.types import text
+    from graphpipe.pipeline.file import file_of
 
     opsets = ", ".join(f"{entry.domain or 'ai.onnx'} {entry.version}" for entry in model.opset_import)
-    print(f"{output}: {counted(len(parts), 'graph')} in one, {readable_bytes(_bytes(Path(output)))}; opsets {opsets}")
+    what = "a pipeline in one graph" if file_of(parts[0]) else f"{counted(len(parts), 'graph')} in one"
+    print(f"{output}: {what}, {readable_bytes(_bytes(Path(output)))}; opsets {opsets}")
     optional = {tensor.name for tensor in model.graph.initializer}
     for what, infos in (("takes", model.graph.input), ("gives", model.graph.output)):
         for info in infos:

@@ -18,7 +18,7 @@ from graphpipe.cli.inputs import values_of
 from graphpipe.cli.presets import ImageForm
 from graphpipe.signature import Signature, TensorSpec
 
-__all__ = ["refuse_unused", "requests", "target"]
+__all__ = ["refuse_unused", "requests", "shape", "target"]
 
 _IMAGE = ("preset", "mean", "std", "scale", "fit", "size")
 # What is said of a request, of a server, and of threads; all else is about loading a model.
@@ -128,7 +128,7 @@ def _in_process(source: str, about_request: Mapping[str, Any], threads: int | No
 def requests(signature: Signature, specs: Sequence[TensorSpec], about: Mapping[str, Any]) -> list[Request]:
     """The requests to send, in turn. Raises ValueError or InvalidRequest for what cannot be one."""
     outputs = [name.strip() for name in about["ask"].split(",") if name.strip()]
-    shapes = dict(map(_shape, about["shape"]))
+    shapes = dict(map(shape, about["shape"]))
     if about["inputs"]:
         if shapes or about["batch"] > 1 or about["variants"] > 1:
             raise ValueError("--batch, --shape and --variants are for what is made up; --input says what is sent")
@@ -141,7 +141,8 @@ def requests(signature: Signature, specs: Sequence[TensorSpec], about: Mapping[s
     ]
 
 
-def _shape(text: str) -> tuple[str, tuple[int, ...]]:
+def shape(text: str) -> tuple[str, tuple[int, ...]]:
+    """What --shape says of an input. Raises ValueError."""
     name, equals, dims = text.rpartition("=")
     words = dims.split(",") if dims else []
     if not equals or not all(re.fullmatch(r"\s*\d{1,10}\s*", word) for word in words):

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from graphpipe.backends.loaded import LoadedModel
 from graphpipe.backends.profile import Profile
 from graphpipe.bench.requests import Request
+from graphpipe.errors import InvalidRequest
 from graphpipe.explanation.explained import Explained, Part, Value
 from graphpipe.signature import Signature, TensorSpec
 from graphpipe.wire.dtypes import dtype_name, to_bytes, to_sendable
@@ -142,18 +143,32 @@ def _stages_measured(pipeline: Any, inputs: Arrays, runs: int) -> tuple[dict[str
     """
     arrays = {name: _as_it_would_arrive(array, name) for name, array in inputs.items()}
     found: dict[str, list[float]] = {}
-    wanted = list(dict.fromkeys(whole for _, _, _, gives in pipeline.stages for whole in gives.values()))
+    given = [whole for _, _, _, gives in pipeline.stages for whole in gives.values()]
+    # What a stage takes another gave, though it may not say so.
+    taken = [whole for _, _, takes, _ in pipeline.stages for whole in takes.values() if whole not in arrays]
 
     def work() -> None:
         for stage, seconds in pipeline.timed_infer(arrays)[1].items():
             found.setdefault(stage, []).append(seconds)
 
     try:
-        between = pipeline.timed_infer(arrays, wanted)[0] if wanted else {}
+        between = _between(pipeline, arrays, list(dict.fromkeys((*given, *taken))), list(dict.fromkeys(given)))
         _times(work, runs)
     except Exception as error:  # what stands before it may have made more of the inputs
         return {}, {}, f"its stages cannot be measured one by one: {first_line(error)}"
     return {stage: median(each) for stage, each in found.items()}, between, ""
+
+
+def _between(pipeline: Any, arrays: Arrays, wanted: Sequence[str], known: Sequence[str]) -> dict[str, Array]:
+    """The values under the names ``wanted``, or, where some of those need not be there and are not, under the ``known``."""
+    for names in (wanted, known):
+        try:
+            outputs: dict[str, Array] = pipeline.timed_infer(arrays, names)[0] if names else {}
+            return outputs
+        except InvalidRequest:
+            if names == known:
+                raise
+    return {}
 
 
 def _as_it_would_arrive(array: Array, name: str) -> Array:

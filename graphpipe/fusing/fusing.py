@@ -8,12 +8,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from graphpipe.backends.find import load
 from graphpipe.backends.framework import framework
+from graphpipe.backends.loaded import LoadedModel
 from graphpipe.errors import LoadError
 from graphpipe.words import first_line
 
 if TYPE_CHECKING:
     from onnx import ModelProto, TensorProto
+
+    from graphpipe.fusing.stages import Graphs
 
 __all__ = ["fuse"]
 
@@ -22,7 +26,7 @@ _MESSAGE_BYTES_MAX = (1 << 31) - (64 << 20)
 
 
 def fuse(
-    *parts: ModelProto | str | os.PathLike[str],
+    *parts: ModelProto | str | os.PathLike[str] | LoadedModel,
     path: str | os.PathLike[str] | None = None,
     name: str = "",
     name_map: Mapping[str, str] | None = None,
@@ -43,6 +47,9 @@ def fuse(
     (``path`` + ".data") with ``external_data``, and where they are over 2 GiB. ``custom_ops`` are libraries with operators
     of their own, which a runtime then needs too.
 
+    A pipeline, or its file, may stand in place of the parts, if all its stages are files of ONNX: it says itself what goes
+    where, and ``outputs`` are by the pipeline's names.
+
     Both are then asked the same by ONNX Runtime: inputs that are made up, or ``examples``, dicts from names to arrays;
     ``trial=False`` leaves that out. Raises LoadError for what is no ONNX graph, does not fit together, or answers otherwise.
     """
@@ -54,18 +61,29 @@ def fuse(
     from graphpipe.fusing.inference import infer_part, infer_whole
     from graphpipe.fusing.joining import joined
     from graphpipe.fusing.opsets import align, ir_version
-    from graphpipe.fusing.part import read
-    from graphpipe.fusing.plan import planned
+    from graphpipe.fusing.part import read, read_named
+    from graphpipe.fusing.plan import connected, planned
     from graphpipe.fusing.trial import Parts, try_out
 
-    read_parts = read(parts)
+    graphs = _of_pipeline(parts, name_map, outputs)
+    if graphs is None:
+        read_parts = read(parts)
+    else:
+        read_parts = read_named(graphs.files)
+        custom_ops = tuple(dict.fromkeys((*graphs.custom_ops, *custom_ops)))
+        for part, takes in zip(read_parts, graphs.takes, strict=True):
+            part.fix_defaults(besides=takes)
     opsets = align(read_parts)
     for part in read_parts:
         infer_part(part)
-    plan = planned(read_parts, name_map or {}, outputs)
+    if graphs is None:
+        plan = planned(read_parts, name_map or {}, outputs)
+        name = name or "_".join(part.name for part in read_parts)
+    else:
+        plan = connected(read_parts, graphs.takes, graphs.asked, graphs.given)
+        name = name or graphs.name
     as_they_came = Parts(plan, custom_ops) if trial else None
-    default_name = "_".join(part.name for part in read_parts)
-    light, weights = joined(plan, opsets, ir_version(read_parts, opsets), name or default_name)
+    light, weights = joined(plan, opsets, ir_version(read_parts, opsets), name)
     model = _with_weights(infer_whole(light), weights)
     beside = external_data or sum(map(_bytes, weights.values())) > _MESSAGE_BYTES_MAX
     if path is None:
@@ -88,6 +106,38 @@ def fuse(
     except OSError as error:
         raise LoadError(f"{path}: cannot be written: {error.strerror or first_line(error)}") from None
     return onnx.load(path) if beside else model  # what was saved beside a model is no longer in it
+
+
+def _of_pipeline(
+    parts: Sequence[object], name_map: Mapping[str, str] | None, outputs: Sequence[str] | Mapping[str, str] | None
+) -> Graphs | None:
+    """What a pipeline that stands in place of parts consists of; None where they are graphs themselves."""
+    from graphpipe.fusing.stages import graphs_of_pipeline
+    from graphpipe.pipeline.file import file_of
+    from graphpipe.pipeline.flow import Flow
+
+    for place, part in enumerate(parts, 1):
+        if not isinstance(part, LoadedModel) and not (
+            isinstance(part, str | os.PathLike) and file_of(os.fspath(part)) is not None
+        ):
+            continue
+        if len(parts) > 1:
+            raise LoadError(
+                f"part {place} is a model or a pipeline; one pipeline is fused, or graphs, not both together"
+            )
+        if name_map:
+            raise LoadError("a pipeline's stages say themselves what their inputs are, and take no name map")
+        if outputs is not None and not isinstance(outputs, Mapping):
+            outputs = {name: name for name in outputs}
+        model = part if isinstance(part, LoadedModel) else load(os.fspath(part))
+        try:
+            if not isinstance(model.model, Flow):
+                raise LoadError(f"{model.name!r} is {getattr(model.model, 'kind', 'a model')}, and no pipeline")
+            return graphs_of_pipeline(model.model, outputs)
+        finally:
+            if model is not part:
+                model.close()
+    return None
 
 
 def _with_weights(model: ModelProto, weights: Mapping[str, TensorProto]) -> ModelProto:

@@ -8,7 +8,7 @@ taken out first, stand in the graph as inputs of their types and shapes, and com
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from graphpipe.fusing import graphs
 from graphpipe.fusing.graphs import domain_of, nodes_in
 from graphpipe.words import first_line
 
-__all__ = ["Part", "read"]
+__all__ = ["Part", "read", "read_named"]
 
 # Shapes, axes and sizes are small, and libraries want to know them.
 _SMALL_ELEMENTS = 1024
@@ -58,13 +58,24 @@ class Part:
     def gives(self) -> dict[str, onnx.ValueInfoProto]:
         return {info.name: info for info in self.graph.output}
 
+    def fix_defaults(self, besides: Mapping[str, object]) -> None:
+        """Let inputs that may be left out be what they are then, for good, ``besides`` those that are given."""
+        kept = [info for info in self.graph.input if info.name in besides or info.name not in self.defaults]
+        del self.graph.input[:]
+        self.graph.input.extend(kept)
+
     @property
     def defaults(self) -> set[str]:
         """The inputs that may be left out, since the graph has a value for them."""
         return {tensor.name for tensor in self.graph.initializer} & set(self.takes)
 
 
-def read(sources: Sequence[onnx.ModelProto | str | os.PathLike[str]]) -> list[Part]:
+def read_named(files: Mapping[str, Path]) -> list[Part]:
+    """The graphs in files, under names that are told. Raises LoadError for what is no ONNX graph."""
+    return [_plain(name, f"stage {name!r}", path, _model(path, 0)[1]) for name, path in files.items()]
+
+
+def read(sources: Sequence[object]) -> list[Part]:
     """The graphs, each under a name of its own. Raises LoadError for what is no ONNX graph."""
     parts: list[Part] = []
     taken: set[str] = set()

@@ -12,7 +12,7 @@ from graphpipe.fusing.part import Part
 from graphpipe.fusing.types import misfit, text
 from graphpipe.words import listed, nearest
 
-__all__ = ["Plan", "Value", "planned"]
+__all__ = ["Plan", "Value", "connected", "planned"]
 
 # A value of a part: the part's place, and what the part calls it.
 Value = tuple[int, str]
@@ -37,6 +37,27 @@ class Plan:
                 return next(public for public, inputs in self.asked.items() if (place, name) in inputs)
             place, name = self.fed[place, name]
         return place, name
+
+
+def connected(
+    parts: Sequence[Part], takes: Sequence[Mapping[str, Value | str]], asked: Sequence[str], given: Mapping[str, Value]
+) -> Plan:
+    """The parts connected as they are told: ``takes`` says of each part's inputs which value they are, or the name of an
+    input from outside, of which ``asked`` has the order. Raises LoadError for what does not fit together.
+    """
+    plan = Plan(parts, asked={name: [] for name in asked}, given=dict(given))
+    for place, (part, told) in enumerate(zip(parts, takes, strict=True)):
+        for name, info in part.takes.items():
+            origin = told[name]
+            if isinstance(origin, str):
+                plan.asked.setdefault(origin, []).append((place, name))
+                _check_shared(parts, origin, plan.asked[origin])
+            else:
+                plan.fed[place, name] = origin
+                _check(parts, origin, part, info)
+    plan.asked = {name: inputs for name, inputs in plan.asked.items() if inputs}
+    _check_names(plan)
+    return plan
 
 
 def planned(
@@ -68,13 +89,17 @@ def planned(
         )
     plan.given = _given(parts, known, outputs)
     _check_all_are_needed(plan)
+    _check_names(plan)
+    return plan
+
+
+def _check_names(plan: Plan) -> None:
     both = sorted(set(plan.given) & set(plan.asked))
     if both:
         raise LoadError(
             f"{listed(both)} would be an input and an output, and in a graph a name is one value; give it another: "
             f"outputs={{'new_{both[0]}': {both[0]!r}}}"
         )
-    return plan
 
 
 def _check(parts: Sequence[Part], value: Value, part: Part, info: onnx.ValueInfoProto) -> None:

@@ -38,8 +38,8 @@ pytestmark = pytest.mark.slow
         ("benchmarks/isolation.py small large --rounds 1", "from model.empty()"),
         ("benchmarks/isolation.py pure --rounds 1", "by a second process"),
         ("benchmarks/sharing.py large small --rounds 2", "from client.empty()"),
-        ("benchmarks/pipelines.py overhead branches --rounds 1", ""),
-        ("-m benchmarks.pipelining.embedding --small --rounds 1", "32 sentences: one file"),
+        ("benchmarks/pipelines.py overhead branches processes --quick", "| in 2 processes of its own |"),
+        ("benchmarks/pipelines.py embedding text2ids --quick", ""),
     ],
 )
 def test_a_benchmark_runs_to_its_end(command: str, expected: str) -> None:

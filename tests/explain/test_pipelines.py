@@ -96,6 +96,29 @@ def test_a_stage_that_does_not_say_what_it_gives_is_linked_by_what_is_taken():
             assert [found.values[i].name for i in found.inputs] == ["x"]
 
 
+def test_what_a_stage_gives_without_saying_so_is_seen_where_another_takes_it():
+    silent = eval("lambda x: {'h': x[:, :1]}")  # there is no code to read
+    for last, seen in ((lambda h: {"y": h}, "float32[2, 1]"), (Choosy(), "")):
+        with graphpipe.Pipeline([graphpipe.Stage(silent, "silent"), graphpipe.Stage(last, "last")]) as pipeline:
+            found = graphpipe.explain(pipeline, {"x": np.ones((2, 3), np.float32)}, runs=1)
+        assert [value.seen for value in found.values if value.name == "h"] == [seen]
+        assert all(part.seconds > 0 for part in found.parts)
+
+
+class Choosy:
+    """A model that takes more than it needs."""
+
+    signature = graphpipe.Signature(
+        (graphpipe.TensorSpec("h"), graphpipe.TensorSpec("left_out")), (graphpipe.TensorSpec("y"),), ("h",)
+    )
+
+    def infer(self, inputs, outputs=None, *, config=""):
+        return {"y": inputs["h"]}
+
+    def close(self):
+        pass
+
+
 def test_what_a_caller_sends_in_its_place_is_an_input():
     def parts(x):
         return dict(zip(("a",), (x + 1,), strict=True))

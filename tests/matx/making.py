@@ -21,7 +21,7 @@ __all__ = ["EXAMPLE", "Made", "made"]
 
 EXAMPLE = ROOT / "examples" / "text2ids"
 HERE = Path(__file__).parent
-_SOURCES = (HERE / "modules.py", HERE / "commas.cc", EXAMPLE / "script.py", EXAMPLE / "text2ids.py")
+_SOURCES = (HERE / "modules.py", HERE / "commas.cc", HERE / "sums.cc", EXAMPLE / "script.py", EXAMPLE / "text2ids.py")
 _NEWEST = (3, 12)
 _PACKAGE = "matxscript==1.8.1"
 
@@ -67,7 +67,7 @@ def _script(python: str, folder: Path) -> None:
         new = Path(place, "new")
         new.mkdir()
         for command in (
-            [HERE / "modules.py", new, HERE / "commas.cc"],
+            [HERE / "modules.py", new, HERE / "commas.cc", HERE / "sums.cc"],
             [EXAMPLE / "script.py", new / "text2ids"],
         ):
             done = subprocess.run(

@@ -1,4 +1,4 @@
-"""Scripts and saves small modules, where MATXScript is: python modules.py FOLDER COMMAS.CC"""
+"""Scripts and saves small modules, where MATXScript is: python modules.py FOLDER COMMAS.CC SUMS.CC"""
 
 # ruff: noqa: UP006, UP035 - MATXScript knows types by these names
 
@@ -8,6 +8,7 @@ import sys
 from typing import Any, Dict, List, Tuple
 
 import matx
+import numpy as np
 
 
 class Lowered:
@@ -49,15 +50,28 @@ class Counted:
         return len(table)
 
 
-def main(folder: str, operator: str) -> None:
-    """Write every module below ``folder``, and beside them a library of operators."""
-    lowered, scaled, odd, counted = [matx.script(each)() for each in (Lowered, Scaled, Odd, Counted)]
-    library = os.path.join(folder, "libcommas.so")
-    subprocess.run(
-        ["g++", "-std=c++14", "-w", "-fPIC", "-shared", *matx.get_cflags(), operator, "-o", library], check=True
-    )
+class Marked:
+    def __init__(self) -> None:
+        pass
+
+    def __call__(self, texts: List[bytes]) -> List[bytes]:
+        return [each + b"!" for each in texts]
+
+
+def compiled(code: str, folder: str) -> None:
+    """Compile operators to a library of the same name, and load it."""
+    library = os.path.join(folder, f"lib{os.path.basename(code).removesuffix('.cc')}.so")
+    subprocess.run(["g++", "-std=c++14", "-w", "-fPIC", "-shared", *matx.get_cflags(), code, "-o", library], check=True)
     matx.pipeline.load_ops(library)
+
+
+def main(folder: str, *operators: str) -> None:
+    """Write every module below ``folder``, and beside them libraries of operators."""
+    lowered, scaled, odd, counted, marked = [matx.script(each)() for each in (Lowered, Scaled, Odd, Counted, Marked)]
+    for code in operators:
+        compiled(code, folder)
     commas = matx.pipeline.ops.CountCommas()
+    adds, sums, negates = [getattr(matx.pipeline.ops, each)() for each in ("AddToRows", "SumOfRows", "Negated")]
 
     def of_words(words):
         return lowered(words)
@@ -74,6 +88,12 @@ def main(folder: str, operator: str) -> None:
     def two(text):
         return commas(text), odd(text)
 
+    def contract(x, k, flags, s):
+        return adds(x, k), sums(x), negates(flags), marked(s)
+
+    rows = matx.array.from_numpy(np.ones((2, 4), np.float32))
+    numbers, yes = matx.array.from_numpy(np.ones(2, np.int64)), matx.array.from_numpy(np.ones(2, bool))
+    matx.trace(contract, rows, numbers, yes, [b"a"]).save(os.path.join(folder, "contract"))
     array = matx.NDArray([1.0], [1], "float32")
     matx.trace(of_words, ["Hello"]).save(os.path.join(folder, "lowered"))
     matx.trace(of_numbers, array, 1.5, 2, [[1]]).save(os.path.join(folder, "scaled"))

@@ -115,6 +115,15 @@ def here(array: Array) -> float:
     return float(answer["mean"].sum())
 
 
+def what_it_is_made_of(array: Array) -> list[str]:
+    with graphpipe.Pipeline([mean, double], name="both") as pipeline:
+        found = graphpipe.explain(pipeline, {"x": array}, runs=3)
+        graphpipe.fuse(pipeline, path="both.onnx", outputs={"answer": "mean"})
+    Path("both.svg").write_text(found.svg())
+    print(found.text(), found.as_json()["ms"], found.seconds or 0.0)
+    return [f"{part.name} {part.seconds}" for part in found.parts]
+
+
 def when_it_goes_wrong(array: Array) -> str:
     try:
         return str(remote.execute(URL, array))
