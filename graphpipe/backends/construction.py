@@ -20,7 +20,7 @@ from graphpipe.errors import LoadError
 from graphpipe.sources.digest import digest_of
 from graphpipe.words import listed, nearest, quoted
 
-__all__ = ["Arguments", "checked", "forget", "paths_apart", "remember", "remembered", "why_not_plain"]
+__all__ = ["Arguments", "checked", "paths_apart", "remember", "remembered", "why_not_plain"]
 
 _DEPTH_MAX = 64
 # In an instance's own attributes; no name that a class would choose.
@@ -141,12 +141,13 @@ def remember(made: Any, values: Mapping[str, Any]) -> None:
 def remembered(made: Any) -> dict[str, Any] | None:
     """What an instance was made with; None where nobody knows."""
     found = getattr(made, "__dict__", {}).get(_MADE_WITH)
+    if (
+        found is None
+        and hasattr(type(made).__call__, "__graphpipe_called__")
+        and type(made).__init__ is object.__init__
+    ):
+        return {}  # a stage's class without a constructor
     return dict(found) if found is not None else None
-
-
-def forget(made: Any) -> None:
-    """Have nobody know what an instance was made with."""
-    getattr(made, "__dict__", {}).pop(_MADE_WITH, None)
 
 
 def _as_it_is(value: Any, depth: int = 0) -> Any:

@@ -283,8 +283,8 @@ def _made(kind: type, name: str, arguments: Arguments | None) -> object:
             made.version = f"{version} {arguments.digest}"  # type: ignore[attr-defined]
         except AttributeError:
             raise LoadError(
-                f"{name}: the version of a {kind.__name__} does not tell what it was made with, and cannot be set: make it a "
-                "plain attribute"
+                f"{name}: the version of a {kind.__name__} does not tell what it was made with, and cannot be set: make it "
+                "a plain attribute"
             ) from None
     return made
 
