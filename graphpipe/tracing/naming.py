@@ -52,7 +52,8 @@ def named(recording: Recording, stages: Sequence[str], returned: Returned) -> tu
     for name in recording.inputs:
         if name in untaken:
             raise Wrong(
-                f"its input {quoted(name)} has the name of one that a stage could take and is not given; name it otherwise"
+                f"its input {quoted(name)} has the name of one that a stage could take and is not given; name it "
+                f"otherwise"
             )
     taken = {*names.values(), *untaken}
     for call, stage in zip(recording.calls, stages, strict=True):
@@ -73,8 +74,8 @@ def _refuse_to_hide(recording: Recording, name: str, value: Traced, outputs: Seq
     later = [call for call in recording.calls[made + 1 :] if recording.inputs[name] in call.inputs.values()]
     if later:
         raise Wrong(
-            f"it returns {quoted(name)}, which is also its input, and stage {later[0].callee.name!r} takes the input after that; "
-            "return it by another name"
+            f"it returns {quoted(name)}, which is also its input, and stage {later[0].callee.name!r} takes the input "
+            f"after that; return it by another name"
         )
 
 

@@ -59,7 +59,8 @@ def stage(what: Any = None, /, *, name: str = "") -> Any:
     if isinstance(what, type):
         if name:
             raise TypeError(
-                f"a class's stages are called after it; name one of them: graphpipe.stage({what.__name__}(...), name=...)"
+                f"a class's stages are called after it; name one of them: graphpipe.stage({what.__name__}(...), "
+                f"name=...)"
             )
         return _of_class(what)
     if isinstance(what, str | Path):
@@ -98,8 +99,8 @@ class Staged:
     def __set_name__(self, owner: type, name: str) -> None:
         if inspect.isfunction(self.what) and self.what.__qualname__ == f"{owner.__qualname__}.{name}":
             raise TypeError(
-                f"{self.what.__qualname__} is a method, and no stage by itself: decorate the class, whose stages are its "
-                "instances, and call it __call__"
+                f"{self.what.__qualname__} is a method, and no stage by itself: decorate the class, whose stages are "
+                f"its instances, and call it __call__"
             )
 
     def __reduce__(self) -> Any:
@@ -192,7 +193,8 @@ def _of_class(kind: Any) -> Any:
     torch = sys.modules.get("torch")
     if torch is not None and issubclass(kind, torch.nn.Module):
         raise TypeError(
-            f"{kind.__name__} is a class of PyTorch modules; make a stage of each: graphpipe.stage({kind.__name__}(...))"
+            f"{kind.__name__} is a class of PyTorch modules; make a stage of each: "
+            f"graphpipe.stage({kind.__name__}(...))"
         )
     if isinstance(getattr(kind, "infer", None), Callable):  # type: ignore[arg-type]
         raise TypeError(

@@ -1,4 +1,4 @@
-"""What a traced function has in its hands in place of arrays: it can be given to a stage, and be returned, and no more."""
+"""What a traced function has in its hands in place of arrays: it can be given to a stage, and returned, and no more."""
 
 from __future__ import annotations
 
@@ -108,4 +108,4 @@ _REFUSED = {
 for _what, _names in _REFUSED.items():
     for _name in _names:
         setattr(Traced, f"__{_name}__", _refusing(_what))
-Traced.__torch_function__ = _refusing_of_class("it is given to PyTorch, and only stages compute")  # type: ignore[attr-defined]
+setattr(Traced, "__torch_function__", _refusing_of_class("it is given to PyTorch, and only stages compute"))  # noqa: B010

@@ -26,9 +26,9 @@ __all__ = ["trace"]
 def trace(function: Callable[..., Any], example: Mapping[str, Any] | tuple[Any, ...], *, name: str = "") -> Pipeline:
     """The pipeline that a function is, which calls stages: its parameters are the inputs, what it returns the outputs.
 
-    ``example`` has an array or a list for each input, by its name or in a tuple; text is a list of ``str``. Stages are what
-    ``graphpipe.stage`` makes, and models that are loaded. The function returns what a stage gave, or several in a dict, whose
-    keys are the outputs' names, or in a tuple.
+    ``example`` has an array or a list for each input, by its name or in a tuple; text is a list of ``str``. Stages are
+    what ``graphpipe.stage`` makes, and models that are loaded. The function returns what a stage gave, or several in a
+    dict, whose keys are the outputs' names, or in a tuple.
 
         def topics(text):
             return {"topic": best(encoder(split(text)["ids"]))}
@@ -36,10 +36,10 @@ def trace(function: Callable[..., Any], example: Mapping[str, Any] | tuple[Any, 
         pipeline = graphpipe.trace(topics, {"text": ["hello world"]})
         pipeline.save("topics.toml")
 
-    The function is called with values that stand for the inputs, while its stages compute on the example; then the pipeline
-    answers the example, and so does the function itself, and all must be the same. What depends on data is refused, since the
-    next request has other data: a condition, a loop over rows, arithmetic outside of a stage. Stages that were handed over stay
-    their owner's to close.
+    The function is called with values that stand for the inputs, while its stages compute on the example; then the
+    pipeline answers the example, and so does the function itself, and all must be the same. What depends on data is
+    refused, since the next request has other data: a condition, a loop over rows, arithmetic outside of a stage. What was
+    handed over stays its owner's to close.
 
     Raises TraceError with the line of what cannot be recorded, and whatever the function and its stages raise.
     """
@@ -129,8 +129,8 @@ def _returned(result: Any, recording: Recording, who: str) -> Returned:
         if not isinstance(value, Traced):
             which = f" for {quoted(key)}" if key is not None else ""
             raise TraceError(
-                f"{who} returns {a_kind(value)}{which}, which is neither what a stage gave nor an input: it would be the same in "
-                "every answer; return what stages give, one or several in a dict or a tuple"
+                f"{who} returns {a_kind(value)}{which}, which is neither what a stage gave nor an input: it would be "
+                f"the same in every answer; return what stages give, one or several in a dict or a tuple"
             )
         if value._recorder is not recording:
             raise TraceError(f"{who} returns a value of another trace; it may return what its own stages gave")
@@ -190,8 +190,9 @@ def _compare(pipeline: Pipeline, recording: Recording, names: Mapping[Traced, st
         for own, value in call.outputs.items():
             if said := difference(call.values[own], answer[names[value]]):
                 raise TraceError(
-                    f"{who}: stage {stage.name!r} gave another {quoted(own)} when it was called again with the same, {said}: a "
-                    "stage's answer depends on its inputs alone, not on random numbers or on what came before"
+                    f"{who}: stage {stage.name!r} gave another {quoted(own)} when it was called again with the same, "
+                    f"{said}: a stage's answer depends on its inputs alone, not on random numbers or on what came "
+                    f"before"
                 )
 
 
@@ -208,6 +209,6 @@ def _compare_calls(function: Any, pipeline: Pipeline, inputs: Mapping[str, Any],
         said = said or (f"{found} in {quoted(name)}" if (found := difference(value, array)) else "")
     if said:
         raise TraceError(
-            f"{who}: called with the example, it gives something else than its stages do: {said}. Does it look whether it has "
-            "arrays, or use something that changes? What computes belongs into a stage"
+            f"{who}: called with the example, it gives something else than its stages do: {said}. Does it look "
+            f"whether it has arrays, or use something that changes? What computes belongs into a stage"
         )
