@@ -43,6 +43,7 @@ if TYPE_CHECKING:
         TestFailed,
         TimedOut,
         TooLarge,
+        TraceError,
         Unauthenticated,
         Unreachable,
         Unsupported,
@@ -55,6 +56,8 @@ if TYPE_CHECKING:
     from graphpipe.problem import Case, Problem
     from graphpipe.server.serving import Serving, serve, serving
     from graphpipe.signature import Signature, TensorSpec
+    from graphpipe.tracing.staging import stage
+    from graphpipe.tracing.tracing import trace
 
 __all__ = [
     "AsyncClient",
@@ -86,6 +89,7 @@ __all__ = [
     "TestFailed",
     "TimedOut",
     "TooLarge",
+    "TraceError",
     "Unauthenticated",
     "Unreachable",
     "Unsupported",
@@ -102,12 +106,14 @@ __all__ = [
     "remote",
     "serve",
     "serving",
+    "stage",
+    "trace",
 ]
 
 _ERRORS = (
     "DeadlineExceeded", "Forbidden", "GraphPipeError", "InvalidRequest", "LoadError", "MalformedMessage", "ModelFailed",
     "NoAnswer", "NotFound", "NotReady", "Overloaded", "PackageError", "ProblemError", "ServiceError", "TestFailed",
-    "TimedOut", "TooLarge", "Unauthenticated", "Unreachable", "Unsupported", "UpstreamFailed",
+    "TimedOut", "TooLarge", "TraceError", "Unauthenticated", "Unreachable", "Unsupported", "UpstreamFailed",
 )  # fmt: skip
 
 _HOMES = {
@@ -131,6 +137,8 @@ _HOMES = {
     "serving": "graphpipe.server.serving",
     "Signature": "graphpipe.signature",
     "TensorSpec": "graphpipe.signature",
+    "stage": "graphpipe.tracing.staging",
+    "trace": "graphpipe.tracing.tracing",
     **dict.fromkeys(_ERRORS, "graphpipe.errors"),
 }
 

@@ -21,6 +21,7 @@
         +-- PackageError        a package could not be made, or is not what it says
         +-- ProblemError        a problem's definition makes no sense (also a ValueError)
         +-- TestFailed          a model's answer to a test of its problem is not the expected one
+        +-- TraceError          a function cannot be recorded as a pipeline
 
 The codes are part of the wire (docs/wire.md) and never change. A client raises the class of the code that the server
 sent, with the status that came. A server that sends no code (the original does not) is judged by its status alone:
@@ -50,6 +51,7 @@ __all__ = [
     "TestFailed",
     "TimedOut",
     "TooLarge",
+    "TraceError",
     "Unauthenticated",
     "Unreachable",
     "Unsupported",
@@ -202,6 +204,10 @@ class TestFailed(LoadError):
     """A model's answer to a test of its problem is not the one that was expected; the message has the difference."""
 
     __test__ = False  # its name is no test's
+
+
+class TraceError(LoadError):
+    """A function cannot be recorded as a pipeline; the message says in which line, why, and how to mend it."""
 
 
 _BY_CODE: dict[int, type[ServiceError]] = {

@@ -20,7 +20,7 @@ from typing import Any
 from graphpipe.errors import ServiceError, service_error
 from graphpipe.words import first_line
 
-__all__ = ["StageFailed", "ends_the_program", "in_words", "place_of", "refusal"]
+__all__ = ["StageFailed", "ends_the_program", "in_words", "is_the_users", "place_of", "refusal"]
 
 _RAISE = opmap["RAISE_VARARGS"]
 _CHAIN_MAX = 100
@@ -79,11 +79,12 @@ def in_words(error: BaseException) -> str:
 
 def place_of(error: BaseException) -> str:
     """Where in the user's own code an error was raised, the innermost place: ``app.py, line 3``. Empty if nowhere there."""
-    here = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_the_users(frame.filename)]
+    here = [frame for frame in traceback.extract_tb(error.__traceback__) if is_the_users(frame.filename)]
     return f"{Path(here[-1].filename).name}, line {here[-1].lineno}" if here else ""
 
 
-def _is_the_users(file: str) -> bool:
+def is_the_users(file: str) -> bool:
+    """Whether a file of code is the user's own: neither Python's, nor what is installed, nor ours."""
     # <frozen importlib._bootstrap>, <string>
     return not file.startswith(("<", *_others())) and "site-packages" not in Path(file).parts
 

@@ -6,13 +6,14 @@ import importlib
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Unpack
 
 from graphpipe.arguments import a_kind
 from graphpipe.backends.backend import Backend
+from graphpipe.backends.construction import Arguments, checked, remember
 from graphpipe.backends.failure import ends_the_program, in_words
 from graphpipe.backends.folder import folder_name, model_in
 from graphpipe.backends.foreign import neither, no_model
@@ -45,14 +46,21 @@ __all__ = [
 
 
 def load(
-    source: str | Path | Callable[..., Any], *, backend: str = "", name: str = "", **options: Unpack[LoadKeywords]
+    source: str | Path | Callable[..., Any],
+    *,
+    backend: str = "",
+    name: str = "",
+    arguments: Mapping[str, Any] | None = None,
+    files: Mapping[str, str | Path] | None = None,
+    **options: Unpack[LoadKeywords],
 ) -> LoadedModel:
     """Load a model into this process.
 
     ``source`` is what ``graphpipe-serve --model`` takes, and its kind is found by what it is: a file
     (``model.onnx``), the URL of one, a SavedModel's folder, one that holds one model, ``module:function``, a server's
     URL, ``placeholder:problem.toml``, ``echo``. A function of arrays, or a PyTorch module, is taken as it is. ``backend``
-    forces a kind. ``options`` are those of LoadOptions, by name.
+    forces a kind. ``arguments`` are what a class is made with, by the names of its constructor's parameters, and ``files``
+    those of them that are files, which it gets as paths. ``options`` are those of LoadOptions, by name.
 
     Raises LoadError, with one line that says why, also for an option that does nothing for such a model; TypeError for
     an option that does not exist or is of another kind.
@@ -60,7 +68,7 @@ def load(
     declared = declared_in(LoadOptions)
     values = read_keywords("load", declared, options)
     said = {each: Said(f"argument {each}") for each, value in values.items() if value != declared[each][1]}
-    return loaded(source, LoadOptions(**values), backend, name, said)
+    return loaded(source, LoadOptions(**values, arguments=Arguments.of(arguments, files)), backend, name, said)
 
 
 def loaded(
@@ -133,6 +141,14 @@ def opened(source: str, options: LoadOptions, backend: str = "", name: str = "")
         chosen = _backend_of(source, backend)
         if _is_download(given, backend):
             chosen.fetched(source, options)
+        if options.arguments is not None:
+            if chosen.named is None:
+                raise LoadError(
+                    f"{name or given}: arguments are what a class is made with, FILE.py:CLASS; this is a model of the "
+                    f"backend {chosen.name}"
+                )
+            if options.is_isolated:
+                options.arguments.refuse_to_travel(name or given)
         if options.is_isolated and not chosen.isolates:
             # Known here as far as its words say; whatever is run of it is run there.
             from graphpipe.backends.isolated.model import IsolatedModel  # not everybody's
@@ -230,12 +246,15 @@ def adopting(thing: object, name: str, options: LoadOptions) -> tuple[Model, Kin
     """The model that a Python object is, and whose: a Model as it is, a class's instance, or what a backend makes of it
     that calls it its own. Raises LoadError for what nobody does.
     """
+    # What a stage is (``graphpipe.stage``), if it is one.
+    thing = getattr(thing, "__graphpipe_what__", thing)
     made_by = f"the class {thing.__name__}" if isinstance(thing, type) else ""
     if isinstance(thing, type):
-        try:
-            thing = thing()
-        except Exception as error:
-            raise LoadError(f"{name}: making one raised {in_words(error)}") from error
+        thing = _made(thing, name, options.arguments)
+    elif options.arguments is not None:
+        raise LoadError(
+            f"{name}: arguments are what a class is made with; {a_kind(thing)} came, which is there already"
+        )
     if isinstance(thing, LoadedModel):  # one edge is enough
         thing = thing.model
     if isinstance(thing, Model) and isinstance(thing.signature, Signature):
@@ -248,6 +267,27 @@ def adopting(thing: object, name: str, options: LoadOptions) -> tuple[Model, Kin
         if model is not None:
             return model, Kind(candidate.name, {*candidate.uses(""), *_EVERYBODYS})
     raise LoadError(f"{name}: {made_by or a_kind(thing)} is no model")
+
+
+def _made(kind: type, name: str, arguments: Arguments | None) -> object:
+    """One of a class. Raises LoadError."""
+    keywords = checked(kind, arguments, name)
+    try:
+        made: object = kind(**keywords)
+    except Exception as error:
+        raise LoadError(f"{name}: making one raised {in_words(error)}") from error
+    with suppress(TypeError):
+        remember(made, keywords)  # to be written down
+    if arguments is not None and isinstance(made, Model) and (version := getattr(made, "version", "")):
+        # Another one of the same code, and with other answers.
+        try:
+            made.version = f"{version} {arguments.digest}"  # type: ignore[attr-defined]
+        except AttributeError:
+            raise LoadError(
+                f"{name}: the version of a {kind.__name__} does not tell what it was made with, and cannot be set: make it "
+                "a plain attribute"
+            ) from None
+    return made
 
 
 def _one_model(source: str, backend: str) -> str:

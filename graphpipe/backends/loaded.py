@@ -11,6 +11,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from graphpipe.arguments import flag, named_tensors, names, one_input, one_tensor, seconds, some_outputs, tensors, text
 from graphpipe.arrays import OutputsAs, array_of, has_own_type
+from graphpipe.backends.called import Callee, Form, called, form_of
 from graphpipe.backends.failure import StageFailed, ends_the_program, refusal
 from graphpipe.backends.model import Model, named_arrays, owned
 from graphpipe.backends.options import LoadOptions
@@ -119,6 +120,19 @@ class LoadedModel:
         array = self._fitted(name, value)
         own = getattr(self.model, "empty", None)
         return array if own is None or array.dtype.kind not in "biuf" else Sealed(array, own(array.shape, array.dtype))
+
+    # --- called like a function ---
+
+    def __call__(self, /, *inputs: Any, **named: Any) -> Any:
+        """Run the model on its inputs in their order, or by name: the output where it declares one, else a dict of them by
+        name. In a function that ``graphpipe.trace`` runs this is a stage of its pipeline.
+
+        Raises what ``infer`` raises, TypeError for inputs that the model does not have.
+        """
+        return called(Callee(self, self.name, self.signature, self._called), inputs, named)
+
+    def _called(self, inputs: dict[str, Any]) -> tuple[dict[str, Array], Form]:
+        return self.infer(inputs), form_of(self.signature)
 
     # --- calls: those of a client ---
 

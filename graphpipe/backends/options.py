@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from graphpipe.kinds import definition, integer, names, number, path, paths, processes, size, switch, text
 from graphpipe.setting import setting
 
 if TYPE_CHECKING:
+    from graphpipe.backends.construction import Arguments
     from graphpipe.problem import Problem
 
 __all__ = ["LoadOptions"]
@@ -19,7 +20,8 @@ class LoadOptions:
     """What may be said about loading; a backend uses what concerns it.
 
     ``inputs`` and ``outputs`` choose and order the defaults; None is the model's own. ``tags`` of None are the one tag
-    ``serve`` and nothing else. ``intra_threads`` of 0 is one for ONNX Runtime, and for TensorFlow and PyTorch, whose
+    ``serve`` and nothing else. ``arguments`` are what a class is made with; ``load`` and a pipeline's stages say them, and
+    no flag does. ``intra_threads`` of 0 is one for ONNX Runtime, and for TensorFlow and PyTorch, whose
     threads belong to the whole process, whatever the process has.
     """
 
@@ -134,6 +136,7 @@ class LoadOptions:
         0, "Isolation", integer(0, 1024), "CPUs of each of these processes.",
         default_text="all that this one may use", needs=("isolate", "python", "isolate_container"),
     )  # fmt: skip
+    arguments: Arguments | None = field(default=None)
 
     @property
     def is_isolated(self) -> bool:

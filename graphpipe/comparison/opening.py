@@ -34,7 +34,9 @@ class Named:
         """What it was made of, for people; a login in a URL is in no report."""
         if isinstance(self.thing, str | Path):
             return _without_login(self.thing)
-        return type(self.thing).__name__ if not callable(self.thing) else getattr(self.thing, "__name__", "a function")
+        return (
+            type(self.thing).__name__ if hasattr(self.thing, "infer") else getattr(self.thing, "__name__", "a function")
+        )
 
 
 def named(models: Mapping[str, Any] | Sequence[Any]) -> list[Named]:

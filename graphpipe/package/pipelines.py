@@ -12,11 +12,12 @@ import re
 import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from graphpipe.arguments import a_kind
+from graphpipe.backends.construction import paths_apart, remembered, why_not_plain
 from graphpipe.backends.loaded import LoadedModel
 from graphpipe.backends.options import LoadOptions
 from graphpipe.backends.python.calling import FunctionModel
@@ -25,11 +26,12 @@ from graphpipe.package.code import Code
 from graphpipe.package.content import Content, put
 from graphpipe.pipeline.file import DEPTH_MAX, FILE, as_text, file_of, read
 from graphpipe.pipeline.flow import Flow
-from graphpipe.pipeline.part import OF_SERVING, named_stages
+from graphpipe.pipeline.part import named_stages
 from graphpipe.pipeline.stage import Stage
 from graphpipe.problem import Problem
 from graphpipe.setting import declared_in, read_keywords
 from graphpipe.signature import TensorSpec
+from graphpipe.words import quoted
 
 __all__ = ["Plan", "plan_of", "put_pipeline", "save"]
 
@@ -103,23 +105,37 @@ def _entry(name: str, stage: Stage, source: str, options: Mapping[str, Any]) -> 
     return {**entry, **{key: list(value) if isinstance(value, tuple) else value for key, value in options.items()}}
 
 
-def _said(stage: Stage) -> tuple[Any, dict[str, Any]]:
-    """What a stage is, and all that was said of it beside that: by itself, or as it was loaded."""
+def _said(name: str, stage: Stage) -> tuple[Any, dict[str, Any]]:
+    """What a stage is, and all that was said of it beside that: by itself, or as it was loaded. Raises PackageError."""
     what, options = stage.what, dict(stage.options)
+    arguments, files = stage.arguments, stage.files
     if isinstance(what, LoadedModel) and not isinstance(what.model, Flow):
         known = what.options or LoadOptions()
-        was = {each.name: getattr(known, each.name) for each in fields(known)}
+        was = {key: getattr(known, key) for key in _DECLARED}
         options = {**{key: value for key, value in was.items() if value != _DECLARED[key][1]}, **options}
         if what.backend:
             options.setdefault("backend", what.backend)
+        if known.arguments is not None:
+            arguments, files = known.arguments.values, known.arguments.files
         what = what.source or what.model
     if isinstance(what, FunctionModel):
         what = what.function
+    what = getattr(what, "__graphpipe_what__", what)
+    if not isinstance(what, str | Path | type) and (made := remembered(what)) is not None:
+        arguments, files = paths_apart(made)
+        what = type(what)
+    for argument, value in arguments.items():
+        if why := why_not_plain(value):
+            raise PackageError(f"stage {name!r}: its argument {quoted(argument)} cannot be written down: {why}")
+    if arguments:
+        options["arguments"] = dict(arguments)
+    if files:
+        options["files"] = dict(files)
     return what, options
 
 
 def _entry_beside(name: str, stage: Stage, folder: Path) -> dict[str, Any]:
-    what, options = _said(stage)
+    what, options = _said(name, stage)
     if isinstance(what, LoadedModel | Flow) or not isinstance(what, str | Path):
         what = _where(name, what)
     source = _relative(str(what), folder)
@@ -130,6 +146,8 @@ def _entry_beside(name: str, stage: Stage, folder: Path) -> dict[str, Any]:
             options[key] = _relative(os.fspath(value), folder)
         if key == "custom_ops":
             options[key] = [_relative(os.fspath(each), folder) for each in value]
+        if key == "files":
+            options[key] = {argument: os.path.relpath(path, folder) for argument, path in value.items()}
     return _entry(name, stage, source, options)
 
 
@@ -165,7 +183,7 @@ def _relative(source: str, folder: Path) -> str:
 
 
 def _entry_within(name: str, stage: Stage, folder: Path, code: Code | None, depth: int) -> dict[str, Any]:
-    what, options = _said(stage)
+    what, options = _said(name, stage)
     own = folder / name
     try:
         source = _put(name, what, options, folder, code, depth)
@@ -175,6 +193,8 @@ def _entry_within(name: str, stage: Stage, folder: Path, code: Code | None, dept
         if value := options.get(key):
             own.mkdir(exist_ok=True)
             options[key] = _put_files(key, value, own, name)
+    if files := options.get("files"):
+        options["files"] = {argument: _put_argument(argument, path, own, name) for argument, path in files.items()}
     return _entry(name, stage, source, options)
 
 
@@ -190,7 +210,7 @@ def _put(name: str, what: Any, options: Mapping[str, Any], folder: Path, code: C
     if plan is not None:
         return f"{name}/{put_pipeline(plan, own, code, depth + 1).source}"
     held = code or Code(own, ())
-    about_loading = {key: value for key, value in options.items() if key not in OF_SERVING}
+    about_loading = {key: value for key, value in options.items() if key in _DECLARED}
     told = LoadOptions(**read_keywords("save", _DECLARED, about_loading))
     content = put(what, own, held, _problem(what), {}, str(options.get("backend", "")), told, "")
     if code is not None and (match := _FUNCTION.fullmatch(content.source)):
@@ -211,6 +231,20 @@ def _problem(what: Any) -> Problem:
     signature = getattr(what, "signature", None)
     outputs = getattr(signature, "outputs", ()) or (TensorSpec("output_0"),)
     return Problem(tuple(getattr(signature, "inputs", ())), tuple(outputs))
+
+
+def _put_argument(argument: str, path: str, own: Path, name: str) -> str:
+    """A file or a folder that a class is made with, in a folder of the argument's name: it keeps its own."""
+    source = Path(path)
+    if not source.exists():
+        raise PackageError(f"stage {name!r}: files: {quoted(argument)}: there is no file {path}")
+    target = own / "files" / argument / source.resolve().name
+    target.parent.mkdir(parents=True)
+    if source.is_dir():
+        shutil.copytree(source, target)
+    else:
+        shutil.copyfile(source, target)
+    return f"{name}/files/{argument}/{target.name}"
 
 
 def _put_files(key: str, value: Any, own: Path, name: str) -> Any:

@@ -13,6 +13,11 @@
     source = "encoder.onnx"
     inputs = { input_ids = "ids" }
 
+    [[stages]]
+    source = "words.py:Split"
+    arguments = { lower = true }
+    files = { vocabulary = "vocab.txt" }
+
 What a stage may be told beside its source and its names are the options of loading, and those of a server about one model.
 Paths are relative to the file.
 """
@@ -20,10 +25,11 @@ Paths are relative to the file.
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +52,7 @@ _KEYS = ("name", "inputs", "outputs", "stages")
 _IN_FILE = re.compile(r"(.+\.py):([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)")
 _IN_MODULE = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*")
 # Their values are paths; a virtual environment's interpreter may be one, or a name.
-_PATHS = tuple(each.name for each in fields(LoadOptions) if declared_in(LoadOptions)[each.name][0].kind.is_path)
+_PATHS = tuple(name for name, (declared, _) in declared_in(LoadOptions).items() if declared.kind.is_path)
 _LISTS_OF_PATHS = ("custom_ops",)
 
 
@@ -168,6 +174,8 @@ def _from(folder: Path, key: str, value: Any) -> Any:
     if key in _LISTS_OF_PATHS:
         values = value.split(",") if isinstance(value, str) else value
         return [str(folder / each) if isinstance(each, str) else each for each in values]
+    if key == "files" and isinstance(value, Mapping):
+        return {name: str(folder / each) if isinstance(each, str) else each for name, each in value.items()}
     if key in _PATHS and isinstance(value, str) and value and (key != "python" or "/" in value):
         return str(folder / value)
     return value
@@ -191,5 +199,7 @@ def _toml(value: Any) -> str:
         return "{ " + ", ".join(f"{_key(key)} = {_toml(each)}" for key, each in value.items()) + " }"
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(_toml, value))}]"
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
     # JSON's strings, numbers and booleans are TOML's too, but for one character.
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

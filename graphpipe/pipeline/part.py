@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from graphpipe.arguments import came
+from graphpipe.backends.construction import Arguments, checked
 from graphpipe.backends.find import adopting, default_name, kind_of, loading, opened, refuse_to_isolate
 from graphpipe.backends.loaded import LoadedModel
 from graphpipe.backends.model import Model
@@ -66,6 +67,10 @@ def parts_of(stages: Any, told: LoadOptions | None = None) -> list[Part]:
     Raises LoadError, with the stage's name; nothing is open then.
     """
     named = named_stages(stages)
+    for name, stage in named.items():
+        # Before anything is loaded, which may take long.
+        if isinstance(stage.what, type):
+            checked(stage.what, _arguments(stage, name), f"stage {name!r}")
     with ExitStack() as undo:
         parts = []
         for name, stage in named.items():
@@ -95,7 +100,7 @@ def _listed(stages: Any) -> Iterator[Stage]:
     if isinstance(stages, Mapping):
         for name, what in stages.items():
             if isinstance(what, Stage):
-                yield Stage(what.what, checked_name(name), what.inputs, what.outputs, **what.options)
+                yield what.named(checked_name(name))
             else:
                 yield Stage(what, checked_name(name))
         return
@@ -176,4 +181,11 @@ def _said(stage: Stage, name: str) -> tuple[LoadOptions, dict[str, Said], dict[s
     except TypeError as error:
         raise LoadError(f"stage {name!r}: {error}") from None
     said = {key: Said(f"stage {name!r}", of_one=True) for key, value in values.items() if value != _DECLARED[key][1]}
-    return LoadOptions(**values), said, settings
+    return LoadOptions(**values, arguments=_arguments(stage, name)), said, settings
+
+
+def _arguments(stage: Stage, name: str) -> Arguments | None:
+    try:
+        return Arguments.of(stage.arguments, stage.files)
+    except LoadError as error:
+        raise LoadError(f"stage {name!r}: {error}") from None

@@ -39,6 +39,7 @@ def names_returned(model: Any, source: str = "") -> tuple[str, ...]:
 
 def _of_function(function: Callable[..., Any]) -> ast.FunctionDef | None:
     called: Any = function if inspect.isfunction(function) or inspect.ismethod(function) else type(function).__call__
+    called = getattr(called, "__graphpipe_called__", called)
     if hasattr(called, "__wrapped__") or not hasattr(called, "__code__"):
         return None  # what is around it may give something else
     tree = ast.parse(textwrap.dedent(inspect.getsource(called)))
@@ -56,9 +57,15 @@ def _of_file(source: str) -> ast.FunctionDef | None:
     found = _last(ast.parse(path.read_bytes()).body, match[2])
     if isinstance(found, ast.ClassDef):
         found = _last(found.body, "__call__")
-    if isinstance(found, ast.FunctionDef) and not found.decorator_list:
+    if isinstance(found, ast.FunctionDef) and all(map(_is_stage, found.decorator_list)):
         return found
     return None
+
+
+def _is_stage(decorator: ast.expr) -> bool:
+    # The one decorator that is known to change nothing.
+    called = decorator.func if isinstance(decorator, ast.Call) else decorator
+    return ast.unparse(called) == "graphpipe.stage"
 
 
 def _last(body: list[ast.stmt], name: str) -> ast.stmt | None:

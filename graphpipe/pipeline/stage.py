@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 from graphpipe.arguments import came
+from graphpipe.backends.construction import paths_apart
 from graphpipe.errors import LoadError
 from graphpipe.words import quoted
 
@@ -23,11 +24,13 @@ class Stage:
     ``what`` is what ``graphpipe.load`` takes, a Model, or another Pipeline. ``inputs`` and ``outputs`` are from the stage's
     own names to the pipeline's; a name that is not there is the same in both. ``options`` are those of ``graphpipe.load``
     (``isolate=2``, ``python="matx"``), and those of a server that are about one model (``batch_rows_max=32``,
-    ``cache=True``), which do nothing in this process.
+    ``cache=True``), which do nothing in this process. What is a class is made once, with ``arguments`` by the names of its
+    constructor's parameters, and ``files``, which it gets as paths; a ``pathlib.Path`` among the arguments is one of them.
 
         Stage("model.onnx", name="encoder", inputs={"input_ids": "ids"}, outputs={"last_hidden_state": "vectors"})
+        Stage("words.py:Split", arguments={"lower": True}, files={"vocabulary": "vocab.txt"})
 
-    Raises LoadError for a name that is none.
+    Raises LoadError for a name that is none, and for arguments that cannot be.
     """
 
     def __init__(
@@ -36,6 +39,9 @@ class Stage:
         name: str = "",
         inputs: Mapping[str, str] | None = None,
         outputs: Mapping[str, str] | None = None,
+        *,
+        arguments: Mapping[str, Any] | None = None,
+        files: Mapping[str, Any] | None = None,
         **options: Any,
     ) -> None:
         if isinstance(what, Stage):
@@ -44,7 +50,16 @@ class Stage:
         self.name = checked_name(name) if name else ""
         self.inputs = _names(inputs, "inputs")
         self.outputs = _names(outputs, "outputs")
+        plain, paths = paths_apart(arguments, files)
+        self.arguments: Mapping[str, Any] = MappingProxyType(plain)
+        self.files: Mapping[str, str] = MappingProxyType(paths)
         self.options: Mapping[str, Any] = MappingProxyType(dict(options))
+
+    def named(self, name: str) -> Stage:
+        """The same under another name."""
+        return Stage(
+            self.what, name, self.inputs, self.outputs, arguments=self.arguments, files=self.files, **self.options
+        )
 
     def __repr__(self) -> str:
         shown = self.what if isinstance(self.what, str) else getattr(self.what, "__name__", type(self.what).__name__)

@@ -180,7 +180,14 @@ def _with_files(options: LoadOptions) -> tuple[LoadOptions, Iterable[str]]:
     if isinstance(problem, str) and os.path.isfile(problem):
         problem = os.path.abspath(problem)
     files = [each for each in (value_inputs, problem, *libraries) if isinstance(each, str) and os.path.isfile(each)]
-    return replace(options, value_inputs=value_inputs, problem=problem, custom_ops=libraries), files
+    arguments = options.arguments
+    if arguments is not None:
+        placed = {name: os.path.abspath(path) for name, path in arguments.files.items()}
+        arguments = replace(arguments, files=placed)
+        files += placed.values()
+    return replace(
+        options, value_inputs=value_inputs, problem=problem, custom_ops=libraries, arguments=arguments
+    ), files
 
 
 def _without_what_is_in_others(paths: Iterable[str]) -> list[str]:

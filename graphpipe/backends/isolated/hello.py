@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from graphpipe.backends.construction import Arguments
 from graphpipe.backends.options import LoadOptions
 from graphpipe.signature import Signature, TensorSpec
 
@@ -45,6 +46,8 @@ class Order:
             for name, value in said.pop("options").items()
             if name in known
         }
+        if options.get("arguments"):
+            options["arguments"] = Arguments(**options["arguments"])
         return cls(options=LoadOptions(**options), **said)
 
 

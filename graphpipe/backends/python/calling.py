@@ -37,8 +37,9 @@ class FunctionModel:
 
     def __init__(self, function: Callable[..., Any], signature: Signature, takes: Takes, description: str = "") -> None:
         self.function = function
+        self._called = _called(function)
         self._signature = signature
-        self._takes = takes
+        self.takes = takes
         self._specs = {spec.name: spec for spec in signature.outputs}
         self.description = description
 
@@ -56,7 +57,7 @@ class FunctionModel:
         timeout_s: float | None = None,
     ) -> dict[str, Array]:
         """Call the function."""
-        takes = self._takes
+        takes = self.takes
         more: dict[str, Any] = {}
         if takes.config:
             more["config"] = config
@@ -65,9 +66,9 @@ class FunctionModel:
         if takes.positional:
             # Callers name their inputs in any order.
             order = inputs if self._signature.variadic else [s.name for s in self._signature.inputs if s.name in inputs]
-            result = self.function(*(inputs[name] for name in order), **more)
+            result = self._called(*(inputs[name] for name in order), **more)
         else:
-            result = self.function(**inputs, **more)
+            result = self._called(**inputs, **more)
         return self._named(result, outputs)
 
     def _named(self, result: Any, outputs: Sequence[str] | None) -> dict[str, Array]:
@@ -86,6 +87,13 @@ class FunctionModel:
         close = getattr(owner, "close", None)
         if callable(close) and not inspect.isclass(owner):
             close()
+
+
+def _called(function: Callable[..., Any]) -> Callable[..., Any]:
+    """What of a stage's class (``graphpipe.stage``) computes, without what looks whether it is being traced."""
+    own = getattr(type(function).__call__, "__graphpipe_called__", None)
+    called: Callable[..., Any] = function if own is None else own.__get__(function)
+    return called
 
 
 def _by_name(result: Any, names: Sequence[str]) -> Mapping[str, Any]:

@@ -50,7 +50,7 @@ def model(
     def mark(function: F) -> F:
         if not callable(function):
             raise TypeError(f"{_EXPECTED}; {came(function)} in place of a function")
-        setattr(function, _ATTRIBUTE, declared)
+        setattr(getattr(function, "__graphpipe_what__", function), _ATTRIBUTE, declared)
         return function
 
     return mark if function is None else mark(function)

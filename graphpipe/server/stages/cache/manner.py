@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from graphpipe.backends import LoadOptions, Model
+from graphpipe.backends.construction import Arguments
 from graphpipe.problem import Problem
 from graphpipe.server.settings.values import ModelSettings
 from graphpipe.server.stages.cache.origin import origin
@@ -90,6 +91,8 @@ def _told(settings: LoadOptions | ModelSettings, left_out: Iterable[str]) -> dic
             value = getattr(settings, field.name)
             if isinstance(value, Problem):
                 value = json.dumps(value.to_dict())
+            elif isinstance(value, Arguments):
+                value = value.digest
             elif field.name in _FILES:
                 value = [_content(path) for path in ([value] if isinstance(value, str) else value)]
             told[field.name] = value if isinstance(value, str | int | float | list | tuple | None) else repr(value)
