@@ -23,9 +23,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 COLOURS = {"red": (200, 40, 40), "green": (40, 170, 60), "blue": (50, 70, 200), "yellow": (220, 200, 40)}
+PAPER = 230
 PATTERNS = ("plain", "bars", "stripes", "checks", "dots")
 LABELS = [f"{colour} {pattern}" for colour, pattern in itertools.product(COLOURS, PATTERNS)]
-EACH = 12
+EACH = 8
 # How far the right logit is to be above the others.
 SURENESS = 12
 
@@ -56,16 +57,18 @@ def picture(label: str, chance: np.random.Generator, size: tuple[int, int] = (SI
     """One picture of a pattern, each time at another scale, place and light. ``size`` is width and height."""
     colour, pattern = label.split()
     width, height = size
-    rows, columns = np.mgrid[:height, :width] + chance.integers(0, 100, (2, 1, 1))
-    period = chance.integers(16, 33)
+    period = int(chance.integers(16, 33))
+    rows = (np.arange(height) + chance.integers(100))[:, None]
+    columns = np.arange(width) + chance.integers(100)
     down, along = rows // (period // 2) % 2, columns // (period // 2) % 2
-    middle = (rows % period - period / 2) ** 2 + (columns % period - period / 2) ** 2
-    light = {
-        "plain": np.ones((height, width)), "bars": along, "stripes": down, "checks": (down + along) % 2,
-        "dots": middle < (period / 3) ** 2,
+    from_middle = (rows % period - period / 2) ** 2 + (columns % period - period / 2) ** 2
+    marks = {
+        "plain": np.array(1), "bars": along, "stripes": down, "checks": (down + along) % 2,
+        "dots": from_middle < (period / 3) ** 2,
     }[pattern]  # fmt: skip
-    bright = light[..., None] * np.array(COLOURS[colour]) + (1 - light[..., None]) * 230
-    noisy = bright * chance.uniform(0.8, 1.1) + chance.normal(0, 6, bright.shape)
+    marked = np.broadcast_to(marks.astype(bool), (height, width))[..., None]
+    clean = np.where(marked, np.array(COLOURS[colour]), PAPER) * chance.uniform(0.8, 1.1)
+    noisy = clean + chance.integers(-10, 11, (height, width, 1))
     return Image.fromarray(np.clip(noisy, 0, 255).astype(np.uint8))
 
 
@@ -130,7 +133,7 @@ def make(folder: Path) -> None:
     chance = np.random.default_rng(7)
     for name, label in (("checks.jpg", "blue checks"), ("dots.png", "red dots")):
         kind = "JPEG" if name.endswith("jpg") else "PNG"
-        (folder / name).write_bytes(file_of(picture(label, chance, (640, 480)), kind))
+        (folder / name).write_bytes(file_of(picture(label, chance, (320, 240)), kind))
 
 
 def main() -> None:
