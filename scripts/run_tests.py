@@ -367,9 +367,11 @@ def environment() -> dict[str, str]:
     HOME.mkdir(parents=True, exist_ok=True)
     REPORTS.mkdir(exist_ok=True)
     mine = Path(os.environ.get("HOME", HOME))
+    # The Makefile's PORT is for `make serve`: to a server it is where to listen. And the suites start some thousand
+    # interpreters, half of whose time goes into compiling what each imports where nobody may keep it.
+    not_mine = ("PORT", "PYTHONDONTWRITEBYTECODE")
     return {
-        # The Makefile's PORT is for `make serve`: to a server it is where to listen.
-        **{name: value for name, value in os.environ.items() if name != "PORT"},
+        **{name: value for name, value in os.environ.items() if name not in not_mine},
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "HOME": str(HOME),
         "XDG_CACHE_HOME": str(HOME / ".cache"),

@@ -120,3 +120,8 @@ def test_every_suite_of_ours_has_a_name_of_its_own():
     names = [suite.name for suite in run_tests.suites()]
     assert len(names) == len(set(names))
     assert not [suite.name for suite in run_tests.suites() if suite.name.startswith("python") and suite.needs]
+
+
+def test_what_is_imported_is_compiled_once_whatever_the_callers_shell_says(monkeypatch):
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    assert "PYTHONDONTWRITEBYTECODE" not in run_tests.environment()

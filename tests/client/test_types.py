@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import re
-import subprocess
-import sys
 from pathlib import Path
 
-from tests.serving import ROOT
+from tests.type_checked import mypy_errors
 
 PROGRAM = """
 import numpy as np
@@ -40,10 +37,6 @@ async def main() -> None:
 def test_mypy_finds_an_array_without_a_name_and_several_outputs_used_as_one(tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text(PROGRAM)
-    run = subprocess.run(
-        [sys.executable, "-m", "mypy", "--strict", "--config-file=", f"--cache-dir={ROOT / '.mypy_cache'}", str(program)],
-        cwd=tmp_path, env={"MYPYPATH": str(ROOT), "PATH": ""}, capture_output=True, text=True, timeout=110,
-    )  # fmt: skip
-    found = {int(number) for number in re.findall(r"^program\.py:(\d+): error", run.stdout, re.MULTILINE)}
+    found = {number for _, number in mypy_errors(tmp_path, program.name)}
     planted = {number for number, line in enumerate(PROGRAM.splitlines(), 1) if "# MISTAKE" in line}
-    assert found == planted, run.stdout + run.stderr
+    assert found == planted

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import textwrap
 
 import pytest
@@ -15,7 +13,7 @@ import graphpipe
 from graphpipe.backends.options import LoadOptions
 from graphpipe.server.settings.configuration import SettingsError, configure, configure_from_python
 from graphpipe.server.settings.flags import FLAGS, Flag
-from tests.serving import ROOT, environment
+from tests.type_checked import mypy_errors
 
 SETTABLE = {flag.field: flag for flag in FLAGS if flag.scope != "command"}
 WORDS = st.text("abcXYZ019 .:/_-äß", min_size=1, max_size=12).filter(lambda text: text.strip() == text)
@@ -213,11 +211,5 @@ def test_a_type_checker_finds_the_keywords_that_are_wrong_and_no_others(tmp_path
             graphpipe.model(42)
         """)
     )
-    done = subprocess.run(
-        [sys.executable, "-m", "mypy", "--strict", "--follow-imports=silent", f"--cache-dir={ROOT}/.mypy_cache",
-         "--config-file=", program],
-        cwd=ROOT, env=environment(), capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert [int(line.split(":")[1]) for line in done.stdout.splitlines() if ": error:" in line] == [
-        5, 6, 7, 9, 10, 13, 24,
-    ], done.stdout  # fmt: skip
+    found = mypy_errors(tmp_path, program.name)
+    assert sorted(line for _, line in found) == [5, 6, 7, 9, 10, 13, 24]

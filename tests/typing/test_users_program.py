@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -14,15 +13,15 @@ from pathlib import Path
 
 import pytest
 
+from tests.type_checked import mypy_errors
+
 HERE = Path(__file__).parent
 PROGRAMS = ("planted.py", "clean.py")
 Findings = set[tuple[str, int]]
 
 
 def by_mypy(folder: Path) -> Findings:
-    """As `mypy --strict` finds it, knowing nothing of this repository's own settings."""
-    said = run(folder, "mypy", "--strict", "--config-file=", "--cache-dir=cache", *PROGRAMS)
-    return {(name, int(line)) for name, line in re.findall(r"^([\w.]+):(\d+): error:", said, re.MULTILINE)}
+    return mypy_errors(folder, *PROGRAMS)
 
 
 def by_pyright(folder: Path) -> Findings:
