@@ -5,6 +5,8 @@ They live in a pool of their own, so that nobody's generated classes of the same
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -12,7 +14,6 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
-from grpc_tools import protoc
 
 __all__ = ["has_unknown", "message_class", "pool"]
 
@@ -25,16 +26,19 @@ def pool() -> descriptor_pool.DescriptorPool:
     with TemporaryDirectory() as folder:
         compiled = Path(folder) / "compiled"
         includes = (_PROTO, files("grpc_tools") / "_proto")
-        status = protoc.main(
+        # In a process of its own: the compiler's protobuf does not get on with that of a framework that is loaded here.
+        subprocess.run(
             [
-                "protoc",
+                sys.executable,
+                "-m",
+                "grpc_tools.protoc",
                 *(f"-I{include}" for include in includes),
                 "--include_imports",
                 f"--descriptor_set_out={compiled}",
                 *sorted(path.name for path in _PROTO.glob("*.proto")),
-            ]
+            ],
+            check=True,
         )
-        assert status == 0
         described = descriptor_pb2.FileDescriptorSet.FromString(compiled.read_bytes())
     found = descriptor_pool.DescriptorPool()
     for file in described.file:
