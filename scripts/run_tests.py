@@ -206,12 +206,7 @@ def suites() -> list[Suite]:
             slow=True,
         ),
         Suite("dist", [["python", "scripts/dist.py"]], slow=True),
-        Suite(
-            "slow",
-            [pytest("slow", ["tests", "--ignore=tests/deploy"], "slow")],
-            reports=".build/reports/slow.xml",
-            slow=True,
-        ),
+        *slow_suites(),
     ]
 
 
@@ -231,6 +226,20 @@ def python_suites() -> Iterator[Suite]:
     for folder in folders:
         name = f"python-{folder}"
         yield Suite(name, [pytest(name, [f"tests/{folder}"])], reports=f".build/reports/{name}.xml")
+
+
+def slow_suites() -> Iterator[Suite]:
+    """The tests that are marked as slow, a suite for each folder: no process has to bear all frameworks at once."""
+    marked = [path for path in ROOT.glob("tests/**/test_*.py") if "mark.slow" in path.read_text()]
+    for folder in sorted({path.relative_to(ROOT).parts[1:-1][:1] for path in marked}):
+        name = "-".join(("slow", *folder))
+        paths = (
+            [f"tests/{folder[0]}"]
+            if folder
+            else [f"tests/{path.name}" for path in marked if path.parent == ROOT / "tests"]
+        )
+        if folder != ("deploy",):  # it needs programs of its own
+            yield Suite(name, [pytest(name, paths, "slow")], reports=f".build/reports/{name}.xml", slow=True)
 
 
 def pytest(name: str, arguments: Sequence[str], marked: str = "not slow") -> list[str]:
