@@ -61,10 +61,10 @@ def _bare_calls(python: Path, folder: str, asked: Asked) -> Table:
         raise RuntimeError(done.stderr)
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     table = Table(
-        "Text2Ids, a bare call in one interpreter",
+        "Text2Ids, a bare call in one interpreter, its answer a list of Python or an array of numpy",
         {
             "words": "words", "python": "Python, us", "list": "MATXScript, us", "list_x": "time to Python's, x",
-            "array": "giving an NDArray, us", "array_x": "to Python's, x",
+            "array": "MATXScript with an NDArray, us", "array_x": "its time to Python's, x",
         },
     )  # fmt: skip
     for words, rounds_of in found.items():

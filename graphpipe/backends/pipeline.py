@@ -7,11 +7,12 @@ where somebody said which file is meant, --model-sha256, or that its author is t
 
 from __future__ import annotations
 
+import os
 from contextvars import ContextVar
 from pathlib import Path
 
 from graphpipe.backends.backend import Backend
-from graphpipe.backends.find import default_name
+from graphpipe.backends.find import default_name, kind_of
 from graphpipe.backends.model import Model
 from graphpipe.backends.options import LoadOptions
 from graphpipe.errors import LoadError
@@ -30,6 +31,9 @@ def _open(source: str, options: LoadOptions) -> Model:
     if file is None:
         raise LoadError(f"{source}: expected a TOML file with [[stages]], or a folder with a pipeline.toml")
     depth = _DEPTH.get() + 1
+    if depth == 1:
+        # Before anything is loaded: in processes of their own stages would know nothing of those above, and go on for ever.
+        _refuse_circles(file, (), set())
     if depth > DEPTH_MAX:
         raise LoadError(f"{file}: pipelines within pipelines, more than {DEPTH_MAX} deep; is one a stage of itself?")
     before = _DEPTH.set(depth)
@@ -39,6 +43,37 @@ def _open(source: str, options: LoadOptions) -> Model:
         raise LoadError(f"{file}: {str(error).removeprefix(f'{file}: ')}") from error
     finally:
         _DEPTH.reset(before)
+
+
+def _refuse_circles(file: Path, above: tuple[Path, ...], known: set[Path]) -> None:
+    """Raise LoadError where a pipeline is a stage of itself, by way of others or not."""
+    place = file.resolve()
+    if place in above:
+        way = " -> ".join(map(str, (*above[above.index(place) :], place)))
+        raise LoadError(f"{above[0]}: a pipeline is a stage of itself: {way}")
+    if place in known:
+        return
+    known.add(place)
+    try:
+        stages = read(file).stages
+    except LoadError:  # whoever loads it says so, with the stage's name
+        return
+    for stage in stages:
+        for inner in _files(str(stage.what)):
+            _refuse_circles(inner, (*above, place), known)
+
+
+def _files(source: str) -> list[Path]:
+    """The files of the pipeline that a source is, or may be: a folder's one model has any name."""
+    file = file_of(source)
+    if file is not None or not os.path.isdir(source):
+        return [file] if file is not None else []
+    try:
+        kind = kind_of(source)
+    except LoadError:
+        return []
+    inside = sorted(Path(source).glob("*.toml")) if kind is not None and kind.backend == BACKEND.name else []
+    return [each for each in inside if file_of(str(each)) is not None]
 
 
 def _flow(written: Written, source: str, options: LoadOptions) -> Flow:

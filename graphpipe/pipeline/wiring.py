@@ -228,7 +228,9 @@ def _outputs(
 def _signature(found: _Found, outputs: tuple[str, ...] | None, specs: list[TensorSpec]) -> Signature:
     inputs = [_merged(name, takers) for name, takers in found.inputs.items()]
     required = [
-        name for name, takers in found.inputs.items() if name in (found.own or ()) or any(each for _, _, each in takers)
+        name
+        for name, takers in found.inputs.items()
+        if any(each for _, _, each in takers) or (not takers and name in (found.own or ()))
     ]
     stages = {stage for takers in found.inputs.values() for stage, _, _ in takers}
     if found.any_inputs:

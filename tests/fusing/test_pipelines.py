@@ -105,6 +105,21 @@ def test_a_file_and_a_folder_are_pipelines_too_and_one_may_stand_in_another(grap
         assert np.array_equal(answers[0][name], answers[1][name])
 
 
+def test_operators_of_a_stages_own_are_known(tmp_path):
+    extensions = pytest.importorskip("onnxruntime_extensions")
+    library = extensions.get_library_path()
+    upper = "upper (string[n] text) => (string[n] loud) { loud = ai.onnx.contrib.StringUpper (text) }"
+    count = "count (string[n] loud) => (int64[1] count) { count = Shape (loud) }"
+    one, two = saved(tmp_path / "upper.onnx", upper, ai_onnx_contrib=1), saved(tmp_path / "count.onnx", count)
+    with Pipeline([Stage(one, custom_ops=[library]), two], outputs=["loud", "count"]) as pipeline:
+        graphpipe.fuse(pipeline, path=tmp_path / "whole.onnx")
+        expected = pipeline.infer({"text": ["a", "Bc"]})
+    with graphpipe.load(tmp_path / "whole.onnx", custom_ops=[library]) as model:
+        answer = model.infer({"text": ["a", "Bc"]})
+    assert {name: array.tolist() for name, array in answer.items()} == {"loud": [b"A", b"BC"], "count": [2]}
+    assert {name: array.tolist() for name, array in expected.items()} == {"loud": [b"A", b"BC"], "count": [2]}
+
+
 def test_an_input_that_a_pipeline_cannot_take_is_at_its_default(tmp_path):
     model = graph("old (float[n, 4] x, float factor) => (float[n, 4] y) { y = Mul (x, factor) }")
     model.graph.initializer.append(onnx.numpy_helper.from_array(np.float32(5), "factor"))

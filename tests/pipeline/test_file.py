@@ -107,7 +107,7 @@ def test_a_problem_holds_for_the_whole(folder):
         ("[[stages]]\nsource = 'echo'\nisolate = 'many'", "isolate"),
         ("[[stages]]\nsource = 'echo'\n" * 257, "257 stages; a pipeline has at most 256"),
         ("[[stages]\n", "not TOML"),
-        ("[[stages]]\nsource = 'pipeline.toml'", "pipelines within pipelines"),
+        ("[[stages]]\nsource = 'pipeline.toml'", "a pipeline is a stage of itself"),
     ],
 )
 def test_what_is_no_pipeline_is_said_with_its_place(tmp_path, text, said):

@@ -175,6 +175,25 @@ def test_an_optional_input_is_taken_where_it_is_there():
     assert Pipeline([gives_factor, scale]).infer({"x": np.array([1.0])}) == {"y": [3]}
 
 
+def test_an_optional_input_may_be_named_and_may_still_be_left_out():
+    class Scales:
+        signature = graphpipe.Signature(
+            (graphpipe.TensorSpec("x"), graphpipe.TensorSpec("factor")), (graphpipe.TensorSpec("y"),), ("x",)
+        )
+
+        def infer(self, inputs, outputs=None, *, config=""):
+            return {"y": inputs["x"] * inputs.get("factor", 1)}
+
+        def close(self):
+            pass
+
+    pipeline = Pipeline([Scales()], inputs=["factor", "x"])
+    assert names(pipeline.signature.inputs) == ["factor", "x"]
+    assert pipeline.signature.input_names == ("x",)
+    assert pipeline.infer({"x": np.ones(2)})["y"].tolist() == [1, 1]
+    assert pipeline.infer({"x": np.ones(2), "factor": np.array(3.0)})["y"].tolist() == [3, 3]
+
+
 def test_a_pipeline_is_a_stage_too():
     inner = Pipeline([split, longest], outputs=["longest", "count"], name="inner")
     outer = Pipeline([inner, tell])
