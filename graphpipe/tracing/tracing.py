@@ -207,7 +207,9 @@ def _compare_calls(function: Any, pipeline: Pipeline, inputs: Mapping[str, Any],
         said = "it returns other outputs"
     for value, (name, array) in zip(values, answer.items(), strict=False):
         if isinstance(value, Traced):
-            raise TraceError(f"{who} returns a value that it kept from its trace; it may return what its own stages gave")
+            raise TraceError(
+                f"{who} returns a value that it kept from its trace; it may return what its own stages gave"
+            )
         said = said or (f"{found} in {quoted(name)}" if (found := difference(value, array)) else "")
     if said:
         raise TraceError(

@@ -12,6 +12,7 @@ import threading
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 import graphpipe
 from graphpipe import TraceError
@@ -49,7 +50,7 @@ def conditions(text):
 
 
 def negations(text):
-    return double(text) if not text else text  # here
+    return text if not text else double(text)  # here
 
 
 def sizes(text):
@@ -395,7 +396,11 @@ def takes_nothing():
         (returns_equal_names, TEXT, "it returns two values that would be called 'lengths'"),
         (returns_one_value_twice, TEXT, "it returns one value as 'x' and as 'y'"),
         (returns_its_input_by_another_name, TEXT, "it returns its input 'text' as 'same'"),
-        (hides_its_input, TEXT, "it returns 'text', which is also its input, and stage 'lengths' takes the input after"),
+        (
+            hides_its_input,
+            TEXT,
+            "it returns 'text', which is also its input, and stage 'lengths' takes the input after",
+        ),
         (calls_no_stage, TEXT, "calls no stage"),
         (never_uses_an_input, {**TEXT, "more": [1]}, "never uses its input 'more'"),
         (takes_any_number, (["hello"],), "takes any number of 'texts'"),
@@ -417,7 +422,9 @@ def test_what_a_function_is_and_returns_is_refused_with_the_line_where_it_begins
 
 
 def test_an_example_or_a_function_that_is_none_is_met_with_what_was_expected():
-    with pytest.raises(TypeError, match=r"the example is a dict of arrays .*\{'text': \.\.\.\}, or a tuple; a list came"):
+    with pytest.raises(
+        TypeError, match=r"the example is a dict of arrays .*\{'text': \.\.\.\}, or a tuple; a list came"
+    ):
         graphpipe.trace(conditions, ["hello"])
     with pytest.raises(TypeError, match="takes a function that calls stages"):
         graphpipe.trace(3, {})
@@ -481,7 +488,10 @@ def test_what_a_stage_or_the_function_raises_itself_is_passed_on():
 
 
 def test_an_input_that_a_stage_does_not_have_is_refused_in_a_trace_and_outside():
-    for call in (lambda: scale(np.ones(2), facter=np.ones(2)), lambda: graphpipe.trace(lambda x: scale(x, facter=x), ([1],))):
+    for call in (
+        lambda: scale(np.ones(2), facter=np.ones(2)),
+        lambda: graphpipe.trace(lambda x: scale(x, facter=x), ([1],)),
+    ):
         with pytest.raises(TypeError, match="stage 'scale' has no input 'facter'; did you mean 'factor'"):
             call()
     with pytest.raises(TypeError, match="stage 'double' takes 'x'; 2 inputs came"):
@@ -492,7 +502,7 @@ def test_an_input_that_a_stage_does_not_have_is_refused_in_a_trace_and_outside()
 
 def test_a_name_that_a_stage_could_take_and_is_not_given_is_nobodys():
     @graphpipe.stage
-    def masked(x, mask: "np.typing.NDArray[np.bool_]" = None):
+    def masked(x, mask: NDArray[np.bool_] = None):
         return {"y": x if mask is None else x * mask}
 
     with pytest.raises(TraceError, match="it returns 'mask', which a stage could take and is not given"):
