@@ -22,6 +22,7 @@ __all__ = ["Callee", "Form", "called", "form_of"]
 # From values by the outputs' names to what a call gives.
 Form = Callable[[Mapping[str, Any]], Any]
 _RECORD = "__graphpipe_record__"
+_LOOKED_AT = 8  # of a list, which may be long
 _UNNAMED = re.compile(r"output_\d+")
 
 
@@ -38,9 +39,11 @@ def called(callee: Callee, args: Sequence[Any], keywords: Mapping[str, Any]) -> 
     """Call it with inputs in their order, or by name. Raises TypeError for inputs that it does not have."""
     inputs = _by_name(callee, args, keywords)
     for value in inputs.values():
-        record = getattr(type(value), _RECORD, None)
-        if record is not None:
-            return record(value, callee, inputs)
+        # One in a list is refused there.
+        for each in (value, *value[:_LOOKED_AT]) if isinstance(value, list | tuple) else (value,):
+            record = getattr(type(each), _RECORD, None)
+            if record is not None:
+                return record(each, callee, inputs)
     outputs, form = callee.run(inputs)
     return form(outputs)
 

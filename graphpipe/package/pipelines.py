@@ -161,12 +161,19 @@ def _where(name: str, thing: Any) -> str:
     if not file or not os.path.isfile(file):
         raise PackageError(
             f"stage {name!r} is {a_kind(thing)} of this program alone; save the pipeline to a folder, or put what makes it "
-            "into a file: FILE.py:NAME"
+            f"into a file: FILE.py:NAME{_hint(thing)}"
         )
     module = getattr(sys.modules.get(thing.__module__), "__name__", "")
     if "site-packages" in Path(file).parts and module:
         return f"{module}:{called}"
     return f"{file}:{called}"
+
+
+def _hint(thing: Any) -> str:
+    is_object = not isinstance(thing, str | Path) and not hasattr(thing, "__qualname__") and callable(thing)
+    if not is_object or isinstance(thing, LoadedModel) or remembered(thing) is not None:
+        return ""
+    return f"; decorate its class, {type(thing).__name__}, with @graphpipe.stage: it remembers what each was made with"
 
 
 def _relative(source: str, folder: Path) -> str:
@@ -188,7 +195,7 @@ def _entry_within(name: str, stage: Stage, folder: Path, code: Code | None, dept
     try:
         source = _put(name, what, options, folder, code, depth)
     except LoadError as error:
-        raise PackageError(f"stage {name!r}: {error}") from None
+        raise PackageError(f"stage {name!r}: {error}{_hint(what)}") from None
     for key in ("problem", "value_inputs", "custom_ops"):
         if value := options.get(key):
             own.mkdir(exist_ok=True)

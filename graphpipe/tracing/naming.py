@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from graphpipe.tracing.recording import Call, Recording
 from graphpipe.tracing.traced import Traced
@@ -53,7 +53,7 @@ def named(recording: Recording, stages: Sequence[str], returned: Returned) -> tu
         if name in untaken:
             raise Wrong(
                 f"its input {quoted(name)} has the name of one that a stage could take and is not given; name it "
-                f"otherwise"
+                "otherwise"
             )
     taken = {*names.values(), *untaken}
     for call, stage in zip(recording.calls, stages, strict=True):
@@ -70,13 +70,17 @@ def _left_out(call: Call) -> list[str]:
 
 def _refuse_to_hide(recording: Recording, name: str, value: Traced, outputs: Sequence[str]) -> None:
     """Raise Wrong where an output has an input's name, and something after it still means the input."""
-    made = next(i for i, call in enumerate(recording.calls) if value in call.outputs.values())
-    later = [call for call in recording.calls[made + 1 :] if recording.inputs[name] in call.inputs.values()]
+    made = next(i for i, call in enumerate(recording.calls) if _has(call.outputs, value))
+    later = [call for call in recording.calls[made + 1 :] if _has(call.inputs, recording.inputs[name])]
     if later:
         raise Wrong(
             f"it returns {quoted(name)}, which is also its input, and stage {later[0].callee.name!r} takes the input "
-            f"after that; return it by another name"
+            "after that; return it by another name"
         )
+
+
+def _has(values: Mapping[str, Traced], value: Traced) -> bool:
+    return any(each is value for each in values.values())  # they refuse to be compared
 
 
 def _free(name: str, stage: str, taken: set[str]) -> str:

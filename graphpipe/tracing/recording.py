@@ -52,7 +52,7 @@ class Recording:
         if threading.get_ident() != self._thread:
             raise self.refuse(
                 f"stage {name!r} is called in another thread, and nobody knows in which order; call stages one after "
-                f"another: those that need nothing of one another run side by side in the pipeline"
+                "another: those that need nothing of one another run side by side in the pipeline"
             )
         if _running_loop() is not self._loop:
             raise self.refuse(f"stage {name!r} is called in an event loop of asyncio; call stages one after another")
@@ -62,7 +62,7 @@ class Recording:
             if value._recorder is not self:
                 raise self.refuse(
                     f"stage {name!r} takes {own!r} from another trace; a function has what it is called with, and "
-                    f"nothing else"
+                    "nothing else"
                 )
         given = {own: value._value for own, value in inputs.items()}
         values, form = callee.run(given)
@@ -99,8 +99,8 @@ def _constant(stage: str, own: str, value: Any) -> str:
         return f"stage {stage!r} is called with {a_kind(value)} of values for {own!r}; give each value by itself"
     return (
         f"stage {stage!r} is called with a constant for {own!r} ({a_kind(value)}); its inputs are what other stages "
-        f"gave, or the function's own inputs: what is the same in every request is for the constructor of a stage "
-        f"that is a class"
+        "gave, or the function's own inputs: what is the same in every request is for the constructor of a stage "
+        "that is a class"
     )
 
 

@@ -60,7 +60,7 @@ def stage(what: Any = None, /, *, name: str = "") -> Any:
         if name:
             raise TypeError(
                 f"a class's stages are called after it; name one of them: graphpipe.stage({what.__name__}(...), "
-                f"name=...)"
+                "name=...)"
             )
         return _of_class(what)
     if isinstance(what, str | Path):
@@ -100,7 +100,7 @@ class Staged:
         if inspect.isfunction(self.what) and self.what.__qualname__ == f"{owner.__qualname__}.{name}":
             raise TypeError(
                 f"{self.what.__qualname__} is a method, and no stage by itself: decorate the class, whose stages are "
-                f"its instances, and call it __call__"
+                "its instances, and call it __call__"
             )
 
     def __reduce__(self) -> Any:

@@ -130,7 +130,7 @@ def _returned(result: Any, recording: Recording, who: str) -> Returned:
             which = f" for {quoted(key)}" if key is not None else ""
             raise TraceError(
                 f"{who} returns {a_kind(value)}{which}, which is neither what a stage gave nor an input: it would be "
-                f"the same in every answer; return what stages give, one or several in a dict or a tuple"
+                "the same in every answer; return what stages give, one or several in a dict or a tuple"
             )
         if value._recorder is not recording:
             raise TraceError(f"{who} returns a value of another trace; it may return what its own stages gave")
@@ -192,7 +192,7 @@ def _compare(pipeline: Pipeline, recording: Recording, names: Mapping[Traced, st
                 raise TraceError(
                     f"{who}: stage {stage.name!r} gave another {quoted(own)} when it was called again with the same, "
                     f"{said}: a stage's answer depends on its inputs alone, not on random numbers or on what came "
-                    f"before"
+                    "before"
                 )
 
 
@@ -206,9 +206,13 @@ def _compare_calls(function: Any, pipeline: Pipeline, inputs: Mapping[str, Any],
     if len(values) != len(answer) or (isinstance(traced, Mapping) and list(result) != keys):
         said = "it returns other outputs"
     for value, (name, array) in zip(values, answer.items(), strict=False):
+        if isinstance(value, Traced):
+            raise TraceError(
+                f"{who} returns a value that it kept from its trace; it may return what its own stages gave"
+            )
         said = said or (f"{found} in {quoted(name)}" if (found := difference(value, array)) else "")
     if said:
         raise TraceError(
             f"{who}: called with the example, it gives something else than its stages do: {said}. Does it look "
-            f"whether it has arrays, or use something that changes? What computes belongs into a stage"
+            "whether it has arrays, or use something that changes? What computes belongs into a stage"
         )

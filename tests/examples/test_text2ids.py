@@ -12,9 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import graphpipe
+from graphpipe.backends.python.finding import found
 from tests.matx.conftest import matx as matx_fixture
 from tests.matx.making import EXAMPLE
-from tests.serving import ROOT, serving
+from tests.serving import ROOT, environment, serving
 
 matx = matx_fixture
 PROBLEM = EXAMPLE / "problem.toml"
@@ -27,6 +28,28 @@ def in_python():
 
 
 @pytest.fixture(scope="module")
+def traced(tmp_path_factory):
+    """The pipeline as another process traced it and wrote it down."""
+    path = tmp_path_factory.mktemp("traced") / "text2ids.toml"
+    done = subprocess.run(
+        [sys.executable, EXAMPLE / "traced.py", path],
+        cwd="/",
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return path
+
+
+@pytest.fixture(scope="module")
+def of_trace(traced):
+    with graphpipe.load(traced, problem=PROBLEM) as model:
+        yield model
+
+
+@pytest.fixture(scope="module")
 def compiled(matx):
     with graphpipe.load(matx.module("text2ids"), python=matx.python, problem=PROBLEM) as model:
         yield model
@@ -34,6 +57,15 @@ def compiled(matx):
 
 def test_it_answers_its_problem_in_python(in_python):
     graphpipe.Problem.read(PROBLEM).check(in_python)
+
+
+def test_it_answers_its_problem_traced(of_trace):
+    graphpipe.Problem.read(PROBLEM).check(of_trace)
+
+
+def test_traced_it_is_served(traced):
+    with serving("--model", traced) as server, graphpipe.Client(server.url) as client:
+        assert client.infer({"text": "hello world unknown"})["ids"].tolist() == [0, 1, 2]
 
 
 def test_it_answers_its_problem_compiled(compiled):
@@ -55,6 +87,16 @@ def test_compiled_it_gives_what_python_gives_for_any_text(in_python, compiled, t
     answers = [model.infer({"text": text})["ids"] for model in (in_python, compiled)]
     assert answers[0].dtype == answers[1].dtype
     assert answers[0].tolist() == answers[1].tolist()
+
+
+@settings(max_examples=300)
+@given(_TEXTS)
+def test_traced_it_gives_what_the_class_gives_for_any_text(in_python, of_trace, text):
+    """As a pipeline that was loaded, and as the function that training calls."""
+    function = found(f"{EXAMPLE / 'traced.py'}:text2ids")
+    answers = [in_python.infer({"text": text})["ids"], of_trace.infer({"text": text})["ids"], function(text)["ids"]]
+    assert {str(answer.dtype) for answer in answers} == {"int64"}
+    assert answers[0].tolist() == answers[1].tolist() == answers[2].tolist()
 
 
 @pytest.mark.slow
