@@ -205,7 +205,7 @@ TEXTS = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(TEXTS)
 @example([""])
 @example(["", "cat " * 2000])
@@ -263,7 +263,7 @@ def files(draw):
     return file.getvalue()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.lists(files(), min_size=1, max_size=3))
 def test_any_picture_has_the_pixels_that_were_learned_from(pictures, decoder, graphs, drawn):
     learned = batch_of(decoder, drawn)
@@ -289,7 +289,7 @@ def answers(pictures, decoder, content):
             yield None
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(files(), st.floats(0, 1, exclude_max=True) | st.integers(-20, -1))
 def test_a_picture_that_was_cut_is_refused_in_time_or_is_the_whole_one(pictures, decoder, whole, at):
     cut = whole[: int(len(whole) * at) if isinstance(at, float) else at]
@@ -304,7 +304,7 @@ def test_a_picture_that_was_cut_is_refused_in_time_or_is_the_whole_one(pictures,
 
 # Pillow's word about a camera's notes, where they are damaged, is one here and a line of the log there.
 @pytest.mark.filterwarnings("ignore::UserWarning")
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(files(), st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), min_size=1, max_size=4))
 def test_of_a_picture_that_was_damaged_training_and_serving_make_the_same(pictures, decoder, whole, damage):
     content = bytearray(whole)
