@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import pkgutil
@@ -58,7 +59,9 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Sample
 def loaded(built: dict[str, Sample]) -> Iterator[dict[str, graphpipe.LoadedModel]]:
     """Each sample in this process: all frameworks live beside each other."""
     models = {name: graphpipe.load(sample.source, **sample.options) for name, sample in built.items()}
+    gc.freeze()  # the objects of all frameworks: a test that collects garbage looks at what it made itself
     yield models
+    gc.unfreeze()
     for model in models.values():
         model.close()
 

@@ -218,6 +218,7 @@ def all_leave(place: Place, way: str) -> None:
     assert place.told.began.wait(30)
     for caller in callers:
         caller.leave()
+    place.server.pass_time()
     until(lambda: place.server.app.state.in_flight == 0, "they are still in flight")
 
 
@@ -226,6 +227,7 @@ def one_leaves(place: Place, way: str) -> None:
     assert place.told.began.wait(30)
     until(lambda: place.server.app.state.in_flight == 3, "not all have come")
     callers.pop(0).leave()
+    place.server.pass_time()
     until(lambda: place.server.app.state.in_flight == 2, "it is still in flight")
     place.told.may_go.set()
     assert [caller.status() for caller in callers] == [200] * 2
@@ -237,6 +239,7 @@ def one_leaves_and_the_model_fails(place: Place, way: str) -> None:
     assert place.told.began.wait(30)
     until(lambda: place.server.app.state.in_flight == 3, "not all have come")
     callers.pop(0).leave()
+    place.server.pass_time()
     until(lambda: place.server.app.state.in_flight == 2, "it is still in flight")
     place.told.may_go.set()
     assert [caller.status() for caller in callers] == [500] * 2

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import ssl
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -42,6 +43,18 @@ class InProcess:
             return question()
 
         return asyncio.run_coroutine_threadsafe(put(), self.loop).result(10)
+
+    def pass_time(self, ticks: int = 3) -> None:
+        """Have ticks of the server's clock now, one after another: by them it notices who is gone."""
+        hub = self.app.hub
+
+        def tick() -> None:
+            hub._sweeper.cancel()
+            hub._sweep()
+
+        for _ in range(ticks):
+            self.ask(tick)
+            time.sleep(0.01)  # what it does by one may have an answer before the next
 
 
 @dataclass(frozen=True)

@@ -388,13 +388,17 @@ def test_whoever_leaves_or_is_too_late_has_nothing_in_flight_afterwards(doors: D
             with door.wire() as wire:  # gone while it runs
                 wire.send(door.asks(message(1)))
                 until(lambda: bool(door.under_way))
+            door.server.pass_time()
             until(lambda: door.under_way == [])
             with door.wire() as wire:  # gone in the middle of a body
                 wire.send(door.asks(message(0)[:-5], length=len(message(0))))
                 until(lambda: bool(door.under_way))
+            door.server.pass_time()
             until(lambda: door.under_way == [])
             with door.wire() as wire:  # too slow
                 wire.send(door.asks(message(0)[:100], length=len(message(0))))
+                until(lambda: bool(door.under_way))
+                door.server.pass_time()
                 assert wire.answer().status == 408
             until(lambda: door.under_way == [])
         finally:

@@ -45,6 +45,7 @@ def test_who_hangs_up_is_no_longer_in_flight_and_his_memory_comes_back(way: str)
             assert began.wait(10)
             assert server.ask(lambda: server.app.state.in_flight) == 1
         # The model still runs: nobody waits for it any more.
+        server.pass_time()
         until(lambda: server.ask(lambda: server.app.state.in_flight) == 0)
         may_go.set()
         until(lambda: server.app.pool.leased_bytes == 0)
