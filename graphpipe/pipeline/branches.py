@@ -30,6 +30,8 @@ _SHORT_S = 0.001
 _TRIED = 3
 _TRIED_AGAIN = 64
 _WEIGHT = 0.25
+# Whoever has called does the rest himself: more calls than this wait only where helpers hang.
+_CALLS_MAX = 256
 
 
 def producers(wires: Sequence[Wire]) -> list[dict[str, int]] | None:
@@ -125,6 +127,7 @@ class _Run:
                 self.help()
                 with self._changed:
                     if not self._running and (self._failed or not self._left):
+                        self._ready.clear()  # helpers that come late find nothing to do
                         break
                     if not self._ready or self._failed:
                         self._changed.wait()
@@ -133,6 +136,8 @@ class _Run:
                 self._ready.clear()
                 self._outputs = []
             raise
+        finally:
+            self._inputs = {}  # a helper that hangs elsewhere has this run in its queue
         if self._failed:
             error = self._failed[min(self._failed)]
             self._failed = {}
@@ -210,7 +215,8 @@ class _Helpers:
             if self._started < self.count:
                 self._started += 1
                 threading.Thread(target=_help, args=(self._calls,), name="pipeline", daemon=True).start()
-        self._calls.put(help)
+        if self._calls.qsize() < _CALLS_MAX:
+            self._calls.put(help)
 
     def stop(self) -> None:
         with self._lock:

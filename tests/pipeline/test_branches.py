@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import threading
+import time
 import weakref
 
 import numpy as np
@@ -205,3 +206,53 @@ def test_a_flow_that_is_forgotten_takes_its_helpers_along():
     for helper in helpers:
         helper.join(20)
         assert not helper.is_alive()
+
+
+def test_a_request_that_fails_leaves_nothing_to_a_helper_that_comes_late(monkeypatch):
+    died, ran_late = [], []
+    monkeypatch.setattr(threading, "excepthook", lambda about: died.append(about.exc_value))
+    branches = Branches([{}, {"v": 0}, {"v": 0}, {"v": 0}])
+    branches._helpers.count = 1
+    over = threading.Event()
+
+    def run(stage, values):
+        if over.is_set():
+            ran_late.append(stage)
+        if stage == 1:
+            raise ValueError("no")
+        return {"v": np.ones(1)} if stage == 0 else {}
+
+    for _ in range(200):
+        over.clear()
+        with pytest.raises(ValueError, match="no"):
+            branches.run({}, run)
+        over.set()
+    for _ in range(200):
+        if not branches._helpers._calls.qsize():
+            break
+        time.sleep(0.01)
+    assert (died, ran_late) == ([], [])
+    branches.close()
+
+
+def test_what_a_helper_that_hangs_has_yet_to_hear_of_holds_no_request():
+    branches = Branches([{}, {}])
+    branches._helpers.count = 1
+    go_on, hangs = threading.Event(), threading.Event()
+
+    def hang():
+        hangs.set()
+        go_on.wait(30)
+
+    branches._helpers.call(hang)
+    assert hangs.wait(30)
+    held = []
+    for _ in range(1000):
+        x = np.ones(10)
+        held.append(weakref.ref(x))
+        branches.run({"x": x}, lambda stage, values: {})
+        del x
+    assert [each for each in held if each() is not None] == []
+    assert branches._helpers._calls.qsize() < 1000
+    go_on.set()
+    branches.close()
