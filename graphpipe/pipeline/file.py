@@ -52,7 +52,8 @@ _KEYS = ("name", "inputs", "outputs", "stages")
 _IN_FILE = re.compile(r"(.+\.py):([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)")
 _IN_MODULE = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*")
 # Their values are paths; a virtual environment's interpreter may be one, or a name.
-_PATHS = tuple(name for name, (declared, _) in declared_in(LoadOptions).items() if declared.kind.is_path)
+_PATHS = (*(name for name, (declared, _) in declared_in(LoadOptions).items() if declared.kind.is_path), "cache_dir")
+_STAGES = re.compile(rb"^(?:\xef\xbb\xbf)?\s*(?:\[\[\s*stages\s*\]\]|stages\s*=)", re.MULTILINE)
 _LISTS_OF_PATHS = ("custom_ops",)
 
 
@@ -78,9 +79,7 @@ def file_of(source: str) -> Path | None:
     if path.suffix.lower() != ".toml" or not os.path.isfile(source):
         return None
     try:
-        return (
-            path if path.name == FILE or re.search(rb"^\s*\[\[\s*stages\s*\]\]", _bytes(path), re.MULTILINE) else None
-        )
+        return path if path.name == FILE or _STAGES.search(_bytes(path)) else None
     except (OSError, LoadError):
         return None
 
@@ -176,7 +175,13 @@ def _from(folder: Path, key: str, value: Any) -> Any:
         return [str(folder / each) if isinstance(each, str) else each for each in values]
     if key == "files" and isinstance(value, Mapping):
         return {name: str(folder / each) if isinstance(each, str) else each for name, each in value.items()}
-    if key in _PATHS and isinstance(value, str) and value and (key != "python" or "/" in value):
+    if (
+        key in _PATHS
+        and isinstance(value, str)
+        and value
+        and not value.startswith("~")
+        and (key != "python" or "/" in value)
+    ):
         return str(folder / value)
     return value
 
@@ -186,7 +191,11 @@ def as_text(name: str, stages: list[dict[str, Any]], inputs: Any, outputs: Any) 
     lines = [f"name = {_toml(name)}"] if name else []
     lines += [f"{key} = {_toml(list(said))}" for key, said in (("inputs", inputs), ("outputs", outputs)) if said]
     for stage in stages:
-        lines += ["", "[[stages]]", *(f"{_key(key)} = {_toml(value)}" for key, value in stage.items())]
+        lines += [
+            "",
+            "[[stages]]",
+            *(f"{_key(key)} = {_toml(value)}" for key, value in stage.items() if value is not None),
+        ]
     return "\n".join(lines).lstrip("\n") + "\n"
 
 

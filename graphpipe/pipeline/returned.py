@@ -54,7 +54,10 @@ def _of_file(source: str) -> ast.FunctionDef | None:
     path = Path(match[1])
     if path.stat().st_size > _CODE_BYTES_MAX:
         return None
-    found = _last(ast.parse(path.read_bytes()).body, match[2])
+    module = ast.parse(path.read_bytes())
+    if _is_assigned(module, match[2]):
+        return None  # it is another thing by then
+    found = _last(module.body, match[2])
     if isinstance(found, ast.ClassDef):
         found = _last(found.body, "__call__")
     if isinstance(found, ast.FunctionDef) and all(map(_is_stage, found.decorator_list)):
@@ -66,6 +69,16 @@ def _is_stage(decorator: ast.expr) -> bool:
     # The one decorator that is known to change nothing.
     called = decorator.func if isinstance(decorator, ast.Call) else decorator
     return ast.unparse(called) == "graphpipe.stage"
+
+
+def _is_assigned(module: ast.Module, name: str) -> bool:
+    """Whether a name of the module means something else than what is defined by it: ``f = wrapped(f)``, an import."""
+    for node in _own(module):
+        if isinstance(node, ast.Name) and node.id == name and not isinstance(node.ctx, ast.Load):
+            return True
+        if isinstance(node, ast.alias) and (node.asname or node.name) == name:
+            return True
+    return False
 
 
 def _last(body: list[ast.stmt], name: str) -> ast.stmt | None:
@@ -96,8 +109,8 @@ def _is_none(value: ast.expr) -> bool:
     return isinstance(value, ast.IfExp) or (isinstance(value, ast.Constant) and value.value is None)
 
 
-def _own(function: ast.FunctionDef) -> Iterator[ast.AST]:
-    """What is in a function, without the functions in it."""
+def _own(function: ast.FunctionDef | ast.Module) -> Iterator[ast.AST]:
+    """What is in a function or a module, without the functions and classes in it."""
     left: list[ast.AST] = list(function.body)
     while left:
         node = left.pop(0)

@@ -76,11 +76,21 @@ class Step:
 
     def given(self, outputs: dict[str, Array]) -> dict[str, Array]:
         """What the model gave, under the pipeline's names, as the next one is to have it: contiguous, and text as bytes."""
-        for name, array in outputs.items():
-            if as_it_would_arrive(array, name) is not array:
-                outputs = {name: as_it_would_arrive(array, name) for name, array in outputs.items()}
-                break
-        return {self._renames.get(own, own): array for own, array in outputs.items()} if self._renames else outputs
+        try:
+            for name, array in outputs.items():
+                if as_it_would_arrive(array, name) is not array:
+                    outputs = {name: as_it_would_arrive(array, name) for name, array in outputs.items()}
+                    break
+        except ServiceError as error:  # it is not the caller's
+            words = error.message
+        else:
+            if not self._renames:
+                return outputs
+            given = {self._renames.get(own, own): array for own, array in outputs.items()}
+            if len(given) == len(outputs):
+                return given
+            words = f"{listed(list(outputs))} are {len(given)} names of the pipeline"
+        raise ModelFailed(f"it gave what cannot be passed on: {words}")
 
     def named(self, error: ServiceError) -> ServiceError:
         """The same error with the stage's name before its words."""
@@ -100,7 +110,7 @@ class Step:
             missing = error.args[0]
             said = (
                 f"stage {self.name!r} takes {quoted(missing)}, which neither a stage before it gave nor the caller sent; "
-                f"there are {listed(list(values))}"
+                f"there are {listed(list(values)) or 'none'}"
             )
             raise (InvalidRequest if missing in self._wire.sent else ModelFailed)(said) from None
         for own, name in self._may_take:

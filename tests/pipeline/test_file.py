@@ -123,7 +123,13 @@ def test_settings_of_a_server_are_those_that_it_has():
     from graphpipe.pipeline.part import OF_SERVING
     from graphpipe.server.settings.values import ModelSettings
 
-    assert set(OF_SERVING) == {each.name for each in fields(ModelSettings)} - {"name", "source", "options", "said"}
+    assert set(OF_SERVING) == {each.name for each in fields(ModelSettings)} - {
+        "name",
+        "source",
+        "options",
+        "said",
+        "warmup",
+    }
 
 
 def test_a_pipeline_from_a_url_is_loaded_only_where_somebody_says_so():
@@ -234,3 +240,28 @@ def test_a_pipeline_in_this_program_is_packed(tmp_path):
         self_test=False,
     )
     assert (made / "model" / "pipeline.toml").is_file()
+
+
+@pytest.mark.parametrize("text", ['\ufeff[[stages]]\nsource = "echo"\n', 'stages = [{ source = "echo" }]\n'])
+def test_however_stages_are_written_the_file_is_a_pipeline(tmp_path, text):
+    (tmp_path / "p.toml").write_text(text, encoding="utf-8")
+    with graphpipe.load(tmp_path / "p.toml") as model:
+        assert model.execute(np.float32([1])).tolist() == [1]
+
+
+def test_the_folder_of_a_stages_cache_is_beside_the_file_unless_it_is_a_home(tmp_path):
+    lines = [
+        '[[stages]]\nname = "{}"\nsource = "echo"\ncache_dir = "{}"\n'.format(*each)
+        for each in (("a", "rows"), ("b", "~/r"))
+    ]
+    (tmp_path / "pipeline.toml").write_text("".join(lines))
+    with graphpipe.load(tmp_path) as model:
+        assert [each["cache_dir"] for each in model.model.settings.values()] == [str(tmp_path / "rows"), "~/r"]
+
+
+def test_what_a_functions_code_gives_is_not_read_where_its_name_means_something_else_later(tmp_path):
+    (tmp_path / "w.py").write_text(
+        "def wrapped(f):\n    return lambda x: {'b': x}\n\ndef w(x):\n    return {'a': x}\n\nw = wrapped(w)\n"
+    )
+    with Pipeline([Stage(str(tmp_path / "w.py:w"), isolate=1)]) as pipeline:
+        assert list(pipeline.infer({"x": [1.0]})) == ["b"]

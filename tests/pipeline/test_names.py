@@ -289,3 +289,19 @@ def test_a_stage_that_cannot_be_loaded_closes_those_before_it():
     with pytest.raises(LoadError):
         Pipeline([Noted], outputs=["nothing"])
     assert Noted.closed == 2
+
+
+def test_what_a_stage_gives_and_nobody_can_pass_on_is_its_own_mistake():
+    def says(x):
+        return {"text": np.array(["\ud800"], object)}
+
+    def opened(x):
+        return {name: x + i for i, name in enumerate("ab")}
+
+    with Pipeline([says]) as pipeline, pytest.raises(graphpipe.ModelFailed, match="stage 'says'"):
+        pipeline.infer({"x": [1.0]})
+    with (
+        Pipeline([Stage(opened, outputs={"a": "b"})]) as pipeline,
+        pytest.raises(graphpipe.ModelFailed, match="'a', 'b'"),
+    ):
+        pipeline.infer({"x": [1.0]})
