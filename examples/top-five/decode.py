@@ -20,6 +20,8 @@ SIZE = 224
 SHORTER_SIDE = 256
 # Pillow holds 4 bytes of each, and an upright or opaque copy beside them.
 PIXELS_MAX = 50_000_000
+# Of one call: what comes out is 150 KB each, however little came in.
+IMAGES_MAX = 256
 FORMATS = ("JPEG", "PNG")
 
 _ORIENTATION = 0x0112
@@ -37,17 +39,25 @@ _UPRIGHT = {
 
 @graphpipe.model(inputs={"image": "string[n]"}, outputs={"pixels": f"uint8[n, {SIZE}, {SIZE}, 3]"})
 class Decode:
-    """The middle of each picture, upright, in RGB. ``pixels_max`` is how many a picture may have before it is decoded."""
+    """The middle of each picture, upright, in RGB.
 
-    def __init__(self, pixels_max: int = PIXELS_MAX) -> None:
+    ``pixels_max`` is how many a picture may have before it is decoded, ``images_max`` how many pictures a call.
+    """
+
+    def __init__(self, pixels_max: int = PIXELS_MAX, images_max: int = IMAGES_MAX) -> None:
         self._pixels_max = pixels_max
+        self._images_max = images_max
 
     def __call__(self, image: Sequence[bytes]) -> NDArray[np.uint8]:
         """``pixels`` uint8 [n, 224, 224, 3] of n files' bytes.
 
         Raises InvalidRequest, which says which of them and why, for what is no JPEG or PNG, is broken or ends too early,
-        or has too many pixels.
+        or has too many pixels, and for too many pictures.
         """
+        if len(image) > self._images_max:
+            raise graphpipe.InvalidRequest(
+                f"{len(image):,} images came, and a call may have {self._images_max}; send them in several calls"
+            )
         pixels = np.empty((len(image), SIZE, SIZE, 3), np.uint8)
         for number, content in enumerate(image):
             try:

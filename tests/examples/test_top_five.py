@@ -203,6 +203,25 @@ def test_pixels_are_counted_before_there_are_any(size, words):
         decode([header(*size)])
 
 
+def test_a_picture_of_a_few_bytes_that_is_enormous_is_not_decoded():
+    file = file_of(Image.new("L", (8000, 7000)), compress_level=1)
+    assert len(file) < 300_000
+    with pytest.raises(InvalidRequest, match="it has 8,000 x 7,000 pixels"):
+        decode([file])
+    small = module("decode").Decode(pixels_max=99)
+    assert small([file_of(Image.new("L", (33, 3)))]).shape == (1, 224, 224, 3)
+    with pytest.raises(InvalidRequest, match="it has 10 x 10 pixels; a picture may have 99 pixels"):
+        small([file_of(Image.new("L", (10, 10)))])
+
+
+def test_pictures_are_counted_before_any_is_decoded():
+    assert decode([file_of(Image.new("L", (1, 1)))] * 256).shape == (256, 224, 224, 3)
+    with pytest.raises(
+        InvalidRequest, match="^1,000,000 images came, and a call may have 256; send them in several calls"
+    ):
+        decode([b""] * 1_000_000)
+
+
 def test_an_error_says_which_picture_it_is_and_what_came():
     good = file_of(Image.fromarray(COLOURS))
     for bad, words in [

@@ -1,4 +1,4 @@
-"""onnxruntime-extensions decodes images, and some bytes end or hang its process: that is an error of one call behind `isolate`."""
+"""The image decoder of onnxruntime-extensions: bytes that end or hang its process are an error of one call, by `isolate`."""
 
 from __future__ import annotations
 
