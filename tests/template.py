@@ -20,11 +20,20 @@ import sys
 import types
 import warnings
 
+import uvloop  # noqa: F401
+
 import graphpipe.server.cli
+import graphpipe.server.http.grpc
+import graphpipe.server.http.h2
+import graphpipe.server.life.app
 import graphpipe.server.life.server
 import graphpipe.server.life.supervisor
+import graphpipe.server.life.warmup
 import graphpipe.server.models.wiring
 import graphpipe.server.serving  # noqa: F401
+from graphpipe.backends.known import ours
+
+list(ours())  # the backends, not the frameworks
 
 MESSAGE_BYTES_MAX = 1 << 16
 

@@ -121,8 +121,15 @@ def test_a_signal_to_the_serving_process_ends_make_serve_with_0(number):
 
 
 @in_venv
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("whom", ["make alone", "its process group"])
+@pytest.mark.parametrize(
+    ("whom", "number"),
+    [
+        ("make alone", signal.SIGTERM),
+        ("its process group", signal.SIGINT),
+        pytest.param("make alone", signal.SIGINT, marks=pytest.mark.slow),
+        pytest.param("its process group", signal.SIGTERM, marks=pytest.mark.slow),
+    ],
+)
 def test_a_signal_to_make_itself_stops_everything(number, whom):
     process = make("serve", "PORT=0")
     _, url = read_until_serving(process)

@@ -82,8 +82,15 @@ def test_answers_while_draining_close_their_connection_whoever_gives_them(start:
     server.process.send_signal(signal.SIGTERM)
 
 
-@pytest.mark.parametrize("path", ["/", "/%61"])
-@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize(
+    ("workers", "path"),
+    [
+        ("1", "/%61"),
+        ("2", "/"),
+        pytest.param("1", "/", marks=pytest.mark.slow),
+        pytest.param("2", "/%61", marks=pytest.mark.slow),
+    ],
+)
 def test_a_model_that_does_not_return_holds_up_the_end_for_the_drain_timeout(
     start: Serve, folder: Path, workers: str, path: str
 ) -> None:
@@ -98,8 +105,15 @@ def test_a_model_that_does_not_return_holds_up_the_end_for_the_drain_timeout(
         assert stuck.ended()
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    ("how", "workers"),
+    [
+        (signal.SIGTERM, "2"),
+        (signal.SIGINT, "1"),
+        pytest.param(signal.SIGTERM, "1", marks=pytest.mark.slow),
+        pytest.param(signal.SIGINT, "2", marks=pytest.mark.slow),
+    ],
+)
 def test_a_server_that_is_still_warming_up_can_be_ended(folder: Path, workers: str, how: signal.Signals) -> None:
     command = [sys.executable, "-c", "from graphpipe.server.cli import main; main()", "-l", "127.0.0.1:0"]
     command += ["-m", "tests.operation.models:slow_to_start", "--workers", workers]

@@ -179,8 +179,15 @@ def test_who_asks_in_detail_is_told_which_model_did_not_answer_its_warm_up(start
 # --- the end ---
 
 
-@pytest.mark.parametrize(("count", "words"), [(1, "finishing 1 request;"), (3, "finishing 3 requests;")])
-@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize(
+    ("workers", "count", "words"),
+    [
+        ("1", 1, "finishing 1 request;"),
+        ("2", 3, "finishing 3 requests;"),
+        pytest.param("1", 3, "finishing 3 requests;", marks=pytest.mark.slow),
+        pytest.param("2", 1, "finishing 1 request;", marks=pytest.mark.slow),
+    ],
+)
 def test_the_end_says_how_many_requests_are_finished(
     start: Serve, folder: Path, count: int, words: str, workers: str
 ) -> None:

@@ -26,7 +26,6 @@ from tests.serving import ROOT, Server, environment, run_to_end
 
 X = np.arange(3, dtype=np.float32)
 COMMAND = "from graphpipe.server.start import serve_main; serve_main()"
-ENDING = [signal.SIGTERM, signal.SIGINT]
 NOTED = [signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2]
 
 
@@ -50,8 +49,15 @@ def busy(server: Server, folder: Path, path: str = "/", until_file: str = "go") 
 # --- one wish, said more than once ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("how", ENDING)
-@pytest.mark.parametrize("workers_first", [True, False])
+@pytest.mark.parametrize(
+    ("how", "workers_first"),
+    [
+        (signal.SIGTERM, True),
+        (signal.SIGINT, False),
+        pytest.param(signal.SIGTERM, False, marks=pytest.mark.slow),
+        pytest.param(signal.SIGINT, True, marks=pytest.mark.slow),
+    ],
+)
 def test_a_signal_to_a_whole_group_of_processes_cuts_nothing(
     start: Serve, folder: Path, how: signal.Signals, workers_first: bool
 ) -> None:
@@ -99,8 +105,15 @@ def test_sigterm_after_shutdown_by_a_request_cuts_nothing(start: Serve, folder: 
     assert server.process.wait(30) == 0
 
 
-@pytest.mark.parametrize("path", ["/", "/%61"])
-@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize(
+    ("workers", "path"),
+    [
+        ("1", "/%61"),
+        ("2", "/"),
+        pytest.param("1", "/", marks=pytest.mark.slow),
+        pytest.param("2", "/%61", marks=pytest.mark.slow),
+    ],
+)
 def test_a_second_signal_ends_it_at_once_and_the_log_says_so(
     start: Serve, folder: Path, workers: str, path: str
 ) -> None:
@@ -123,8 +136,17 @@ LOADING = {
     "inside a library": "import ctypes; mark(); ctypes.CDLL(None).pause()\nwhile True: ctypes.CDLL(None).pause()",
     "warming up": "def f(x):\n  mark()\n  import time\n  time.sleep(600)\n  return x",
 }
-STARTS = [(signal.SIGTERM, phase, workers) for phase in LOADING for workers in "12"]
-STARTS += [(signal.SIGINT, "importing", "1"), (signal.SIGINT, "warming up", "1"), (signal.SIGINT, "importing", "2")]
+STARTS = [
+    (signal.SIGTERM, "inside a library", "1"),
+    (signal.SIGTERM, "warming up", "2"),
+    (signal.SIGINT, "importing", "2"),
+    (signal.SIGINT, "warming up", "1"),
+    *(
+        pytest.param(signal.SIGTERM, phase, workers, marks=pytest.mark.slow)
+        for phase, workers in [("importing", "1"), ("importing", "2"), ("inside a library", "2"), ("warming up", "1")]
+    ),
+    pytest.param(signal.SIGINT, "importing", "1", marks=pytest.mark.slow),
+]
 MARK = "import os, pathlib\ndef mark(): pathlib.Path(os.environ['TEST_FOLDER'], f'begun.{os.getpid()}').touch()\n"
 SIGNATURE = """
 import graphpipe
