@@ -49,5 +49,6 @@ def model(sample: Sample) -> Iterator[graphpipe.LoadedModel]:
 
 @pytest.fixture(scope="module")
 def served(name: str, sample: Sample) -> Iterator[Server]:
-    with serving("--model", f"{name}={sample.source}", "--isolate", "1", tracebacks=True) as server:
+    flags = [text for key, value in sample.options.items() for text in (f"--{key.replace('_', '-')}", f"{name}={value}")]
+    with serving("--model", f"{name}={sample.source}", *flags, tracebacks=True) as server:
         yield server
