@@ -117,7 +117,9 @@ def _export(network: nn.Module, path: Path, example: dict[str, Tensor], output: 
 
 def main() -> None:
     """Read the command line, train, write the folder and two pictures to ask about."""
-    parser = argparse.ArgumentParser(description="Train a network for texts and pictures, and write it down to be served.")
+    parser = argparse.ArgumentParser(
+        description="Train a network for texts and pictures, and write it down to be served."
+    )
     parser.add_argument("folder", type=Path, help="where it is written to")
     parser.add_argument("--steps", type=int, default=80, help=f"batches of {ROWS} pairs to learn from; 80 if not said")
     parser.add_argument("--dynamo", action="store_true", help="export with the newer of PyTorch's exporters")

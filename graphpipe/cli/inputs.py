@@ -25,8 +25,8 @@ __all__ = ["values_of"]
 Array = NDArray[Any]
 
 _FORMS = (
-    "x.npy, x.npz:key, an image, x.csv, x.parquet, x.json, x.txt, text:WORDS, '[1, 2, 3]', '{\"x\": [1]}' or - for standard "
-    "input"
+    "x.npy, x.npz:key, an image, x.csv, x.parquet, x.json, x.txt, text:WORDS, bytes:FILE, '[1, 2, 3]', '{\"x\": [1]}' or - "
+    "for standard input"
 )
 
 
@@ -54,7 +54,11 @@ def values_of(
 
 def _name_and_form(text: str, known: dict[str, TensorSpec]) -> tuple[str, str]:
     name, equals, form = text.partition("=")
-    if not equals or not name or (name not in known and (Path(text).exists() or text.startswith(("text:", "[", "{")))):
+    if (
+        not equals
+        or not name
+        or (name not in known and (Path(text).exists() or text.startswith(("text:", "bytes:", "[", "{"))))
+    ):
         return "", text
     return name, form
 
@@ -62,6 +66,8 @@ def _name_and_form(text: str, known: dict[str, TensorSpec]) -> tuple[str, str]:
 def _value(form: str, spec: TensorSpec, images: ImageForm) -> object:
     if form.startswith("text:"):
         return _text(form[len("text:") :], spec)
+    if form.startswith("bytes:"):
+        return _string(Path(form[len("bytes:") :]).read_bytes(), spec)
     if form == "-":
         if sys.stdin is None:
             raise ValueError("--input -: standard input is closed")
@@ -85,6 +91,8 @@ def _value(form: str, spec: TensorSpec, images: ImageForm) -> object:
         return _text(_words(form), spec)
     if suffix in tables.SUFFIXES:
         return tables.table(form)
+    if suffix in SUFFIXES and spec.dtype == object:
+        return _string(Path(form).read_bytes(), spec)  # who takes it decodes it
     if suffix in SUFFIXES:
         return image(form, spec, images)
     raise ValueError(f"--input {form!r} is none of {_FORMS}")
@@ -146,6 +154,10 @@ def _words(file: str) -> str:
 
 def _text(text: str, spec: TensorSpec) -> Array:
     """One string, in as many dimensions as the model wants."""
+    return _string(text.encode("utf-8", "surrogateescape"), spec)  # the bytes of a command line as they were typed
+
+
+def _string(content: bytes, spec: TensorSpec) -> Array:
     array = np.empty((), object)
-    array[()] = text.encode("utf-8", "surrogateescape")  # the bytes of a command line as they were typed
+    array[()] = content
     return array.reshape((1,) * len(spec.shape or ()))

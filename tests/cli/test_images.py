@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -231,3 +232,12 @@ def test_the_commands_take_it_all(graphpipe, folder, photo):
     status, _, err = graphpipe("run", "look:corner", "-i", photo, "--image-preset", "imagnet")
     assert status == 2
     assert all(name in err for name in PRESETS)
+
+
+@pytest.mark.parametrize("form", ["photo.png", "bytes:photo.png", "image=bytes:photo.png"])
+def test_a_model_of_strings_gets_a_files_bytes_as_they_are(photo, tmp_path, monkeypatch, form):
+    monkeypatch.chdir(tmp_path)
+    Path("photo.png").write_bytes(b"\x89PNG what it holds")
+    spec = TensorSpec("image", np.dtype(object), ("n",))
+    ((name, value),) = values_of([form], [spec], ImageForm.of())
+    assert (name, value.shape, value[0]) == ("image", (1,), b"\x89PNG what it holds")
