@@ -783,3 +783,67 @@ def wait_for(happens: Callable[[], Any]) -> None:
     while not happens():
         assert time.monotonic() < until
         time.sleep(0.01)
+
+
+def test_of_two_branches_that_fail_at_once_nothing_is_left_over(caplog):
+    meeting = threading.Barrier(2, timeout=10)
+
+    @graphpipe.model(outputs={"a": "float64[n]"})
+    def left(x):
+        meeting.wait()
+        raise ValueError("left")
+
+    @graphpipe.model(outputs={"b": "float64[n]"})
+    def right(x):
+        meeting.wait()
+        raise ValueError("right")
+
+    def last(a, b):
+        return {"y": a + b}
+
+    with Pipeline([left, right, last], name="p") as pipeline, served(pipeline, "p") as server:
+        with graphpipe.Client(server.url) as client:
+            for _ in range(20):
+                with pytest.raises(ModelFailed):
+                    client.execute(np.float64([1]))
+        gc.collect()
+    assert "never retrieved" not in caplog.text
+
+
+def test_slow_failures_of_a_stage_keep_the_one_before_it_from_running_it():
+    threads: list[str] = []
+
+    @graphpipe.model(outputs={"b": "float64[n]"})
+    def bad(a):
+        threads.append(threading.current_thread().name)
+        time.sleep(0.02)
+        raise ValueError("bad")
+
+    def first(x):
+        return {"a": x}
+
+    with Pipeline([first, bad], name="p") as pipeline, served(pipeline, "p") as server:
+        with graphpipe.Client(server.url) as client:
+            for _ in range(3):
+                with pytest.raises(ModelFailed):
+                    client.execute(np.float64([1]))
+    assert all(name.startswith("p.bad") for name in threads[1:])
+
+
+def test_a_stage_that_one_version_has_no_more_is_gone_from_it_whatever_another_has():
+    def first(x):
+        return {"a": x}
+
+    def last(a):
+        return {"y": a}
+
+    def made(server: InProcess, pipeline: Pipeline) -> Service:
+        (service,) = server.ask(lambda: build([(ModelSettings("p", ""), pipeline.model)], server.app.counters))
+        return service
+
+    with Pipeline([first, last], name="p") as both, Pipeline([first], name="p") as one, served(both, "p") as server:
+        directory = server.app.directory
+        for pipeline, version in ((both, "2"), (one, "1")):
+            service = made(server, pipeline)
+            server.ask(lambda service=service, version=version: directory.put(service, version))
+        assert server.ask(lambda: directory.versions("p.last")) == ["2"]

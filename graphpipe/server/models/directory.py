@@ -69,11 +69,11 @@ class Directory:
 
     def _forgotten_parts(self, before: Service, version: str) -> Iterator[Service]:
         """Stages that the pipeline which was there had, and no pipeline has any more."""
+        kept = {
+            part.name for versions in self._services.values() if version in versions for part in versions[version].parts
+        }
         for part in before.parts:
-            if (
-                part.name not in self._parts
-                and (known := self._services.get(part.name, {}).pop(version, None)) is not None
-            ):
+            if part.name not in kept and (known := self._services.get(part.name, {}).pop(version, None)) is not None:
                 if not self._services[part.name]:
                     del self._services[part.name]
                 yield known

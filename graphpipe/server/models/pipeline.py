@@ -116,8 +116,9 @@ class PipelineStage:
                 running.update({asyncio.ensure_future(ask(i)): i for i in ready})
                 ready.clear()
                 ended, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-                for i, task in sorted([(running.pop(task), task) for task in ended], key=lambda each: each[0]):
-                    done(i, task.result())
+                # One leaves when it is heard: of two that failed at once the other is let go of below.
+                for task in sorted(ended, key=running.__getitem__):
+                    done(running.pop(task), task.result())
         finally:
             for task in running:
                 task.cancel()

@@ -98,6 +98,7 @@ class ModelRunner:
         self._left = 0  # jobs in the queue whose callers have left, at most
         self._guests: dict[int, float] = {}  # threads of other models that run this one, and when each run began
         self._typical_s = 0.0
+        self._is_closing = False
         self._threads = [
             threading.Thread(target=self._work, args=(i,), name=f"{name}-{i}", daemon=True)
             for i in range(len(self._began))
@@ -149,15 +150,16 @@ class ModelRunner:
         self._guests[thread] = began = perf_counter()
         try:
             # First one says that he runs, and then he looks at the others, here and in _wait_for_guests: one of two sees it.
-            if not self.quick and self._is_over():
+            if self._is_closing or (not self.quick and self._is_over()):
                 return None
             if request.deadline is not None and now >= request.deadline:
                 raise DeadlineExceeded(_TOO_LATE)
-            outputs = self._run(request, now)
+            try:
+                outputs = self._run(request, now)
+            finally:
+                self._took(seconds := perf_counter() - began)  # slow failures keep others waiting as well
         finally:
             del self._guests[thread]
-        seconds = perf_counter() - began
-        self._took(seconds)
         return outputs, seconds
 
     def _is_over(self) -> bool:
@@ -198,13 +200,18 @@ class ModelRunner:
 
     def close(self) -> None:
         """End the threads after the jobs that wait, and close the model, unless a call does not come to an end."""
+        self._is_closing = True
         for _ in self._threads:
             self._jobs.put(None)
         deadline = time.monotonic() + _CLOSE_S
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
+        while self._guests and time.monotonic() < deadline:
+            time.sleep(_GUEST_S)
         # One that keeps deadlines does not run in this process: what it still does ends with it.
-        if not any(thread.is_alive() for thread in self._threads) or getattr(self._model, "keeps_deadlines", False):
+        if not (self._guests or any(thread.is_alive() for thread in self._threads)) or getattr(
+            self._model, "keeps_deadlines", False
+        ):
             try:
                 self._model.close()
             except BaseException as error:
