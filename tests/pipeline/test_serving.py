@@ -8,7 +8,6 @@ import gc
 import json
 import threading
 import time
-import weakref
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -20,51 +19,9 @@ import graphpipe
 from graphpipe import Pipeline, Stage
 from graphpipe.errors import InvalidRequest, LoadError, ModelFailed
 from graphpipe.keyfile import digest_of, key_of, new_key, text_of
-from graphpipe.server.models.service import Service
-from graphpipe.server.models.wiring import build
-from graphpipe.server.settings.values import ModelSettings
-from tests.front.servers import InProcess, in_process
+from tests.front.servers import in_process
+from tests.pipeline.served import TEXTS, count, is_whole, most, number, part, put, served, split, wait_for, words
 from tests.raw_http import Wire
-
-TEXTS = ["hello world hello", "what is this", ""]
-
-
-def split(text):
-    rows = [line.split() for line in text]
-    longest = max([1, *map(len, rows)])
-    return {"ids": np.array([[len(word) for word in row] + [0] * (longest - len(row)) for row in rows], np.int64)}
-
-
-def count(ids):
-    return {"counts": (ids > 0).sum(axis=1), "longest": ids.max(axis=1)}
-
-
-def most(counts, longest):
-    return {"both": counts * 100 + longest}
-
-
-def words(**options: Any) -> Pipeline:
-    return Pipeline([split, Stage(count, **options), most], name="words")
-
-
-def served(model: Any, name: str = "words", **settings: Any):
-    return in_process({name: getattr(model, "model", model)}, **settings)
-
-
-def part(server: InProcess, name: str, function: Callable[..., Any], **settings: Any) -> Service:
-    """A service to be put in place of a stage."""
-    model = graphpipe.load(function).model if not hasattr(function, "infer") else function
-    (made,) = server.ask(lambda: build([(ModelSettings(name, "", **settings), model)], server.app.counters))
-    return made
-
-
-def put(server: InProcess, service: Service) -> None:
-    server.ask(lambda: server.app.directory.put(service))
-
-
-def number(server: InProcess, family: str, name: str) -> float:
-    return server.ask(lambda: server.app.counters.total(family, name))
-
 
 # --- answers ---
 
@@ -508,229 +465,9 @@ def test_nothing_is_held_after_an_answer_or_a_failure():
                         with contextlib.suppress(ModelFailed):
                             client.execute(np.full(100_000, value))
                 pool = server.app.pool
-                wait_for(partial(server.ask, partial(_is_whole, pool)))
+                wait_for(partial(server.ask, partial(is_whole, pool)))
     finally:
         gc.enable()
-
-
-# --- swapping ---
-
-
-def test_a_stage_is_swapped_under_load_and_no_request_notices():
-    def versioned(n: int) -> Any:
-        def mark(ids):
-            return {"counts": np.full(len(ids), n), "longest": np.full(len(ids), n)}
-
-        return mark
-
-    with words() as pipeline, served(pipeline) as server:
-        put(server, part(server, "words.count", versioned(0)))
-        stop = threading.Event()
-        seen: list[set[int]] = []
-        failed: list[BaseException] = []
-
-        def call() -> None:
-            mine: set[int] = set()
-            try:
-                with graphpipe.Client(server.url) as client:
-                    while not stop.is_set():
-                        (both,) = client.execute(["a b"]).tolist()
-                        assert both % 101 == 0, "half of one, half of the other"
-                        mine.add(both // 101)
-            except BaseException as error:
-                failed.append(error)
-            seen.append(mine)
-
-        callers = [threading.Thread(target=call) for _ in range(4)]
-        for caller in callers:
-            caller.start()
-        gone = []
-        for n in range(1, 30):
-            settings = {"batch_rows_max": 4} if n % 3 == 0 else {}
-            service = part(server, "words.count", versioned(n), **settings)
-            gone.append(weakref.ref(service))
-            put(server, service)
-            del service
-            with graphpipe.Client(server.url) as client:
-                assert client.execute(["a b"]).tolist() == [101 * n]
-        stop.set()
-        for caller in callers:
-            caller.join(10)
-        assert not failed
-        assert all(mine <= set(range(30)) for mine in seen)
-
-        def all_gone() -> bool:
-            gc.collect()
-            return all(each() is None for each in gone[:-1])
-
-        wait_for(all_gone)
-
-
-def test_the_old_stage_answers_what_it_began_and_is_closed_then():
-    class Slow:
-        signature = graphpipe.load(count).signature
-
-        def __init__(self) -> None:
-            self.began, self.gate, self.closed = threading.Event(), threading.Event(), threading.Event()
-
-        def infer(self, inputs: Mapping[str, Any], outputs: Any = None, *, config: str = "") -> dict[str, Any]:
-            self.began.set()
-            self.gate.wait(10)
-            return {"counts": np.array([7]), "longest": np.array([7])}
-
-        def close(self) -> None:
-            self.closed.set()
-
-    old = Slow()
-    with words() as pipeline, served(pipeline) as server:
-        put(server, part(server, "words.count", old))
-        answers: list[Any] = []
-
-        def call() -> None:
-            with graphpipe.Client(server.url) as client:
-                answers.append(client.execute(["a b"]).tolist())
-
-        caller = threading.Thread(target=call)
-        caller.start()
-        assert old.began.wait(10)
-        put(server, part(server, "words.count", count))
-        with graphpipe.Client(server.url) as client:
-            assert client.execute(["a b"]).tolist() == [201]
-        assert not old.closed.is_set()
-        old.gate.set()
-        caller.join(10)
-        assert answers == [[707]]
-        assert old.closed.wait(10)
-    assert pipeline.closed
-
-
-def test_a_stage_that_does_not_fit_is_refused_and_nothing_has_changed():
-    @graphpipe.model(inputs={"ids": "float32[n, 4]"}, outputs={"counts": "int64[n]"})
-    def gives_less(ids):
-        return ids.sum(axis=1)
-
-    @graphpipe.model(inputs={"x": "float32[n, 2]"}, outputs={"y": "float32[n, 2]"})
-    def first(x):
-        return x
-
-    @graphpipe.model(inputs={"y": "float32[n, 2]"}, outputs={"z": "float32[n]"})
-    def second(y):
-        return y.sum(axis=1)
-
-    @graphpipe.model(inputs={"y": "int32[n, 2]"}, outputs={"z": "float32[n]"})
-    def other(y):
-        return y.sum(axis=1)
-
-    with Pipeline([first, second], name="p") as pipeline, served(pipeline, "p") as server:
-        before = server.ask(lambda: list(server.app.directory))
-        service = part(server, "p.second", other)
-        with pytest.raises(LoadError, match="stage 'second' takes 'y' as int32"):
-            put(server, service)
-        assert server.ask(lambda: list(server.app.directory)) == before
-        with graphpipe.Client(server.url) as client:
-            assert client.execute(np.ones((1, 2), np.float32)).tolist() == [2]
-        service.close()
-
-
-def test_a_swapped_stage_changes_what_the_pipeline_says_that_it_takes():
-    @graphpipe.model(inputs={"x": "float32[n, 2]"}, outputs={"y": "float32[n, 2]"})
-    def two(x):
-        return x
-
-    @graphpipe.model(inputs={"x": "float32[n, 3]"}, outputs={"y": "float32[n, 3]"})
-    def three(x):
-        return x
-
-    def total(y):
-        return {"z": y.sum(axis=1)}
-
-    with Pipeline([Stage(two, "first"), total], name="p") as pipeline, served(pipeline, "p") as server:
-        with graphpipe.Client(server.url) as client:
-            for _ in range(3):
-                assert client.execute(np.ones((1, 2), np.float32)).tolist() == [2]
-        put(server, part(server, "p.first", three))
-        with graphpipe.Client(server.url) as client:
-            assert client.metadata().inputs[0].shape == (-1, 3)
-            assert client.execute(np.ones((1, 3), np.float32)).tolist() == [3]
-            with pytest.raises(InvalidRequest):
-                client.execute(np.ones((1, 2), np.float32))
-
-
-def test_rows_of_the_old_stage_answer_for_the_new_one_no_more(tmp_path):
-    class Times:
-        def __init__(self, n: int) -> None:
-            self.n, self.version = n, str(n)
-            self.signature = graphpipe.load(self.made()).signature
-
-        @staticmethod
-        def made() -> Any:
-            @graphpipe.model(inputs={"x": "float32[n]"}, outputs={"y": "float32[n]"})
-            def times(x):
-                return x
-
-            return times
-
-        def infer(self, inputs: Mapping[str, Any], outputs: Any = None, *, config: str = "") -> dict[str, Any]:
-            return {"y": inputs["x"] * np.float32(self.n)}
-
-        def close(self) -> None:
-            pass
-
-    settings = {"cache": True, "cache_dir": str(tmp_path)}
-    with Pipeline({"times": Times(2)}, name="p") as pipeline, served(pipeline, "p", model_settings=settings) as server:
-        with graphpipe.Client(server.url) as client:
-            for n in (2, 3, 2):
-                if n != 2:
-                    put(server, part(server, "p.times", Times(n)))
-                for _ in range(2):
-                    expected = [5 * (3 if number(server, "graphpipe_requests", "p") >= 2 else 2)]
-                    assert client.execute(np.float32([5])).tolist() == expected
-        assert number(server, "graphpipe_cache_misses", "p") == 2
-
-
-def test_a_stage_of_a_pipeline_in_a_pipeline_is_swapped():
-    def double(x):
-        return {"y": x * 2}
-
-    def triple(x):
-        return {"y": x * 3}
-
-    def plus(y):
-        return {"z": y + 1}
-
-    inner = Pipeline([Stage(double, "times")], name="inner")
-    with inner, Pipeline({"inner": inner, "plus": plus}, name="p") as pipeline, served(pipeline, "p") as server:
-        with graphpipe.Client(server.url) as client:
-            assert client.execute(np.float64([5])).tolist() == [11]
-            put(server, part(server, "p.inner.times", triple))
-            assert client.execute(np.float64([5])).tolist() == [16]
-        with graphpipe.Client(f"{server.url}/models/p.inner") as client:
-            assert client.execute(np.float64([5])).tolist() == [15]
-
-
-def test_a_pipeline_is_swapped_as_a_whole_with_its_stages():
-    def double(x):
-        return {"y": x * 2}
-
-    def plus(y):
-        return {"z": y + 1}
-
-    def triple(x):
-        return {"y": x * 3}
-
-    with (
-        Pipeline([double, plus], name="p") as one,
-        Pipeline([triple, plus], name="p") as other,
-        served(one, "p") as server,
-    ):
-        with graphpipe.Client(server.url) as client:
-            assert client.execute(np.float64([5])).tolist() == [11]
-            put(server, part(server, "p", other.model))
-            assert client.execute(np.float64([5])).tolist() == [16]
-        with pytest.raises(graphpipe.NotFound), graphpipe.Client(f"{server.url}/models/p.double") as client:
-            client.execute(np.float64([5]))
-        with graphpipe.Client(f"{server.url}/models/p.triple") as client:
-            assert client.execute(np.float64([5])).tolist() == [15]
 
 
 # --- what is around a pipeline ---
@@ -774,15 +511,94 @@ def test_quick_stages_are_run_on_the_loop_and_a_slow_one_put_in_their_place_is_n
                 client.execute(np.float32([1, 2]))
 
 
-def _is_whole(pool: Any) -> bool:
-    return pool.room == pool.bytes_max
+# --- guests ---
 
 
-def wait_for(happens: Callable[[], Any]) -> None:
-    until = time.monotonic() + 10
-    while not happens():
-        assert time.monotonic() < until
-        time.sleep(0.01)
+def test_runs_that_fail_in_the_thread_of_the_stage_before_are_counted():
+    def first(x):
+        return {"a": x}
+
+    def fails(a):
+        if a[0] < 0:
+            raise ValueError("no")
+        return {"y": a}
+
+    with Pipeline([first, fails], name="p") as pipeline, served(pipeline, "p") as server:
+        with graphpipe.Client(server.url) as client:
+            for i in range(10):
+                assert client.execute(np.float64([i])).tolist() == [i]
+            for _ in range(5):
+                with pytest.raises(ModelFailed, match=r"stage 'fails': model 'p\.fails' failed"):
+                    client.execute(np.float64([-1]))
+        wait_for(lambda: number(server, "graphpipe_inference_duration_seconds", "p.fails") == 15)
+
+
+def test_a_model_is_not_closed_while_another_ones_thread_runs_it():
+    class Second:
+        signature = graphpipe.Signature((graphpipe.TensorSpec("a"),), (graphpipe.TensorSpec("y"),))
+
+        def __init__(self) -> None:
+            self.began, self.gate, self.closed = threading.Event(), threading.Event(), threading.Event()
+            self.gone = False
+
+        def infer(self, inputs: Mapping[str, Any], outputs: Any = None, *, config: str = "") -> dict[str, Any]:
+            if inputs["a"][0] < 0:
+                self.began.set()
+                self.gate.wait(10)
+                self.gone = self.closed.is_set()
+            return {"y": inputs["a"]}
+
+        def close(self) -> None:
+            self.closed.set()
+
+    def first(x):
+        return {"a": x}
+
+    old = Second()
+    with Pipeline({"first": first, "second": old}, name="p") as pipeline, served(pipeline, "p") as server:
+        put(server, part(server, "p.second", old))
+        with graphpipe.Client(server.url) as client:
+            for i in range(10):
+                assert client.execute(np.float64([i])).tolist() == [i]
+            with pytest.raises(graphpipe.GraphPipeError):
+                client.execute(np.float64([-1]), timeout=0.2)
+        assert old.began.wait(10)
+        put(server, part(server, "p.second", lambda a: {"y": a * 2}))
+        with graphpipe.Client(server.url) as client:
+            assert client.execute(np.float64([3])).tolist() == [6]
+        time.sleep(0.2)
+        assert not old.closed.is_set()
+        old.gate.set()
+        assert old.closed.wait(10)
+        assert not old.gone
+
+
+# --- names, and numbers of rows ---
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_model_that_is_called_as_a_stage_is_refused(order):
+    with words() as pipeline:
+        models = [("words", pipeline.model), ("words.count", graphpipe.load(count).model)][::order]
+        with pytest.raises(LoadError, match=r"'words\.count' has the name that a stage of pipeline 'words' has"):
+            with in_process(dict(models)):
+                pass
+
+
+def test_a_stage_of_one_number_of_rows_takes_any_where_it_says_so():
+    @graphpipe.model(inputs={"x": "float32[4]"}, outputs={"y": "float32[4]"})
+    def four(x):
+        assert len(x) == 4
+        return x * 2
+
+    def plus(y):
+        return {"z": y + 1}
+
+    with Pipeline([Stage(four, batch_sizes=[4]), plus], name="p") as pipeline, served(pipeline, "p") as server:
+        with graphpipe.Client(server.url) as client:
+            for n in (1, 3, 4, 9):
+                x = np.arange(n, dtype=np.float32)
+                assert client.execute(x).tolist() == (x * 2 + 1).tolist()
 
 
 def test_of_two_branches_that_fail_at_once_nothing_is_left_over(caplog):
@@ -828,22 +644,3 @@ def test_slow_failures_of_a_stage_keep_the_one_before_it_from_running_it():
                 with pytest.raises(ModelFailed):
                     client.execute(np.float64([1]))
     assert all(name.startswith("p.bad") for name in threads[1:])
-
-
-def test_a_stage_that_one_version_has_no_more_is_gone_from_it_whatever_another_has():
-    def first(x):
-        return {"a": x}
-
-    def last(a):
-        return {"y": a}
-
-    def made(server: InProcess, pipeline: Pipeline) -> Service:
-        (service,) = server.ask(lambda: build([(ModelSettings("p", ""), pipeline.model)], server.app.counters))
-        return service
-
-    with Pipeline([first, last], name="p") as both, Pipeline([first], name="p") as one, served(both, "p") as server:
-        directory = server.app.directory
-        for pipeline, version in ((both, "2"), (one, "1")):
-            service = made(server, pipeline)
-            server.ask(lambda service=service, version=version: directory.put(service, version))
-        assert server.ask(lambda: directory.versions("p.last")) == ["2"]

@@ -32,7 +32,7 @@ class Service:
     stage: Stage
     meter: Meter
     at_once: Callable[[Request], Outputs] | None = None
-    as_guest: Callable[[Request, float], tuple[Outputs, float] | None] | None = None
+    as_guest: Callable[[Request, float, Callable[[float], object]], Outputs | None] | None = None
     cast: bool = False
     ignore_extra_inputs: bool = False
     threads: int = 0

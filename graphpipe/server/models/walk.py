@@ -7,22 +7,28 @@ than it does: the thread that ran the one stage goes on with the next where that
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from numpy.typing import NDArray
 
 from graphpipe.backends.failure import refusal
-from graphpipe.errors import ServiceError, let_go
+from graphpipe.errors import ModelFailed, ServiceError, let_go
 from graphpipe.pipeline.flow import Turn
 from graphpipe.pipeline.step import Step
 from graphpipe.server.models.service import Service
+from graphpipe.server.numbers.failures import FAILURES
 from graphpipe.server.stages import Request
 from graphpipe.server.stages.aside import aside
 
 __all__ = ["Walk", "of_stage", "question"]
 
 Array = NDArray[Any]
+
+log = logging.getLogger("graphpipe.model")
 
 
 class Walk:
@@ -80,13 +86,23 @@ class Walk:
                 if part.as_guest is None:
                     return
                 inner = question(step, self._turns[self.at], step.inputs(self.values, self.last), self._request)
-                found = part.as_guest(inner, self._loop.time())
+                found = part.as_guest(inner, self._loop.time(), partial(self._note, part))
                 if found is None:
                     return
-                self._ran.append((part, found[1]))
-                self._took(step.given(found[0]))
+                self._took(step.given(found))
         except ServiceError as error:
             self._failed = let_go(of_stage(step, error))
+        except BaseException as error:  # out of memory, say; the thread is another model's
+            FAILURES.tell(log, "stage %r of a pipeline failed", step.name, error=error)
+            let_go(error)
+            self._failed = ModelFailed(f"stage {step.name!r} failed on this input ({type(error).__name__})")
+        finally:
+            if self._is_over and self._ran:
+                with contextlib.suppress(RuntimeError):  # the loop is closed: nobody counts any more
+                    self._loop.call_soon_threadsafe(self._tell_meters)
+
+    def _note(self, part: Service, seconds: float) -> None:
+        self._ran.append((part, seconds))
 
     def _took(self, given: dict[str, Array]) -> None:
         self.last = given
@@ -98,9 +114,12 @@ class Walk:
     def end(self) -> None:
         """No stage is begun any more. The meters hear of those that were run as guests."""
         self._is_over = True
-        for part, seconds in self._ran:
+        self._tell_meters()
+
+    def _tell_meters(self) -> None:
+        while self._ran:
+            part, seconds = self._ran.pop(0)
             part.meter.ran(0.0, seconds)
-        self._ran.clear()
 
 
 def question(step: Step, turn: Turn, inputs: dict[str, Array], request: Request) -> Request:

@@ -92,12 +92,30 @@ def build(
     for settings, model in models:
         with loading(f"model {settings.name!r}"):  # it is asked what it takes
             services.append(_service(settings, model, around))
+    _check_names(services)
     return services
+
+
+def _check_names(services: Sequence[Service]) -> None:
+    """Raise LoadError where a model is called as a stage of a pipeline is."""
+    names = {service.name for service in services}
+    parts = [part for service in services for part in service.parts]
+    for part in parts:
+        if part.name in names:
+            raise LoadError(
+                f"model {part.name!r} has the name that a stage of pipeline {part.name.rpartition('.')[0]!r} has; call one "
+                "of them otherwise: --model NAME=SOURCE"
+            )
+        parts += part.parts
 
 
 def _service(settings: ModelSettings, model: Model, around: _Around) -> Service:
     if (pipeline := pipeline_in(model)) is not None:
         parts = [_service(told, part, around) for told, part in pipeline.parts(settings)]
+        names = [part.name for part in pipeline.flow.parts]
+        if wide := {name: part.model for name, part in zip(names, parts, strict=True) if type(part.model) is AnyRows}:
+            pipeline = pipeline.with_models(wide)
+            model = pipeline.model
         return _pipeline(settings, model, pipeline, parts, around)
     if settings.batch_sizes and fixed_rows(model.signature) in settings.batch_sizes:
         model = AnyRows(model)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -97,7 +98,7 @@ class ModelRunner:
         self._back: HandBack[_Job] | None = None
         self._left = 0  # jobs in the queue whose callers have left, at most
         self._guests: dict[int, float] = {}  # threads of other models that run this one, and when each run began
-        self._typical_s = 0.0
+        self._typical_s = math.inf  # nobody knows yet
         self._is_closing = False
         self._threads = [
             threading.Thread(target=self._work, args=(i,), name=f"{name}-{i}", daemon=True)
@@ -140,9 +141,9 @@ class ModelRunner:
             self._meter.ran(0.0, perf_counter() - began)
         return outputs
 
-    def as_guest(self, request: Request, now: float) -> tuple[Outputs, float] | None:
-        """The outputs by a run in this thread, which is another model's, and the seconds that it took; None where that would
-        keep somebody waiting: if runs of this model are not short, or if others wait for it already.
+    def as_guest(self, request: Request, now: float, note: Callable[[float], object]) -> Outputs | None:
+        """The outputs by a run in this thread, which is another model's; None where that would keep somebody waiting: if
+        runs of this model are not short, or if others wait for it already. ``note`` hears how many seconds a run took.
         """
         if not self.quick and (self._typical_s > _SHORT_S or not self._jobs.empty() or self._is_full()):
             return None
@@ -155,23 +156,27 @@ class ModelRunner:
             if request.deadline is not None and now >= request.deadline:
                 raise DeadlineExceeded(_TOO_LATE)
             try:
-                outputs = self._run(request, now)
+                return self._run(request, now)
             finally:
-                self._took(seconds := perf_counter() - began)  # slow failures keep others waiting as well
+                seconds = perf_counter() - began
+                self._took(seconds)  # slow failures keep others waiting as well
+                note(seconds)
         finally:
             del self._guests[thread]
-        return outputs, seconds
 
     def _is_over(self) -> bool:
         return len(self._guests) + len(self._began) - self._began.count(0.0) > len(self._began)
 
-    def _wait_for_guests(self) -> None:
-        """No more runs at once than there are threads."""
-        while self._guests and self._is_over():
+    def _wait_for_guests(self, job: _Job) -> None:
+        """No more runs at once than there are threads. Nobody waits for a caller who has left."""
+        while self._guests and self._is_over() and not job.future.cancelled():
             time.sleep(_GUEST_S)
 
     def _took(self, seconds: float) -> None:
-        self._typical_s += _WEIGHT * (seconds - self._typical_s)
+        if self._typical_s == math.inf:
+            self._typical_s = seconds
+        else:
+            self._typical_s += _WEIGHT * (seconds - self._typical_s)
 
     def admit(self) -> None:
         """Raise Overloaded if no more requests may wait now."""
@@ -292,19 +297,21 @@ class ModelRunner:
         if request is None or job.future.cancelled():
             job.request = None
             return
-        now = job.back.loop.time()
-        if request.deadline is not None and now >= request.deadline:
-            job.error = DeadlineExceeded(_TOO_LATE)
-            return
         if self._is_full() and not self._has_room():
             job.error = Overloaded(
                 "answers that nobody reads take all the room that there is (--in-flight-bytes-max); try again"
             )
             return
-        job.began = self._began[number] = perf_counter()
+        began = self._began[number] = perf_counter()
         if self._guests:
-            self._wait_for_guests()
-            job.began = perf_counter()
+            self._wait_for_guests(job)
+            began = perf_counter()
+        now = job.back.loop.time()
+        if job.future.cancelled() or (request.deadline is not None and now >= request.deadline):
+            self._began[number], job.request = 0.0, None
+            job.error = DeadlineExceeded(_TOO_LATE)
+            return
+        job.began = began
         try:
             job.outputs = self._run(request, now)
         except ServiceError as error:
