@@ -79,7 +79,7 @@ def train(model: Networks, batches: DataLoader[Any]) -> Iterator[float]:
     for batch in batches:
         loss = nn.functional.binary_cross_entropy(model(batch.ids, batch.mask, batch.pixels), batch.is_true)
         optimiser.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         yield loss.item()
     model.eval()

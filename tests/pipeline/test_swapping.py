@@ -241,13 +241,9 @@ def test_a_stage_that_one_version_has_no_more_is_gone_from_it_whatever_another_h
     def last(a):
         return {"y": a}
 
-    def made(server: InProcess, pipeline: Pipeline) -> Service:
-        (service,) = server.ask(lambda: build([(ModelSettings("p", ""), pipeline.model)], server.app.counters))
-        return service
-
     with Pipeline([first, last], name="p") as both, Pipeline([first], name="p") as one, served(both, "p") as server:
         directory = server.app.directory
         for pipeline, version in ((both, "2"), (one, "1")):
-            service = made(server, pipeline)
+            service = part(server, "p", pipeline.model)
             server.ask(lambda service=service, version=version: directory.put(service, version))
         assert server.ask(lambda: directory.versions("p.last")) == ["2"]
