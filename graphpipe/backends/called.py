@@ -80,4 +80,11 @@ def _by_name(callee: Callee, args: Sequence[Any], keywords: Mapping[str, Any]) -
                 "what is no tensor is for the constructor of a stage that is a class"
             )
         inputs[name] = value
+    for name, value in inputs.items():
+        if isinstance(value, Mapping):
+            has = listed(list(map(str, value))) or "nothing"
+            raise TypeError(
+                f"stage {callee.name!r} takes {quoted(name)} as one array, and a dict of {has} came: "
+                f"say which of it, [{str(next(iter(value), name))!r}]"
+            )
     return inputs

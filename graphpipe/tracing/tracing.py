@@ -23,10 +23,11 @@ from graphpipe.words import listed, nearest, quoted
 __all__ = ["trace"]
 
 
-def trace(function: Callable[..., Any], example: Mapping[str, Any] | tuple[Any, ...], *, name: str = "") -> Pipeline:
+def trace(function: Callable[..., Any], example: Any, *, name: str = "") -> Pipeline:
     """The pipeline that a function is, which calls stages: its parameters are the inputs, what it returns the outputs.
 
-    ``example`` has an array or a list for each input, by its name or in a tuple; text is a list of ``str``. Stages are
+    ``example`` has an array or a list for each input, by its name or in a tuple, or is that of the only one; text is a
+    list of ``str``. Stages are
     what ``graphpipe.stage`` makes, and models that are loaded. The function returns what a stage gave, or several in a
     dict, whose keys are the outputs' names, or in a tuple.
 
@@ -82,6 +83,8 @@ def _inputs(function: Any, example: Any, who: str) -> dict[str, Any]:
         given: dict[Any, Any] = dict(zip(names, example, strict=False))
     elif isinstance(example, Mapping):
         given = dict(example)
+    elif len(names) == 1 and example is not None:
+        given = {names[0]: example}
     else:
         hint = f"{{{names[0]!r}: ...}}" if names else "{}"
         raise TypeError(
@@ -126,6 +129,12 @@ def _returned(result: Any, recording: Recording, who: str) -> Returned:
     for key, value in pairs:
         if key is not None and not (isinstance(key, str) and key):
             raise TraceError(f"{who} returns a dict with a key that is {a_kind(key)}; the keys are the outputs' names")
+        if isinstance(value, Mapping):
+            place = f" for {quoted(key)}" if key is not None else ""
+            raise TraceError(
+                f"{who} returns a dict{place}, and outputs are values by their names: say which of it is meant, "
+                f"[{str(next(iter(value), 'NAME'))!r}]"
+            )
         if not isinstance(value, Traced):
             which = f" for {quoted(key)}" if key is not None else ""
             raise TraceError(

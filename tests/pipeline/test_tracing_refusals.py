@@ -422,12 +422,30 @@ def test_what_a_function_is_and_returns_is_refused_with_the_line_where_it_begins
 
 
 def test_an_example_or_a_function_that_is_none_is_met_with_what_was_expected():
-    with pytest.raises(
-        TypeError, match=r"the example is a dict of arrays .*\{'text': \.\.\.\}, or a tuple; a list came"
-    ):
-        graphpipe.trace(conditions, ["hello"])
+    def both(a, b):
+        return {"a": double(a), "b": double(b)}
+
+    with pytest.raises(TypeError, match=r"the example is a dict of arrays .*\{'a': \.\.\.\}, or a tuple; a list came"):
+        graphpipe.trace(both, ["hello"])
     with pytest.raises(TypeError, match="takes a function that calls stages"):
         graphpipe.trace(3, {})
+
+
+def test_the_example_of_the_only_input_may_stand_alone():
+    with graphpipe.trace(lambda x: double(x), np.ones(2)) as pipeline:
+        assert pipeline.execute(np.ones(3)).tolist() == [2, 2, 2]
+
+
+def test_a_dict_where_a_value_belongs_is_met_with_what_is_in_it():
+    @graphpipe.stage
+    def named(x):
+        return {"ids": x}
+
+    with pytest.raises(TraceError, match=r"returns a dict for 'y', .*: say which of it is meant, \['ids'\]"):
+        graphpipe.trace(lambda x: {"y": named(x)}, (np.ones(2),))
+    for call in (lambda x: double(named(x)), None):
+        with pytest.raises(TypeError, match=r"takes 'x' as one array, and a dict of 'ids' came: say which of it, \['ids'\]"):
+            double(named(np.ones(2))) if call is None else graphpipe.trace(call, (np.ones(2),))
 
 
 def test_a_branch_that_nobody_sees_is_found_by_calling_the_function_itself():
