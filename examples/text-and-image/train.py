@@ -119,9 +119,10 @@ def main() -> None:
     """Read the command line, train, write the folder and two pictures to ask about."""
     parser = argparse.ArgumentParser(description="Train a network for texts and pictures, and write it down to be served.")
     parser.add_argument("folder", type=Path, help="where it is written to")
-    parser.add_argument("--steps", type=int, default=80, help=f"batches of {ROWS} pairs to learn from; 80 if not said")
+    parser.add_argument("--steps", type=int, default=40, help=f"batches of {ROWS} pairs to learn from; 40 if not said")
     parser.add_argument("--dynamo", action="store_true", help="export with the newer of PyTorch's exporters")
     options = parser.parse_args()
+    torch.set_num_threads(1)  # for networks as small as these, more is slower
     model = networks()
     losses = list(train(model, loader(Pairs(ROWS * options.steps))))
     export(model, options.folder, dynamo=options.dynamo)
