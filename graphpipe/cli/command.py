@@ -43,7 +43,8 @@ _FORMS = """\
 inputs (each may have NAME= in front; without it they are the model's inputs in order):
   x.npy             an array
   x.npz:key         one array of several
-  photo.jpg         an image (.jpg, .png, ...), upright, resized and laid out as the model takes it
+  photo.jpg         an image (.jpg, .png, ...), upright, resized and laid out as the model takes it; of one that takes a
+                    string, the file's bytes
   people.csv        a table (.csv, .tsv, .parquet): each column is the input of its name, or all of them are the one
                     input that there is, [n, columns]; people.csv:age,fare takes some of them
   rows.json         lists and numbers, in the type that the model takes; or a table: columns by name, or rows

@@ -86,6 +86,8 @@ def _value(form: str, spec: TensorSpec, images: ImageForm) -> object:
     if suffix in tables.SUFFIXES:
         return tables.table(form)
     if suffix in SUFFIXES:
+        if spec.dtype == object:  # the model decodes it
+            return _string(Path(form).read_bytes(), spec)
         return image(form, spec, images)
     raise ValueError(f"--input {form!r} is none of {_FORMS}")
 
@@ -146,6 +148,10 @@ def _words(file: str) -> str:
 
 def _text(text: str, spec: TensorSpec) -> Array:
     """One string, in as many dimensions as the model wants."""
+    return _string(text.encode("utf-8", "surrogateescape"), spec)  # the bytes of a command line as they were typed
+
+
+def _string(content: bytes, spec: TensorSpec) -> Array:
     array = np.empty((), object)
-    array[()] = text.encode("utf-8", "surrogateescape")  # the bytes of a command line as they were typed
+    array[()] = content
     return array.reshape((1,) * len(spec.shape or ()))
