@@ -1,6 +1,7 @@
 """Bytes of images to pixels: JPEG and PNG, upright, in three colours, of one size.
 
-The same function makes what the image tower learns from and, as a stage of the pipeline, what it is asked with. Needs Pillow.
+The same function makes what the image tower learns from and, as a stage of the pipeline, what it is asked with.
+Needs Pillow.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 import graphpipe
 
@@ -48,7 +49,7 @@ def _pixels(file: bytes, place: int) -> NDArray[Any]:
     except graphpipe.InvalidRequest:
         raise
     except Exception as error:  # strange bytes make Pillow raise whatever it happens to meet
-        reason = "it is neither" if isinstance(error, Image.UnidentifiedImageError) else str(error)[:100]
+        reason = "it is neither" if isinstance(error, UnidentifiedImageError) else str(error)[:100]
         raise graphpipe.InvalidRequest(
             f"image {place}, of {len(file):,} bytes, is no whole {' or '.join(FORMATS)} file: {reason}"
         ) from None

@@ -79,7 +79,7 @@ def train(model: Networks, batches: DataLoader[Any]) -> Iterator[float]:
     for batch in batches:
         loss = nn.functional.binary_cross_entropy(model(batch.ids, batch.mask, batch.pixels), batch.is_true)
         optimiser.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         yield loss.item()
     model.eval()
@@ -117,7 +117,7 @@ def _export(network: nn.Module, path: Path, example: dict[str, Tensor], output: 
 
 def main() -> None:
     """Read the command line, train, write the folder and two pictures to ask about."""
-    parser = argparse.ArgumentParser(description="Train a network for texts and pictures, and write it down to be served.")
+    parser = argparse.ArgumentParser(description="Train networks for texts and pictures, to be served.")
     parser.add_argument("folder", type=Path, help="where it is written to")
     parser.add_argument("--steps", type=int, default=40, help=f"batches of {ROWS} pairs to learn from; 40 if not said")
     parser.add_argument("--dynamo", action="store_true", help="export with the newer of PyTorch's exporters")

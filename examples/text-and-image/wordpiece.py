@@ -57,7 +57,7 @@ class Tokenizer:
         return [self._begin, *found[: LENGTH_MAX - 2], self._end]
 
     def _pieces(self, word: str) -> list[int]:
-        """The longest piece that the word begins with, then the longest that the rest begins with; or [UNK] for all of it."""
+        """The longest piece that the word begins with, then of the rest; [UNK] alone where there is none."""
         found: list[int] = []
         begin = 0
         while begin < len(word) <= _LETTERS_MAX:
