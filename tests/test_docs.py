@@ -169,7 +169,7 @@ def plain(text):
 # They measure, or load frameworks again and again.
 LONG = {
     "docs/bench.md", "docs/comparing.md", "docs/first-hour/texts.md", "examples/detection/README.md",
-    "examples/embedding/README.md",
+    "examples/embedding/README.md", "examples/text-and-image/README.md",
 }  # fmt: skip
 
 

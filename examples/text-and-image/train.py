@@ -130,7 +130,7 @@ def main() -> None:
         (options.folder / f"{colour}-{shape}.jpg").write_bytes(jpeg(colour, shape, random.Random(1)))
     last = sum(losses[-5:]) / len(losses[-5:])
     print(f"loss {losses[0]:.2f} at first, {last:.2f} at last")
-    print(f"serve it: graphpipe-serve --model {options.folder}")
+    print(f"serve it: graphpipe-serve --model {options.folder} --warmup 0")
 
 
 if __name__ == "__main__":

@@ -103,7 +103,7 @@ def _words(text: str) -> Iterator[str]:
 
 def _plain(text: str) -> Iterator[str]:
     for char in text:
-        if char.isspace() and unicodedata.category(char) in ("Cc", "Zs", "Zl", "Zp"):
+        if char in "\t\n\r" or unicodedata.category(char).startswith("Z"):
             yield " "
         elif char != "\N{REPLACEMENT CHARACTER}" and not unicodedata.category(char).startswith("C"):
             # An accent is a character of its own when letters are taken apart, and has the category Mn.

@@ -131,7 +131,7 @@ def test_no_rows_have_no_answers(made):
         assert list(map(str, pipeline.signature.inputs)) == ["text string [n]", "image string [n]"]
 
 
-WORD = st.text(st.sampled_from("abcxyzÄÖéñ9.,'-!日本語ñ\t$`"), max_size=12) | st.sampled_from(
+WORD = st.text(st.sampled_from("abcxyzÄÖéİΣ9.,'-!日本豈\t$`한\x0b\x1c\x85\u2028\u200b"), max_size=12) | st.sampled_from(
     ["circle", "😀", "x" * 101]
 )
 
