@@ -1,7 +1,7 @@
 """Bytes of images to pixels: JPEG and PNG, upright, in three colours, of one size.
 
-The same function makes what the image tower learns from and, as a stage of the pipeline, what it is asked with. It needs
-Pillow.
+The same function makes what the image tower learns from and, as a stage of the pipeline, what it is asked with.
+Needs Pillow.
 """
 
 from __future__ import annotations

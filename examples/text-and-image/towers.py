@@ -48,14 +48,16 @@ class Layer(nn.Module):
 
     def forward(self, states: Tensor, ignored: Tensor) -> Tensor:
         """States [n, length, 32] to states; ``ignored`` is added to what the tokens mean to one another."""
-        n, length, _ = states.shape
-        split = self.looks(states).reshape(n, length, 3, self.heads, WIDTH // self.heads)
-        asks, has, says = split.permute(2, 0, 3, 1, 4).unbind(0)
+        asks, has, says = (self._by_head(each) for each in self.looks(states).chunk(3, dim=-1))
         weights = torch.softmax(asks @ has.transpose(-1, -2) / (WIDTH // self.heads) ** 0.5 + ignored, dim=-1)
-        seen = (weights @ says).transpose(1, 2).reshape(n, length, WIDTH)
+        seen = torch.cat((weights @ says).unbind(1), dim=-1)
         states = self.first(states + self.joins(seen))
         thought: Tensor = self.second(states + self.thinks(states))
         return thought
+
+    def _by_head(self, states: Tensor) -> Tensor:
+        """[n, heads, length, 32 / heads]. A reshaping would be exported as one that does not take no rows."""
+        return torch.stack(states.chunk(self.heads, dim=-1), dim=1)
 
 
 class ImageTower(nn.Module):

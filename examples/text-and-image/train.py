@@ -117,13 +117,12 @@ def _export(network: nn.Module, path: Path, example: dict[str, Tensor], output: 
 
 def main() -> None:
     """Read the command line, train, write the folder and two pictures to ask about."""
-    parser = argparse.ArgumentParser(
-        description="Train a network for texts and pictures, and write it down to be served."
-    )
+    parser = argparse.ArgumentParser(description="Train networks for texts and pictures, to be served.")
     parser.add_argument("folder", type=Path, help="where it is written to")
-    parser.add_argument("--steps", type=int, default=80, help=f"batches of {ROWS} pairs to learn from; 80 if not said")
+    parser.add_argument("--steps", type=int, default=40, help=f"batches of {ROWS} pairs to learn from; 40 if not said")
     parser.add_argument("--dynamo", action="store_true", help="export with the newer of PyTorch's exporters")
     options = parser.parse_args()
+    torch.set_num_threads(1)  # for networks as small as these, more is slower
     model = networks()
     losses = list(train(model, loader(Pairs(ROWS * options.steps))))
     export(model, options.folder, dynamo=options.dynamo)
@@ -131,7 +130,7 @@ def main() -> None:
         (options.folder / f"{colour}-{shape}.jpg").write_bytes(jpeg(colour, shape, random.Random(1)))
     last = sum(losses[-5:]) / len(losses[-5:])
     print(f"loss {losses[0]:.2f} at first, {last:.2f} at last")
-    print(f"serve it: graphpipe-serve --model {options.folder}")
+    print(f"serve it: graphpipe-serve --model {options.folder} --warmup 0")
 
 
 if __name__ == "__main__":

@@ -57,7 +57,7 @@ class Tokenizer:
         return [self._begin, *found[: LENGTH_MAX - 2], self._end]
 
     def _pieces(self, word: str) -> list[int]:
-        """The longest piece that the word begins with, then that of the rest; or [UNK] for all of it."""
+        """The longest piece that the word begins with, then of the rest; [UNK] alone where there is none."""
         found: list[int] = []
         begin = 0
         while begin < len(word) <= _LETTERS_MAX:
@@ -103,7 +103,7 @@ def _words(text: str) -> Iterator[str]:
 
 def _plain(text: str) -> Iterator[str]:
     for char in text:
-        if char.isspace() and unicodedata.category(char) in ("Cc", "Zs", "Zl", "Zp"):
+        if char in "\t\n\r" or unicodedata.category(char).startswith("Z"):
             yield " "
         elif char != "\N{REPLACEMENT CHARACTER}" and not unicodedata.category(char).startswith("C"):
             # An accent is a character of its own when letters are taken apart, and has the category Mn.

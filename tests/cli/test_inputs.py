@@ -102,6 +102,12 @@ def test_a_file_of_windows_is_read_without_its_mark_and_with_its_ends_of_lines(t
     assert value(str(tmp_path / "letter.txt"))[1].item() == b"a\r\nb"
 
 
+def test_an_image_for_a_model_that_takes_a_string_is_the_bytes_of_its_file(tmp_path):
+    (tmp_path / "photo.jpg").write_bytes(b"\xff\xd8 whatever\0")
+    name, got = value(f"image={tmp_path / 'photo.jpg'}", TensorSpec("image", np.dtype(object), ("n",)))
+    assert (name, got.tolist()) == ("image", [b"\xff\xd8 whatever\0"])
+
+
 def test_text_of_a_command_line_is_the_bytes_that_were_typed():
     assert value(os.fsdecode(b"text:\xff"))[1].item() == b"\xff"
 
