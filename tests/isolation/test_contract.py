@@ -49,6 +49,8 @@ def model(sample: Sample) -> Iterator[graphpipe.LoadedModel]:
 
 @pytest.fixture(scope="module")
 def served(name: str, sample: Sample) -> Iterator[Server]:
-    flags = [text for key, value in sample.options.items() for text in (f"--{key.replace('_', '-')}", f"{name}={value}")]
+    flags = [
+        text for key, value in sample.options.items() for text in (f"--{key.replace('_', '-')}", f"{name}={value}")
+    ]
     with serving("--model", f"{name}={sample.source}", *flags, tracebacks=True) as server:
         yield server

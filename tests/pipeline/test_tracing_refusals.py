@@ -444,7 +444,9 @@ def test_a_dict_where_a_value_belongs_is_met_with_what_is_in_it():
     with pytest.raises(TraceError, match=r"returns a dict for 'y', .*: say which of it is meant, \['ids'\]"):
         graphpipe.trace(lambda x: {"y": named(x)}, (np.ones(2),))
     for call in (lambda x: double(named(x)), None):
-        with pytest.raises(TypeError, match=r"takes 'x' as one array, and a dict of 'ids' came: say which of it, \['ids'\]"):
+        with pytest.raises(
+            TypeError, match=r"takes 'x' as one array, and a dict of 'ids' came: say which of it, \['ids'\]"
+        ):
             double(named(np.ones(2))) if call is None else graphpipe.trace(call, (np.ones(2),))
 
 
