@@ -17,7 +17,8 @@ import sys
 FOLDER = pathlib.Path(sys.argv[1])
 # What a child has no use for: servers and commands, the other side of its own sockets, files in TOML.
 NOT_IN_A_CHILD = (
-    "aliases", "bench", "cli", "commandline", "comparison", "completion", "demo", "keyfile", "server", "shells",
+    "aliases", "bench", "cli", "commandline", "comparison", "completion", "demo", "explanation", "fusing", "keyfile",
+    "server", "shells",
     "problem.files", "pipeline.file",
     *(f"backends.isolated.{each}" for each in ("child", "keeper", "model", "older", "output", "process")),
     *(f"client.asyncio_{each}" for each in ("client", "connection", "pool")),
