@@ -644,3 +644,36 @@ def test_slow_failures_of_a_stage_keep_the_one_before_it_from_running_it():
                 with pytest.raises(ModelFailed):
                     client.execute(np.float64([1]))
     assert all(name.startswith("p.bad") for name in threads[1:])
+
+
+def test_what_is_behind_a_stage_that_refuses_what_is_made_up_is_warmed_up_all_the_same(folder_of_two):
+    with graphpipe.serving(folder_of_two, listen="127.0.0.1:0", warmup=2) as server:
+        with graphpipe.Client(server.url) as client:
+            with pytest.raises(InvalidRequest, match="stage 'decode': no picture"):
+                client.infer({"image": [b""]})
+        assert (folder_of_two / "calls").read_text() == "xx"
+
+
+@pytest.fixture
+def folder_of_two(tmp_path):
+    (tmp_path / "two.py").write_text(
+        """
+import pathlib
+import numpy as np
+import graphpipe
+
+@graphpipe.model(inputs={"image": "string[n]"}, outputs={"pixels": "float32[n, 4]"})
+def decode(image):
+    raise graphpipe.InvalidRequest("no picture")
+
+@graphpipe.model(inputs={"pixels": "float32[n, 4]"}, outputs={"y": "float32[n]"})
+def classify(pixels):
+    with open(pathlib.Path(__file__).with_name("calls"), "a") as file:
+        file.write("x")
+    return pixels.sum(axis=1)
+"""
+    )
+    (tmp_path / "pipeline.toml").write_text(
+        '[[stages]]\nsource = "two.py:decode"\n[[stages]]\nsource = "two.py:classify"\n'
+    )
+    return tmp_path

@@ -122,6 +122,10 @@ class App:
         for service in self.directory.models:
             began = perf_counter()
             why = await in_thread(warm_up, service.model, self._warmups[service.name])
+            if why:
+                # Of a pipeline, what is behind a stage that refuses what is made up: no text is a picture.
+                for part in service.parts:
+                    await in_thread(warm_up, part.model, self._warmups[service.name])
             try:
                 await in_thread(prove, service.model, service.name)
             except LoadError:
