@@ -153,7 +153,7 @@ def _entry_beside(name: str, stage: Stage, folder: Path) -> dict[str, Any]:
 
 def _where(name: str, thing: Any) -> str:
     """The source by which another process finds a function or a class. Raises PackageError."""
-    called = getattr(thing, "__qualname__", "")
+    called = getattr(thing, "__qualname__", "") if not inspect.ismethod(thing) else ""
     try:
         file = inspect.getsourcefile(thing) if called.replace(".", "").isidentifier() else None
     except TypeError:

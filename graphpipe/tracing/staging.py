@@ -207,6 +207,8 @@ def _of_class(kind: Any) -> Any:
 
     @functools.wraps(computes)
     def call(self: Any, /, *inputs: Any, **named: Any) -> Any:
+        if type(self).__call__ is not call:
+            return computes(self, *inputs, **named)  # a part of what a subclass computes
         return called(_runner_of(self).callee(self), inputs, named)
 
     call.__graphpipe_called__ = computes  # type: ignore[attr-defined]
