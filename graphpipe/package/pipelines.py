@@ -173,6 +173,8 @@ def _hint(thing: Any) -> str:
     is_object = not isinstance(thing, str | Path) and not hasattr(thing, "__qualname__") and callable(thing)
     if not is_object or isinstance(thing, LoadedModel) or remembered(thing) is not None:
         return ""
+    if hasattr(thing, "state_dict"):
+        return "; a module is exported into a folder where it is known what it takes: Stage(module, problem=...)"
     return f"; decorate its class, {type(thing).__name__}, with @graphpipe.stage: it remembers what each was made with"
 
 
@@ -219,7 +221,9 @@ def _put(name: str, what: Any, options: Mapping[str, Any], folder: Path, code: C
     held = code or Code(own, ())
     about_loading = {key: value for key, value in options.items() if key in _DECLARED}
     told = LoadOptions(**read_keywords("save", _DECLARED, about_loading))
-    content = put(what, own, held, _problem(what), {}, str(options.get("backend", "")), told, "")
+    content = put(
+        what, own, held, _problem(what, options.get("problem")), {}, str(options.get("backend", "")), told, ""
+    )
     if code is not None and (match := _FUNCTION.fullmatch(content.source)):
         if not any(own.iterdir()):
             own.rmdir()
@@ -233,8 +237,10 @@ def _is_fetched(source: str) -> bool:
     return is_model_url(source)
 
 
-def _problem(what: Any) -> Problem:
-    """What is known of a model that has to be traced: nothing, so far as it does not say it itself."""
+def _problem(what: Any, said: Any) -> Problem:
+    """What is known of a model that has to be exported: what is said of the stage, or what it says itself."""
+    if isinstance(said, Problem):
+        return said
     signature = getattr(what, "signature", None)
     outputs = getattr(signature, "outputs", ()) or (TensorSpec("output_0"),)
     return Problem(tuple(getattr(signature, "inputs", ())), tuple(outputs))

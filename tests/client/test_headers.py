@@ -260,7 +260,7 @@ def test_a_refusal_says_when_to_try_again_and_who_spoke(
 
 def test_every_error_is_at_the_top_level_and_says_whether_another_try_is_safe() -> None:
     kinds = [name for name in errors.__all__ if isinstance(getattr(errors, name), type)]
-    assert len(kinds) == 21
+    assert len(kinds) == 22
     for name in kinds:
         assert getattr(graphpipe, name) is getattr(errors, name)
         assert name in graphpipe.__all__

@@ -57,5 +57,9 @@ def test_without_anything_said_the_settings_are_the_defaults():
 
 
 def test_every_field_that_a_user_may_set_is_declared_and_so_a_flag():
-    for home, ours in ((Settings, set()), (LoadOptions, set()), (ModelSettings, {"name", "source", "options", "said"})):
+    for home, ours in (
+        (Settings, set()),
+        (LoadOptions, {"arguments"}),
+        (ModelSettings, {"name", "source", "options", "said"}),
+    ):
         assert {field.name for field in fields(home)} - ours == {flag.field for flag in FLAGS if flag.home is home}

@@ -7,6 +7,7 @@ import pytest
 
 import graphpipe
 from graphpipe import Pipeline, Stage
+from graphpipe.errors import PackageError
 from tests.onnx_graphs import scaled
 
 
@@ -55,3 +56,19 @@ def test_a_server_is_a_stage(serve):
     pipeline = Pipeline([Stage(server.url, inputs={"x": "x"}), lambda x: {"y": x + 1}])
     assert pipeline.infer({"x": np.array([1.0])}) == {"y": [2]}
     pipeline.close()
+
+
+def test_a_module_of_this_program_is_saved_where_its_problem_says_what_it_takes(tmp_path):
+    torch = pytest.importorskip("torch")
+    problem = graphpipe.Problem.of({"x": "float32[n, 2]"}, {"y": "float32[n, 3]"}, name="net")
+    net = torch.nn.Sequential(torch.nn.Linear(2, 3)).eval()
+    x = np.arange(10, dtype=np.float32).reshape(5, 2)
+    with (
+        Pipeline([Stage(net, "net")]) as pipeline,
+        pytest.raises(PackageError, match=r"Stage\(module, problem=\.\.\.\)"),
+    ):
+        pipeline.save(tmp_path / "none")
+    with Pipeline([Stage(net, "net", problem=problem)]) as pipeline:
+        pipeline.save(tmp_path / "saved")
+        with graphpipe.load(tmp_path / "saved") as again:
+            assert np.allclose(again.execute(x), pipeline.execute(x), atol=1e-6)
