@@ -21,7 +21,7 @@ serve: ## serve the demo model on 127.0.0.1:9000 (PORT=...), classify one digit,
 demo: ## the same, but exit after the answer
 	@$(RUN) onnx scripts/demo.py --port "$(PORT)"
 
-test: ## run every test this machine can run, in about 11 minutes (ARGS="wire lint" picks suites)
+test: ## run every test this machine can run, in about 9 minutes (ARGS="wire lint" picks suites)
 	@$(RUN) dev scripts/run_tests.py $(ARGS)
 
 test-all: ## the same and the slow ones: clean clones, soak, long fuzzing

@@ -61,7 +61,16 @@ def test_a_server_is_a_stage(serve):
 def test_a_module_of_this_program_is_saved_where_its_problem_says_what_it_takes(tmp_path):
     torch = pytest.importorskip("torch")
     problem = graphpipe.Problem.of({"x": "float32[n, 2]"}, {"y": "float32[n, 3]"}, name="net")
-    net = torch.nn.Sequential(torch.nn.Linear(2, 3)).eval()
+
+    class Net(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = torch.nn.Linear(2, 3)
+
+        def forward(self, x):
+            return self.linear(x)
+
+    net = Net().eval()
     x = np.arange(10, dtype=np.float32).reshape(5, 2)
     with (
         Pipeline([Stage(net, "net")]) as pipeline,
