@@ -49,7 +49,10 @@ def array_of(value: object, what: str) -> Array:
     try:
         if hasattr(value, "__dlpack__") and not hasattr(value, "__array__"):
             return np.from_dlpack(value)
-        array = np.asarray(value)
+        try:
+            array = np.asarray(value)
+        except UnicodeDecodeError:  # bytes that are no ASCII beside str
+            array = np.asarray(value, object)
         if array.dtype.kind in "SU" and not isinstance(value, np.ndarray | np.generic):
             # numpy's own text types lose NULs at the end.
             array = np.asarray(value, object)

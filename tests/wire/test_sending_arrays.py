@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from graphpipe import arrays
 from graphpipe.errors import InvalidRequest
 from graphpipe.wire import InferRequest, Type, decode_request, encode_infer_response, encode_request
 from tests.wire import official
@@ -160,3 +161,8 @@ def test_a_refusal_names_the_tensor():
         encode_request([np.zeros(1, "f4"), np.zeros(1, "c8")], ["image", "mask"])
     with pytest.raises(InvalidRequest, match="output 0 has dtype complex64"):
         encode_infer_response([np.zeros(1, "c8")])
+
+
+@pytest.mark.parametrize("value", [["a", b"\xff"], [b"\xff", "é"], [["a"], [b"\xff\x00"]]], ids=repr)
+def test_text_and_bytes_beside_one_another_are_each_what_they_are(value):
+    assert arrays.array_of(value, "'x'").tolist() == value
