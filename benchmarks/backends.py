@@ -177,6 +177,10 @@ def timed(run: Callable[[], Any], times: int) -> float:
     return (time.perf_counter() - began) / times
 
 
+# What has no threads that it could be told of.
+ONE_THREAD = ("echo", "Python", "remote")
+
+
 def measured(runs: list[Callable[[], Any]], rounds: int) -> list[float]:
     """Seconds of each in its best round; they take turns."""
     for run in runs:
@@ -192,7 +196,8 @@ def measured(runs: list[Callable[[], Any]], rounds: int) -> list[float]:
 def rows(name: str, folder: Path, rounds: int) -> Iterator[str]:
     """The lines of the table for one backend."""
     source, bare = BACKENDS[name](folder)
-    with graphpipe.load(source, intra_threads=1) as loaded:
+    threads: Any = {} if name in ONE_THREAD else {"intra_threads": 1}
+    with graphpipe.load(source, **threads) as loaded:
         given = loaded.signature.input_names[0] if name != "echo" else "x"
         wanted = list(loaded.signature.output_names) if name != "echo" else ["x"]
         for size in (16, 4096):
